@@ -1,0 +1,192 @@
+"""Every exception this package raises on purpose, in one tree.
+
+::
+
+    DamiError
+    ├── UsageError                  you asked for something that cannot be (also a ValueError)
+    │   ├── InvalidIntensity        λ is not a finite number in [0, 1], or not a known name
+    │   ├── InvalidRequest          messages, sampling or limits that make no sense together
+    │   │   └── ContextOverflow     prompt + max_tokens do not fit the context window
+    │   ├── InvalidSchema           a tool's or an output's JSON schema is malformed
+    │   └── InvalidPolicy           a policy or frontier file does not validate
+    ├── CheckpointError             two checkpoints that cannot be used as a pair
+    │   ├── CheckpointNotFound      a folder, file or hub id that is not there
+    │   ├── UnsupportedCheckpoint   quantised, GGUF, adapter, pickle, remote code, not finite
+    │   ├── IncompatiblePair        the two do not fit; lists every mismatch
+    │   └── InsufficientMemory      no weights mode fits what the device has
+    ├── RunError                    the call was fine, the run failed
+    │   ├── EngineClosed            the engine was closed under the request
+    │   ├── EngineBusy              the bounded queue is full
+    │   ├── Cancelled               the caller cancelled
+    │   ├── DeadlineExceeded        the deadline passed before an answer was there
+    │   └── OutputError             the answer breaks what was asked of it
+    │       ├── OutputTruncated     a cap came before the structured output was complete
+    │       └── OutputInvalid       the output does not parse or validate
+    └── LedgerError                 a ledger that cannot be opened, read or migrated
+
+Each says what was wrong, where, and what to do next: ``hint`` carries the last of these.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dami_agent.types import Generation
+
+__all__ = [
+    "Cancelled",
+    "CheckpointError",
+    "CheckpointNotFound",
+    "ContextOverflow",
+    "DamiError",
+    "DeadlineExceeded",
+    "EngineBusy",
+    "EngineClosed",
+    "IncompatiblePair",
+    "InsufficientMemory",
+    "InvalidIntensity",
+    "InvalidPolicy",
+    "InvalidRequest",
+    "InvalidSchema",
+    "LedgerError",
+    "Mismatch",
+    "OutputError",
+    "OutputInvalid",
+    "OutputTruncated",
+    "RunError",
+    "UnsupportedCheckpoint",
+    "UsageError",
+]
+
+
+class DamiError(Exception):
+    """Base of all errors of this package.
+
+    Args:
+        message: what was wrong and where.
+        hint: what to do next; printed after the message.
+    """
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message}\n  hint: {self.hint}" if self.hint else self.message
+
+
+class UsageError(DamiError, ValueError):
+    """The call itself was wrong; nothing was run."""
+
+
+class InvalidIntensity(UsageError):
+    """A reasoning intensity that is no finite number in [0, 1] and no known effort."""
+
+
+class InvalidRequest(UsageError):
+    """Messages, sampling parameters or limits that make no sense."""
+
+
+class ContextOverflow(InvalidRequest):
+    """The prompt (and the room asked for the reply) is longer than the context window."""
+
+
+class InvalidSchema(UsageError):
+    """A tool's or a structured output's JSON schema that no grammar can be made of."""
+
+
+class InvalidPolicy(UsageError):
+    """A policy or frontier that does not validate."""
+
+
+class CheckpointError(DamiError):
+    """Checkpoints that cannot be used."""
+
+
+class CheckpointNotFound(CheckpointError):
+    """A folder, a file in it or a hub id that is not there (or not reachable)."""
+
+
+class UnsupportedCheckpoint(CheckpointError):
+    """A kind of checkpoint that cannot be interpolated, named together with its remedy."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mismatch:
+    """One difference between the two checkpoints of a pair.
+
+    Attributes:
+        file: the file it stands in, for example ``config.json``.
+        field: the field, parameter or token in that file.
+        instruct: the Instruct checkpoint's value, as text.
+        thinking: the Thinking checkpoint's value, as text.
+        remedy: what to do about it.
+    """
+
+    file: str
+    field: str
+    instruct: str
+    thinking: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.file}: {self.field}: instruct={self.instruct} thinking={self.thinking} ({self.remedy})"
+
+
+class IncompatiblePair(CheckpointError):
+    """Two checkpoints that cannot be interpolated; ``mismatches`` lists all of the differences."""
+
+    def __init__(self, message: str, mismatches: Sequence[Mismatch] = (), *, hint: str | None = None) -> None:
+        lines = "".join(f"\n  - {m}" for m in mismatches)
+        super().__init__(message + lines, hint=hint)
+        self.mismatches = tuple(mismatches)
+
+
+class InsufficientMemory(CheckpointError):
+    """No weights mode fits into the memory of the chosen device."""
+
+
+class RunError(DamiError):
+    """The request was sound, but running it failed; ``generation`` is what had been decoded by then, or None."""
+
+    generation: Generation | None = None
+
+
+class EngineClosed(RunError):
+    """The engine was closed before the request was finished."""
+
+
+class EngineBusy(RunError):
+    """The engine's bounded queue is full; try again later."""
+
+
+class Cancelled(RunError):
+    """The caller cancelled the request."""
+
+
+class DeadlineExceeded(RunError):
+    """The deadline passed before the answer was complete."""
+
+
+class OutputError(RunError):
+    """The generated output is not what was asked for; ``text`` holds all of it."""
+
+    def __init__(self, message: str, *, text: str = "", hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.text = text
+
+
+class OutputTruncated(OutputError):
+    """A token cap came before the structured output was complete."""
+
+
+class OutputInvalid(OutputError):
+    """The output does not parse or does not validate."""
+
+
+class LedgerError(DamiError):
+    """A ledger that cannot be opened, read or migrated."""
