@@ -1,0 +1,30 @@
+"""The same λ for every query: the static interpolation that every dynamic method has to beat."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dami_agent.types import Decision, Engine, Estimate, Intensity, Prompt
+
+
+@dataclass(frozen=True, slots=True)
+class FixedEstimator:
+    """λ(q) = ``intensity``.
+
+    Raises:
+        InvalidIntensity: if it is no finite number in [0, 1].
+    """
+
+    intensity: Intensity = Intensity(1.0)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "intensity", Intensity(self.intensity))
+
+    @property
+    def name(self) -> str:
+        """``fixed``."""
+        return "fixed"
+
+    def estimate(self, prompt: Prompt, decision: Decision, engine: Engine) -> Estimate:
+        """The constant; asks the engine nothing."""
+        return Estimate(estimator=self.name, intensity=self.intensity)

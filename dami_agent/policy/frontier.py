@@ -1,0 +1,190 @@
+"""The frontier of a pair: the measured table λ -> accuracy, output tokens, think ratio, and what follows from it.
+
+Tokens and accuracy are not monotone in λ (arXiv 2510.10977, tables 2 and 3): between the two ends lies a valley where
+answers get longer and worse. So estimates snap to λs that were measured and are Pareto-efficient, the *grid*.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dami_agent.errors import InvalidIntensity, InvalidPolicy
+from dami_agent.types import Intensity, Template
+
+EFFORTS: tuple[str, ...] = ("none", "minimal", "low", "medium", "high", "max")
+"""LangChain's ``reasoning_effort`` names, in order."""
+
+_EFFORT_SHARE: Mapping[str, float] = {
+    "none": 0.0,
+    "minimal": 0.2,
+    "low": 0.4,
+    "medium": 0.6,
+    "high": 0.8,
+    "max": 1.0,
+}
+# Without a measured table: past the point where thinking switches on in every published pair (0.4-0.6), up to Thinking.
+_EFFORT_UNMEASURED: Mapping[str, float] = {
+    "none": 0.0,
+    "minimal": 0.5,
+    "low": 0.6,
+    "medium": 0.7,
+    "high": 0.85,
+    "max": 1.0,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrontierRow:
+    """One measured λ.
+
+    Attributes:
+        intensity: λ.
+        accuracy: share of questions answered correctly, in [0, 1].
+        accuracy_ci: half-width of its 95 % interval.
+        tokens: mean output tokens, thought and answer.
+        think_ratio: share of outputs with a thought that is not empty.
+        finished: share of outputs that ended by themselves.
+        by_level: accuracy by level of difficulty.
+    """
+
+    intensity: Intensity
+    accuracy: float
+    tokens: float
+    accuracy_ci: float = 0.0
+    think_ratio: float = 0.0
+    finished: float = 1.0
+    by_level: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Frontier:
+    """The rows, ordered by λ, and the point above which Thinking's chat template is used.
+
+    An empty table (``rows=()``) stands for a pair nobody has measured yet: every λ is then allowed.
+    """
+
+    rows: tuple[FrontierRow, ...] = ()
+    switch_point: float = 0.0
+    pair: str = ""
+    source: str = "unmeasured"
+
+    @classmethod
+    def from_file(cls, path: str | Path) -> Frontier:
+        """Read the JSON that ``dami sweep --json`` writes.
+
+        Raises:
+            InvalidPolicy: naming the file and the field.
+        """
+        try:
+            data = json.loads(Path(path).read_text(encoding="utf-8"))
+        except (OSError, json.JSONDecodeError) as error:
+            raise InvalidPolicy(
+                f"cannot read the frontier {path}: {error}",
+                hint="write one with `dami sweep`",
+            ) from error
+        return cls.from_dict(data, source=Path(path).name)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any], *, source: str = "dict") -> Frontier:
+        """Build from the parsed JSON; see :meth:`from_file`."""
+        try:
+            rows = tuple(
+                FrontierRow(
+                    intensity=Intensity(float(row["lambda"])),
+                    accuracy=float(row["accuracy"]),
+                    accuracy_ci=float(row.get("accuracy_ci", 0.0)),
+                    tokens=float(row["tokens"]),
+                    think_ratio=float(row.get("think_ratio", 0.0)),
+                    finished=float(row.get("finished", 1.0)),
+                    by_level={
+                        str(k): float(v) for k, v in row.get("by_level", {}).items()
+                    },
+                )
+                for row in data["rows"]
+            )
+            switch = float(data.get("switch_point", 0.0))
+        except (KeyError, TypeError, ValueError) as error:
+            raise InvalidPolicy(
+                f"frontier {source}: {type(error).__name__}: {error}",
+                hint="regenerate it with `dami sweep`",
+            ) from error
+        rows = tuple(sorted(rows, key=lambda r: r.intensity))
+        lambdas = [r.intensity for r in rows]
+        if len(set(lambdas)) != len(lambdas):
+            raise InvalidPolicy(
+                f"frontier {source}: a λ is listed twice",
+                hint="regenerate it with `dami sweep`",
+            )
+        return cls(
+            rows=rows,
+            switch_point=switch,
+            pair=str(data.get("pair", "")),
+            source=source,
+        )
+
+    @property
+    def grid(self) -> tuple[Intensity, ...]:
+        """λs nobody beats at equal or fewer tokens (Pareto-efficient), and always 0 and 1; () if unmeasured."""
+        if not self.rows:
+            return ()
+        efficient = {
+            row.intensity
+            for row in self.rows
+            if not any(
+                (o.accuracy >= row.accuracy and o.tokens < row.tokens)
+                or (o.accuracy > row.accuracy and o.tokens <= row.tokens)
+                for o in self.rows
+            )
+        }
+        return tuple(sorted(efficient | {Intensity(0), Intensity(1)}))
+
+    def snap(self, intensity: Intensity) -> Intensity:
+        """The grid's λ nearest to ``intensity`` (ties go up: thinking a little more is the safer error)."""
+        grid = self.grid
+        return min(grid, key=lambda g: (abs(g - intensity), -g)) if grid else intensity
+
+    def in_valley(self, intensity: Intensity) -> bool:
+        """Whether the measured λ nearest to this one is beaten beyond its interval by another at no more tokens."""
+        if not self.rows:
+            return False
+        row = min(self.rows, key=lambda r: abs(r.intensity - intensity))
+        return any(
+            o.tokens <= row.tokens
+            and o.accuracy - row.accuracy > max(row.accuracy_ci, o.accuracy_ci)
+            for o in self.rows
+        )
+
+    def for_effort(self, effort: str) -> Intensity:
+        """λ of an effort name: the best measured λ whose tokens stay within that share of the way Instruct -> Thinking.
+
+        Raises:
+            InvalidIntensity: if the name is none of :data:`EFFORTS`.
+        """
+        if effort not in _EFFORT_SHARE:
+            raise InvalidIntensity(
+                f"unknown reasoning_effort {effort!r}",
+                hint=f"use one of {', '.join(EFFORTS)}",
+            )
+        if not self.rows or effort in ("none", "max"):
+            return Intensity(_EFFORT_UNMEASURED[effort])
+        first, last = self.rows[0].tokens, self.rows[-1].tokens
+        allowed = first + _EFFORT_SHARE[effort] * (last - first)
+        grid = set(self.grid)
+        affordable = [
+            r for r in self.rows if r.intensity in grid and r.tokens <= allowed + 1e-9
+        ]
+        return max(
+            affordable, key=lambda r: (r.accuracy, -r.tokens), default=self.rows[0]
+        ).intensity
+
+    def template(self, intensity: Intensity) -> Template:
+        """Instruct's chat template at λ=0 and up to the switch point, Thinking's above it."""
+        return (
+            "instruct"
+            if float(intensity) == 0.0 or intensity <= self.switch_point
+            else "thinking"
+        )
