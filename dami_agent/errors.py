@@ -140,7 +140,13 @@ class Mismatch:
 class IncompatiblePair(CheckpointError):
     """Two checkpoints that cannot be interpolated; ``mismatches`` lists all of the differences."""
 
-    def __init__(self, message: str, mismatches: Sequence[Mismatch] = (), *, hint: str | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        mismatches: Sequence[Mismatch] = (),
+        *,
+        hint: str | None = None,
+    ) -> None:
         lines = "".join(f"\n  - {m}" for m in mismatches)
         super().__init__(message + lines, hint=hint)
         self.mismatches = tuple(mismatches)

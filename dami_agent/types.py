@@ -9,9 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from dami_agent.errors import InvalidIntensity
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 Role = Literal["system", "user", "assistant", "tool"]
 Template = Literal["instruct", "thinking"]
@@ -30,20 +33,14 @@ class Intensity(float):
 
     __slots__ = ()
 
-    def __new__(cls, value: float | int | str) -> Intensity:
-        number = (
-            value
-            if isinstance(value, (int, float)) and not isinstance(value, bool)
-            else None
-        )
+    def __new__(cls, value: float | str) -> Self:
+        number = value if isinstance(value, (int, float)) and not isinstance(value, bool) else None
         if number is None or not math.isfinite(number) or not 0.0 <= number <= 1.0:
             raise InvalidIntensity(
                 f"reasoning intensity must be a finite number in [0, 1], got {value!r}",
                 hint="0 is the Instruct model, 1 the Thinking model; for named levels use reasoning_effort",
             )
-        return super().__new__(
-            cls, number + 0.0
-        )  # +0.0 turns -0.0 into 0.0: one cache key per λ
+        return super().__new__(cls, number + 0.0)  # +0.0 turns -0.0 into 0.0: one cache key per λ
 
     def __repr__(self) -> str:
         return f"Intensity({float(self):g})"
@@ -197,9 +194,7 @@ class Step:
         for message in reversed(self.messages):
             if message.role != "tool":
                 break
-            names.append(
-                message.name or by_id.get(message.tool_call_id or "", "unknown")
-            )
+            names.append(message.name or by_id.get(message.tool_call_id or "", "unknown"))
         return tuple(reversed(names))
 
 
@@ -388,9 +383,7 @@ class CallRecord:
     @property
     def output_tokens(self) -> int:
         """All output tokens the call cost: thought, answer, and a probe thrown away."""
-        return self.probe_tokens + (
-            self.generation.output_tokens if self.generation else 0
-        )
+        return self.probe_tokens + (self.generation.output_tokens if self.generation else 0)
 
 
 @runtime_checkable
@@ -439,9 +432,7 @@ class Engine(Protocol):
         """``submit(...).result()``."""
         ...
 
-    def score(
-        self, prompt: Prompt, completion: Sequence[int], intensity: Intensity
-    ) -> tuple[float, ...]:
+    def score(self, prompt: Prompt, completion: Sequence[int], intensity: Intensity) -> tuple[float, ...]:
         """Natural-log probability of each completion token given prompt and the tokens before, by teacher forcing at λ."""
         ...
 

@@ -41,17 +41,13 @@ class ConfidenceEstimator:
 
     def __post_init__(self) -> None:
         if not 1 <= self.probe_tokens <= MAX_PROBE_TOKENS:
-            raise InvalidRequest(
-                f"probe_tokens must be in [1, {MAX_PROBE_TOKENS}], got {self.probe_tokens}"
-            )
+            raise InvalidRequest(f"probe_tokens must be in [1, {MAX_PROBE_TOKENS}], got {self.probe_tokens}")
         for field, value in (
             ("thinking_weight", self.thinking_weight),
             ("accept", self.accept),
         ):
             if not (math.isfinite(value) and 0.0 <= value <= 1.0):
-                raise InvalidRequest(
-                    f"{field} must be a finite number in [0, 1], got {value!r}"
-                )
+                raise InvalidRequest(f"{field} must be a finite number in [0, 1], got {value!r}")
 
     @property
     def name(self) -> str:
@@ -72,9 +68,7 @@ class ConfidenceEstimator:
         confidence = features["confidence"]
         return Estimate(
             estimator=self.name,
-            intensity=Intensity(0)
-            if confidence >= self.accept
-            else Intensity(min(1.0, max(0.0, 1 - confidence))),
+            intensity=Intensity(0) if confidence >= self.accept else Intensity(min(1.0, max(0.0, 1 - confidence))),
             features=features,
             probe=probe,
             probe_prompt=prompt,
@@ -90,12 +84,8 @@ class ConfidenceEstimator:
         return dataclasses.replace(
             decision,
             intensity=Intensity(0),
-            limits=dataclasses.replace(
-                decision.limits, max_tokens=tokens, answer_reserve=0
-            ),
-            sampling=dataclasses.replace(
-                decision.sampling, logprobs=0 if wanted is None else wanted
-            ),
+            limits=dataclasses.replace(decision.limits, max_tokens=tokens, answer_reserve=0),
+            sampling=dataclasses.replace(decision.sampling, logprobs=0 if wanted is None else wanted),
         )
 
     def _features(self, own: list[float], scores: list[float]) -> dict[str, float]:
@@ -115,6 +105,4 @@ class ConfidenceEstimator:
 def probe_is_whole(probe: Generation, decision: Decision) -> bool:
     """Whether the probe already is a complete answer: it ended by itself, or at the caller's own ``max_tokens``."""
     limit = decision.limits.max_tokens
-    return probe.finish_reason == "stop" or (
-        limit is not None and probe.output_tokens >= limit
-    )
+    return probe.finish_reason == "stop" or (limit is not None and probe.output_tokens >= limit)

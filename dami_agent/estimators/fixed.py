@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from dami_agent.types import Decision, Engine, Estimate, Intensity, Prompt
 
@@ -15,7 +15,7 @@ class FixedEstimator:
         InvalidIntensity: if it is no finite number in [0, 1].
     """
 
-    intensity: Intensity = Intensity(1.0)
+    intensity: Intensity = field(default_factory=lambda: Intensity(1))
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "intensity", Intensity(self.intensity))

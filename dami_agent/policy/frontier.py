@@ -100,9 +100,7 @@ class Frontier:
                     tokens=float(row["tokens"]),
                     think_ratio=float(row.get("think_ratio", 0.0)),
                     finished=float(row.get("finished", 1.0)),
-                    by_level={
-                        str(k): float(v) for k, v in row.get("by_level", {}).items()
-                    },
+                    by_level={str(k): float(v) for k, v in row.get("by_level", {}).items()},
                 )
                 for row in data["rows"]
             )
@@ -153,8 +151,7 @@ class Frontier:
             return False
         row = min(self.rows, key=lambda r: abs(r.intensity - intensity))
         return any(
-            o.tokens <= row.tokens
-            and o.accuracy - row.accuracy > max(row.accuracy_ci, o.accuracy_ci)
+            o.tokens <= row.tokens and o.accuracy - row.accuracy > max(row.accuracy_ci, o.accuracy_ci)
             for o in self.rows
         )
 
@@ -174,17 +171,9 @@ class Frontier:
         first, last = self.rows[0].tokens, self.rows[-1].tokens
         allowed = first + _EFFORT_SHARE[effort] * (last - first)
         grid = set(self.grid)
-        affordable = [
-            r for r in self.rows if r.intensity in grid and r.tokens <= allowed + 1e-9
-        ]
-        return max(
-            affordable, key=lambda r: (r.accuracy, -r.tokens), default=self.rows[0]
-        ).intensity
+        affordable = [r for r in self.rows if r.intensity in grid and r.tokens <= allowed + 1e-9]
+        return max(affordable, key=lambda r: (r.accuracy, -r.tokens), default=self.rows[0]).intensity
 
     def template(self, intensity: Intensity) -> Template:
         """Instruct's chat template at λ=0 and up to the switch point, Thinking's above it."""
-        return (
-            "instruct"
-            if float(intensity) == 0.0 or intensity <= self.switch_point
-            else "thinking"
-        )
+        return "instruct" if float(intensity) == 0.0 or intensity <= self.switch_point else "thinking"

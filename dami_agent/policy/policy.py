@@ -35,16 +35,12 @@ class ReasoningPolicy:
     """
 
     frontier: Frontier = field(default_factory=Frontier)
-    default: Ask = Ask(intensity="auto", origin="default")
+    default: Ask = field(default_factory=lambda: Ask(intensity="auto", origin="default"))
     name: str = "default"
 
     def decide(self, step: Step, attempt: int, ask: AskEstimator) -> Decision:
         """λ, template, limits and reason for one attempt at ``step``; calls ``ask`` only if an estimate is needed."""
-        asked = (
-            step.ask
-            if step.ask.intensity is not None or step.ask.effort is not None
-            else self.default
-        )
+        asked = step.ask if step.ask.intensity is not None or step.ask.effort is not None else self.default
         limits = _with_reserve(step.limits)
         base = Decision(
             intensity=Intensity(0),
@@ -56,24 +52,14 @@ class ReasoningPolicy:
             policy=self.name,
         )
         if isinstance(asked.intensity, float):
-            return self._settle(
-                base, Intensity(asked.intensity), self._explicit_reason(asked)
-            )
+            return self._settle(base, Intensity(asked.intensity), self._explicit_reason(asked))
         if asked.effort is not None and asked.intensity is None:
             intensity = self.frontier.for_effort(asked.effort)
-            return self._settle(
-                base, intensity, f"reasoning_effort={asked.effort} ({asked.origin})"
-            )
+            return self._settle(base, intensity, f"reasoning_effort={asked.effort} ({asked.origin})")
         estimate = ask(base)
         snapped = self.frontier.snap(estimate.intensity)
-        moved = (
-            f", snapped from {estimate.intensity:.2f}"
-            if abs(snapped - estimate.intensity) > 5e-3
-            else ""
-        )
-        decision = self._settle(
-            base, snapped, f"{estimate.estimator} estimate {snapped:.2f}{moved}"
-        )
+        moved = f", snapped from {estimate.intensity:.2f}" if abs(snapped - estimate.intensity) > 5e-3 else ""
+        decision = self._settle(base, snapped, f"{estimate.estimator} estimate {snapped:.2f}{moved}")
         return dataclasses.replace(decision, estimate=estimate, requested=None)
 
     def _explicit_reason(self, asked: Ask) -> str:
@@ -104,7 +90,5 @@ def _with_reserve(limits: Limits) -> Limits:
     """Keep room for the answer, so that a thought cannot eat the whole of ``max_tokens``."""
     if limits.answer_reserve:
         return limits
-    half = (
-        DEFAULT_ANSWER_RESERVE if limits.max_tokens is None else limits.max_tokens // 2
-    )
+    half = DEFAULT_ANSWER_RESERVE if limits.max_tokens is None else limits.max_tokens // 2
     return dataclasses.replace(limits, answer_reserve=min(DEFAULT_ANSWER_RESERVE, half))
