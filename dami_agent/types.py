@@ -34,6 +34,7 @@ class Intensity(float):
     __slots__ = ()
 
     def __new__(cls, value: float | str) -> Self:
+        """Validate; -0.0 becomes 0.0."""
         number = value if isinstance(value, (int, float)) and not isinstance(value, bool) else None
         if number is None or not math.isfinite(number) or not 0.0 <= number <= 1.0:
             raise InvalidIntensity(
@@ -255,7 +256,7 @@ class TokenEvent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timing:
-    """Seconds spent: waiting in the queue, switching weights, prefill, up to the first token (from submission), decode."""
+    """Seconds: in the queue, switching weights, prefill, first token since submission, decode, all of it."""
 
     queue: float = 0.0
     switch: float = 0.0
@@ -388,14 +389,18 @@ class CallRecord:
 
 @runtime_checkable
 class Job(Protocol):
-    """A submitted request. Iterate for tokens as they come; iterating and ``result`` may be combined, from any thread."""
+    """A submitted request: iterate for tokens as they come, or wait for ``result``; both work, from any thread."""
 
     def __iter__(self) -> Iterator[TokenEvent]:
         """Yield every output token in order, from the first, as it is decoded; raises what ``result`` would."""
         ...
 
     def result(self, timeout: float | None = None) -> Generation:
-        """Wait for the end. Raises ``Cancelled``, ``DeadlineExceeded``, ``EngineClosed`` (``.generation`` holds what there was)."""
+        """Wait for the end.
+
+        Raises:
+            Cancelled, DeadlineExceeded, EngineClosed: with ``.generation`` holding what had been decoded by then.
+        """
         ...
 
     def cancel(self) -> None:
@@ -422,10 +427,17 @@ class Engine(Protocol):
     """Token ids in, token ids out, at any λ; knows no message. Safe to use from many threads."""
 
     @property
-    def info(self) -> EngineInfo: ...
+    def info(self) -> EngineInfo:
+        """What it runs on."""
+        ...
 
     def submit(self, prompt: Prompt, decision: Decision) -> Job:
-        """Queue a request. Raises ``ContextOverflow``, ``InvalidSchema``, ``InvalidRequest``, ``EngineBusy``, ``EngineClosed``."""
+        """Queue a request.
+
+        Raises:
+            ContextOverflow, InvalidSchema, InvalidRequest: bad input, refused before anything is queued.
+            EngineBusy, EngineClosed: this engine cannot take it now, or any more.
+        """
         ...
 
     def generate(self, prompt: Prompt, decision: Decision) -> Generation:
@@ -433,7 +445,7 @@ class Engine(Protocol):
         ...
 
     def score(self, prompt: Prompt, completion: Sequence[int], intensity: Intensity) -> tuple[float, ...]:
-        """Natural-log probability of each completion token given prompt and the tokens before, by teacher forcing at λ."""
+        """Natural-log probability of each completion token given all before it, by teacher forcing at λ."""
         ...
 
     def close(self) -> None:
@@ -446,7 +458,9 @@ class Estimator(Protocol):
     """λ(q) for a prompt; may probe the engine."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """As it stands in the ledger."""
+        ...
 
     def estimate(self, prompt: Prompt, decision: Decision, engine: Engine) -> Estimate:
         """λ for ``prompt`` (rendered with Instruct's template); ``decision`` carries sampling and limits at λ=0."""
