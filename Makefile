@@ -1,0 +1,42 @@
+# One virtual environment in .venv, filled from constraints.txt; every target brings what it needs.
+# OMP_NUM_THREADS=1 for tests: two test processes on two cores are faster than one with two threads each.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+WORKERS ?= 2
+PYTEST_ARGS ?=
+
+.PHONY: demo test check bench clean
+
+demo: $(VENV)/.installed
+	$(BIN)/dami demo
+
+bench: $(VENV)/.installed
+	$(BIN)/dami bench --tasks 200
+
+test: $(VENV)/.installed-dev
+	OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
+
+check: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find dami_agent tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# torch first and pinned, with a pip that is pinned too: a looser range may pull gigabytes of CUDA packages.
+$(VENV)/.installed: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) --upgrade pip
+	$(PIP) $$(grep '^torch==' constraints.txt)
+	$(PIP) --editable '.[agents]'
+	touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(PIP) --group dev
+	touch $@
