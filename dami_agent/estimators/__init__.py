@@ -1,6 +1,6 @@
 """λ(q): one estimator a file. They ask the engine for tokens and scores and know no messages."""
 
-from dami_agent.estimators.confidence import ConfidenceEstimator, probe_is_whole
+from dami_agent.estimators.confidence import ConfidenceEstimator
 from dami_agent.estimators.fixed import FixedEstimator
 
-__all__ = ["ConfidenceEstimator", "FixedEstimator", "probe_is_whole"]
+__all__ = ["ConfidenceEstimator", "FixedEstimator"]

@@ -20,7 +20,7 @@ import time
 from dataclasses import dataclass
 
 from dami_agent.errors import InvalidRequest
-from dami_agent.types import Decision, Engine, Estimate, Generation, Intensity, Prompt
+from dami_agent.types import Decision, Engine, Estimate, Intensity, Prompt
 
 MAX_PROBE_TOKENS = 32
 
@@ -100,9 +100,3 @@ class ConfidenceEstimator:
             "discrepancy": max(a - b for a, b in zip(own, scores, strict=True)),
             "probe_tokens": float(len(own)),
         }
-
-
-def probe_is_whole(probe: Generation, decision: Decision) -> bool:
-    """Whether the probe already is a complete answer: it ended by itself, or at the caller's own ``max_tokens``."""
-    limit = decision.limits.max_tokens
-    return probe.finish_reason == "stop" or (limit is not None and probe.output_tokens >= limit)
