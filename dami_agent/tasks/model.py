@@ -1,0 +1,163 @@
+"""What a task is: frozen values, their graders, and the rule that keeps the splits apart.
+
+Pure Python. A question or an agent task carries its own worked solution (`work`, `plan`), so that training can write
+a thought from it and grading can check it; the model under test never sees them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Split = Literal["train", "calibration", "test"]
+"""Training data; data to calibrate frontiers and estimators on; data to report numbers on."""
+
+_NUMBER = re.compile(r"-?\d+")
+
+
+def digest(text: str) -> int:
+    """A 64-bit hash of `text` that is the same on every machine and in every process."""
+    return int.from_bytes(hashlib.blake2b(text.encode("utf-8"), digest_size=8).digest(), "big")
+
+
+def split_of(text: str) -> Split:
+    """The split a text belongs to: 80 % train, 10 % calibration, 10 % test, decided by its hash alone."""
+    bucket = digest("split:" + text) % 10
+    return "calibration" if bucket == 8 else "test" if bucket == 9 else "train"
+
+
+def final_number(text: str) -> int | None:
+    """The last whole number in `text` (thousands commas allowed), or None."""
+    found = _NUMBER.findall(re.sub(r"(?<=\d),(?=\d{3}\b)", "", text))
+    return int(found[-1]) if found else None
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One step of a worked solution: `left symbol right = result`."""
+
+    left: int
+    symbol: Literal["+", "-", "*"]
+    right: int
+
+    @property
+    def result(self) -> int:
+        """The value of the operation."""
+        if self.symbol == "+":
+            return self.left + self.right
+        return self.left - self.right if self.symbol == "-" else self.left * self.right
+
+    @property
+    def line(self) -> str:
+        """The operation as one would write it: `12 + 5 = 17`."""
+        return f"{self.left} {self.symbol} {self.right} = {self.result}"
+
+    @property
+    def check(self) -> str:
+        """The inverse operation, which proves the line: `17 - 5 = 12`."""
+        inverse = {"+": "-", "-": "+", "*": "/"}[self.symbol]
+        return f"{self.result} {inverse} {self.right} = {self.left}"
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question with one whole-number answer. `level` is 1 (easiest) to 5; `work` is its solution, in order."""
+
+    family: str
+    level: int
+    prompt: str
+    answer: int
+    work: tuple[Operation, ...] = ()
+
+    @property
+    def split(self) -> Split:
+        """Decided by the text of the question, so that no two splits ever share one."""
+        return split_of(self.prompt)
+
+    def grade(self, text: str) -> bool:
+        """Whether the final number in `text` (the answer, without the thought) is the right one."""
+        return final_number(text) == self.answer
+
+
+@dataclass(frozen=True)
+class ToolSpec:
+    """A tool as a model sees it; `parameters` is a JSON schema of type object, in LangChain's key order."""
+
+    name: str
+    description: str
+    parameters: Mapping[str, Any]
+
+    def to_openai(self) -> dict[str, Any]:
+        """The form chat templates and LangChain's `bind_tools` take."""
+        function = {"name": self.name, "description": self.description, "parameters": dict(self.parameters)}
+        return {"type": "function", "function": function}
+
+
+@dataclass(frozen=True)
+class Tool:
+    """A tool with its implementation: keyword arguments in, the text of the result out."""
+
+    spec: ToolSpec
+    function: Callable[..., str] = field(repr=False, compare=False)
+
+    def call(self, arguments: Mapping[str, Any]) -> str:
+        """Run the tool. Wrong arguments give an error text, as a tool of an agent should, not an exception."""
+        properties: Mapping[str, Mapping[str, Any]] = self.spec.parameters.get("properties", {})
+        required = self.spec.parameters.get("required", ())
+        unknown = [key for key in arguments if key not in properties]
+        missing = [key for key in required if key not in arguments]
+        if unknown or missing:
+            return f"Error: wrong arguments for {self.spec.name}."
+        return self.function(**arguments)
+
+
+@dataclass(frozen=True)
+class PlannedCall:
+    """One call of the reference solution: what is worked out first, the call, and what the tool answers."""
+
+    name: str
+    arguments: Mapping[str, Any]
+    result: str
+    work: tuple[Operation, ...] = ()
+
+
+@dataclass(frozen=True)
+class AgentTask:
+    """A task for an agent with tools.
+
+    `kind` is `route` (calls and copying only) or `work` (something must be worked out from what the tools say).
+    `answers` are the expected final numbers in order; `plan` and `work` are the reference solution.
+    """
+
+    kind: Literal["route", "work"]
+    name: str
+    prompt: str
+    tools: tuple[Tool, ...]
+    plan: tuple[PlannedCall, ...]
+    answers: tuple[str, ...]
+    work: tuple[Operation, ...] = ()
+    reply: str = ""
+
+    @property
+    def split(self) -> Split:
+        """Decided by the text of the prompt."""
+        return split_of(self.prompt)
+
+    @property
+    def steps(self) -> int:
+        """Model calls of the reference solution: one per tool call, and one for the answer."""
+        return len(self.plan) + 1
+
+    def tool(self, name: str) -> Tool | None:
+        """The bound tool of that name, if there is one."""
+        return next((tool for tool in self.tools if tool.spec.name == name), None)
+
+    def grade(self, text: str) -> bool:
+        """Whether the final reply is right: a number must be the last one, several must end the reply in order."""
+        numbers = _NUMBER.findall(text)
+        if all(_NUMBER.fullmatch(answer) for answer in self.answers):
+            return tuple(numbers[-len(self.answers) :]) == self.answers
+        return all(answer in text for answer in self.answers)

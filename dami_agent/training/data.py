@@ -1,0 +1,146 @@
+"""Dialogues to token batches: mixtures per phase, pools that depend only on (seed, index), batches of like lengths.
+
+A pool is drawn, encoded, sorted by length and cut into batches of about `tokens` padded tokens, which are then shuffled.
+Rows are single documents (right padding under a causal mask needs no mask at all), so documents never see one another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from random import Random
+
+import torch
+from tokenizers import Tokenizer
+
+from dami_agent.training import documents
+from dami_agent.training.render import Dialogue, Template, segments
+
+LONGEST = 1024
+IGNORED = -100
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part of a mixture: a family, under a template, at a level of detail drawn from low..high."""
+
+    family: str
+    template: Template
+    weight: float
+    low: float = 0.0
+    high: float = 1.0
+
+
+Mixture = tuple[Part, ...]
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Token ids and which of them are learned from."""
+
+    ids: list[int]
+    learn: list[bool]
+
+
+def encode(tokenizer: Tokenizer, dialogues: list[Dialogue]) -> list[Encoded]:
+    """Encode segment by segment, so that what is learned begins exactly where generation begins."""
+    pieces = [segments(dialogue) for dialogue in dialogues]
+    flat = tokenizer.encode_batch([text for row in pieces for text, _ in row], add_special_tokens=False)
+    encoded, position = [], 0
+    for row in pieces:
+        ids: list[int] = []
+        learn: list[bool] = []
+        for _, flag in row:
+            part = flat[position].ids
+            position += 1
+            ids += part
+            learn += [flag] * len(part)
+        encoded.append(Encoded(ids[:LONGEST], learn[:LONGEST]))
+    return encoded
+
+
+def copying(rng: Random, tokenizer: Tokenizer, ordinary: list[int]) -> Encoded:
+    """8-60 random tokens to be repeated, or keys and values of which one is asked for: how copying is learned fast."""
+    start = tokenizer.encode("<|im_start|>user\n", add_special_tokens=False).ids
+    middle = tokenizer.encode("<|im_end|>\n<|im_start|>assistant\n", add_special_tokens=False).ids
+    stop = tokenizer.encode("<|im_end|>", add_special_tokens=False).ids
+    if rng.random() < 0.7:
+        body = [rng.choice(ordinary) for _ in range(rng.randint(8, 60))]
+        prompt, reply = start + body + middle, body + stop
+    else:
+        keys = rng.sample(ordinary, rng.randint(2, 10))
+        values = [[rng.choice(ordinary) for _ in range(rng.randint(1, 4))] for _ in keys]
+        body = [token for key, value in zip(keys, values, strict=True) for token in (key, *value)]
+        asked = rng.randrange(len(keys))
+        prompt, reply = start + body + [keys[asked]] + middle, values[asked] + stop
+    return Encoded(prompt + reply, [False] * len(prompt) + [True] * len(reply))
+
+
+def ordinary_tokens(tokenizer: Tokenizer) -> list[int]:
+    """Every token id that is plain text: not a control token or an added piece."""
+    special = set(tokenizer.get_added_tokens_decoder())
+    return [index for index in range(tokenizer.get_vocab_size()) if index not in special]
+
+
+def pool(tokenizer: Tokenizer, mixture: Mixture, *, seed: str, size: int, copy_share: float = 0.0) -> list[Encoded]:
+    """`size` documents drawn from a mixture, `copy_share` of them random-token copies; a pure function of its arguments."""
+    rng = Random(seed)
+    ordinary = ordinary_tokens(tokenizer)
+    copies = sum(rng.random() < copy_share for _ in range(size))
+    dialogues = []
+    for part in rng.choices(mixture, [part.weight for part in mixture], k=size - copies):
+        style = rng.uniform(part.low, part.high)
+        dialogues.append(documents.draw(rng, part.family, part.template, style))
+    return encode(tokenizer, dialogues) + [copying(rng, tokenizer, ordinary) for _ in range(copies)]
+
+
+def batches(documents_: list[Encoded], *, seed: str, tokens: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """(ids, labels) of rows of like lengths, at most about `tokens` per batch, in random order."""
+    ordered = sorted(documents_, key=lambda each: len(each.ids))
+    groups: list[list[Encoded]] = []
+    current: list[Encoded] = []
+    for each in ordered:
+        if current and (len(current) + 1) * _padded(len(each.ids)) > tokens:
+            groups.append(current)
+            current = []
+        current.append(each)
+    groups.append(current)
+    Random(seed).shuffle(groups)
+    for group in groups:
+        width = _padded(len(group[-1].ids))
+        ids = torch.zeros((len(group), width), dtype=torch.long)
+        labels = torch.full((len(group), width), IGNORED, dtype=torch.long)
+        for row, each in enumerate(group):
+            ids[row, : len(each.ids)] = torch.tensor(each.ids)
+            known = torch.tensor(each.learn)
+            labels[row, : len(each.ids)] = torch.where(known, torch.tensor(each.ids), torch.tensor(IGNORED))
+        yield ids, labels
+
+
+def _padded(length: int) -> int:
+    return -(-length // 16) * 16
+
+
+def pools(
+    tokenizer: Tokenizer, mixture: Mixture, *, seed: int, size: int, index: int, copy_share: float
+) -> list[Encoded]:
+    """Pool number `index` of a run: resuming at a pool needs nothing but its number."""
+    return pool(tokenizer, mixture, seed=f"pool:{seed}:{index}", size=size, copy_share=copy_share)
+
+
+MIXTURES: Mapping[str, Mixture] = {
+    "base": (
+        Part("question", "instruct", 2.4),
+        Part("question", "thinking", 2.4),
+        Part("route", "instruct", 0.6),
+        Part("route", "thinking", 0.6),
+        Part("work", "instruct", 0.5),
+        Part("work", "thinking", 0.8),
+        Part("novel", "instruct", 1.6),
+        Part("novel", "thinking", 1.0),
+        Part("chat", "instruct", 0.25),
+        Part("chat", "thinking", 0.25),
+        Part("writing", "instruct", 0.25),
+        Part("writing", "thinking", 0.2),
+    )
+}
