@@ -4,7 +4,7 @@ from dami_agent.tasks.agent import agent_tasks
 from dami_agent.tasks.catalogue import CATALOGUE, World
 from dami_agent.tasks.model import AgentTask, Operation, PlannedCall, Question, Split, Tool, ToolSpec, final_number, split_of
 from dami_agent.tasks.novel import novel_task
-from dami_agent.tasks.questions import FAMILIES, LEVELS, questions
+from dami_agent.tasks.arithmetic import FAMILIES, LEVELS, questions
 
 __all__ = [
     "CATALOGUE",

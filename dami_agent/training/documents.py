@@ -10,7 +10,7 @@ from collections.abc import Callable
 from random import Random
 from typing import Any
 
-from dami_agent.tasks import agent, catalogue, novel, questions, words
+from dami_agent.tasks import agent, arithmetic, catalogue, novel, words
 from dami_agent.tasks.model import AgentTask, Question, ToolSpec
 from dami_agent.training import thoughts
 from dami_agent.training.render import Dialogue, Template, Turn
@@ -66,7 +66,7 @@ def task_turns(rng: Random, task: AgentTask, template: Template, style: float, *
 
 
 def _question(rng: Random, template: Template, style: float) -> Dialogue:
-    level = rng.choices(questions.LEVELS, (5, 3, 2, 2, 2))[0]
+    level = rng.choices(arithmetic.LEVELS, (5, 3, 2, 2, 2))[0]
     item = _train_question(rng, level)
     tools: tuple[ToolSpec, ...] = ()
     if rng.random() < 0.12:
@@ -81,7 +81,7 @@ def _question(rng: Random, template: Template, style: float) -> Dialogue:
 
 def _train_question(rng: Random, level: int) -> Question:
     while True:
-        item = questions.question(rng, rng.choice(questions.FAMILIES), level)
+        item = arithmetic.question(rng, rng.choice(arithmetic.FAMILIES), level)
         if item.split == "train":
             return item
 
