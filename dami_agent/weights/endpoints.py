@@ -1,0 +1,205 @@
+"""Load one endpoint, and pair the tensors of two: each live tensor of the model with its two immutable ends."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+import torch
+from safetensors import safe_open
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM, PreTrainedModel
+
+from dami_agent.errors import IncompatiblePair, Mismatch, UnsupportedCheckpoint, UsageError
+
+
+@dataclass(slots=True)
+class Slot:
+    """One tensor of the loaded model and the two ends it moves between.
+
+    Tied parameters are one tensor under several names, hence one slot.
+
+    Attributes:
+        names: all names of the tensor in the model.
+        targets: the modules' own parameters or buffers, whose ``.data`` is pointed at the weights in use.
+        stored: for parameters offloaded to CPU memory: the mappings accelerate fetches them from, and their keys.
+        instruct: λ=0; never written to.
+        thinking: λ=1; never written to.
+        working: the merged tensor; None until a λ between the ends is asked for.
+    """
+
+    names: tuple[str, ...]
+    targets: list[Tensor]
+    stored: list[tuple[dict[str, Tensor], str]]
+    instruct: Tensor
+    thinking: Tensor
+    working: Tensor | None = None
+
+    def use(self, tensor: Tensor) -> None:
+        """Make the model compute with ``tensor`` from now on (no copy)."""
+        for target in self.targets:
+            target.data = tensor
+        for store, key in self.stored:
+            store[key] = tensor
+
+
+def load_endpoint(folder: Path, **options: Any) -> PreTrainedModel:
+    """Load one checkpoint for inference and check that it is whole and finite.
+
+    Args:
+        folder: a folder with ``config.json`` and safetensors.
+        options: ``dtype``, ``device_map``, ``attn_implementation`` as ``from_pretrained`` takes them.
+
+    Raises:
+        UnsupportedCheckpoint: parameters missing from the files, shapes that do not fit, NaN or infinity.
+    """
+    loader: Any = cast(Any, AutoModelForCausalLM)  # typed without the second result of output_loading_info
+    model, info = loader.from_pretrained(
+        folder,
+        use_safetensors=True,
+        trust_remote_code=False,
+        local_files_only=True,
+        output_loading_info=True,
+        **options,
+    )
+    for what in ("missing_keys", "mismatched_keys", "error_msgs"):
+        if info.get(what):
+            raise UnsupportedCheckpoint(
+                f"{folder}: {what.replace('_', ' ')} while loading: {', '.join(sorted(map(str, info[what])))}",
+                hint="the model would run with random numbers there; download the checkpoint again",
+            )
+    model.eval().requires_grad_(False)
+    refuse_non_finite(model, folder)
+    return cast(PreTrainedModel, model)
+
+
+def refuse_non_finite(model: nn.Module, folder: Path) -> None:
+    """Raise :class:`UnsupportedCheckpoint` naming every tensor (and its file) that holds NaN or infinity."""
+    bad = sorted({name for name, tensor, *_ in _tensors(model) if not is_finite(tensor)})
+    if not bad:
+        return
+    in_files = [f"{file.name}: {name}" for file, name in _non_finite_in_files(folder)]
+    if in_files:
+        raise UnsupportedCheckpoint(
+            f"{folder}: NaN or infinity in {', '.join(in_files)}",
+            hint="the file is damaged or the training diverged; download it again or use another revision",
+        )
+    raise UnsupportedCheckpoint(
+        f"{folder}: finite in the files, but not as {model.dtype}: {', '.join(bad)}",
+        hint="load with dtype 'bfloat16' or 'float32'",
+    )
+
+
+def is_finite(tensor: Tensor) -> bool:
+    """Whether a tensor holds neither NaN nor infinity; one pass over it, no temporary of its size."""
+    if not tensor.is_floating_point() or tensor.numel() == 0:
+        return True
+    low, high = torch.aminmax(tensor)  # both carry NaN through
+    return bool(torch.isfinite(low) & torch.isfinite(high))
+
+
+def _non_finite_in_files(folder: Path) -> Iterator[tuple[Path, str]]:
+    for file in sorted(folder.glob("*.safetensors")):
+        with safe_open(file, framework="pt") as handle:
+            for name in handle.keys():  # noqa: SIM118  (safe_open is no mapping)
+                if not is_finite(handle.get_tensor(name)):
+                    yield file, name
+
+
+def pair_slots(model: nn.Module, other: nn.Module, *, instruct: Path, thinking: Path) -> list[Slot]:
+    """Pair every tensor of ``model`` (Instruct) with that of ``other`` (Thinking).
+
+    Parameters and persistent floating-point buffers become slots. Integer tensors, and buffers that are computed
+    from the configuration (rotary frequencies), cannot be interpolated and must be equal.
+
+    Raises:
+        IncompatiblePair: names, ties, shapes or dtypes differ, or a fixed tensor is not equal; lists all.
+        UsageError: a parameter is offloaded to disk.
+    """
+    ours, theirs = _by_tensor(model), _by_tensor(other)
+    wrong: list[Mismatch] = []
+    for names in sorted(ours.keys() ^ theirs.keys()):
+        have = ("tied or present", "absent or tied otherwise")
+        wrong.append(_mismatch(names, *(have if names in ours else have[::-1])))
+    slots = []
+    for names in ours.keys() & theirs.keys():
+        group, mine, yours = ours[names], ours[names][0].tensor, theirs[names][0].tensor
+        if (mine.shape, mine.dtype) != (yours.shape, yours.dtype):
+            wrong.append(_mismatch(names, _describe(mine), _describe(yours)))
+        elif group[0].fixed or not mine.is_floating_point():
+            if not torch.equal(mine, yours.to(mine.device)):
+                wrong.append(_mismatch(names, "fixed values", "other fixed values"))
+        else:
+            targets = [found.tensor for found in group if found.store is None]
+            stored = [(found.store, found.key) for found in group if found.store is not None]
+            slots.append(Slot(names, targets, stored, mine.detach(), yours.detach()))
+    if wrong:
+        raise IncompatiblePair(
+            f"{instruct} and {thinking} load into models with different tensors",
+            wrong,
+            hint="both checkpoints must be fine-tuned from one base, without changing its layout",
+        )
+    return sorted(slots, key=lambda slot: slot.names)
+
+
+class _Found(NamedTuple):
+    """One parameter or buffer in a model; ``store`` and ``key`` as in :class:`Slot`; ``fixed``: made from config."""
+
+    name: str
+    tensor: Tensor
+    fixed: bool
+    store: dict[str, Tensor] | None
+    key: str
+
+
+def _by_tensor(model: nn.Module) -> dict[tuple[str, ...], list[_Found]]:
+    """All tensors of a model by the tuple of their names; tied ones (one storage) are one entry."""
+    groups: dict[object, list[_Found]] = {}
+    for found in _tensors(model):
+        tensor = found.tensor
+        shared = (tensor.device, tensor.data_ptr(), tensor.shape) if tensor.numel() else found.name
+        groups.setdefault(shared, []).append(found)
+    return {tuple(found.name for found in group): group for group in groups.values()}
+
+
+def _tensors(model: nn.Module) -> Iterator[_Found]:
+    """Every parameter and buffer of every module, tied ones under each of their names."""
+    for prefix, module in model.named_modules():
+        own: dict[str, Tensor | None] = {**module._parameters, **module._buffers}
+        for key, tensor in own.items():
+            name = f"{prefix}.{key}" if prefix else key
+            fixed = key in module._buffers and key in module._non_persistent_buffers_set
+            if tensor is None:
+                continue
+            if not tensor.is_meta:
+                yield _Found(name, tensor, fixed, None, "")
+                continue
+            store, full = _offload_store(module, key)
+            if full not in store:
+                raise UsageError(
+                    f"{name} is offloaded to disk: it cannot be merged there",
+                    hint="give the device_map more CPU memory, or choose a smaller model or dtype",
+                )
+            yield _Found(name, store[full], fixed, store, full)
+
+
+def _offload_store(module: nn.Module, key: str) -> tuple[dict[str, Tensor], str]:
+    """The mapping accelerate's hook fetches an offloaded tensor of this module from, and the tensor's key there."""
+    hook: Any = getattr(module, "_hf_hook", None)
+    for candidate in getattr(hook, "hooks", (hook,)):
+        weights_map = getattr(candidate, "weights_map", None)
+        if weights_map is not None:
+            dataset, full = getattr(weights_map, "dataset", weights_map), getattr(weights_map, "prefix", "") + key
+            return cast("dict[str, Tensor]", getattr(dataset, "state_dict", dataset)), full
+    return {}, key
+
+
+def _mismatch(names: tuple[str, ...], instruct: str, thinking: str) -> Mismatch:
+    remedy = "use two fine-tunings of one base"
+    return Mismatch(file="safetensors", field=" = ".join(names), instruct=instruct, thinking=thinking, remedy=remedy)
+
+
+def _describe(tensor: Tensor) -> str:
+    return f"{str(tensor.dtype).removeprefix('torch.')}{list(tensor.shape)}"

@@ -1,0 +1,94 @@
+"""Two checkpoint folders on disk -> :class:`~dami_agent.weights.Weights`.
+
+Both endpoints go through transformers' own loader, so that names and layouts are those of the loaded module
+(transformers 5 fuses the experts of a mixture into one 3-D tensor, for example).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dami_agent.errors import UsageError
+from dami_agent.types import WeightsMode
+from dami_agent.weights.base import Weights
+from dami_agent.weights.endpoints import load_endpoint, pair_slots
+from dami_agent.weights.merged import MergedWeights
+from dami_agent.weights.mixed import MixedWeights, refuse_unless_mixable
+
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def load_weights(
+    instruct: Path,
+    thinking: Path,
+    *,
+    mode: WeightsMode,
+    device: str = "cpu",
+    dtype: str | torch.dtype = "float32",
+    device_map: str | Mapping[str, Any] | None = None,
+    attn_implementation: str | None = None,
+) -> Weights:
+    """Load both endpoints of a verified pair.
+
+    On the CPU, tensors whose dtype is that of the file stay memory-mapped.
+
+    Args:
+        instruct: folder of the Instruct checkpoint (safetensors).
+        thinking: folder of the Thinking checkpoint.
+        mode: ``merged`` or ``mixed``.
+        device: a torch device; both endpoints (and the working copy) live there. Ignored when ``device_map`` is given.
+        dtype: ``float32``, ``bfloat16`` or ``float16``; what the model computes in.
+        device_map: accelerate's placement (module name -> device, or ``"auto"``), merged only; offloading to CPU
+            memory works, offloading to disk is refused.
+        attn_implementation: transformers' choice when None.
+
+    Raises:
+        UsageError: unknown mode, dtype or device; a placement or an architecture the mode does not support.
+        UnsupportedCheckpoint: NaN or infinity (file and tensor are named), missing tensors.
+        IncompatiblePair: the loaded modules do not have the same parameters, or fixed buffers differ.
+    """
+    if mode not in ("merged", "mixed"):
+        raise UsageError(f"unknown weights mode {mode!r}", hint="choose 'merged' or 'mixed'")
+    torch_dtype, torch_device = _parse_dtype(dtype), _parse_device(device)
+    if mode == "mixed":
+        if device_map is not None:
+            raise UsageError(
+                "mixed weights run on one device and take no device_map",
+                hint="pass device=..., or choose mode='merged' for a model spread over devices",
+            )
+        refuse_unless_mixable(instruct)
+    placement = device_map if device_map is not None else (None if torch_device.type == "cpu" else {"": torch_device})
+    options = {"dtype": torch_dtype, "device_map": placement, "attn_implementation": attn_implementation}
+    model = load_endpoint(Path(instruct), **options)
+    other = load_endpoint(Path(thinking), **options)
+    slots = pair_slots(model, other, instruct=Path(instruct), thinking=Path(thinking))
+    home = model.device if device_map is not None else torch_device
+    if mode == "merged":
+        return MergedWeights(model, slots, device=home, dtype=torch_dtype)
+    return MixedWeights(model, other, device=home, dtype=torch_dtype)
+
+
+def _parse_dtype(dtype: str | torch.dtype) -> torch.dtype:
+    """The torch dtype meant, if it is one that weights can be merged and run in."""
+    parsed = _DTYPES.get(dtype) if isinstance(dtype, str) else dtype
+    if parsed is None or parsed not in _DTYPES.values():
+        raise UsageError(f"weights cannot be loaded as {dtype!r}", hint=f"choose one of {', '.join(_DTYPES)}")
+    return parsed
+
+
+def _parse_device(device: str) -> torch.device:
+    """The torch device meant, if this machine has it."""
+    try:
+        parsed = torch.device(device)
+        torch.empty(0, device=parsed)
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(
+            f"device {device!r} cannot be used here: {error}", hint="pass 'cpu', or 'cuda' on a GPU machine"
+        ) from error
+    if parsed.type == "meta":
+        raise UsageError("device 'meta' holds no weights", hint="pass 'cpu' or 'cuda'")
+    return parsed

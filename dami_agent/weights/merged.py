@@ -1,0 +1,102 @@
+"""One working copy of the weights, at one λ, rebuilt from both immutable endpoints at every switch.
+
+λ=0 and λ=1 point the model's parameters at the endpoint tensors themselves: exact by construction, and free. Any λ
+between is ``torch.lerp`` into a third set of tensors. lerp computes bf16 and fp16 in float32 and rounds once, on CPU
+and CUDA, so that no float32 copy is needed; weights are never changed by increments, whose rounding would add up.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import torch
+from transformers import PreTrainedModel
+
+from dami_agent.errors import InsufficientMemory, UsageError
+from dami_agent.types import Intensity, WeightsMode
+from dami_agent.weights.base import Weights, unique_nbytes
+from dami_agent.weights.endpoints import Slot
+
+
+class MergedWeights(Weights):
+    """θ(λ) for the whole batch; every ``AutoModelForCausalLM`` runs.
+
+    A switch is all-or-nothing: until it has succeeded, ``intensity`` is None, and a model whose intensity is None
+    is never lent: the next ``at`` rebuilds it, whatever λ it asks for.
+    """
+
+    mode: WeightsMode = "merged"
+
+    def __init__(
+        self, model: PreTrainedModel, slots: Sequence[Slot], *, device: torch.device, dtype: torch.dtype
+    ) -> None:
+        super().__init__(model, device=device, dtype=dtype)
+        self._slots = tuple(slots)
+        self._intensity: Intensity | None = None
+        self._switch(Intensity(0))
+        self.switch_seconds = 0.0
+
+    @property
+    def intensity(self) -> Intensity | None:
+        """λ of the weights as they are now; None after a switch that failed."""
+        return self._intensity
+
+    def nbytes(self) -> dict[str, int]:
+        """Bytes of the two endpoints and of the working copy (0 until a λ between the ends is asked for)."""
+        return {
+            "instruct": unique_nbytes([slot.instruct for slot in self._slots]),
+            "thinking": unique_nbytes([slot.thinking for slot in self._slots]),
+            "working": unique_nbytes([slot.working for slot in self._slots if slot.working is not None]),
+        }
+
+    def _enter(self, rows: tuple[Intensity, ...]) -> None:
+        different = sorted(set(rows))
+        if len(different) > 1:
+            raise UsageError(
+                f"merged weights have one λ at a time, the batch asks for {', '.join(f'{v:g}' for v in different)}",
+                hint="run one forward pass per λ, or load with mode='mixed'",
+            )
+        if rows[0] != self._intensity:
+            self._switch(rows[0])
+
+    def _switch(self, intensity: Intensity) -> None:
+        """Rebuild the weights at ``intensity``; ``self.intensity`` is None while this runs and if it fails."""
+        start = time.perf_counter()
+        # inference_mode(False): a working copy made inside a caller's inference mode could not be written outside it
+        with torch.inference_mode(False), torch.no_grad():
+            if 0 < intensity < 1:
+                self._allocate()
+            self._intensity = None
+            for slot in self._slots:
+                slot.use(self._build(slot, intensity))
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)  # so that an asynchronous failure, and the time, belong to the switch
+        self._intensity = intensity
+        self.version += 1
+        self.switch_seconds += time.perf_counter() - start
+
+    def _allocate(self) -> None:
+        """Take the working copy's memory, all of it or none; the weights in use are not touched."""
+        if all(slot.working is not None for slot in self._slots):
+            return
+        try:
+            fresh = [torch.empty_like(slot.instruct, memory_format=torch.contiguous_format) for slot in self._slots]
+        except (torch.OutOfMemoryError, MemoryError) as error:
+            need = sum(slot.instruct.nbytes for slot in self._slots) / 2**30
+            raise InsufficientMemory(
+                f"no room for a merged copy of {need:.1f} GiB on {self.device}",
+                hint="mode='mixed' needs no merged copy; λ=0 and λ=1 need none either",
+            ) from error
+        for slot, tensor in zip(self._slots, fresh, strict=True):
+            slot.working = tensor
+
+    @staticmethod
+    def _build(slot: Slot, intensity: Intensity) -> torch.Tensor:
+        """The tensor of one slot at λ."""
+        if intensity <= 0:
+            return slot.instruct
+        if intensity >= 1:
+            return slot.thinking
+        assert slot.working is not None
+        return torch.lerp(slot.instruct, slot.thinking, float(intensity), out=slot.working)

@@ -1,0 +1,107 @@
+"""Every batch row at its own λ: both endpoints stay whole, and the modules of one model read from both."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AutoConfig, PreTrainedModel
+from transformers.models.llama.modeling_llama import LlamaRMSNorm
+from transformers.models.qwen2.modeling_qwen2 import Qwen2RMSNorm
+from transformers.models.qwen3.modeling_qwen3 import Qwen3RMSNorm
+
+from dami_agent.errors import UnsupportedCheckpoint, UsageError
+from dami_agent.types import Intensity, WeightsMode
+from dami_agent.weights.base import Weights, unique_nbytes
+from dami_agent.weights.rows import MixedEmbedding, MixedLinear, MixedRMSNorm, Rows
+
+_ARCHITECTURES = ("llama", "qwen2", "qwen3")  # model_type in config.json
+_NORMS = (LlamaRMSNorm, Qwen2RMSNorm, Qwen3RMSNorm)
+
+
+def supports_mixed(config: Mapping[str, Any] | Any) -> bool:
+    """Whether a model of this configuration (``config.json`` as a mapping, or transformers' object) runs mixed."""
+    kind = config.get("model_type") if isinstance(config, Mapping) else getattr(config, "model_type", None)
+    return kind in _ARCHITECTURES
+
+
+def refuse_unless_mixable(folder: Path) -> None:
+    """Raise :class:`UsageError` for a checkpoint whose architecture runs merged only."""
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    if not supports_mixed(config):
+        raise UsageError(
+            f"{folder}: {config.model_type!r} runs merged only; mixed needs {', '.join(_ARCHITECTURES)}",
+            hint="choose mode='merged'",
+        )
+
+
+class MixedWeights(Weights):
+    """θ(λ) per row: costs two matmuls where merged costs one, but no switch, whatever λ the rows have."""
+
+    mode: WeightsMode = "mixed"
+
+    def __init__(
+        self, instruct: PreTrainedModel, thinking: PreTrainedModel, *, device: torch.device, dtype: torch.dtype
+    ) -> None:
+        super().__init__(instruct, device=device, dtype=dtype)
+        self._rows = Rows(device)
+        self._ends: list[tuple[torch.Tensor, torch.Tensor]] = []
+        _replace_modules(instruct, thinking, self._rows)
+        for module in instruct.modules():
+            if isinstance(module, (MixedLinear, MixedEmbedding, MixedRMSNorm)):
+                self._ends.append((module.weight, module.weight_thinking))
+            if isinstance(module, MixedLinear) and module.bias is not None and module.bias_thinking is not None:
+                self._ends.append((module.bias, module.bias_thinking))
+
+    def nbytes(self) -> dict[str, int]:
+        """Bytes of the two endpoints; there is no working copy."""
+        instruct, thinking = zip(*self._ends, strict=True)
+        return {"instruct": unique_nbytes(instruct), "thinking": unique_nbytes(thinking), "working": 0}
+
+    def _enter(self, rows: tuple[Intensity, ...]) -> None:
+        start = time.perf_counter()
+        self._rows.set(rows)
+        self.switch_seconds += time.perf_counter() - start
+
+    def _leave(self) -> None:
+        self._rows.clear()
+
+
+def _replace_modules(instruct: nn.Module, thinking: nn.Module, rows: Rows) -> None:
+    """Put a mixed module in place of every linear, embedding and norm of ``instruct``.
+
+    Raises:
+        UnsupportedCheckpoint: a module with parameters that none of the mixed modules stands for.
+    """
+    others = dict(thinking.named_modules())
+    unknown: list[str] = []
+    for name, module in list(instruct.named_modules()):
+        if not module._parameters:
+            continue
+        mixed = _mixed_module(module, others[name], rows)
+        if mixed is None:
+            unknown.append(f"{name} ({type(module).__name__})")
+        else:
+            instruct.set_submodule(name, mixed)
+    if unknown:
+        raise UnsupportedCheckpoint(
+            f"no mixed form is known for {', '.join(unknown)}",
+            hint="choose mode='merged', and report the architecture and transformers version",
+        )
+
+
+def _mixed_module(instruct: nn.Module, thinking: nn.Module, rows: Rows) -> nn.Module | None:
+    """The mixed form of a module, or None. Exact types only: a subclass may compute something else."""
+    if type(instruct) is not type(thinking):
+        return None
+    if type(instruct) is nn.Linear and isinstance(thinking, nn.Linear):
+        return MixedLinear(instruct, thinking, rows)
+    if type(instruct) is nn.Embedding and isinstance(thinking, nn.Embedding):
+        return MixedEmbedding(instruct, thinking, rows)
+    if type(instruct) in _NORMS:
+        return MixedRMSNorm(instruct, thinking, rows)
+    return None
