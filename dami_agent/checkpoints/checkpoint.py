@@ -1,0 +1,130 @@
+"""One checkpoint on disk: its configuration, its chat template and the headers of its weights.
+
+Knows nothing of a second checkpoint, and reads no weight.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dami_agent.checkpoints import refusals
+from dami_agent.checkpoints.headers import TensorEntry, identity, read_json, read_tensors, weight_files
+from dami_agent.errors import CheckpointNotFound
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
+
+DTYPES = {"F64": "float64", "F32": "float32", "BF16": "bfloat16", "F16": "float16"}
+NO_TOKENIZER = "save one into the folder: AutoTokenizer.from_pretrained(...).save_pretrained(...)"
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """An opened checkpoint.
+
+    Attributes:
+        path: the folder its files lie in (a hub checkpoint's: in the cache).
+        source: what the user gave: a path or a hub id.
+        revision: the hub commit it was resolved to; None for a folder.
+        config: config.json. Read-only by agreement.
+        generation_config: generation_config.json, ``{}`` if there is none.
+        chat_template: the Jinja text of the default chat template, or None.
+        tensors: name → entry of every stored tensor.
+        identity: SHA-256 (hex) over everything that makes it this checkpoint and no other.
+    """
+
+    path: Path
+    source: str
+    revision: str | None
+    config: Mapping[str, Any] = field(repr=False)
+    generation_config: Mapping[str, Any] = field(repr=False)
+    chat_template: str | None = field(repr=False)
+    tensors: Mapping[str, TensorEntry] = field(repr=False)
+    identity: str = field(repr=False)
+
+    @classmethod
+    def open(cls, path: Path, *, source: str | None = None, revision: str | None = None) -> Checkpoint:
+        """Open the folder ``path``; no weight is read.
+
+        Raises:
+            CheckpointNotFound: the folder, its config, its tokenizer or a shard is not there.
+            UnsupportedCheckpoint: quantised, GGUF, adapter or pickled weights.
+            CheckpointError: a file is damaged.
+        """
+        source = source or str(path)
+        refusals.refuse_path(path)
+        if not path.is_dir():
+            raise CheckpointNotFound(
+                f"{source}: no such folder",
+                hint="give an existing folder, or a hub id like Qwen/Qwen3-4B-Instruct-2507",
+            )
+        refusals.refuse_files((p.name for p in path.iterdir()), source)
+        config = read_json(path / "config.json")
+        refusals.refuse_config(config, source)
+        if not (path / "tokenizer.json").is_file():
+            raise CheckpointNotFound(f"{source} has no tokenizer.json", hint=NO_TOKENIZER)
+        tensors = read_tensors(path)
+        refusals.refuse_tensors(tensors, source)
+        generation = path / "generation_config.json"
+        generation_config = read_json(generation) if generation.is_file() else {}
+        template = _chat_template(path)
+        digest = _digest(path, config, generation_config, template)
+        return cls(path, source, revision, config, generation_config, template, tensors, digest)
+
+    @property
+    def eos_token_ids(self) -> tuple[int, ...]:
+        """All ids that end a sequence, in generation_config.json or config.json."""
+        ids: list[int] = []
+        for value in (self.generation_config.get("eos_token_id"), self.config.get("eos_token_id")):
+            ids += value if isinstance(value, list) else [] if value is None else [value]
+        return tuple(dict.fromkeys(int(i) for i in ids))
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The safetensors files."""
+        return weight_files(self.path)
+
+    @property
+    def dtype(self) -> str:
+        """Name of the dtype that most weights are stored in: ``bfloat16``, ``float16``, ``float32`` or ``float64``."""
+        sizes: dict[str, int] = {}
+        for entry in self.tensors.values():
+            sizes[entry.dtype] = sizes.get(entry.dtype, 0) + entry.nbytes
+        return DTYPES.get(max(sizes, key=lambda name: sizes[name], default="F32"), "float32")
+
+    def model_config(self) -> PreTrainedConfig:
+        """A fresh transformers config of the *native* class, built from config.json without its ``auto_map``.
+
+        Raises:
+            UnsupportedCheckpoint: transformers has no causal language model of this ``model_type``.
+        """
+        from dami_agent.checkpoints.layout import model_config
+
+        return model_config(self)
+
+
+def _chat_template(path: Path) -> str | None:
+    """Newest place first: chat_template.jinja, then tokenizer_config.json (a text, or a list with a default)."""
+    if (path / "chat_template.jinja").is_file():
+        return (path / "chat_template.jinja").read_text(encoding="utf-8")
+    for name in ("chat_template.json", "tokenizer_config.json"):
+        if not (path / name).is_file():
+            continue
+        template = read_json(path / name).get("chat_template")
+        if isinstance(template, list):
+            named = {t.get("name"): t.get("template") for t in template if isinstance(t, dict)}
+            template = named.get("default")
+        if isinstance(template, str):
+            return template
+    return None
+
+
+def _digest(path: Path, config: Mapping[str, Any], generation: Mapping[str, Any], template: str | None) -> str:
+    parts: dict[str, Any] = {"config": config, "generation_config": generation, "chat_template": template}
+    parts["files"] = {file.name: identity(file) for file in (*weight_files(path), path / "tokenizer.json")}
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

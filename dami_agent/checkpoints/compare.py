@@ -1,0 +1,229 @@
+"""Are two checkpoints fine-tunings of one base, so that θ(λ) = (1−λ)·θ_I + λ·θ_T means something?
+
+Compared: architecture, every config field that changes the computation, the parameters as transformers lays them out,
+ties, dtypes, vocabulary and special tokens; every difference is found. End-of-sequence ids are united and chat
+templates reported; they may differ.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from dami_agent.checkpoints import layout as layouts
+from dami_agent.checkpoints import refusals
+from dami_agent.checkpoints.checkpoint import Checkpoint
+from dami_agent.checkpoints.vocabulary import compare_vocabularies
+from dami_agent.errors import Mismatch
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
+
+ONE_BASE = "choose two checkpoints fine-tuned from one base"
+OWN_CONFIG = "the weights do not belong to this config.json; download or save the checkpoint again"
+_BOOKKEEPING = """
+    _name_or_path name_or_path transformers_version model_type architectures auto_map unsloth_fixed unsloth_version
+    tokenizer_class task_specific_params problem_type id2label label2id num_labels finetuning_task"""
+_HOW_IT_RUNS = """
+    torch_dtype dtype use_cache return_dict output_hidden_states output_attentions output_router_logits
+    _attn_implementation _attn_implementation_internal attn_implementation _experts_implementation torchscript
+    pretraining_tp chunk_size_feed_forward"""
+_TRAINING_ONLY = """
+    initializer_range attention_dropout hidden_dropout dropout resid_pdrop embd_pdrop attn_pdrop hidden_dropout_prob
+    attention_probs_dropout_prob classifier_dropout summary_first_dropout router_aux_loss_coef router_jitter_noise"""
+_COMPARED_APART = "eos_token_id bos_token_id pad_token_id sep_token_id decoder_start_token_id"
+INERT = frozenset((_BOOKKEEPING + _HOW_IT_RUNS + _TRAINING_ONLY + " " + _COMPARED_APART).split())
+_LAYER = re.compile(r"(?<=\.)\d+(?=\.)")
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One line of the examination: ``ok``, ``note`` (worth knowing) or ``mismatch`` (refused)."""
+
+    name: str
+    status: Literal["ok", "note", "mismatch"]
+    detail: str
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What comparing found: all ``mismatches``, the ``checks`` for a person, the common layout if they fit."""
+
+    mismatches: tuple[Mismatch, ...]
+    checks: tuple[Check, ...]
+    layout: layouts.Layout | None
+
+
+def compare(instruct: Checkpoint, thinking: Checkpoint) -> Inspection:
+    """Compare two opened checkpoints; reads headers and JSON only.
+
+    Raises:
+        UnsupportedCheckpoint: one of them is of no architecture that transformers ships.
+        CheckpointError: a config that is not valid by itself.
+    """
+    both = instruct, thinking
+    found: list[Mismatch] = []
+    checks: list[Check] = []
+
+    def close(name: str, mismatches: list[Mismatch], detail: str) -> None:
+        found.extend(mismatches)
+        checks.append(Check(name, "mismatch", f"{len(mismatches)} found") if mismatches else Check(name, "ok", detail))
+
+    ignored = [note for c in both if (note := refusals.refuse_foreign_code(c.config, _native(c), c.source))]
+    architecture = _architecture(instruct, thinking)
+    close("architecture", architecture, f"{_native(instruct)} (transformers' own class)")
+    configs = instruct.model_config(), thinking.model_config()
+    fields, notes = ([], []) if architecture else _config_fields(*configs)
+    if not architecture:
+        close("config", fields, "every field that changes the computation is equal")
+    parameters, layout = _parameters(instruct, thinking, configs)
+    close("parameters", parameters, f"{_billions(layout)} in {len(layout.parameters) if layout else 0} tensors")
+    close("dtypes", _dtypes(instruct, thinking), f"stored as {instruct.dtype}")
+    close("vocabulary", compare_vocabularies(instruct, thinking), "token ids, merges and special tokens are equal")
+    checks += [Check("code", "note", note) for note in ignored] + [Check("context", "note", note) for note in notes]
+    checks += [_ties(instruct, thinking, layout), _ends(instruct, thinking), _templates(instruct, thinking)]
+    return Inspection(tuple(found), tuple(checks), None if found else layout)
+
+
+def _native(checkpoint: Checkpoint) -> str | None:
+    return layouts.native_class(checkpoint.config)
+
+
+def _architecture(instruct: Checkpoint, thinking: Checkpoint) -> list[Mismatch]:
+    return [
+        Mismatch("config.json", "model_type", str(a), str(b), ONE_BASE)
+        for a, b in [(instruct.config.get("model_type"), thinking.config.get("model_type"))]
+        if a != b
+    ]
+
+
+def _config_fields(a: PreTrainedConfig, b: PreTrainedConfig) -> tuple[list[Mismatch], list[str]]:
+    """Differences after transformers filled in every default; and notes on such as do no harm."""
+    left, right = (_flat(c.to_dict()) for c in (a, b))
+    for flat in (left, right):
+        if not flat.get("use_sliding_window", True) or "layer_types" in flat:
+            flat.pop("max_window_layers", None)  # spelt out per layer in layer_types, or without effect
+    found, notes = [], []
+    for key in sorted(left.keys() | right.keys()):
+        x, y = left.get(key), right.get(key)
+        if x == y or key.rsplit(".", 1)[-1] in INERT:
+            continue
+        if key == "max_position_embeddings" and left.get("rope_parameters.rope_type") == "default":
+            notes.append(f"context windows differ ({x} and {y}); the smaller one holds, positions are computed alike")
+            continue
+        found.append(Mismatch("config.json", key, str(x), str(y), ONE_BASE))
+    return found, notes
+
+
+def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, Mapping) and key not in INERT:
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def _parameters(
+    instruct: Checkpoint, thinking: Checkpoint, configs: tuple[PreTrainedConfig, PreTrainedConfig]
+) -> tuple[list[Mismatch], layouts.Layout | None]:
+    """Each checkpoint against its own module, and the two modules against each other."""
+    models = [layouts.empty_model(config) for config in configs]
+    a, b = (layouts.layout_of(model) for model in models)
+    found = []
+    for name, fields in _grouped(n for n in a.parameters.keys() | b.parameters.keys()):
+        x, y = ({str(list(s.parameters[f])) if f in s.parameters else "absent" for f in fields} for s in (a, b))
+        if any(a.parameters.get(f) != b.parameters.get(f) for f in fields):
+            found.append(Mismatch("parameters", name, "/".join(sorted(x)), "/".join(sorted(y)), ONE_BASE))
+    if a.tied != b.tied:
+        found.append(Mismatch("parameters", "ties", str(dict(a.tied)), str(dict(b.tied)), ONE_BASE))
+    findings = [layouts.dry_load(c, model) for c, model in zip((instruct, thinking), models, strict=True)]
+    return found + _stored(*findings), a
+
+
+def _stored(a: layouts.LoadFindings, b: layouts.LoadFindings) -> list[Mismatch]:
+    """What the loader found wrong in the files of either."""
+    found = []
+    for name, fields in _grouped({*a.missing, *b.missing}):
+        x, y = ("missing" if set(fields) & set(f.missing) else "there" for f in (a, b))
+        found.append(Mismatch("safetensors", name, x, y, OWN_CONFIG))
+    for name, fields in _grouped({*a.unexpected, *b.unexpected}):
+        x, y = ("unexpected" if set(fields) & set(f.unexpected) else "absent" for f in (a, b))
+        found.append(Mismatch("safetensors", name, x, y, OWN_CONFIG))
+    for name in sorted({*a.misshapen, *b.misshapen}):
+        x, y = ("{} for a module of {}".format(*f.misshapen[name]) if name in f.misshapen else "fits" for f in (a, b))
+        found.append(Mismatch("safetensors", name, x, y, OWN_CONFIG))
+    if a.failed or b.failed:
+        found.append(Mismatch("safetensors", "layout", a.failed or "loads", b.failed or "loads", OWN_CONFIG))
+    return found
+
+
+def _grouped(names: Iterable[str]) -> list[tuple[str, list[str]]]:
+    """Names that differ only in their layer number, together: ``model.layers.*.mlp.up_proj.weight (36 tensors)``."""
+    groups: dict[str, list[str]] = {}
+    for name in sorted(names):
+        groups.setdefault(_LAYER.sub("*", name), []).append(name)
+    return [
+        (key if len(g) > 1 else g[0], g) if len(g) == 1 else (f"{key} ({len(g)} tensors)", g)
+        for key, g in groups.items()
+    ]
+
+
+def _dtypes(instruct: Checkpoint, thinking: Checkpoint) -> list[Mismatch]:
+    """Tensors of one name must be stored in one dtype: a lerp between dtypes would hide a lossy conversion."""
+    common = instruct.tensors.keys() & thinking.tensors.keys()
+    differing: dict[tuple[str, str], list[str]] = {}
+    for name in sorted(common):
+        dtypes = instruct.tensors[name].dtype, thinking.tensors[name].dtype
+        if dtypes[0] != dtypes[1]:
+            differing.setdefault(dtypes, []).append(name)
+    remedy = "save both in one dtype: AutoModelForCausalLM.from_pretrained(..., dtype=...).save_pretrained(...)"
+    return [
+        Mismatch("safetensors", f"dtype of {name}", a, b, remedy)
+        for (a, b), names in differing.items()
+        for name, _ in _grouped(names)
+    ]
+
+
+def _ties(instruct: Checkpoint, thinking: Checkpoint, layout: layouts.Layout | None) -> Check:
+    if layout is None or not layout.tied:
+        return Check("ties", "ok", "no tied weights")
+    stored = [f"{c.source} stores {n} too" for c in (instruct, thinking) for n in layout.tied if n in c.tensors]
+    detail = ", ".join(f"{name} is {target}" for name, target in layout.tied.items())
+    return Check("ties", "note" if stored else "ok", "; ".join([detail, *stored]))
+
+
+def _ends(instruct: Checkpoint, thinking: Checkpoint) -> Check:
+    a, b = instruct.eos_token_ids, thinking.eos_token_ids
+    if set(a) == set(b):
+        return Check("end of sequence", "ok", f"ids {list(a)}")
+    return Check("end of sequence", "note", f"instruct stops at {list(a)}, thinking at {list(b)}: the union stops both")
+
+
+def _templates(instruct: Checkpoint, thinking: Checkpoint) -> Check:
+    a, b = instruct.chat_template, thinking.chat_template
+    if a is None or b is None:
+        lacking = " and ".join(c.source for c in (instruct, thinking) if c.chat_template is None)
+        return Check("chat template", "note", f"none in {lacking}: a plain ChatML template will be used there")
+    if a == b:
+        return Check("chat template", "ok", "equal")
+    opens = [
+        name
+        for name, text in (("instruct", a), ("thinking", b))
+        if "<think>" in text.rsplit("add_generation_prompt", 1)[-1]
+    ]
+    by = f"; {' and '.join(opens)} may open <think> itself" if opens else ""
+    return Check("chat template", "note", f"differ ({len(a)} and {len(b)} characters){by}: each λ uses its own side's")
+
+
+def _billions(layout: layouts.Layout | None) -> str:
+    total = 0
+    for shape in layout.parameters.values() if layout else ():
+        size = 1
+        for n in shape:
+            size *= n
+        total += size
+    return f"{total / 1e9:.3f} G parameters" if total >= 1e7 else f"{total:,} parameters"

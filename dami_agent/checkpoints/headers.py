@@ -1,0 +1,139 @@
+"""Safetensors headers: which tensors a checkpoint holds, of which shape and dtype, in which file. No weight is read.
+
+Sharded (``model.safetensors.index.json``) or not; what is missing or cut off is an error that names the file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from dami_agent.errors import CheckpointError, CheckpointNotFound, UnsupportedCheckpoint
+
+INDEX = "model.safetensors.index.json"
+SINGLE = "model.safetensors"
+BITS = {"F64": 64, "F32": 32, "BF16": 16, "F16": 16, "I64": 64, "I32": 32, "I16": 16, "I8": 8, "U8": 8, "BOOL": 8}
+BITS |= {"U64": 64, "U32": 32, "U16": 16, "F8_E4M3": 8, "F8_E5M2": 8, "C64": 64}
+FLOATS = frozenset({"F64", "F32", "BF16", "F16"})
+HASHED_WHOLE = (
+    64 << 20
+)  # bytes: smaller files are identified by all of their content, so that a copy keeps its identity
+AGAIN = "download it again (or copy it again); the file on disk is not whole"
+
+
+@dataclass(frozen=True, slots=True)
+class TensorEntry:
+    """One stored tensor: ``shape``, ``dtype`` as safetensors names it (``BF16``), ``file`` inside the folder."""
+
+    shape: tuple[int, ...]
+    dtype: str
+    file: str
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes it takes in the file."""
+        return math.prod(self.shape) * BITS.get(self.dtype, 8) // 8
+
+    def __str__(self) -> str:
+        return f"{self.dtype}{list(self.shape)}"
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in ``path``. Raises ``CheckpointError`` when it is not readable JSON or no object."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise CheckpointError(f"{path} cannot be read as JSON: {error}", hint=AGAIN) from error
+    if not isinstance(data, dict):
+        raise CheckpointError(f"{path} holds {type(data).__name__}, a JSON object was expected", hint=AGAIN)
+    return data
+
+
+def weight_files(folder: Path) -> tuple[Path, ...]:
+    """The safetensors files that make up the checkpoint, in order of name; empty when there is none."""
+    if (folder / INDEX).is_file():
+        names = sorted({str(file) for file in _weight_map(folder).values()})
+        return tuple(folder / name for name in names)
+    if (folder / SINGLE).is_file():
+        return (folder / SINGLE,)
+    files = sorted(folder.glob("*.safetensors"))
+    if len(files) > 1:
+        raise CheckpointNotFound(
+            f"{folder} holds {len(files)} safetensors files but no {INDEX} that says how they belong together",
+            hint="copy the index too, or load and save the checkpoint once with transformers' save_pretrained",
+        )
+    return tuple(files)
+
+
+def read_tensors(folder: Path) -> Mapping[str, TensorEntry]:
+    """Name → entry of every stored tensor, from the headers alone.
+
+    Raises:
+        CheckpointNotFound: a shard is missing, or the index names a tensor its shard does not hold.
+        CheckpointError: a file is cut off or otherwise no safetensors file.
+    """
+    tensors: dict[str, TensorEntry] = {}
+    for path in weight_files(folder):
+        if not path.is_file():
+            raise CheckpointNotFound(f"{path} is missing: {INDEX} names it", hint="download or copy that shard")
+        tensors |= _read_header(path)
+    if (folder / INDEX).is_file():
+        for name, file in _weight_map(folder).items():
+            if name not in tensors or tensors[name].file != file:
+                raise CheckpointNotFound(
+                    f"{folder / INDEX} places tensor {name!r} in {file}, which does not hold it",
+                    hint="index and shards are of different checkpoints; " + AGAIN,
+                )
+    return MappingProxyType(tensors)
+
+
+def _weight_map(folder: Path) -> dict[str, str]:
+    """Tensor → file name. A name that leads out of the folder is refused: an index must not pick files elsewhere."""
+    weight_map = read_json(folder / INDEX).get("weight_map")
+    if not isinstance(weight_map, dict) or not all(isinstance(file, str) for file in weight_map.values()):
+        raise CheckpointError(f"{folder / INDEX} has no weight_map from tensor to file", hint=AGAIN)
+    for file in set(weight_map.values()):
+        if Path(file).name != file or not file.endswith(".safetensors"):
+            raise UnsupportedCheckpoint(
+                f"{folder / INDEX} names {file!r}, which is no safetensors file of this folder",
+                hint="save the checkpoint again with transformers' save_pretrained",
+            )
+    return weight_map
+
+
+def _read_header(path: Path) -> dict[str, TensorEntry]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        # "numpy" needs no torch; slices are lazy, so that only the header is touched. The library checks that
+        # header and file size agree.
+        with safe_open(path, framework="numpy") as file:
+            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118  no dict: it has no __iter__
+            return {n: TensorEntry(tuple(s.get_shape()), str(s.get_dtype()), path.name) for n, s in slices.items()}
+    except (SafetensorError, OSError) as error:
+        size = path.stat().st_size
+        raise CheckpointError(f"{path} ({size} bytes) is no whole safetensors file: {error}", hint=AGAIN) from error
+
+
+def identity(path: Path) -> str:
+    """A short text that changes with the file's content, without reading gigabytes.
+
+    A hub file is known by its blob's name (its hash on the hub); a small one by its SHA-256; a large one by size,
+    time of change and header.
+    """
+    target = path.resolve()
+    if target.parent.name == "blobs" and path.is_symlink():
+        return f"blob:{target.name}"
+    stat = path.stat()
+    if stat.st_size <= HASHED_WHOLE:
+        return f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"
+    with path.open("rb") as file:
+        length = min(int.from_bytes(file.read(8), "little"), HASHED_WHOLE)
+        header = hashlib.sha256(file.read(length)).hexdigest()
+    return f"stat:{stat.st_size}:{stat.st_mtime_ns}:{header}"

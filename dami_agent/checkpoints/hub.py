@@ -1,0 +1,148 @@
+"""A hub id to a folder in the Hugging Face cache, by ``huggingface_hub``: its progress bars, its resumption.
+
+What this file adds: which files are wanted, a refusal before gigabytes are fetched, patience with a flaky network,
+and errors that say what to do. ``HF_HUB_OFFLINE``, ``HF_TOKEN``, ``HF_HOME`` and ``HF_ENDPOINT`` work as ever.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from dami_agent.checkpoints import refusals
+from dami_agent.checkpoints.headers import read_json
+from dami_agent.errors import CheckpointNotFound
+
+logger = logging.getLogger(__name__)
+T = TypeVar("T")
+
+SMALL = ["*.json", "*.jinja", "tokenizer.model", "merges.txt", "vocab.txt"]
+WEIGHTS = ["*.safetensors", "*.safetensors.index.json"]
+ELSEWHERE = ["*/*"]  # ONNX, original/ and other copies of the weights in folders of their own
+ATTEMPTS = 5
+FIRST_WAIT = 1.0  # seconds; doubles each time, with jitter
+LONGEST_WAIT = 20.0
+
+
+def looks_like_hub_id(source: str) -> bool:
+    """``owner/name`` or ``name``: what is no path by its looks. Whether such a folder exists is asked before."""
+    return not source.startswith((".", "/", "~")) and "\\" not in source and source.count("/") <= 1
+
+
+def fetch(
+    source: str,
+    *,
+    revision: str | None = None,
+    cache_dir: str | Path | None = None,
+    local_files_only: bool | None = None,
+    token: str | bool | None = None,
+) -> tuple[Path, str]:
+    """Download what is not in the cache yet; small files first, so that an unusable checkpoint costs no gigabytes.
+
+    Returns:
+        The snapshot folder and the commit it is of.
+
+    Raises:
+        CheckpointNotFound: no such id or revision, no access, or not reachable and not in the cache.
+        UnsupportedCheckpoint: by its file list or its config.
+    """
+    from huggingface_hub import HfApi, constants, snapshot_download
+
+    offline = constants.HF_HUB_OFFLINE if local_files_only is None else local_files_only
+    common: dict[str, Any] = {"cache_dir": cache_dir, "token": token, "local_files_only": offline}
+    commit = revision
+    if not offline:
+        info = _patiently(source, revision, lambda: HfApi(token=token).model_info(source, revision=revision))
+        commit = info.sha or revision
+        refusals.refuse_files((f.rfilename for f in info.siblings or () if "/" not in f.rfilename), source)
+
+    def download(patterns: list[str]) -> Path:
+        get = lambda: snapshot_download(  # noqa: E731
+            source, revision=commit, allow_patterns=patterns, ignore_patterns=ELSEWHERE, **common
+        )
+        return Path(_patiently(source, revision, get))
+
+    folder = download(SMALL)
+    if (folder / "config.json").is_file():
+        refusals.refuse_config(read_json(folder / "config.json"), source)
+    folder = download(SMALL + WEIGHTS)
+    return folder, folder.name
+
+
+def _patiently(source: str, revision: str | None, call: Callable[[], T]) -> T:
+    """Run ``call``, again after transient failures only; turn the library's errors into ours."""
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+    from tenacity import Retrying, before_sleep_log, retry_if_exception, stop_after_attempt, wait_exponential_jitter
+
+    retrying = Retrying(
+        retry=retry_if_exception(is_transient),
+        stop=stop_after_attempt(ATTEMPTS),
+        wait=wait_exponential_jitter(initial=FIRST_WAIT, max=LONGEST_WAIT),
+        before_sleep=before_sleep_log(logger, logging.WARNING),
+        reraise=True,
+    )
+    try:
+        return retrying(call)
+    except (HFValidationError, LocalEntryNotFoundError, HfHubHTTPError, _http_error(), OSError) as error:
+        raise _translated(source, revision, error) from error
+
+
+def is_transient(error: BaseException) -> bool:
+    """Whether trying again may help: the network, a busy or failing server; not a wrong id, revision or token."""
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+
+    if isinstance(error, LocalEntryNotFoundError):  # "not in the cache, and could not ask": look at why not
+        return error.__cause__ is not None and is_transient(error.__cause__)
+    if isinstance(error, OfflineModeIsEnabled):
+        return False
+    if isinstance(error, HfHubHTTPError):
+        status = error.response.status_code if error.response is not None else 0
+        return status in (408, 425, 429) or status >= 500
+    return isinstance(error, (_http_error(), ConnectionError, TimeoutError))
+
+
+def _http_error() -> type[Exception]:
+    """Base of the HTTP client's errors. Which client it is differs between versions of huggingface_hub."""
+    from huggingface_hub import errors
+
+    return errors.HTTPError  # type: ignore[attr-defined]
+
+
+def _translated(source: str, revision: str | None, error: Exception) -> CheckpointNotFound:
+    from huggingface_hub import constants
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    where = f"{source!r}" + (f" at revision {revision!r}" if revision else "")
+    if isinstance(error, HFValidationError):
+        return CheckpointNotFound(
+            f"{source!r} is neither an existing folder nor a hub id",
+            hint="a hub id looks like Qwen/Qwen3-4B-Instruct-2507",
+        )
+    if isinstance(error, GatedRepoError):
+        hint = "accept the terms on the checkpoint's page, then log in: hf auth login (or set HF_TOKEN)"
+        return CheckpointNotFound(f"access to {where} is gated", hint=hint)
+    if isinstance(error, RevisionNotFoundError):
+        return CheckpointNotFound(f"{source!r} has no revision {revision!r}", hint="give a branch, tag or commit of it")
+    if isinstance(error, RepositoryNotFoundError):
+        return CheckpointNotFound(
+            f"no folder and no hub checkpoint is named {source!r}",
+            hint="check the spelling; a private one needs a token (hf auth login, or HF_TOKEN)",
+        )
+    if isinstance(error, LocalEntryNotFoundError) and (constants.HF_HUB_OFFLINE or error.__cause__ is None):
+        hint = "unset HF_HUB_OFFLINE, or fetch it on a connected machine: hf download " + source
+        return CheckpointNotFound(
+            f"{where} is not in the local cache, and the hub may not be asked (offline)", hint=hint
+        )
+    reason = error.__cause__ or error
+    return CheckpointNotFound(
+        f"{where} could not be fetched from {constants.ENDPOINT}: {type(reason).__name__}: {reason}",
+        hint="check the network and the proxy; run again, a started download is resumed",
+    )

@@ -1,0 +1,156 @@
+"""What transformers makes of a checkpoint: its native config, and the loaded module's parameters, on the meta device.
+
+Checkpoints are compared in the *loaded module's* layout, not by the names in their files: transformers fuses, splits
+and renames tensors while it loads (a mixture of experts is stored per expert and held fused). Its own loader runs here
+over tensors without data, so that missing, unexpected and misshapen ones are found as the real load would find them.
+No weight is read, and no code from a checkpoint is run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from dami_agent.checkpoints import refusals
+from dami_agent.errors import CheckpointError, UnsupportedCheckpoint
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedModel
+
+    from dami_agent.checkpoints.checkpoint import Checkpoint
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The loaded module's layout.
+
+    Attributes:
+        parameters: name → shape, each tied parameter once.
+        tied: name → name of the parameter it shares its storage with.
+    """
+
+    parameters: Mapping[str, tuple[int, ...]] = field(repr=False)
+    tied: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class LoadFindings:
+    """What the loader would say about a checkpoint's tensors. All empty: it fits its own config.
+
+    Attributes:
+        missing: parameters of the module that no tensor fills.
+        unexpected: stored tensors that no parameter takes.
+        misshapen: parameter → (shape stored, shape expected), as text.
+        failed: why the loader could not convert the tensors at all, or None.
+    """
+
+    missing: tuple[str, ...] = ()
+    unexpected: tuple[str, ...] = ()
+    misshapen: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    failed: str | None = None
+
+
+def native_class(config: Mapping[str, Any]) -> str | None:
+    """Name of transformers' own causal language model class for this config, or None."""
+    from transformers import CONFIG_MAPPING
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    model_type = config.get("model_type")
+    if not isinstance(model_type, str) or model_type not in CONFIG_MAPPING:
+        return None
+    name = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(model_type)
+    return str(name) if name else None
+
+
+def model_config(checkpoint: Checkpoint) -> PreTrainedConfig:
+    """See :meth:`Checkpoint.model_config`. The class is looked up by ``model_type`` among transformers' own."""
+    from transformers import CONFIG_MAPPING
+
+    config = checkpoint.config
+    refusals.refuse_foreign_code(config, native_class(config), checkpoint.source)
+    plain = {key: value for key, value in config.items() if key != "auto_map"}
+    try:
+        with quiet_transformers():
+            return CONFIG_MAPPING[config["model_type"]].from_dict(plain)
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        raise CheckpointError(
+            f"{checkpoint.source}: config.json is not valid for model_type {config['model_type']!r}: {error}",
+            hint="compare it with the family's published config.json",
+        ) from error
+
+
+def empty_model(config: PreTrainedConfig) -> PreTrainedModel:
+    """The module on the meta device: structure, shapes and ties, no data.
+
+    Raises:
+        UnsupportedCheckpoint: the module cannot be built from this config.
+    """
+    from accelerate import init_empty_weights
+    from transformers import AutoModelForCausalLM
+
+    try:
+        with quiet_transformers(), init_empty_weights():
+            build: Any = AutoModelForCausalLM.from_config  # untyped in transformers
+            model: PreTrainedModel = build(config, trust_remote_code=False)
+        model.tie_weights()
+    except (TypeError, ValueError, KeyError, AttributeError, ImportError) as error:
+        raise UnsupportedCheckpoint(
+            f"transformers cannot build {type(config).__name__}: {error}", hint="compare config.json with the family's"
+        ) from error
+    return model
+
+
+def layout_of(model: PreTrainedModel) -> Layout:
+    """The layout of a module (on any device)."""
+    ties = getattr(model, "all_tied_weights_keys", None)
+    tied = {str(k): str(v) for k, v in ties.items()} if isinstance(ties, Mapping) else {}
+    shapes = {name: tuple(p.shape) for name, p in model.named_parameters() if name not in tied}
+    return Layout(shapes, tied)
+
+
+def dry_load(checkpoint: Checkpoint, model: PreTrainedModel) -> LoadFindings:
+    """Let the loader of ``model``'s class place tensors without data, and report what did not fit."""
+    from transformers.modeling_utils import load_state_dict
+
+    tensors: dict[str, Any] = {}
+    for path in checkpoint.files:
+        tensors |= load_state_dict(path, map_location="meta")
+    try:
+        with quiet_transformers():
+            load: Any = type(model).from_pretrained
+            _, info = load(
+                None,
+                config=model.config,
+                state_dict=tensors,
+                device_map="meta",
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,
+            )
+    except (RuntimeError, ValueError, KeyError) as error:
+        return LoadFindings(failed=str(error).strip().splitlines()[0] if str(error).strip() else repr(error))
+    misshapen = {str(name): (_shape(stored), _shape(wanted)) for name, stored, wanted in info["mismatched_keys"]}
+    return LoadFindings(tuple(sorted(info["missing_keys"])), tuple(sorted(info["unexpected_keys"])), misshapen)
+
+
+def _shape(size: Any) -> str:
+    return str([int(n) for n in size])
+
+
+@contextlib.contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Hush the library's load report and progress bars while it only inspects; both are put back as they were."""
+    from transformers.utils import logging
+
+    library: Any = logging  # partly untyped
+
+    level, bars = library.get_verbosity(), library.is_progress_bar_enabled()
+    library.set_verbosity_error()
+    library.disable_progress_bar()
+    try:
+        yield
+    finally:
+        library.set_verbosity(level)
+        if bars:
+            library.enable_progress_bar()

@@ -1,0 +1,201 @@
+"""Two folders or hub ids to one verified pair.
+
+``CheckpointPair.open`` is the only way to a pair, and whatever it returns is proven to fit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dami_agent.checkpoints import hub
+from dami_agent.checkpoints.checkpoint import Checkpoint
+from dami_agent.checkpoints.compare import Check, Inspection, compare
+from dami_agent.checkpoints.layout import Layout
+from dami_agent.errors import CheckpointNotFound, IncompatiblePair, UsageError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
+
+BUILTIN = "dami-builtin"
+CARDS = ("CARD.md", "MODEL_CARD.md", "README.md")
+
+
+@dataclass(frozen=True, eq=False)
+class CheckpointPair:
+    """An Instruct and a Thinking checkpoint, proven compatible. Nothing of their weights has been read.
+
+    Attributes:
+        instruct: λ=0.
+        thinking: λ=1.
+        name: short, for records and people.
+        fingerprint: 16 hex digits; other weights, config, tokenizer or template give another.
+        layout: the loaded module's parameters and ties.
+        checks: what was compared, with notes.
+        frontier_path: the ``frontier.json`` beside the pair, or None.
+        card_path: the model card beside the pair, or None.
+    """
+
+    instruct: Checkpoint
+    thinking: Checkpoint
+    name: str
+    fingerprint: str
+    layout: Layout = field(repr=False)
+    checks: tuple[Check, ...] = field(repr=False)
+    frontier_path: Path | None = field(default=None, repr=False)
+    card_path: Path | None = field(default=None, repr=False)
+
+    @classmethod
+    def open(
+        cls,
+        instruct: str | Path,
+        thinking: str | Path,
+        *,
+        revision: str | None = None,
+        instruct_revision: str | None = None,
+        thinking_revision: str | None = None,
+        cache_dir: str | Path | None = None,
+        local_files_only: bool | None = None,
+        token: str | bool | None = None,
+    ) -> CheckpointPair:
+        """Open and verify two local folders or hub ids.
+
+        Args:
+            instruct: folder or hub id of the Instruct checkpoint.
+            thinking: folder or hub id of the Thinking checkpoint.
+            revision: branch, tag or commit of both hub ids.
+            instruct_revision: of the Instruct one alone; goes before ``revision``.
+            thinking_revision: of the Thinking one alone.
+            cache_dir: instead of the Hugging Face cache.
+            local_files_only: never ask the hub; None: as ``HF_HUB_OFFLINE`` says.
+            token: for private checkpoints; None: the saved login.
+
+        Raises:
+            CheckpointNotFound: a folder, file, id or revision that is not there or not reachable.
+            UnsupportedCheckpoint: quantised, GGUF, adapter, pickled, or an architecture of the checkpoint's own code.
+            IncompatiblePair: they do not fit; every mismatch is listed.
+            UsageError: a revision given for a local folder.
+        """
+        a, b = open_both(
+            instruct,
+            thinking,
+            revisions=(instruct_revision or revision, thinking_revision or revision),
+            explicit=(instruct_revision is not None, thinking_revision is not None),
+            options={"cache_dir": cache_dir, "local_files_only": local_files_only, "token": token},
+        )
+        return cls.of(a, b)
+
+    @classmethod
+    def of(cls, instruct: Checkpoint, thinking: Checkpoint, *, name: str | None = None) -> CheckpointPair:
+        """Verify two opened checkpoints. Raises ``IncompatiblePair`` and ``UnsupportedCheckpoint``."""
+        inspection = compare(instruct, thinking)
+        layout = accept(inspection, instruct, thinking)
+        beside = _beside(instruct.path, thinking.path)
+        return cls(
+            instruct=instruct,
+            thinking=thinking,
+            name=name or f"{_short(instruct.source)}+{_short(thinking.source)}",
+            fingerprint=fingerprint(instruct, thinking),
+            layout=layout,
+            checks=inspection.checks,
+            frontier_path=_first(beside, ("frontier.json",)),
+            card_path=_first(beside, CARDS),
+        )
+
+    @classmethod
+    def builtin(cls) -> CheckpointPair:
+        """The small pair this package ships. Raises ``CheckpointNotFound`` when the installation lacks it."""
+        folder = Path(str(resources.files("dami_agent.checkpoints"))) / "builtin"
+        if not (folder / "instruct").is_dir() or not (folder / "thinking").is_dir():
+            raise CheckpointNotFound(
+                f"the built-in pair is not at {folder}", hint="reinstall dami-agent from its wheel, unpacked on disk"
+            )
+        sides = [Checkpoint.open(folder / side, source=f"{BUILTIN}/{side}") for side in ("instruct", "thinking")]
+        return cls.of(sides[0], sides[1], name=BUILTIN)
+
+    @property
+    def eos_token_ids(self) -> tuple[int, ...]:
+        """Ids that end a sequence in either checkpoint, Instruct's first."""
+        return tuple(dict.fromkeys(self.instruct.eos_token_ids + self.thinking.eos_token_ids))
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """The common config.json (Instruct's; where the two differ it does not matter to the computation)."""
+        return self.instruct.config
+
+    @property
+    def context_length(self) -> int | None:
+        """Longest context both were made for, in tokens; None if the configs do not say."""
+        lengths = [getattr(c.model_config(), "max_position_embeddings", None) for c in (self.instruct, self.thinking)]
+        known = [int(n) for n in lengths if n]
+        return min(known) if known else None
+
+    def model_config(self) -> PreTrainedConfig:
+        """A fresh transformers config of the native class, with the common context length; runs no code of theirs."""
+        config = self.instruct.model_config()
+        if self.context_length is not None and hasattr(config, "max_position_embeddings"):
+            config.max_position_embeddings = self.context_length
+        return config
+
+
+def open_both(
+    instruct: str | Path,
+    thinking: str | Path,
+    *,
+    revisions: tuple[str | None, str | None] = (None, None),
+    explicit: tuple[bool, bool] = (False, False),
+    options: Mapping[str, Any] | None = None,
+) -> tuple[Checkpoint, Checkpoint]:
+    """Open two checkpoints without comparing them; arguments as in :meth:`CheckpointPair.open`."""
+    sources, local = (str(instruct), str(thinking)), []
+    for source in (instruct, thinking):
+        path = Path(source).expanduser()
+        local.append(isinstance(source, Path) or path.exists() or not hub.looks_like_hub_id(str(source)))
+    for source, is_local, revision, own in zip(sources, local, revisions, explicit, strict=True):
+        if is_local and revision and (own or all(local)):
+            raise UsageError(
+                f"{source} is a local folder, which has no revision {revision!r}", hint="leave revision out"
+            )
+    opened = []
+    for source, is_local, revision in zip(sources, local, revisions, strict=True):
+        if is_local:
+            opened.append(Checkpoint.open(Path(source).expanduser().absolute(), source=source))
+        else:
+            folder, commit = hub.fetch(source, revision=revision, **(options or {}))
+            opened.append(Checkpoint.open(folder, source=source, revision=commit))
+    return opened[0], opened[1]
+
+
+def accept(inspection: Inspection, instruct: Checkpoint, thinking: Checkpoint) -> Layout:
+    """The common layout, or ``IncompatiblePair`` with every mismatch."""
+    if inspection.layout is None:
+        raise IncompatiblePair(
+            f"{instruct.source} and {thinking.source} cannot be interpolated: {len(inspection.mismatches)} mismatches",
+            inspection.mismatches,
+            hint="dami doctor INSTRUCT THINKING prints every check",
+        )
+    return inspection.layout
+
+
+def fingerprint(instruct: Checkpoint, thinking: Checkpoint) -> str:
+    """Identity of the pair; swapping the two gives another."""
+    return hashlib.sha256(f"{instruct.identity}\n{thinking.identity}".encode()).hexdigest()[:16]
+
+
+def _short(source: str) -> str:
+    if hub.looks_like_hub_id(source) and not Path(source).exists():
+        return source
+    return Path(source).expanduser().absolute().name
+
+
+def _beside(a: Path, b: Path) -> Path | None:
+    """The folder that holds both, if they lie side by side."""
+    return a.parent if a.parent == b.parent and a.parent.name != "snapshots" else None
+
+
+def _first(folder: Path | None, names: tuple[str, ...]) -> Path | None:
+    return next((folder / n for n in names if (folder / n).is_file()), None) if folder else None

@@ -1,0 +1,133 @@
+"""Kinds of checkpoint that cannot be interpolated, refused by name before a byte of weights is read.
+
+Interpolation needs both endpoints' own floating-point weights. Nothing here, or anywhere, executes code that comes
+with a checkpoint: an ``auto_map`` is only looked at to say that it was ignored.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from dami_agent.checkpoints.headers import TensorEntry
+from dami_agent.errors import CheckpointNotFound, UnsupportedCheckpoint
+
+PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".msgpack", ".h5")
+METHODS = {
+    "fp8": "FP8",
+    "fbgemm_fp8": "FP8 (fbgemm)",
+    "awq": "AWQ",
+    "gptq": "GPTQ",
+    "bitsandbytes": "bitsandbytes",
+    "compressed-tensors": "compressed-tensors",
+}
+_SUFFIX = re.compile(
+    r"[-_.](fp8|awq|gptq|gguf|bnb|int[48]|[48]bit|w\dA\d+|mlx|nf4|dynamic|unsloth)\b.*$", re.IGNORECASE
+)
+_PACKED = re.compile(r"\.(qweight|qzeros|g_idx|weight_scale|weight_scale_inv|weight_packed|absmax|SCB|quant_map)\b")
+
+
+def bf16_source(source: str) -> str:
+    """The likely name of the checkpoint ``source`` was quantised from, for a hint."""
+    name = _SUFFIX.sub("", source.rstrip("/"))
+    if name == source.rstrip("/"):
+        return "the bf16 checkpoint it was made from"
+    return f"the bf16 checkpoint it was made from, probably {name}"
+
+
+def refuse_files(names: Iterable[str], source: str) -> None:
+    """Refuse by the names of a checkpoint's files (top level), whether on disk or listed by the hub.
+
+    Raises:
+        UnsupportedCheckpoint: an adapter, GGUF or pickled weights.
+        CheckpointNotFound: no config.json, or no weights at all.
+    """
+    files = set(names)
+    if "adapter_config.json" in files:
+        raise UnsupportedCheckpoint(
+            f"{source} is a PEFT adapter (adapter_config.json), not a full checkpoint",
+            hint="merge it into its base first: PeftModel.from_pretrained(...).merge_and_unload().save_pretrained(...)",
+        )
+    if any(name.endswith(".safetensors") for name in files):
+        if "config.json" in files:
+            return
+        raise CheckpointNotFound(f"{source} has no config.json", hint="a folder as save_pretrained writes it is needed")
+    gguf = sorted(name for name in files if name.endswith(".gguf"))
+    if gguf:
+        raise UnsupportedCheckpoint(
+            f"{source} holds GGUF weights ({gguf[0]}), which are quantised for another runtime",
+            hint=f"use {bf16_source(source)} in safetensors format",
+        )
+    pickles = sorted(name for name in files if name.endswith(PICKLES) and name != "training_args.bin")
+    if pickles:
+        raise UnsupportedCheckpoint(
+            f"{source} holds its weights as {pickles[0]}, which can run code when opened; only safetensors is read",
+            hint="use a safetensors revision, or convert it on a machine you can spare: "
+            "AutoModelForCausalLM.from_pretrained(...).save_pretrained(...)",
+        )
+    missing = "no safetensors file" if "config.json" in files else "neither config.json nor a safetensors file"
+    raise CheckpointNotFound(f"{source} has {missing}", hint="a folder as save_pretrained writes it is needed")
+
+
+def refuse_path(path: Path) -> None:
+    """Refuse a file given in place of a folder."""
+    if path.suffix == ".gguf":
+        refuse_files([path.name], str(path))
+    if path.is_file():
+        raise UnsupportedCheckpoint(
+            f"{path} is a file; a checkpoint is a folder", hint=f"did you mean its folder, {path.parent}?"
+        )
+
+
+def refuse_config(config: Mapping[str, Any], source: str) -> None:
+    """Refuse a quantised checkpoint by its config.
+
+    Raises:
+        UnsupportedCheckpoint: the config has a ``quantization_config``; the method is named.
+    """
+    quantised = config.get("quantization_config") or config.get("compression_config")
+    if not quantised:
+        return
+    method = str(quantised.get("quant_method", "")) if isinstance(quantised, Mapping) else ""
+    if not method and isinstance(quantised, Mapping) and ("load_in_4bit" in quantised or "load_in_8bit" in quantised):
+        method = "bitsandbytes"
+    name = METHODS.get(method.lower(), method or "an unnamed method")
+    raise UnsupportedCheckpoint(
+        f"{source} is quantised with {name} (config.json: quantization_config), which cannot be interpolated",
+        hint=f"use {bf16_source(source)}",
+    )
+
+
+def refuse_tensors(tensors: Mapping[str, TensorEntry], source: str) -> None:
+    """Refuse weights that are packed or of a quantised dtype although the config keeps silent about it."""
+    for name, entry in tensors.items():
+        if _PACKED.search(name) or entry.dtype.startswith(("F8", "F6", "F4")):
+            raise UnsupportedCheckpoint(
+                f"{source}: tensor {name} ({entry}, {entry.file}) is quantised", hint=f"use {bf16_source(source)}"
+            )
+
+
+def refuse_foreign_code(config: Mapping[str, Any], native: str | None, source: str) -> str | None:
+    """Refuse an architecture that only code from the checkpoint could build; return a note on code that was ignored.
+
+    Args:
+        config: the checkpoint's config.json.
+        native: name of the class that transformers itself has for this ``model_type``, or None.
+        source: as the user named it.
+    """
+    model_type, auto_map = config.get("model_type"), config.get("auto_map")
+    named = config.get("architectures") or [native]
+    if native is None:
+        code = f"; its config names code of its own ({auto_map}), which is never run" if auto_map else ""
+        raise UnsupportedCheckpoint(
+            f"{source}: transformers has no causal language model for model_type {model_type!r}{code}",
+            hint="use a family that transformers ships (trust_remote_code is never on), or a newer transformers",
+        )
+    if native not in named:
+        raise UnsupportedCheckpoint(
+            f"{source} is a {named[0]}, not the causal language model {native} of its model_type {model_type!r}",
+            hint="use the checkpoint of the text-generating model",
+        )
+    return f"{source}: auto_map in config.json ignored, transformers' own {native} is used" if auto_map else None
