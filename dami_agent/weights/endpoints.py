@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+import json
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers.utils import logging as progress
 
-from dami_agent.errors import IncompatiblePair, Mismatch, UnsupportedCheckpoint, UsageError
+from dami_agent.errors import (
+    CheckpointNotFound,
+    IncompatiblePair,
+    InsufficientMemory,
+    Mismatch,
+    UnsupportedCheckpoint,
+    UsageError,
+)
+
+_LOADING = threading.Lock()
 
 
 @dataclass(slots=True)
@@ -45,25 +58,44 @@ class Slot:
             store[key] = tensor
 
 
+def read_config(folder: Path) -> dict[str, Any]:
+    """``config.json`` of a checkpoint, as it stands there. Raises :class:`CheckpointNotFound` if it is not there."""
+    try:
+        config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointNotFound(
+            f"{folder}: no readable config.json: {error}", hint="pass a folder as save_pretrained writes it"
+        ) from error
+    return config
+
+
 def load_endpoint(folder: Path, **options: Any) -> PreTrainedModel:
     """Load one checkpoint for inference and check that it is whole and finite.
 
     Args:
         folder: a folder with ``config.json`` and safetensors.
-        options: ``dtype``, ``device_map``, ``attn_implementation`` as ``from_pretrained`` takes them.
+        options: ``dtype``, ``device_map``, ``max_memory``, ``attn_implementation`` as ``from_pretrained`` takes them.
 
     Raises:
-        UnsupportedCheckpoint: parameters missing from the files, shapes that do not fit, NaN or infinity.
+        CheckpointNotFound: no such folder, or no ``config.json`` in it.
+        UnsupportedCheckpoint: unreadable files, missing parameters, shapes that do not fit, NaN or infinity.
+        InsufficientMemory: the device has no room for it.
     """
+    read_config(folder)
     loader: Any = cast(Any, AutoModelForCausalLM)  # typed without the second result of output_loading_info
-    model, info = loader.from_pretrained(
-        folder,
-        use_safetensors=True,
-        trust_remote_code=False,
-        local_files_only=True,
-        output_loading_info=True,
-        **options,
-    )
+    safe = {"use_safetensors": True, "trust_remote_code": False, "local_files_only": True}
+    try:
+        with _quiet_if_small(folder):
+            model, info = loader.from_pretrained(folder, output_loading_info=True, **safe, **options)
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise InsufficientMemory(
+            f"{folder}: no room to load it: {error}", hint="choose dtype 'bfloat16', another device or a device_map"
+        ) from error
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        raise UnsupportedCheckpoint(
+            f"{folder}: transformers cannot load it: {error}",
+            hint="`dami doctor` checks a pair's files; weights must be safetensors of an architecture in transformers",
+        ) from error
     for what in ("missing_keys", "mismatched_keys", "error_msgs"):
         if info.get(what):
             raise UnsupportedCheckpoint(
@@ -73,6 +105,21 @@ def load_endpoint(folder: Path, **options: Any) -> PreTrainedModel:
     model.eval().requires_grad_(False)
     refuse_non_finite(model, folder)
     return cast(PreTrainedModel, model)
+
+
+@contextmanager
+def _quiet_if_small(folder: Path) -> Iterator[None]:
+    """No progress bar for checkpoints that load at once; transformers has only a global switch, hence the lock."""
+    small = sum(file.stat().st_size for file in folder.glob("*.safetensors")) < 2**29
+    with _LOADING:
+        if not (small and progress.is_progress_bar_enabled()):
+            yield
+            return
+        progress.disable_progress_bar()  # type: ignore[no-untyped-call]
+        try:
+            yield
+        finally:
+            progress.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 def refuse_non_finite(model: nn.Module, folder: Path) -> None:

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import get_max_memory
+from transformers import PreTrainedModel
 
 from dami_agent.errors import UsageError
 from dami_agent.types import WeightsMode
@@ -48,6 +50,7 @@ def load_weights(
 
     Raises:
         UsageError: unknown mode, dtype or device; a placement or an architecture the mode does not support.
+        CheckpointNotFound: a folder without ``config.json``.
         UnsupportedCheckpoint: NaN or infinity (file and tensor are named), missing tensors.
         IncompatiblePair: the loaded modules do not have the same parameters, or fixed buffers differ.
     """
@@ -60,16 +63,36 @@ def load_weights(
                 "mixed weights run on one device and take no device_map",
                 hint="pass device=..., or choose mode='merged' for a model spread over devices",
             )
-        refuse_unless_mixable(instruct)
-    placement = device_map if device_map is not None else (None if torch_device.type == "cpu" else {"": torch_device})
-    options = {"dtype": torch_dtype, "device_map": placement, "attn_implementation": attn_implementation}
+        refuse_unless_mixable(Path(instruct))
+    options: dict[str, Any] = {"dtype": torch_dtype, "attn_implementation": attn_implementation}
+    options |= _placement(torch_device, device_map)
     model = load_endpoint(Path(instruct), **options)
+    if isinstance(device_map, str):  # chosen for the first endpoint; the second goes where the first went
+        options["device_map"] = getattr(model, "hf_device_map", {"": _home(model)})
     other = load_endpoint(Path(thinking), **options)
     slots = pair_slots(model, other, instruct=Path(instruct), thinking=Path(thinking))
-    home = model.device if device_map is not None else torch_device
+    home = torch_device if device_map is None else _home(model)
     if mode == "merged":
         return MergedWeights(model, slots, device=home, dtype=torch_dtype)
     return MixedWeights(model, other, device=home, dtype=torch_dtype)
+
+
+def _placement(device: torch.device, device_map: str | Mapping[str, Any] | None) -> dict[str, Any]:
+    """``from_pretrained``'s placement arguments; none for the plain CPU, where tensors stay memory-mapped."""
+    if device_map is None:
+        return {} if device.type == "cpu" else {"device_map": {"": device}}
+    if not isinstance(device_map, str):
+        return {"device_map": dict(device_map)}
+    # Every device will hold three tensors where transformers plans for one: two endpoints and the working copy.
+    return {"device_map": device_map, "max_memory": {key: size // 3 for key, size in get_max_memory().items()}}
+
+
+def _home(model: PreTrainedModel) -> torch.device:
+    """Where a placed model takes its inputs: the device its embedding runs on."""
+    embedding = model.get_input_embeddings()
+    hook = getattr(embedding, "_hf_hook", None)
+    device = getattr(hook, "execution_device", None)
+    return torch.device(device) if device is not None else next(embedding.parameters()).device
 
 
 def _parse_dtype(dtype: str | torch.dtype) -> torch.dtype:

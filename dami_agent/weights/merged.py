@@ -33,6 +33,7 @@ class MergedWeights(Weights):
     ) -> None:
         super().__init__(model, device=device, dtype=dtype)
         self._slots = tuple(slots)
+        self._gpus = {slot.instruct.device for slot in self._slots if slot.instruct.is_cuda}
         self._intensity: Intensity | None = None
         self._switch(Intensity(0))
         self.switch_seconds = 0.0
@@ -70,8 +71,8 @@ class MergedWeights(Weights):
             self._intensity = None
             for slot in self._slots:
                 slot.use(self._build(slot, intensity))
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)  # so that an asynchronous failure, and the time, belong to the switch
+        for device in self._gpus:  # so that an asynchronous failure, and the time, belong to the switch
+            torch.cuda.synchronize(device)
         self._intensity = intensity
         self.version += 1
         self.switch_seconds += time.perf_counter() - start

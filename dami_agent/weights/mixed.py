@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoConfig, PreTrainedModel
+from transformers import PreTrainedModel
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 from transformers.models.qwen2.modeling_qwen2 import Qwen2RMSNorm
 from transformers.models.qwen3.modeling_qwen3 import Qwen3RMSNorm
@@ -17,6 +17,7 @@ from transformers.models.qwen3.modeling_qwen3 import Qwen3RMSNorm
 from dami_agent.errors import UnsupportedCheckpoint, UsageError
 from dami_agent.types import Intensity, WeightsMode
 from dami_agent.weights.base import Weights, unique_nbytes
+from dami_agent.weights.endpoints import read_config
 from dami_agent.weights.rows import MixedEmbedding, MixedLinear, MixedRMSNorm, Rows
 
 _ARCHITECTURES = ("llama", "qwen2", "qwen3")  # model_type in config.json
@@ -31,10 +32,10 @@ def supports_mixed(config: Mapping[str, Any] | Any) -> bool:
 
 def refuse_unless_mixable(folder: Path) -> None:
     """Raise :class:`UsageError` for a checkpoint whose architecture runs merged only."""
-    config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    config = read_config(folder)
     if not supports_mixed(config):
         raise UsageError(
-            f"{folder}: {config.model_type!r} runs merged only; mixed needs {', '.join(_ARCHITECTURES)}",
+            f"{folder}: {config.get('model_type')!r} runs merged only; mixed needs {', '.join(_ARCHITECTURES)}",
             hint="choose mode='merged'",
         )
 
