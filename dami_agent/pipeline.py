@@ -10,7 +10,7 @@ import dataclasses
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
@@ -198,7 +198,7 @@ class Pipeline:
         self._record(record)
         yield Outcome(reply=attempt.reply, record=record)
 
-    def _attempt(self, attempt: _Attempt, cancellation: Cancellation) -> Iterator[Delta]:
+    def _attempt(self, attempt: _Attempt, cancellation: Cancellation) -> Generator[Delta, None, None]:
         step, engine = attempt.step, _Watched(engine=self.engine, cancellation=cancellation)
 
         def ask(base: Decision) -> Estimate:

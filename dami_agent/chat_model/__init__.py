@@ -1,0 +1,5 @@
+"""The LangChain adapter over the pipeline; thin on purpose."""
+
+from dami_agent.chat_model.model import ChatDAMI
+
+__all__ = ["ChatDAMI"]

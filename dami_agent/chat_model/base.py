@@ -1,0 +1,264 @@
+"""The fields of ChatDAMI, how they are checked, what they identify, and the pipeline they open."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
+
+from langchain_core.language_models import BaseChatModel, LangSmithParams
+from langchain_core.language_models.model_profile import ModelProfile
+from langchain_core.messages import BaseMessage
+from pydantic import ConfigDict, Field, PrivateAttr, SecretStr, field_validator, model_validator
+from typing_extensions import Self
+
+from dami_agent.chat_model import settings
+from dami_agent.chat_model.messages import to_messages
+from dami_agent.chat_model.room import BUILTIN, Room, RoomKey, enter, leave
+from dami_agent.errors import InvalidRequest
+from dami_agent.estimators import ConfidenceEstimator
+from dami_agent.ledger import Ledger
+from dami_agent.pipeline import Pipeline
+from dami_agent.policy import EFFORTS, ReasoningPolicy
+from dami_agent.types import Engine, Estimator, Step, Trace
+
+if TYPE_CHECKING:
+    from dami_agent.dialogue import Dialogue
+
+
+class ConfiguredChatModel(BaseChatModel):
+    """Everything of ChatDAMI that is not running a call; use :class:`~dami_agent.chat_model.ChatDAMI`."""
+
+    model_config = ConfigDict(arbitrary_types_allowed=True, protected_namespaces=())
+
+    instruct: str | None = Field(default=None, description="Instruct checkpoint: folder or hub id")
+    thinking: str | None = Field(default=None, description="Thinking checkpoint: folder or hub id")
+    revision: str | None = Field(default=None, description="hub revision of both")
+    device: str = Field(default="auto", description="torch device, or auto")
+    dtype: str = Field(default="auto", description="torch dtype, or auto")
+    weights_mode: Literal["auto", "merged", "mixed"] = Field(default="auto", description="how θ(λ) is held")
+    context_length: int | None = Field(default=None, description="tokens of prompt and reply together")
+    max_batch_size: int | None = Field(default=None, description="requests decoded together at most")
+    keep_reasoning: Literal["template", "all", "none"] = Field(
+        default="template", description="which earlier thoughts stay in the prompt; template: as the family's does"
+    )
+    engine: Any = Field(default="local", description="entry-point name of an engine, or an Engine", exclude=True)
+    dialogue: Any = Field(default=None, description="the Dialogue of an Engine given as object", exclude=True)
+    estimator: Any = Field(default_factory=ConfidenceEstimator, description="λ(q), asked for auto", exclude=True)
+    policy: ReasoningPolicy | None = Field(default=None, description="None: the default policy", exclude=True)
+    ledger: Any = Field(default=None, description="Ledger, path or URL; None: DAMI_LEDGER or the default", exclude=True)
+
+    reasoning_intensity: float | Literal["auto"] | None = Field(default=None, description="per call: λ, or auto")
+    reasoning_effort: str | None = Field(default=None, description=f"per call: one of {', '.join(EFFORTS)}")
+    temperature: float | None = Field(default=None, description="per call; None: the checkpoints' own")
+    top_p: float | None = Field(default=None, description="per call")
+    top_k: int | None = Field(default=None, description="per call")
+    min_p: float | None = Field(default=None, description="per call")
+    repetition_penalty: float | None = Field(default=None, description="per call")
+    seed: int | None = Field(default=None, description="per call: of the request's own random stream")
+    max_tokens: int | None = Field(default=None, description="per call: thought and answer together")
+    max_reasoning_tokens: int | None = Field(default=None, description="per call: cap of the thought")
+    stop: list[str] | str | None = Field(default=None, description="per call: strings that end the answer")
+    timeout: float | None = Field(default=None, description="per call: seconds until DeadlineExceeded")
+    logprobs: bool | None = Field(default=None, description="per call: log-probs in response_metadata")
+    top_logprobs: int | None = Field(default=None, description="per call: alternatives beside each token")
+
+    streaming: bool = Field(default=False, description="accepted for LangChain's sake; stream with .stream()")
+    max_retries: int = Field(default=2, description="accepted for LangChain's sake; nothing here fails transiently")
+    api_key: SecretStr | None = Field(default=None, description="accepted and unused: the model is local", exclude=True)
+    bound_settings: dict[str, Any] = Field(default_factory=dict, description="what bind gave", exclude=True, repr=False)
+
+    _pipeline: Pipeline | None = PrivateAttr(default=None)
+
+    # ---- construction -------------------------------------------------------------------------------------------
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known_names(cls, values: Any) -> Any:
+        """LangChain drops unknown init arguments silently; a misspelt budget must not be lost."""
+        if not isinstance(values, Mapping):
+            return values
+        values = {settings.ALIASES.get(name, name): value for name, value in values.items()}
+        unknown = {n for n in values if n not in cls.model_fields} - {"stop_sequences"}
+        if unknown:
+            settings.checked(dict.fromkeys(sorted(unknown)), "ChatDAMI()")
+            raise InvalidRequest(f"{', '.join(sorted(unknown))} cannot be given at init", hint="give it per call")
+        return values
+
+    @field_validator("reasoning_intensity", mode="before")
+    @classmethod
+    def _valid_intensity(cls, value: Any) -> Any:
+        return settings.intensity(value)
+
+    @field_validator("reasoning_effort", mode="before")
+    @classmethod
+    def _valid_effort(cls, value: Any) -> Any:
+        return settings.effort(value)
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if (self.instruct is None) != (self.thinking is None):
+            raise InvalidRequest(
+                "a pair needs both checkpoints", hint="give instruct= and thinking=, or neither for the built-in pair"
+            )
+        settings.limits(self._own_settings(), self.stop, None)
+        return self
+
+    # ---- identity -----------------------------------------------------------------------------------------------
+
+    @property
+    def _llm_type(self) -> str:
+        return "dami"
+
+    @property
+    def model_name(self) -> str:
+        """The pair's name."""
+        return BUILTIN if self.instruct is None else f"{self.instruct}+{self.thinking}"
+
+    @property
+    def _identifying_params(self) -> dict[str, Any]:
+        """All that changes an answer: λ, estimator, policy and weights mode are part of every cache key."""
+        return {
+            "model_name": self.model_name,
+            "revision": self.revision,
+            "device": self.device,
+            "dtype": self.dtype,
+            "weights_mode": self.weights_mode,
+            "context_length": self.context_length,
+            "keep_reasoning": self.keep_reasoning,
+            "engine": self.engine if isinstance(self.engine, str) else repr(self.engine),
+            "estimator": repr(self.estimator),
+            "policy": repr(self.policy),
+            "stop": self.stop,
+            **settings.merged(self._levels({})),
+        }
+
+    def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
+        given = settings.merged([*self._levels({}), ("call", kwargs)])
+        params = super()._get_ls_params(stop=stop or self._stops(None), **{**given, **kwargs})
+        params["ls_provider"] = "dami"
+        params["ls_model_name"] = kwargs.get("model") or self.model_name
+        return params
+
+    def _resolve_model_profile(self) -> ModelProfile | None:
+        profile: ModelProfile = {
+            "name": self.model_name,
+            "open_weights": True,
+            "text_inputs": True,
+            "text_outputs": True,
+            "image_inputs": False,
+            "audio_inputs": False,
+            "video_inputs": False,
+            "reasoning_output": True,
+            "tool_calling": True,
+            "tool_choice": True,
+            "structured_output": True,
+            "reasoning_effort_levels": list(EFFORTS),
+            "reasoning_effort_default": "auto",
+        }
+        if self.context_length is not None:
+            profile["max_input_tokens"] = self.context_length
+        return profile
+
+    # ---- the shared room ----------------------------------------------------------------------------------------
+
+    @cached_property
+    def _key(self) -> RoomKey:
+        return RoomKey(
+            engine=self.engine if isinstance(self.engine, str) else "object",
+            instruct=self.instruct,
+            thinking=self.thinking,
+            revision=self.revision,
+            device=self.device,
+            dtype=self.dtype,
+            weights_mode=self.weights_mode,
+            context_length=self.context_length,
+            max_batch_size=self.max_batch_size,
+            keep_reasoning=self.keep_reasoning,
+        )
+
+    def _room(self) -> Room:
+        if isinstance(self.engine, str):
+            return enter(self._key)
+        if self.dialogue is None:
+            raise InvalidRequest("an engine given as an object needs its dialogue=")
+        engine: Engine = self.engine
+        dialogue: Dialogue = self.dialogue
+        policy = self.policy or ReasoningPolicy()
+        return Room(engine=engine, dialogue=dialogue, frontier=policy.frontier)
+
+    def pipeline(self) -> Pipeline:
+        """The pipeline behind this model, opened on first use.
+
+        Raises:
+            CheckpointError: the checkpoints are no usable pair.
+        """
+        if self._pipeline is None:
+            room = self._room()
+            estimator: Estimator = self.estimator
+            self._pipeline = Pipeline(
+                engine=room.engine,
+                dialogue=room.dialogue,
+                policy=self.policy or ReasoningPolicy(frontier=room.frontier),
+                estimator=estimator,
+                ledger=self.ledger if isinstance(self.ledger, Ledger) else Ledger.open(self.ledger),
+            )
+        return self._pipeline
+
+    def close(self) -> None:
+        """Free the pair's memory, for every model that shares it; the next call opens it again."""
+        self._pipeline = None
+        if isinstance(self.engine, str):
+            leave(self._key)
+        else:
+            self.engine.close()
+
+    # ---- settings -> step ---------------------------------------------------------------------------------------
+
+    def _own_settings(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in settings.SETTINGS}
+
+    def _levels(self, call: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+        return [("init", self._own_settings()), ("bind", self.bound_settings), ("call", call)]
+
+    def _stops(self, stop: Sequence[str] | str | None) -> Any:
+        return stop if stop is not None else self.stop
+
+    def _default_max_tokens(self) -> int | None:
+        return enter(self._key).max_tokens if isinstance(self.engine, str) else None
+
+    def _step(self, messages: list[BaseMessage], stop: list[str] | None, manager: Any, kwargs: dict[str, Any]) -> Step:
+        call = settings.checked(kwargs, "the call")
+        levels = self._levels(call)
+        given = settings.merged(levels)
+        tools = settings.tools(call.get("tools"))
+        stops = stop if stop is not None else call.get("stop")
+        return Step(
+            messages=to_messages(messages),
+            tools=tools,
+            tool_choice=settings.tool_choice(call.get("tool_choice"), tools),
+            parallel_tool_calls=call.get("parallel_tool_calls") is not False,
+            response_format=settings.response_format(call.get("response_format")),
+            ask=settings.ask(levels),
+            sampling=settings.sampling(given),
+            limits=settings.limits(given, self._stops(stops), self._default_max_tokens()),
+            trace=_trace(manager),
+        )
+
+
+def _trace(manager: Any) -> Trace:
+    """Where in a run this call happens, as LangChain's and LangGraph's metadata tell it."""
+    if manager is None:
+        return Trace()
+    metadata: dict[str, Any] = dict(manager.metadata or {})
+    step = metadata.get("langgraph_step")
+    thread = metadata.get("thread_id")
+    return Trace(
+        run_id=str(manager.run_id),
+        parent_run_id=str(manager.parent_run_id) if manager.parent_run_id else None,
+        thread_id=str(thread) if thread is not None else None,
+        node=metadata.get("langgraph_node"),
+        step=step if isinstance(step, int) else None,
+        tags=tuple(manager.tags or ()),
+        metadata=metadata,
+    )

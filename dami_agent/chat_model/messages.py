@@ -1,0 +1,159 @@
+"""LangChain messages and tools <-> the package's own values."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from langchain_core.messages import (
+    AIMessage,
+    BaseMessage,
+    ChatMessage,
+    HumanMessage,
+    InvalidToolCall,
+    SystemMessage,
+    ToolCall,
+    ToolMessage,
+)
+from langchain_core.messages.ai import UsageMetadata
+
+from dami_agent.errors import InvalidRequest
+from dami_agent.types import CallRecord, Message, Reply
+from dami_agent.types import ToolCall as OwnToolCall
+
+_TEXT_ROLES = {"system": "system", "user": "user", "assistant": "assistant", "developer": "system", "human": "user"}
+
+
+def to_messages(messages: Sequence[BaseMessage]) -> tuple[Message, ...]:
+    """LangChain messages as ours.
+
+    Raises:
+        InvalidRequest: no messages, content that is not text, an unknown role, a tool result without its call's id.
+    """
+    if not messages:
+        raise InvalidRequest("there are no messages", hint="pass at least one human message")
+    return tuple(_to_message(message, place) for place, message in enumerate(messages))
+
+
+def _to_message(message: BaseMessage, place: int) -> Message:
+    content = _text(message.content, place)
+    if isinstance(message, AIMessage):
+        calls = tuple(
+            OwnToolCall(id=call["id"] or f"call_{place}_{i}", name=call["name"], arguments=call["args"])
+            for i, call in enumerate(message.tool_calls)
+        )
+        return Message(
+            role="assistant", content=content, name=message.name, reasoning=_reasoning(message), tool_calls=calls
+        )
+    if isinstance(message, ToolMessage):
+        return Message(
+            role="tool",
+            content=content,
+            name=message.name,
+            tool_call_id=message.tool_call_id,
+            status=message.status,
+        )
+    if isinstance(message, SystemMessage):
+        return Message(role="system", content=content, name=message.name)
+    if isinstance(message, HumanMessage):
+        return Message(role="user", content=content, name=message.name)
+    if isinstance(message, ChatMessage) and message.role in _TEXT_ROLES:
+        return Message(role=_TEXT_ROLES[message.role], content=content, name=message.name)  # type: ignore[arg-type]
+    raise InvalidRequest(
+        f"message {place} has an unsupported type {type(message).__name__}",
+        hint="use SystemMessage, HumanMessage, AIMessage or ToolMessage",
+    )
+
+
+def _text(content: str | list[Any], place: int) -> str:
+    """All text of a message's content; tool calls and reasoning among the blocks are kept elsewhere."""
+    if isinstance(content, str):
+        return content
+    parts: list[str] = []
+    for block in content:
+        if isinstance(block, str):
+            parts.append(block)
+            continue
+        kind = block.get("type")
+        if kind in ("text", "text-plain"):
+            parts.append(str(block.get("text", "")))
+        elif kind in ("json", "non_standard"):
+            parts.append(json.dumps(block.get("json", block.get("value")), ensure_ascii=False))
+        elif kind not in ("reasoning", "thinking", "tool_use", "tool_call", "tool_call_chunk", "invalid_tool_call"):
+            raise InvalidRequest(
+                f"message {place} has a content block of type {kind!r}", hint="this model reads text only"
+            )
+    return "".join(parts)
+
+
+def _reasoning(message: AIMessage) -> str | None:
+    """An earlier turn's thought, wherever LangChain keeps it."""
+    kept = message.additional_kwargs.get("reasoning_content")
+    if isinstance(kept, str):
+        return kept or None
+    if isinstance(message.content, str):
+        return None
+    blocks = [b for b in message.content if isinstance(b, dict) and b.get("type") in ("reasoning", "thinking")]
+    return "".join(str(b.get("reasoning") or b.get("thinking") or "") for b in blocks) or None
+
+
+def to_ai_message(reply: Reply, record: CallRecord, response_metadata: dict[str, Any]) -> AIMessage:
+    """The finished reply as LangChain sees it: text as content, the thought as a reasoning block beside it."""
+    return AIMessage(
+        content=reply.content,
+        additional_kwargs={"reasoning_content": reply.reasoning} if reply.reasoning else {},
+        tool_calls=[ToolCall(name=c.name, args=dict(c.arguments), id=c.id) for c in reply.tool_calls],
+        invalid_tool_calls=[
+            InvalidToolCall(name=c.name, args=c.text, id=c.id, error=c.error, type="invalid_tool_call")
+            for c in reply.invalid_tool_calls
+        ],
+        usage_metadata=usage(record),
+        response_metadata=response_metadata,
+    )
+
+
+def usage(record: CallRecord) -> UsageMetadata:
+    """Token counts; a probe that was thrown away was never shown, so it counts as reasoning. Ints only."""
+    generation = record.generation
+    prompt = len(record.prompt.token_ids) if record.prompt else 0
+    reasoning = record.probe_tokens + (generation.reasoning_tokens if generation else 0)
+    return UsageMetadata(
+        input_tokens=prompt,
+        output_tokens=record.output_tokens,
+        total_tokens=prompt + record.output_tokens,
+        output_token_details={"reasoning": reasoning},
+    )
+
+
+def response_metadata(record: CallRecord, reply: Reply, fingerprint: str) -> dict[str, Any]:
+    """Everything about how the answer came about that is not text: λ, template, reason, weights, times."""
+    decision, generation = record.decision, record.generation
+    assert decision is not None
+    assert generation is not None
+    estimate = decision.estimate
+    metadata: dict[str, Any] = {
+        "model_name": record.model,
+        "model_provider": "dami",
+        "finish_reason": reply.finish_reason,
+        "intensity": float(decision.intensity),
+        "template": decision.template,
+        "reason": decision.reason,
+        "policy": decision.policy,
+        "thought_closed_by": generation.thought_closed_by,
+        "weights_mode": generation.weights_mode,
+        "weights_version": generation.weights_version,
+        "fingerprint": fingerprint,
+        "seed": generation.sampling.seed,
+        "call_id": record.step.trace.call_id,
+        "probe_tokens": record.probe_tokens,
+        "seconds": round(record.seconds, 6),
+        "first_token_seconds": round(generation.timing.first_token, 6),
+    }
+    if estimate is not None:
+        metadata["estimate"] = {
+            "estimator": estimate.estimator,
+            "intensity": float(estimate.intensity),
+            "features": {name: round(value, 6) for name, value in estimate.features.items()},
+        }
+    return metadata

@@ -1,0 +1,118 @@
+"""What all chat models of one pair share: the engine, the dialogue and the frontier, opened once per process.
+
+LangChain builds chat models freely (``configurable_fields`` builds one a call); weights must not be loaded each time.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dami_agent.errors import InvalidRequest
+from dami_agent.policy import Frontier
+from dami_agent.types import Engine
+
+if TYPE_CHECKING:
+    from dami_agent.dialogue import Dialogue
+
+BUILTIN = "dami-builtin"
+"""Name of the pair that ships with this package."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoomKey:
+    """All that distinguishes one opened pair from another."""
+
+    engine: str = "local"
+    instruct: str | None = None
+    thinking: str | None = None
+    revision: str | None = None
+    device: str = "auto"
+    dtype: str = "auto"
+    weights_mode: str = "auto"
+    context_length: int | None = None
+    max_batch_size: int | None = None
+    keep_reasoning: str = "template"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Room:
+    """An opened pair: where tokens come from, how text becomes tokens, what was measured."""
+
+    engine: Engine
+    dialogue: Dialogue
+    frontier: Frontier
+    max_tokens: int | None = None
+
+
+_open: dict[RoomKey, Room] = {}
+_lock = threading.Lock()
+
+
+def enter(key: RoomKey) -> Room:
+    """The room of ``key``, opened on first use; weights are read later, at the first token.
+
+    Raises:
+        CheckpointError: the pair cannot be used.
+        InvalidRequest: no engine of that name is installed.
+    """
+    with _lock:
+        if key not in _open:
+            _open[key] = _furnish(key)
+        return _open[key]
+
+
+def leave(key: RoomKey) -> None:
+    """Close the room's engine and free its memory; the next use opens it again."""
+    with _lock:
+        room = _open.pop(key, None)
+    if room is not None:
+        room.engine.close()
+
+
+def _furnish(key: RoomKey) -> Room:
+    from transformers import AutoTokenizer
+
+    from dami_agent.checkpoints import CheckpointPair
+    from dami_agent.dialogue import Dialogue
+
+    if (key.instruct is None) != (key.thinking is None):
+        raise InvalidRequest(
+            "a pair needs both checkpoints", hint="give instruct= and thinking=, or neither for the built-in pair"
+        )
+    if key.instruct is None or key.thinking is None:
+        pair = CheckpointPair.builtin()
+    else:
+        pair = CheckpointPair.open(key.instruct, key.thinking, revision=key.revision)
+    options: dict[str, Any] = {"device": key.device, "dtype": key.dtype, "mode": key.weights_mode}
+    options["context_length"] = key.context_length
+    if key.max_batch_size is not None:
+        options["max_batch_size"] = key.max_batch_size
+    tokenizer = AutoTokenizer.from_pretrained(pair.instruct.path)
+    templates = {"instruct": pair.instruct.chat_template, "thinking": pair.thinking.chat_template}
+    missing = [name for name, template in templates.items() if not template]
+    if missing:
+        raise InvalidRequest(
+            f"the {' and '.join(missing)} checkpoint has no chat template",
+            hint="use a chat checkpoint, or put its chat_template.jinja into the folder",
+        )
+    return Room(
+        engine=_engine_class(key.engine).open(pair, **options),
+        dialogue=Dialogue(tokenizer, templates=templates, keep_reasoning=key.keep_reasoning),  # type: ignore[arg-type]
+        frontier=_frontier(pair.frontier_path),
+        max_tokens=pair.thinking.generation_config.get("max_new_tokens"),
+    )
+
+
+def _engine_class(name: str) -> Any:
+    found = {entry.name: entry for entry in entry_points(group="dami_agent.engines")}
+    if name not in found:
+        raise InvalidRequest(f"no engine named {name!r}", hint=f"installed: {', '.join(sorted(found)) or 'none'}")
+    return found[name].load()
+
+
+def _frontier(path: Path | None) -> Frontier:
+    return Frontier.from_file(path) if path is not None else Frontier()

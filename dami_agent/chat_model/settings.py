@@ -1,0 +1,218 @@
+"""What was asked at init, through bind and at the call, put in DESIGN's order of precedence and made into a step."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from langchain_core.utils.function_calling import convert_to_openai_tool
+from pydantic import BaseModel
+
+from dami_agent.errors import InvalidIntensity, InvalidRequest, InvalidSchema
+from dami_agent.policy import EFFORTS
+from dami_agent.types import Ask, Intensity, Limits, ResponseFormat, Sampling, Tool, ToolChoice
+
+SETTINGS: frozenset[str] = frozenset(
+    {
+        "reasoning_intensity",
+        "reasoning_effort",
+        "temperature",
+        "top_p",
+        "top_k",
+        "min_p",
+        "repetition_penalty",
+        "seed",
+        "max_tokens",
+        "max_reasoning_tokens",
+        "timeout",
+        "logprobs",
+        "top_logprobs",
+    }
+)
+"""May be given at init, through ``bind`` and per call; the later one wins."""
+
+CALL_ONLY: frozenset[str] = frozenset(
+    {"tools", "tool_choice", "parallel_tool_calls", "response_format", "strict", "stop", "ls_structured_output_format"}
+)
+"""Belong to one call (or to what ``bind_tools`` and ``with_structured_output`` bind)."""
+
+_IGNORED: frozenset[str] = frozenset({"stream", "stream_usage", "run_id", "user"})
+"""Sent along by LangChain or habits of other models; they change nothing here."""
+
+ALIASES: Mapping[str, str] = {
+    "max_completion_tokens": "max_tokens",
+    "max_new_tokens": "max_tokens",
+    "stop_sequences": "stop",
+    "request_timeout": "timeout",
+}
+"""Names other chat models use for the same thing."""
+
+
+def checked(settings: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Settings under their own names.
+
+    Raises:
+        InvalidRequest: naming an unknown setting and what may have been meant.
+    """
+    result: dict[str, Any] = {}
+    for given, value in settings.items():
+        name = ALIASES.get(given, given)
+        if name in _IGNORED:
+            continue
+        if name not in SETTINGS | CALL_ONLY:
+            close = difflib.get_close_matches(given, SETTINGS | CALL_ONLY, n=1)
+            raise InvalidRequest(
+                f"unknown setting {given!r} at {where}",
+                hint=f"did you mean {close[0]!r}?" if close else f"known: {', '.join(sorted(SETTINGS | CALL_ONLY))}",
+            )
+        result[name] = value
+    return result
+
+
+def intensity(value: Any) -> Any:
+    """A validated ``reasoning_intensity``: an :class:`Intensity`, ``"auto"`` or None."""
+    if value is None or value == "auto":
+        return value
+    if isinstance(value, str):
+        raise InvalidIntensity(
+            f"reasoning_intensity must be a number in [0, 1] or 'auto', got {value!r}",
+            hint=f"names go to reasoning_effort: {', '.join(EFFORTS)}",
+        )
+    return Intensity(value)
+
+
+def effort(value: Any) -> Any:
+    """A validated ``reasoning_effort`` name, or None."""
+    if value is not None and value not in EFFORTS:
+        raise InvalidIntensity(f"unknown reasoning_effort {value!r}", hint=f"use one of {', '.join(EFFORTS)}")
+    return value
+
+
+def ask(levels: Sequence[tuple[str, Mapping[str, Any]]]) -> Ask:
+    """What is asked about depth: the last level that says anything wins; within one, number > effort > "auto"."""
+    for origin, level in reversed(levels):
+        number, name = intensity(level.get("reasoning_intensity")), effort(level.get("reasoning_effort"))
+        if isinstance(number, Intensity):
+            return Ask(intensity=number, origin=origin)
+        if name is not None:
+            return Ask(effort=name, origin=origin)
+        if number is not None:
+            return Ask(intensity="auto", origin=origin)
+    return Ask()
+
+
+def merged(levels: Sequence[tuple[str, Mapping[str, Any]]]) -> dict[str, Any]:
+    """All settings, the later level's where it gives one; None gives none."""
+    result: dict[str, Any] = {}
+    for _, level in levels:
+        result.update({name: value for name, value in level.items() if value is not None})
+    return result
+
+
+def sampling(settings: Mapping[str, Any]) -> Sampling:
+    """The sampling part; what is missing is filled in by the engine from the checkpoints' defaults."""
+    top = settings.get("top_logprobs")
+    wanted = bool(settings.get("logprobs")) or top is not None
+    return Sampling(
+        temperature=settings.get("temperature"),
+        top_p=settings.get("top_p"),
+        top_k=settings.get("top_k"),
+        min_p=settings.get("min_p"),
+        repetition_penalty=settings.get("repetition_penalty"),
+        seed=settings.get("seed"),
+        logprobs=(top or 0) if wanted else None,
+    )
+
+
+def limits(settings: Mapping[str, Any], stop: Sequence[str] | str | None, default_max_tokens: int | None) -> Limits:
+    """The limits part.
+
+    Raises:
+        InvalidRequest: a limit that is no positive number.
+    """
+    max_tokens = settings.get("max_tokens", default_max_tokens)
+    reasoning = settings.get("max_reasoning_tokens")
+    deadline = settings.get("timeout")
+    for name, value, least in (("max_tokens", max_tokens, 1), ("max_reasoning_tokens", reasoning, 0)):
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
+            raise InvalidRequest(f"{name} must be a whole number of at least {least}, got {value!r}")
+    if deadline is not None and not (isinstance(deadline, (int, float)) and deadline > 0):
+        raise InvalidRequest(f"timeout must be a positive number of seconds, got {deadline!r}")
+    stops = (stop,) if isinstance(stop, str) else tuple(stop or ())
+    if any(not isinstance(s, str) or not s for s in stops):
+        raise InvalidRequest("a stop sequence must be a non-empty string")
+    return Limits(max_tokens=max_tokens, max_reasoning_tokens=reasoning, stop=stops, deadline=deadline)
+
+
+def tools(bound: Sequence[Any] | None) -> tuple[Tool, ...]:
+    """Bound tools (any form LangChain knows) as ours.
+
+    Raises:
+        InvalidSchema: naming the tool that has no usable schema or a name another tool has.
+    """
+    result: list[Tool] = []
+    for place, item in enumerate(bound or ()):
+        try:
+            function = convert_to_openai_tool(item)["function"]
+            tool = Tool(
+                name=function["name"],
+                description=function.get("description", ""),
+                parameters=function.get("parameters") or {"type": "object", "properties": {}},
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise InvalidSchema(f"tool {place} cannot be read as a tool: {error}") from error
+        if any(tool.name == other.name for other in result):
+            raise InvalidSchema(f"two tools are named {tool.name!r}", hint="give every bound tool a name of its own")
+        result.append(tool)
+    return tuple(result)
+
+
+def tool_choice(value: Any, bound: Sequence[Tool]) -> ToolChoice:
+    """LangChain's and OpenAI's spellings of a tool choice.
+
+    Raises:
+        InvalidRequest: a choice that names no bound tool, or asks for one where none is bound.
+    """
+    if isinstance(value, Mapping):
+        value = value.get("function", value).get("name", value.get("type"))
+    if value in (None, "auto", False):
+        return ToolChoice()
+    if value == "none":
+        return ToolChoice(mode="none")
+    if not bound:
+        raise InvalidRequest(f"tool_choice={value!r}, but no tools are bound", hint="bind tools with bind_tools")
+    if value in ("any", "required", True):
+        return ToolChoice(mode="any")
+    if value not in {tool.name for tool in bound}:
+        raise InvalidRequest(
+            f"tool_choice={value!r} is no bound tool", hint=f"bound: {', '.join(tool.name for tool in bound)}"
+        )
+    return ToolChoice(mode="tool", name=str(value))
+
+
+def response_format(value: Any) -> ResponseFormat | None:
+    """OpenAI's ``response_format`` (``json_object``, ``json_schema``), a JSON schema or a pydantic class.
+
+    Raises:
+        InvalidSchema: anything else.
+    """
+    if value is None:
+        return None
+    if isinstance(value, type) and issubclass(value, BaseModel):
+        return ResponseFormat(schema=value.model_json_schema(), name=value.__name__)
+    if isinstance(value, Mapping):
+        kind = value.get("type")
+        if kind == "text":
+            return None
+        if kind == "json_object":
+            return ResponseFormat(schema=value.get("schema"))
+        if kind == "json_schema":
+            inner = value.get("json_schema", {})
+            return ResponseFormat(schema=inner.get("schema"), name=inner.get("name", "response"))
+        if "properties" in value or "$ref" in value or kind in ("object", "array"):
+            return ResponseFormat(schema=value, name=str(value.get("title", "response")))
+    raise InvalidSchema(
+        f"response_format {value!r} is not understood",
+        hint='use {"type": "json_schema", "json_schema": {"name": ..., "schema": ...}} or a pydantic class',
+    )
