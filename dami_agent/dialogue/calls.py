@@ -1,0 +1,96 @@
+"""The body of one tool call: a valid call of a bound tool, or an invalid one with the reason; nothing is dropped."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any, NoReturn
+
+from dami_agent.dialogue.schema import validator
+from dami_agent.types import InvalidToolCall, Step, ToolCall
+
+
+def inside_string(text: str) -> bool:
+    """Whether JSON ``text`` breaks off inside a string literal."""
+    inside = escaped = False
+    for char in text:
+        if escaped:
+            escaped = False
+        elif inside and char == "\\":
+            escaped = True
+        elif char == '"':
+            inside = not inside
+    return inside
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _has_surrogate(text: str) -> bool:
+    return any("\ud800" <= c <= "\udfff" for c in text)
+
+
+class CallReader:
+    """Reads and checks the calls of one step."""
+
+    def __init__(self, step: Step) -> None:
+        self._tools = {tool.name: tool for tool in step.tools}
+        self._choice = step.tool_choice
+        self._parallel = step.parallel_tool_calls
+
+    @cached_property
+    def _validators(self) -> Mapping[str, Any]:
+        return {name: validator(tool.parameters) for name, tool in self._tools.items()}
+
+    def read(self, body: str, *, id_: str, first: bool, closed: bool) -> ToolCall | InvalidToolCall:
+        """The call that stood in ``body``; ``first`` of the reply or not, ``closed`` by ``</tool_call>`` or not."""
+        name: str | None = None
+        try:
+            value = self._load(body)
+            if isinstance(value, dict) and isinstance(value.get("name"), str):
+                name = value["name"]
+            arguments = self._check(value)
+            if not first and not self._parallel:
+                raise _Bad("a second call, but parallel tool calls are off")
+        except _Bad as error:
+            reason = str(error) if closed else f"{error}; it was cut off before </tool_call>"
+            return InvalidToolCall(id=id_, name=name, text=body, error=reason)
+        return ToolCall(id=id_, name=name or "", arguments=arguments)
+
+    def _load(self, body: str) -> Any:
+        try:
+            value = json.loads(body, parse_constant=_refuse_constant, strict=False)
+            if _has_surrogate(json.dumps(value, ensure_ascii=False)):
+                raise _Bad("it has half of a surrogate pair")
+        except (ValueError, RecursionError) as error:
+            if isinstance(error, _Bad):
+                raise
+            raise _Bad(f"not valid JSON: {error}") from error
+        return value
+
+    def _check(self, value: Any) -> dict[str, Any]:
+        if not isinstance(value, dict):
+            raise _Bad('not an object {"name": …, "arguments": …}')
+        name, arguments = value.get("name"), value.get("arguments")
+        if not isinstance(name, str):
+            raise _Bad('"name" is missing or no string')
+        if name not in self._tools:
+            raise _Bad(f"no tool named {name!r}; there is {', '.join(sorted(self._tools)) or 'none'}")
+        if self._choice.mode == "none" or (self._choice.mode == "tool" and name != self._choice.name):
+            raise _Bad(f"tool_choice does not allow a call of {name!r}")
+        if not isinstance(arguments, dict):
+            raise _Bad('"arguments" is missing or no object')
+        try:
+            error = next(iter(self._validators[name].iter_errors(arguments)), None)
+        except RecursionError as recursion:
+            raise _Bad("arguments are nested too deeply to check") from recursion
+        if error is not None:
+            where = "".join(f"[{p!r}]" for p in error.absolute_path)
+            raise _Bad(f"arguments{where} break the schema of {name!r}: {error.message}")
+        return arguments
+
+
+class _Bad(ValueError):
+    """Why a body is no call."""

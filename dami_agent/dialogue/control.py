@@ -1,0 +1,230 @@
+"""Control tokens come from the template only: text that merely looks like one stays text.
+
+Every control string in untrusted text (messages, tool names, schemas, arguments) is broken by a *seam*, one private-use
+character chosen afresh for each render, before the template sees it; so the template's own logic (``'</think>' in
+content``) is not fooled either. After rendering the seams are taken out again but their places remembered: a control
+string with a seam inside is untrusted. If there is none, the text is encoded as the tokenizer always does. If there is
+one, it is encoded by a copy of the tokenizer whose control tokens have secret spellings, with the template's own
+occurrences spelled that way: the same pipeline in one pass, so every other token comes out as ever.
+
+Nothing here knows a message.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+from bisect import bisect_left, bisect_right
+from collections.abc import Collection, Iterable, Mapping
+from functools import cached_property
+from itertools import chain
+from typing import Any, Protocol
+
+from tokenizers import Tokenizer
+
+from dami_agent.errors import InvalidRequest
+
+MARKERS = ("<think>", "</think>", "<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>")
+"""Strings that template and parser give meaning to, whether or not they are tokens of their own."""
+
+_LOOKS_LIKE_CONTROL = re.compile(r"<\S+>|\[/?[A-Z_]+\]")
+_EDGES = "<>|/[]"
+_PRIVATE_USE = range(0xE000, 0xF8FF)
+
+
+class ChatTokenizer(Protocol):
+    """What is used of transformers' ``PreTrainedTokenizerFast``."""
+
+    @property
+    def backend_tokenizer(self) -> Tokenizer:
+        """The tokenizers library's object inside."""
+        ...
+
+    def apply_chat_template(self, conversation: Any, tools: Any = ..., **kwargs: Any) -> Any:
+        """Render messages with a Jinja template."""
+        ...
+
+
+class Shield:
+    """Breaks control strings in untrusted text, for one render."""
+
+    def __init__(self, guard: ControlGuard, seam: str) -> None:
+        self._guard = guard
+        self.seam = seam
+        self._seams = re.compile(f"{seam}|\\\\u{ord(seam):04x}", re.IGNORECASE)
+
+    def text(self, text: str) -> str:
+        """``text`` with a seam inside each control string, and where its neighbours could complete one."""
+        text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")  # a lone surrogate is no text
+        cuts = sorted(self._guard.cuts(text))
+        if not cuts:
+            return text
+        return self.seam.join(text[a:b] for a, b in zip([0, *cuts], [*cuts, len(text)], strict=True))
+
+    def value(self, value: Any) -> Any:
+        """A JSON value with all its strings, keys included, broken the same way."""
+        if isinstance(value, str):
+            return self.text(value)
+        if isinstance(value, Mapping):
+            return {self.text(str(k)): self.value(v) for k, v in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [self.value(v) for v in value]
+        return value
+
+    def split(self, rendered: str) -> tuple[str, list[int]]:
+        """The text without seams, and where they were (offsets into it, ascending)."""
+        pieces = self._seams.split(rendered)
+        seams, offset = [], 0
+        for piece in pieces[:-1]:
+            offset += len(piece)
+            seams.append(offset)
+        return "".join(pieces), seams
+
+
+class ControlGuard:
+    """Knows a tokenizer's control tokens and encodes rendered text so that only the template's own become their ids.
+
+    Args:
+        tokenizer: a fast tokenizer.
+        control: the strings to protect; None: every special token, and every other added token that looks like one
+            (``<…>`` or ``[…]``). The markers of thoughts and tool calls always belong to them.
+    """
+
+    def __init__(self, tokenizer: ChatTokenizer, control: Collection[str] | None = None) -> None:
+        self._source = tokenizer.backend_tokenizer
+        added = self._source.get_added_tokens_decoder()
+        self._added = {token.content: id_ for id_, token in added.items()}
+        if control is None:
+            control = [t.content for t in added.values() if t.special or _LOOKS_LIKE_CONTROL.fullmatch(t.content)]
+        # A control token of one character cannot be broken inside; there is none in the supported families.
+        self.strings = frozenset(c for c in chain(control, MARKERS) if len(c) > 1)
+        self.ids = {c: self._added[c] for c in self.strings if c in self._added}
+        self._find = re.compile(f"(?=(?:{_alternatives(self.strings)}))", re.IGNORECASE)
+        self._tokens = re.compile(_alternatives(self._added) or "(?!)")
+        lower = [c.lower() for c in self.strings]
+        self._prefixes = {c[:k] for c in lower for k in range(1, len(c))}
+        self._suffixes = {c[-k:] for c in lower for k in range(1, len(c))}
+        self._cores = {c.strip(_EDGES) for c in lower} - {""}
+        self._longest = max(map(len, lower))
+
+    def shield(self, texts: Iterable[str]) -> Shield:
+        """A shield whose seam occurs in none of ``texts`` (everything the template will see, and the template)."""
+        taken = set()
+        for text in texts:
+            taken |= set(text)
+            taken |= {chr(int(code, 16)) for code in re.findall(r"\\u([0-9a-fA-F]{4})", text)}
+        free = [c for c in map(chr, _PRIVATE_USE) if c not in taken]
+        if not free:
+            raise InvalidRequest(
+                "the messages use all 6,400 private-use characters of Unicode, none is left to mark text with",
+                hint="remove characters U+E000 to U+F8FF from the messages",
+            )
+        return Shield(self, secrets.choice(free))
+
+    def cuts(self, text: str) -> set[int]:
+        """Where seams must go in untrusted ``text``: into control strings, and at edges that could complete one."""
+        cuts = {m.start() + 1 for m in self._find.finditer(text)}
+        longest = min(self._longest - 1, len(text))
+        head, tail = text[:longest].lower(), text[len(text) - longest :].lower()
+        if any(tail[-k:] in self._prefixes for k in range(1, len(tail) + 1)):
+            cuts.add(len(text))
+        if any(head[:k] in self._suffixes for k in range(1, len(head) + 1)):
+            cuts.add(0)
+        if len(text) <= self._longest and text.lower().strip(_EDGES) in self._cores:
+            cuts.add(0)  # a tool named "think" in a template that writes <{{ name }}>
+        return cuts
+
+    def encode(self, text: str, seams: list[int]) -> list[int]:
+        """Token ids of rendered ``text``; control strings with a seam inside are encoded as the text they are.
+
+        Raises:
+            InvalidRequest: the tokenizer makes a control token out of plain text whatever one does.
+        """
+        spans, clean = self._control_spans(text, seams)
+        ids: list[int] = []
+        if clean:
+            ids = self._plain.encode(text, add_special_tokens=False).ids
+            if self._count(ids) == len(spans):
+                return ids
+        pieces, offset = [], 0
+        for start, end in spans:
+            pieces += [text[offset:start], self._secrets[text[start:end]]]
+            offset = end
+        ids = self._renamed.encode("".join([*pieces, text[offset:]]), add_special_tokens=False).ids
+        if self._count(ids) != len(spans):
+            raise InvalidRequest(
+                "this tokenizer makes a control token out of plain text in the messages",
+                hint="remove the text that spells a control token, or use a tokenizer with added control tokens",
+            )
+        return ids
+
+    def _control_spans(self, text: str, seams: list[int]) -> tuple[list[tuple[int, int]], bool]:
+        """The template's own control tokens in ``text``, leftmost longest; and whether no untrusted one is there."""
+        spans, clean, offset = [], True, 0
+        while match := self._tokens.search(text, offset):
+            start, end = match.span()
+            if match.group() not in self.ids:
+                offset = end
+            elif bisect_right(seams, start) == bisect_left(seams, end):
+                spans.append((start, end))
+                offset = end
+            else:
+                clean, offset = False, self._ordinary_end(text, start) or start + 1
+        return spans, clean
+
+    def _ordinary_end(self, text: str, start: int) -> int | None:
+        """End of the longest ordinary added token at ``start``."""
+        ends = [start + len(t) for t in self._added if t not in self.ids and text.startswith(t, start)]
+        return max(ends, default=None)
+
+    def _count(self, ids: Iterable[int]) -> int:
+        control = set(self.ids.values())
+        return sum(i in control for i in ids)
+
+    @cached_property
+    def _spec(self) -> dict[str, Any]:
+        spec: dict[str, Any] = json.loads(self._source.to_str())
+        return spec | {"truncation": None, "padding": None}
+
+    @cached_property
+    def _plain(self) -> Tokenizer:
+        """A private copy: transformers changes the shared one's truncation during calls from other threads."""
+        return Tokenizer.from_str(json.dumps(self._spec))
+
+    @cached_property
+    def _secrets(self) -> dict[str, str]:
+        """Spellings of the control tokens that no text contains."""
+        key = secrets.token_hex(16)
+        return {c: f"\ue000{key}{n:08x}\ue000" for n, c in enumerate(sorted(self.ids))}
+
+    @cached_property
+    def _renamed(self) -> Tokenizer:
+        """The tokenizer with secretly spelled control tokens at unchanged ids."""
+        spec = json.loads(json.dumps(self._spec)) | {"post_processor": None}
+        for token in spec["added_tokens"]:
+            token["content"] = self._secrets.get(token["content"], token["content"])
+        vocab = spec["model"].get("vocab")
+        if isinstance(vocab, dict):
+            spec["model"]["vocab"] = {self._secrets.get(t, t): i for t, i in vocab.items()}
+        elif isinstance(vocab, list):  # Unigram: [piece, score]
+            spec["model"]["vocab"] = [[self._secrets.get(t, t), score] for t, score in vocab]
+        try:
+            copy = Tokenizer.from_str(json.dumps(spec))
+        except Exception as error:  # tokenizers raises bare Exception
+            raise InvalidRequest(
+                f"cannot tell control tokens from text with this tokenizer: {error}",
+                hint="control tokens must be added tokens that no merge produces",
+            ) from error
+        moved = [c for c, i in self._added.items() if copy.token_to_id(self._secrets.get(c, c)) != i]
+        if moved:
+            raise InvalidRequest(
+                f"cannot tell control tokens from text with this tokenizer: ids of {moved} would move",
+                hint="control tokens must be added tokens that no merge produces",
+            )
+        return copy
+
+
+def _alternatives(strings: Iterable[str]) -> str:
+    """A regex for any of ``strings``, longest first, so that a match is the leftmost longest one."""
+    return "|".join(re.escape(s) for s in sorted(strings, key=lambda s: (-len(s), s)))

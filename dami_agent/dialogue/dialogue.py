@@ -1,0 +1,76 @@
+"""Messages and tools to a prompt, tokens to a reply."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+from dami_agent.dialogue import constraint
+from dami_agent.dialogue.calls import CallReader
+from dami_agent.dialogue.control import ChatTokenizer, ControlGuard
+from dami_agent.dialogue.parser import ReplyParser
+from dami_agent.dialogue.template import ChatTemplate, KeepReasoning
+from dami_agent.dialogue.text import TokenText
+from dami_agent.errors import InvalidRequest
+from dami_agent.types import Generation, Prompt, Reply, Step, Template
+
+
+class Dialogue:
+    """The two chat templates of a pair, its tokenizer, and the reading of what the model writes; safe to share.
+
+    Args:
+        tokenizer: the pair's fast tokenizer (transformers' ``PreTrainedTokenizerFast``).
+        templates: Jinja chat templates of the two checkpoints.
+        keep_reasoning: thoughts of earlier turns in the prompt: ``template`` as each template does by itself (Qwen3's
+            Thinking keeps those after the last user query, so within a run of tool calls; Instruct's none), ``all`` of
+            them under both templates, or ``none``.
+        control: control tokens to protect; None: found in the tokenizer (see :class:`ControlGuard`).
+    """
+
+    def __init__(
+        self,
+        tokenizer: ChatTokenizer,
+        *,
+        templates: Mapping[Template, str],
+        keep_reasoning: KeepReasoning = "template",
+        control: Collection[str] | None = None,
+    ) -> None:
+        if keep_reasoning not in ("template", "all", "none"):
+            raise InvalidRequest(f"keep_reasoning={keep_reasoning!r}", hint="use 'template', 'all' or 'none'")
+        self._guard = ControlGuard(tokenizer, control)
+        self._text = TokenText(tokenizer.backend_tokenizer)
+        self._templates = {
+            name: ChatTemplate(tokenizer, source, self._guard, keep_reasoning)
+            for name, source in templates.items()
+            if source
+        }
+
+    def render(self, step: Step, template: Template) -> Prompt:
+        """The prompt for the next assistant message, in the words of one checkpoint's template.
+
+        Raises:
+            InvalidRequest: no such template; messages, tools or a tool choice that cannot be rendered.
+            InvalidSchema: a schema that is malformed, or cannot be enforced where that was promised.
+        """
+        if template not in self._templates:
+            raise InvalidRequest(
+                f"the {template} checkpoint has no chat template",
+                hint="add chat_template.jinja to it, or pass templates={...} with one of the same format",
+            )
+        grammar = constraint.build(step)
+        rendered = self._templates[template].render(step)
+        return Prompt(
+            token_ids=tuple(self._guard.encode(rendered.text, rendered.seams)),
+            template=template,
+            in_thought=rendered.in_thought,
+            constraint=grammar,
+        )
+
+    def parser(self, prompt: Prompt, step: Step) -> ReplyParser:
+        """A parser for one generation of ``prompt``, fed token by token."""
+        return ReplyParser(self._text, CallReader(step), prompt, step)
+
+    def parse(self, generation: Generation, prompt: Prompt, step: Step) -> Reply:
+        """A finished generation as a reply; equal to what its tokens give one by one."""
+        parser = self.parser(prompt, step)
+        parser.read(generation.events)
+        return parser.finish(generation)[1]

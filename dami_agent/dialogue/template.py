@@ -1,0 +1,204 @@
+"""Messages and tools to rendered text, by the checkpoint's own chat template.
+
+What a template cannot do is found by trying it: a system message it would refuse or swallow is put in front of the
+next user message; tools it would swallow, or whose calls it writes in a form that the parser cannot read, are refused.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Literal
+
+import jinja2
+
+from dami_agent.dialogue.control import ChatTokenizer, ControlGuard, Shield
+from dami_agent.errors import InvalidRequest
+from dami_agent.types import Message, Step, Tool
+
+KeepReasoning = Literal["template", "all", "none"]
+_PROBE = "q7zprobe"
+_OPENS_THOUGHT = re.compile(r"<think>\s*\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """A rendered prompt: text, the places of the seams in untrusted control strings, and whether it opens a thought."""
+
+    text: str
+    seams: list[int]
+    in_thought: bool
+
+
+class ChatTemplate:
+    """One checkpoint's chat template.
+
+    Args:
+        tokenizer: for ``apply_chat_template``, so that a prompt equals what transformers makes of the same messages.
+        source: the Jinja template.
+        guard: protects control tokens.
+        keep_reasoning: of earlier turns: ``template`` as the template does (Qwen3 Thinking: only after the last user
+            query; Instruct: none), ``all`` or ``none``.
+    """
+
+    def __init__(
+        self, tokenizer: ChatTokenizer, source: str, guard: ControlGuard, keep_reasoning: KeepReasoning = "template"
+    ) -> None:
+        self._tokenizer = tokenizer
+        self._source = source
+        self._guard = guard
+        self._keep = keep_reasoning
+        self._can = lru_cache(maxsize=None)(self._probe)
+
+    def render(self, step: Step) -> Rendered:
+        """The prompt that asks for the next assistant message.
+
+        Raises:
+            InvalidRequest: no messages, or messages or tools that this template cannot render.
+        """
+        if not step.messages:
+            raise InvalidRequest("there are no messages", hint="pass at least one message")
+        self._check_tools(step)
+        messages = list(step.messages)
+        if any(m.role == "system" for m in messages) and not self._can("system"):
+            messages = _fold_system(messages)
+        shield = self._guard.shield([self._source, *_texts(messages, step.tools)])
+        tools = [_tool(tool, shield) for tool in step.tools] or None
+        turns = [_turn(message, shield, self._keep != "none") for message in messages]
+        text = self._with_all_reasoning(turns, tools, shield) if self._keep == "all" else self._apply(turns, tools)
+        match = _OPENS_THOUGHT.search(text)
+        clean, seams = shield.split(text)
+        return Rendered(clean, seams, in_thought=match is not None)
+
+    def _check_tools(self, step: Step) -> None:
+        if step.tools and not self._can("tools"):
+            raise InvalidRequest(
+                "this checkpoint's chat template does not show tools to the model",
+                hint="use a checkpoint whose template supports tools, or call it without tools",
+            )
+        used = step.tools or any(m.tool_calls for m in step.messages)
+        if used and "<tool_call>" not in self._source:
+            raise InvalidRequest(
+                "this checkpoint's chat template does not write tool calls as <tool_call>…</tool_call>",
+                hint="use a checkpoint of the Qwen or Hermes format, or call it without tools",
+            )
+
+    def _apply(self, turns: Sequence[Mapping[str, Any]], tools: Any) -> str:
+        try:
+            text = self._tokenizer.apply_chat_template(
+                list(turns), tools=tools, chat_template=self._source, add_generation_prompt=True, tokenize=False
+            )
+        except jinja2.TemplateSyntaxError as error:
+            raise InvalidRequest(
+                f"the chat template is broken: {error}", hint="mend the checkpoint's template"
+            ) from error
+        except (jinja2.TemplateError, TypeError) as error:
+            raise InvalidRequest(
+                f"the chat template cannot render these messages: {error}",
+                hint="check the order of the messages; the template's own words are above",
+            ) from error
+        return str(text)
+
+    def _probe(self, what: str) -> bool:
+        """Whether the template shows a system message, or tools, to the model."""
+        user = {"role": "user", "content": "a"}
+        function = {"name": _PROBE, "description": "b", "parameters": {"type": "object", "properties": {}}}
+        try:
+            if what == "system":
+                return _PROBE in self._apply([{"role": "system", "content": _PROBE}, user], None)
+            return _PROBE in self._apply([user], [{"type": "function", "function": function}])
+        except InvalidRequest:
+            return False
+
+    def _with_all_reasoning(self, turns: list[dict[str, Any]], tools: Any, shield: Shield) -> str:
+        """Every earlier thought as the template would write one, also where the template would drop it."""
+        marks = {n: f"{shield.seam}{n}{shield.seam}" for n, turn in enumerate(turns) if turn.get("reasoning_content")}
+        marked = [{**t, "reasoning_content": marks[n]} if n in marks else t for n, t in enumerate(turns)]
+        shown = self._apply(marked, tools)
+        dropped = {n: mark for n, mark in marks.items() if mark not in shown}
+        for n, mark in dropped.items():
+            turns[n] = {**turns[n], "content": mark + turns[n]["content"].lstrip("\n")}
+        thoughts = {n: turns[n].pop("reasoning_content") for n in dropped}
+        text = self._apply(turns, tools)
+        for n, mark in dropped.items():
+            thought = thoughts[n].strip("\n")
+            text = text.replace(mark, f"<think>\n{thought}\n</think>\n\n")
+        return text
+
+
+def _turn(message: Message, shield: Shield, keep_reasoning: bool) -> dict[str, Any]:
+    """A message as transformers' templates read it, control strings broken."""
+    turn: dict[str, Any] = {"role": message.role, "content": shield.text(_content(message))}
+    if message.name:
+        turn["name"] = shield.text(message.name)
+    if message.tool_call_id:
+        turn["tool_call_id"] = shield.text(message.tool_call_id)
+    if message.reasoning and keep_reasoning:
+        turn["reasoning_content"] = shield.text(message.reasoning)
+    if message.tool_calls:
+        turn["tool_calls"] = [
+            {
+                "type": "function",
+                "id": shield.text(call.id),
+                "function": {"name": shield.text(call.name), "arguments": shield.value(call.arguments)},
+            }
+            for call in message.tool_calls
+        ]
+    return turn
+
+
+def _content(message: Message) -> str:
+    """The content; a failed tool's result says that it is an error, unless it does already."""
+    if message.role == "tool" and message.status == "error":
+        text = message.content.lstrip()
+        if not text:
+            return "Error"
+        if not text.lower().startswith("error"):
+            return f"Error: {message.content}"
+    return message.content
+
+
+def _tool(tool: Tool, shield: Shield) -> dict[str, Any]:
+    function = {"name": tool.name, "description": tool.description, "parameters": tool.parameters}
+    return {"type": "function", "function": shield.value(function)}
+
+
+def _fold_system(messages: list[Message]) -> list[Message]:
+    """System messages in front of the next user message's text, for a template without a system turn."""
+    held: list[str] = []
+    folded: list[Message] = []
+    for message in messages:
+        if message.role == "system":
+            held.append(message.content)
+        elif message.role == "user" and held:
+            folded.append(Message(role="user", name=message.name, content="\n\n".join([*held, message.content])))
+            held = []
+        else:
+            folded.append(message)
+    if held:
+        folded.append(Message(role="user", content="\n\n".join(held)))
+    return folded
+
+
+def _texts(messages: Sequence[Message], tools: Sequence[Tool]) -> list[str]:
+    """All text the template is going to see."""
+    found: list[str] = []
+    collect(found.append, [(m.content, m.name, m.reasoning, m.tool_call_id) for m in messages])
+    collect(found.append, [(c.id, c.name, c.arguments) for m in messages for c in m.tool_calls])
+    collect(found.append, [(t.name, t.description, t.parameters) for t in tools])
+    return found
+
+
+def collect(add: Callable[[str], None], value: Any) -> None:
+    """Every string in a JSON-like value, keys included."""
+    if isinstance(value, str):
+        add(value)
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            add(str(key))
+            collect(add, item)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            collect(add, item)

@@ -1,0 +1,144 @@
+"""Token ids to text, piece by piece: incomplete characters and possible stop strings are held back.
+
+Whatever way the input is cut, the pieces put together are the same text.
+"""
+
+from __future__ import annotations
+
+import codecs
+import json
+from collections.abc import Callable, Sequence
+
+from tokenizers import Tokenizer
+
+
+def _byte_alphabet() -> dict[str, int]:
+    """GPT-2's printable stand-ins for the 256 bytes, as byte-level tokenizers spell them."""
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    others = [b for b in range(256) if b not in printable]
+    return {chr(b): b for b in printable} | {chr(256 + n): b for n, b in enumerate(others)}
+
+
+_BYTES = _byte_alphabet()
+
+
+class TokenText:
+    """Makes streams of text out of token ids; one per tokenizer."""
+
+    def __init__(self, backend: Tokenizer) -> None:
+        self._backend = backend
+        decoder = json.loads(backend.to_str()).get("decoder") or {}
+        self._byte_level = decoder.get("type") == "ByteLevel"
+
+    def stream(self) -> TextStream | DecodedStream:
+        """A fresh stream; text of other tokens before it does not matter to it."""
+        return TextStream(self._token_bytes) if self._byte_level else DecodedStream(self._decode)
+
+    def is_call_open(self, token_id: int) -> bool:
+        """Whether this is the token ``<tool_call>``."""
+        return self._backend.id_to_token(token_id) == "<tool_call>"
+
+    def _token_bytes(self, token_id: int) -> bytes:
+        token = self._backend.id_to_token(token_id)
+        if token is None:  # a padded row of the embedding: the model can emit it, it has no text
+            return b""
+        try:
+            return bytes(_BYTES[c] for c in token)
+        except KeyError:  # an added token, spelled as it is
+            return token.encode()
+
+    def _decode(self, ids: Sequence[int]) -> str:
+        return self._backend.decode(list(ids), skip_special_tokens=False)
+
+
+class TextStream:
+    """Text of a byte-level tokenizer's tokens. A character is given out when its last byte is there."""
+
+    def __init__(self, token_bytes: Callable[[int], bytes]) -> None:
+        self._token_bytes = token_bytes
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def feed(self, token_id: int) -> str:
+        """Text that is certain after this token."""
+        return self._decoder.decode(self._token_bytes(token_id))
+
+    def finish(self) -> str:
+        """What was held back; an incomplete character becomes U+FFFD."""
+        return self._decoder.decode(b"", final=True)
+
+
+class DecodedStream:
+    """The same for any other tokenizer, by decoding the tokens so far and giving out what was added."""
+
+    def __init__(self, decode: Callable[[Sequence[int]], str]) -> None:
+        self._decode = decode
+        self._ids: list[int] = []
+        self._done = ""
+
+    def feed(self, token_id: int) -> str:
+        """Text that is certain after this token."""
+        self._ids.append(token_id)
+        text = self._decode(self._ids)
+        if text.endswith("\ufffd") or not text.startswith(self._done):
+            return ""
+        new = text[len(self._done) :]
+        self._done = text
+        return new
+
+    def finish(self) -> str:
+        """What was held back."""
+        text = self._decode(self._ids)
+        return text[len(self._done) :] if text.startswith(self._done) else ""
+
+
+def held_back(text: str, markers: Sequence[str]) -> int:
+    """Length of the longest end of ``text`` that is a proper beginning of one of ``markers``."""
+    longest = max((len(m) - 1 for m in markers), default=0)
+    for k in range(min(longest, len(text)), 0, -1):
+        if any(len(m) > k and text.endswith(m[:k]) for m in markers):
+            return k
+    return 0
+
+
+class StopCutter:
+    """Ends the text before the stop string that is complete first; holds back what may become one.
+
+    Newlines that open the text are the template's habit (``</think>\\n\\n``), so a stop string lying wholly in them
+    does not count.
+    """
+
+    def __init__(self, stop: Sequence[str]) -> None:
+        self._stop = tuple(s for s in stop if s)
+        self._buffer = ""
+        self._lead: int | None = None  # how many of the buffer's characters are opening newlines; None: all so far
+        self.stopped = False
+
+    def feed(self, text: str) -> str:
+        """The part of the text so far that is certain and was not given out before."""
+        if self.stopped or not text:
+            return ""
+        self._buffer += text
+        if self._lead is None:
+            body = self._buffer.lstrip("\n")
+            if not body:
+                return ""
+            self._lead = len(self._buffer) - len(body)
+        found = []
+        for stop in self._stop:
+            at = self._buffer.find(stop, max(0, self._lead - len(stop) + 1))
+            if at >= 0:
+                found.append((at + len(stop), at))
+        if found:
+            _, at = min(found)
+            self.stopped = True
+            return self._take(at)
+        return self._take(len(self._buffer) - held_back(self._buffer, self._stop))
+
+    def _take(self, count: int) -> str:
+        out, self._buffer = self._buffer[:count], self._buffer[count:]
+        self._lead = max(0, (self._lead or 0) - count)
+        return out
+
+    def finish(self) -> str:
+        """What was held back."""
+        return "" if self.stopped else self._take(len(self._buffer))
