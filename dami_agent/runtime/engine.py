@@ -1,0 +1,269 @@
+"""The local engine: token ids in, token ids out, many requests at any λ at once. Nothing here knows a message.
+
+Requests are checked, and their grammars compiled, in the caller's thread; one worker thread owns the model.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import weakref
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from dami_agent.errors import ContextOverflow, EngineClosed, InvalidRequest
+from dami_agent.runtime.grammar import GrammarBook
+from dami_agent.runtime.job import LocalJob
+from dami_agent.runtime.repetition import LoopDetector, LoopRule
+from dami_agent.runtime.row import Row
+from dami_agent.runtime.sampling import RandomStream, resolve_sampling, warper_key
+from dami_agent.runtime.scoring import ScoreRequest
+from dami_agent.runtime.stops import StopStrings
+from dami_agent.runtime.thought import Thought, ThoughtMarkers, thought_cap
+from dami_agent.runtime.worker import Capacity, Worker
+from dami_agent.types import Decision, EngineInfo, Generation, Intensity, Limits, Prompt, Template
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from dami_agent.checkpoints import CheckpointPair
+    from dami_agent.weights import Weights
+
+__all__ = ["LocalEngine"]
+
+# The answer gets this many times the rope of the thought before a repetition counts as run away.
+_ANSWER_ROPE = 4
+
+
+class LocalEngine:
+    """Implements :class:`dami_agent.types.Engine` on this machine's CPU or GPU.
+
+    Making one is cheap: the weights are loaded by the first request, or by :meth:`load`. The worker thread is a daemon;
+    it ends at :meth:`close`, when the engine is garbage-collected, and at exit. An engine is of no use in a forked
+    child (its thread stays behind); make one there.
+
+    Args:
+        weights: the weights, or what loads them; given to this engine alone.
+        tokenizer: for stop strings and grammars.
+        info: what this engine runs on; ``context_length`` and ``vocab_size`` are held to.
+        markers: control tokens around a thought.
+        eos_token_ids: end-of-sequence tokens of both checkpoints.
+        generation_defaults: ``generation_config`` of the Instruct (λ = 0) and the Thinking checkpoint (λ > 0).
+        max_batch_size: requests decoded at once.
+        max_batch_tokens: no further request is admitted above so many cache positions; None: no bound.
+        max_queue: requests waiting before ``EngineBusy``.
+        loop_rule: when a repetition counts as run away (thought closed, or answer cut with ``length``); None never.
+    """
+
+    def __init__(
+        self,
+        weights: Weights | Callable[[], Weights],
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        info: EngineInfo,
+        markers: ThoughtMarkers,
+        eos_token_ids: Collection[int],
+        generation_defaults: Mapping[Template, Mapping[str, Any]],
+        max_batch_size: int = 32,
+        max_batch_tokens: int | None = None,
+        max_queue: int = 1024,
+        loop_rule: LoopRule | None = LoopRule(),  # noqa: B008  (frozen)
+    ) -> None:
+        self._info = info
+        self._tokenizer = tokenizer
+        self._markers = markers
+        self._eos_ids = frozenset(eos_token_ids)
+        self._defaults = {name: dict(generation_defaults.get(name, {})) for name in ("instruct", "thinking")}
+        self._loop_rule = loop_rule
+        self._grammars = GrammarBook(tokenizer, info.vocab_size, sorted(self._eos_ids))
+        load = weights if callable(weights) else lambda: weights
+        capacity = Capacity(rows=max_batch_size, slots=max_batch_tokens, queue=max_queue)
+        self._worker = Worker(load, capacity)
+        self._pid = os.getpid()
+        self._finalizer = weakref.finalize(self, _shut_down, self._worker, self._pid)
+
+    @classmethod
+    def open(cls, pair: CheckpointPair, **options: Any) -> LocalEngine:
+        """An engine for a verified pair; see :func:`dami_agent.runtime.opening.open_engine` for the options."""
+        from dami_agent.runtime.opening import open_engine
+
+        return open_engine(cls, pair, **options)
+
+    @property
+    def info(self) -> EngineInfo:
+        """What this engine runs on."""
+        return self._info
+
+    @property
+    def markers(self) -> ThoughtMarkers:
+        """Control tokens around a thought."""
+        return self._markers
+
+    def load(self) -> None:
+        """Load the weights now, if they are not, and wait for it. Raises what loading raises."""
+        self._check_process()
+        self._worker.load().result()
+
+    def submit(self, prompt: Prompt, decision: Decision) -> LocalJob:
+        """Check a request, compile its grammar and queue it.
+
+        Raises:
+            InvalidRequest: sampling, limits or prompt that make no sense.
+            ContextOverflow: it does not fit the context window.
+            InvalidSchema: its constraint is malformed.
+            EngineBusy, EngineClosed: the queue is full; the engine is closed.
+        """
+        self._check_process()
+        with self._arriving():
+            row = self._row(prompt, decision)
+            row.replay()
+            if not row.done:
+                self._worker.submit(row)
+            return row.job
+
+    def generate(self, prompt: Prompt, decision: Decision) -> Generation:
+        """``submit(...).result()``."""
+        return self.submit(prompt, decision).result()
+
+    def score(self, prompt: Prompt, completion: Sequence[int], intensity: Intensity) -> tuple[float, ...]:
+        """Natural-log probability of each token of ``completion`` after ``prompt`` (and its ``reply_ids``) at λ.
+
+        Raises:
+            InvalidRequest, ContextOverflow, EngineBusy, EngineClosed: as :meth:`submit`.
+        """
+        self._check_process()
+        context = (*prompt.token_ids, *prompt.reply_ids)
+        self._check_tokens("prompt", context)
+        if not completion:
+            return ()
+        self._check_tokens("completion", completion)
+        self._check_room(len(context), len(completion))
+        request = ScoreRequest(context=context, completion=tuple(completion), intensity=Intensity(intensity))
+        with self._arriving():
+            self._worker.score(request)
+        return request.future.result()
+
+    def close(self) -> None:
+        """Fail what is queued or running with ``EngineClosed`` and free the memory; idempotent."""
+        self._finalizer()
+
+    def __enter__(self) -> LocalEngine:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        i = self._info
+        return f"LocalEngine({i.model!r}, {i.weights_mode}, {i.device}, {i.dtype}, context_length={i.context_length})"
+
+    # --- checks, in the caller's thread ------------------------------------------------------------------------------
+
+    def _row(self, prompt: Prompt, decision: Decision) -> Row:
+        intensity = Intensity(decision.intensity)
+        limits = decision.limits
+        _check_limits(limits)
+        self._check_tokens("prompt", prompt.token_ids)
+        self._check_tokens("reply_ids", prompt.reply_ids, empty=True)
+        if prompt.in_thought and self._markers.close_id is None:
+            raise InvalidRequest(
+                "the prompt opens a thought, but the vocabulary has no token that closes one",
+                hint="use the Instruct template with this pair",
+            )
+        used = len(prompt.token_ids)
+        self._check_room(used, limits.max_tokens or len(prompt.reply_ids) + 1)
+        max_tokens = min(limits.max_tokens or self._info.context_length, self._info.context_length - used)
+        sampling = resolve_sampling(
+            decision.sampling, self._defaults["thinking" if intensity > 0 else "instruct"], self._info.vocab_size
+        )
+        matcher = self._grammars.matcher(prompt.constraint) if prompt.constraint is not None else None
+        forbid = None
+        tool_call = self._markers.tool_call_id
+        if prompt.constraint is not None and matcher is not None and tool_call is not None:
+            # A thought may end in a tool call only where the answer may begin with one.
+            forbid = None if prompt.constraint.tool_calls and matcher.allows(tool_call) else tool_call
+        markers = self._markers
+        blank = Generation(
+            events=(),
+            finish_reason="length",
+            intensity=intensity,
+            sampling=sampling,
+            prompt_tokens=used,
+            weights_mode=self._info.weights_mode,
+        )
+        assert sampling.seed is not None  # resolved
+        return Row(
+            prompt=prompt,
+            intensity=intensity,
+            job=LocalJob(blank, limits.deadline, on_end=self._job_ended),
+            thought=Thought(
+                markers,
+                self._eos_ids,
+                in_thought=prompt.in_thought,
+                cap=thought_cap(limits, max_tokens, 1 + len(markers.after_close_ids)),
+                rule=self._loop_rule,
+            ),
+            eos_ids=self._eos_ids,
+            max_tokens=max_tokens,
+            key=warper_key(sampling),
+            stream=RandomStream(sampling.seed),
+            logprobs=sampling.logprobs,
+            matcher=matcher,
+            forbid_tool_call=forbid,
+            stops=StopStrings(limits.stop, self._tokenizer) if limits.stop else None,
+            loop=LoopDetector(self._loop_rule.loosened(_ANSWER_ROPE)) if self._loop_rule else None,
+            after_close_ids=markers.after_close_ids,
+            tokens=list(prompt.token_ids),
+        )
+
+    def _job_ended(self) -> None:
+        """Its reference keeps the engine alive while a job of it runs; nothing else is needed."""
+
+    def _check_tokens(self, what: str, tokens: Sequence[int], *, empty: bool = False) -> None:
+        if not tokens and not empty:
+            raise InvalidRequest(f"the {what} has no tokens")
+        for token in tokens:
+            if isinstance(token, bool) or not isinstance(token, int) or not 0 <= token < self._info.vocab_size:
+                raise InvalidRequest(
+                    f"the {what} holds {token!r}, which is no token id of a vocabulary of {self._info.vocab_size}",
+                    hint="render it with this pair's tokenizer",
+                )
+
+    def _check_room(self, used: int, wanted: int) -> None:
+        if used + wanted > self._info.context_length:
+            raise ContextOverflow(
+                f"{used} prompt tokens and {wanted} more do not fit the context window of "
+                f"{self._info.context_length} tokens",
+                hint="shorten the messages, lower max_tokens, or open the engine with a larger context_length",
+            )
+
+    def _check_process(self) -> None:
+        if os.getpid() != self._pid:
+            raise EngineClosed("this engine belongs to the parent process", hint="make an engine after the fork")
+
+    @contextmanager
+    def _arriving(self) -> Iterator[None]:
+        self._worker.arriving(1)
+        try:
+            yield
+        finally:
+            self._worker.arriving(-1)
+
+
+def _check_limits(limits: Limits) -> None:
+    for name, low in (("max_tokens", 1), ("max_reasoning_tokens", 0), ("answer_reserve", 0)):
+        value = getattr(limits, name)
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < low):
+            raise InvalidRequest(f"{name} must be a whole number of at least {low}, got {value!r}")
+    if any(not isinstance(s, str) or not s for s in limits.stop):
+        raise InvalidRequest(f"stop strings must be non-empty texts, got {limits.stop!r}")
+    deadline = limits.deadline
+    if deadline is not None and (not isinstance(deadline, (int, float)) or not math.isfinite(deadline) or deadline < 0):
+        raise InvalidRequest(f"deadline must be a number of seconds of at least 0, got {deadline!r}")
+
+
+def _shut_down(worker: Worker, pid: int) -> None:
+    if os.getpid() == pid:  # a forked child must not touch locks that its parent may hold
+        worker.close()
+        worker.join(timeout=10.0)

@@ -1,0 +1,111 @@
+"""Forward passes over rows that share a cache: padding, positions and masks, and nothing about what is decoded."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+
+from dami_agent.runtime.kv import LaneCache
+from dami_agent.types import Intensity
+
+if TYPE_CHECKING:
+    from dami_agent.weights import Weights
+
+__all__ = ["Passes"]
+
+
+class Passes:
+    """A growing rectangle of tokens, one row per request, padded on the left; all rows end in the same column.
+
+    Args:
+        weights: lends the model, one forward at a time.
+        intensities: λ of each row; equal ones where the weights are merged.
+        pads: columns of padding before each row's first token.
+
+    Attributes:
+        width: columns fed so far.
+        switch_seconds, forward_seconds: spent so far in changing weights and in computing.
+    """
+
+    def __init__(self, weights: Weights, intensities: Sequence[Intensity], pads: Sequence[int]) -> None:
+        self.weights = weights
+        self.intensities = list(intensities)
+        self.width = 0
+        self.switch_seconds = 0.0
+        self.forward_seconds = 0.0
+        self._cache = LaneCache()
+        self._set_pads(list(pads))
+
+    @property
+    def rows(self) -> int:
+        """Rows in the rectangle."""
+        return len(self.intensities)
+
+    @property
+    def slots(self) -> int:
+        """Cache positions in use, padding included."""
+        return self.rows * self.width
+
+    def forward(self, ids: Sequence[Sequence[int]], keep: int) -> torch.Tensor:
+        """Feed some columns.
+
+        Args:
+            ids: [rows, columns] token ids; anything where a row is still padding.
+            keep: for how many of the last columns logits are wanted, at least 1.
+
+        Returns:
+            Logits, float32 [rows, keep, vocabulary].
+        """
+        device, start = self.weights.device, self.width
+        columns = torch.arange(start, start + len(ids[0]), device=device)
+        end = start + len(ids[0])
+        mask = positions = None
+        if self._padded:
+            positions = (columns[None, :] - self._pad_column).clamp_(min=0)
+            mask = torch.arange(end, device=device)[None, :] >= self._pad_column
+        else:
+            positions = columns[None, :].expand(self.rows, -1)
+        begin = time.perf_counter()
+        switched = self.weights.switch_seconds
+        with self.weights.at(self.intensities) as model, torch.inference_mode():
+            output = model(
+                input_ids=torch.tensor(ids, device=device),
+                attention_mask=mask,
+                position_ids=positions,
+                past_key_values=self._cache,
+                use_cache=True,
+                logits_to_keep=keep,
+            )
+            logits: torch.Tensor = output.logits.float()
+        self.width = end
+        switched = self.weights.switch_seconds - switched
+        self.switch_seconds += switched
+        self.forward_seconds += time.perf_counter() - begin - switched
+        return logits
+
+    def keep_rows(self, rows: Sequence[int]) -> None:
+        """Drop all rows but these, and the columns that are then padding everywhere."""
+        first = min(self._pads[i] for i in rows)
+        with torch.inference_mode():
+            self._cache.keep_rows(rows, first)
+        self.width -= first
+        self.intensities = [self.intensities[i] for i in rows]
+        self._set_pads([self._pads[i] - first for i in rows])
+
+    def join(self, other: Passes) -> None:
+        """Take over the rows of ``other``, which must not be used any more."""
+        with torch.inference_mode():
+            self._cache.append_rows(other._cache)
+        width = max(self.width, other.width)
+        pads = [p + width - self.width for p in self._pads] + [p + width - other.width for p in other._pads]
+        self.width = width
+        self.intensities += other.intensities
+        self._set_pads(pads)
+
+    def _set_pads(self, pads: list[int]) -> None:
+        self._pads = pads
+        self._padded = any(pads)
+        self._pad_column = torch.tensor(pads, device=self.weights.device).unsqueeze(1)

@@ -1,0 +1,121 @@
+"""One request inside the engine: what it has written, what it may write next, and when it is done. No tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from dami_agent.errors import InvalidRequest, OutputInvalid
+from dami_agent.runtime.grammar import Matcher
+from dami_agent.runtime.job import LocalJob
+from dami_agent.runtime.repetition import LoopDetector
+from dami_agent.runtime.sampling import RandomStream, WarperKey
+from dami_agent.runtime.stops import StopStrings
+from dami_agent.runtime.thought import Thought
+from dami_agent.types import FinishReason, Intensity, Part, Prompt, TokenEvent, TokenLogprob
+
+__all__ = ["Row"]
+
+
+@dataclass(kw_only=True, eq=False, slots=True)
+class Row:
+    """A request from submission to its end; owned by the submitter until queued, by the worker after.
+
+    Attributes:
+        max_tokens: output tokens, bounded by the context window.
+        logprobs: alternatives wanted beside each token, or None.
+        matcher: the answer's grammar.
+        forbid_tool_call: id masked inside the thought, or None.
+        loop: watches the answer for a repetition that has run away.
+        tokens: prompt and output so far.
+    """
+
+    prompt: Prompt
+    intensity: Intensity
+    job: LocalJob
+    thought: Thought
+    eos_ids: Collection[int]
+    max_tokens: int
+    key: WarperKey
+    stream: RandomStream
+    logprobs: int | None = None
+    matcher: Matcher | None = None
+    forbid_tool_call: int | None = None
+    stops: StopStrings | None = None
+    loop: LoopDetector | None = None
+    after_close_ids: tuple[int, ...] = ()
+    tokens: list[int]
+    written: int = 0
+
+    @property
+    def done(self) -> bool:
+        """Whether the job has ended (also from outside: cancelled, expired)."""
+        return self.job.done
+
+    @property
+    def constrained(self) -> bool:
+        """Whether the next token is one of the answer and under a grammar."""
+        return self.matcher is not None and not self.thought.open and self.thought.forced() is None
+
+    def uniform(self) -> float:
+        """The random number of the next output token."""
+        return 0.0 if self.key[0] == 0.0 else self.stream[self.written]
+
+    def replay(self) -> None:
+        """Write ``prompt.reply_ids``, decoded before, as output.
+
+        Raises:
+            InvalidRequest: when they break the answer's grammar or hold an end of sequence.
+        """
+        closing: list[int] = []
+        for token in self.prompt.reply_ids:
+            was_open = self.thought.open
+            part = self.thought.replay(token)
+            if was_open and not self.thought.open and part == "control":
+                closing = list(self.after_close_ids)
+            elif part == "answer":
+                if token in self.eos_ids:
+                    raise InvalidRequest(
+                        f"reply_ids hold the end-of-sequence token {token}", hint="a finished reply cannot be continued"
+                    )
+                if self.matcher is not None and not self.matcher.accept(token):
+                    # An engine that closed the thought wrote these for the model; the grammar begins after them.
+                    if not closing or closing.pop(0) != token:
+                        raise InvalidRequest(
+                            f"reply_ids break the constraint at token {token}",
+                            hint="continue a probe under the constraint it was decoded with, or leave it out",
+                        )
+                    part = "control"
+                else:
+                    closing = []
+            self._write(token, part, None)
+            if self.job.done:
+                return
+
+    def take(self, token: int) -> tuple[int, Part] | None:
+        """Let the thought judge the chosen token; None when it ends the reply, else the token to write and its part."""
+        if not self.thought.open and self.thought.forced() is None and token in self.eos_ids:
+            self.job.finish("stop")
+            return None
+        return self.thought.take(token)
+
+    def write(self, token: int, part: Part, logprob: TokenLogprob | None) -> None:
+        """Put out one token and see whether that was the last."""
+        if part == "answer" and self.matcher is not None and not self.matcher.accept(token):
+            self.job.fail(OutputInvalid(f"token {token} is not what the grammar allows"))
+            return
+        self._write(token, part, logprob)
+
+    def _write(self, token: int, part: Part, logprob: TokenLogprob | None) -> None:
+        self.tokens.append(token)
+        self.written += 1
+        self.job.publish(TokenEvent(token_id=token, part=part, logprob=logprob), self.thought.closed_by)
+        stop_string = self.stops.push(token) if self.stops is not None and part == "answer" else None
+        if stop_string is not None:
+            self.job.finish("stop", stop_string)
+        elif (reason := self._out_of_room(token, part)) is not None:
+            self.job.finish(reason)
+
+    def _out_of_room(self, token: int, part: Part) -> FinishReason | None:
+        ran_away = part == "answer" and self.loop is not None and self.loop.push(token)
+        return "length" if ran_away or self.written >= self.max_tokens else None

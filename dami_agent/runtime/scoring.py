@@ -1,0 +1,62 @@
+"""Teacher forcing: log-probabilities of tokens that are given, not decoded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import torch
+
+from dami_agent.runtime.passes import Passes
+from dami_agent.types import Intensity
+
+if TYPE_CHECKING:
+    from dami_agent.weights import Weights
+
+__all__ = ["ScoreRequest", "score_together"]
+
+_PREFILL_TOKENS = 8192
+# Logits held at once: 64 Mi float32 values, 256 MiB.
+_MAX_LOGITS = 1 << 26
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class ScoreRequest:
+    """Score ``completion`` (at least one token) after ``context`` (at least one token) at λ."""
+
+    context: tuple[int, ...]
+    completion: tuple[int, ...]
+    intensity: Intensity
+    future: Future[tuple[float, ...]] = field(default_factory=Future)
+
+    def __len__(self) -> int:
+        return len(self.context) + len(self.completion)
+
+
+def score_together(weights: Weights, requests: Sequence[ScoreRequest]) -> list[tuple[float, ...]]:
+    """Natural-log probability of every completion token of every request, in one padded batch.
+
+    The last token is not fed: nothing is asked after it.
+    """
+    width = max(map(len, requests)) - 1
+    passes = Passes(weights, [r.intensity for r in requests], [width + 1 - len(r) for r in requests])
+    ids = [[0] * (width + 1 - len(r)) + [*r.context, *r.completion] for r in requests]
+    first = width - max(len(r.completion) for r in requests)  # columns before it predict no token of a completion
+    _feed(passes, ids, first)
+    scores: list[torch.Tensor] = []
+    step = max(1, _MAX_LOGITS // (len(requests) * int(weights.config.vocab_size)))
+    for start in range(first, width, step):
+        end = min(start + step, width)
+        logits = passes.forward([row[start:end] for row in ids], end - start)
+        targets = torch.tensor([row[start + 1 : end + 1] for row in ids], device=logits.device)
+        scores.append(torch.log_softmax(logits, dim=-1).gather(-1, targets.unsqueeze(-1)).squeeze(-1))
+    table = torch.cat(scores, dim=1).tolist()
+    return [tuple(row[-len(r.completion) :]) for row, r in zip(table, requests, strict=True)]
+
+
+def _feed(passes: Passes, ids: Sequence[Sequence[int]], columns: int) -> None:
+    step = max(1, _PREFILL_TOKENS // len(ids))
+    for start in range(0, columns, step):
+        passes.forward([row[start : min(start + step, columns)] for row in ids], 1)
