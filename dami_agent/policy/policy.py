@@ -21,6 +21,10 @@ class IntensityWarning(UserWarning):
     """A λ that runs as asked although the measurements speak against it."""
 
 
+class GreedyThinkingWarning(UserWarning):
+    """Greedy decoding with a thought: thinking models then tend to repeat themselves without end."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReasoningPolicy:
     """Chooses λ, template and limits for each step.
@@ -37,6 +41,7 @@ class ReasoningPolicy:
     frontier: Frontier = field(default_factory=Frontier)
     default: Ask = field(default_factory=lambda: Ask(intensity="auto", origin="default"))
     name: str = "default"
+    _warned: set[str] = field(default_factory=set, repr=False, compare=False)
 
     def decide(self, step: Step, attempt: int, ask: AskEstimator) -> Decision:
         """λ, template, limits and reason for one attempt at ``step``; calls ``ask`` only if an estimate is needed."""
@@ -53,7 +58,7 @@ class ReasoningPolicy:
         )
         if isinstance(asked.intensity, float):
             return self._settle(base, Intensity(asked.intensity), self._explicit_reason(asked))
-        if asked.effort is not None and asked.intensity is None:
+        if asked.effort is not None:
             intensity = self.frontier.for_effort(asked.effort)
             return self._settle(base, intensity, f"reasoning_effort={asked.effort} ({asked.origin})")
         estimate = ask(base)
@@ -76,13 +81,17 @@ class ReasoningPolicy:
         return f"{reason}, in the valley"
 
     def _settle(self, base: Decision, intensity: Intensity, reason: str) -> Decision:
+        if intensity > 0 and base.sampling.temperature == 0 and "greedy" not in self._warned:
+            self._warned.add("greedy")
+            warnings.warn(
+                f"temperature=0 at λ={intensity:g}: thinking models loop under greedy decoding; leave temperature out "
+                "for the checkpoint's own (a runaway repetition is cut off either way)",
+                GreedyThinkingWarning,
+                stacklevel=2,
+            )
         template = self.frontier.template(intensity)
         return dataclasses.replace(
-            base,
-            intensity=intensity,
-            template=template,
-            reason=reason,
-            requested=float(intensity),
+            base, intensity=intensity, template=template, reason=reason, requested=float(intensity)
         )
 
 
