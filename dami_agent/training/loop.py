@@ -20,6 +20,7 @@ from tokenizers import Tokenizer
 from torch.nn import functional
 from transformers import Qwen3ForCausalLM
 
+from dami_agent.training import attention
 from dami_agent.training.data import IGNORED, Mixture, batches, pools
 
 
@@ -40,6 +41,7 @@ class Plan:
     copy_until: float = 0.2
     copy_tail: float = 0.0
     seed: int = 0
+    compile: bool = False
     hours: float = 0.0
     """Wall-clock budget; when it is set, the schedule follows whichever of time and tokens is further along."""
 
@@ -89,7 +91,8 @@ class Optimizer:
 
 def loss_of(model: Qwen3ForCausalLM, ids: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """Mean cross-entropy of the learned tokens; the head runs only where something is learned."""
-    hidden = model.model(input_ids=ids, use_cache=False).last_hidden_state[:, :-1]
+    body = getattr(model, "_compiled_body", model.model)
+    hidden = body(input_ids=ids, use_cache=False).last_hidden_state[:, :-1]
     targets = labels[:, 1:]
     known = targets != IGNORED
     logits = model.lm_head(hidden[known])
@@ -106,6 +109,9 @@ def train(model: Qwen3ForCausalLM, tokenizer: Tokenizer, mixture: Mixture, plan:
         optimizer.load(saved["optimizer"])
         model.load_state_dict(load_file(folder / "weights.safetensors"), strict=False)
     model.train()
+    model.config._attn_implementation = attention.register()
+    if plan.compile:
+        object.__setattr__(model, "_compiled_body", torch.compile(model.model, dynamic=True))
     log = (folder / "log.jsonl").open("a", encoding="utf-8")
     log.write(json.dumps({"plan": asdict(plan), "resumed_at": where}) + "\n")
     begun, last = time.monotonic() - where["seconds"], time.monotonic()

@@ -19,6 +19,8 @@ from transformers import PreTrainedTokenizerFast
 
 from dami_agent.tasks import words
 from dami_agent.tasks.catalogue import CATALOGUE
+from dami_agent.training import documents
+from dami_agent.training.data import MIXTURES
 from dami_agent.training.templates import POSTAMBLE, PREAMBLE
 
 VOCABULARY = 1024
@@ -60,7 +62,7 @@ def everyday(corpus: Iterable[str], count: int) -> list[str]:
     return [word for word, _ in seen.most_common() if word not in fixed][:count]
 
 
-def build(prose: list[str], *, seed: int = 0, vocabulary: int = VOCABULARY, everyday_words: int = 150) -> Tokenizer:
+def build(prose: list[str], *, seed: int = 0, vocabulary: int = VOCABULARY, everyday_words: int = 180) -> Tokenizer:
     """Train the tokenizer on the tasks' prose and on made-up words."""
     common = sorted(everyday(prose, everyday_words), key=lambda word: (-len(word), word))
     pattern = rf" (?:{'|'.join(common)})(?![\p{{L}}\p{{N}}_])| [-+*/=] |\p{{L}}+|\p{{N}}|\r?\n| +|[^\s\p{{L}}\p{{N}}]+|\s"
@@ -98,6 +100,18 @@ def _corpus(prose: list[str], common: list[str], seed: int) -> Iterator[str]:
         yield from [word] * 600
     for word in (*words.VERBS, *words.NOUNS):
         yield from [word] * 60
+
+
+def prose(seed: int = 0, count: int = 6000) -> list[str]:
+    """What the base documents say, as text to train the tokenizer on."""
+    rng, found = Random(f"prose:{seed}"), []
+    mixture = MIXTURES["base"]
+    for part in rng.choices(mixture, [part.weight for part in mixture], k=count):
+        dialogue = documents.draw(rng, part.family, part.template, rng.random())
+        found += [text for turn in dialogue.turns for text in (turn.content, turn.thought) if text]
+        if part.family in ("route", "work"):
+            found += [text for tool in dialogue.tools for text in (tool.description, tool.name)]
+    return found
 
 
 def wrap(tokenizer: Tokenizer, template: str) -> PreTrainedTokenizerFast:

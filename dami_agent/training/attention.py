@@ -1,0 +1,41 @@
+"""Causal attention written out, for training on CPU: compiled, it is twice as fast as sdpa's backward there.
+
+Registered with transformers under `NAME`; a test compares it with sdpa. Rows are right-padded single documents, so the
+causal mask is all that is needed.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from transformers import AttentionInterface
+
+NAME = "dami_training"
+
+
+def causal(
+    _module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    _mask: torch.Tensor | None,
+    scaling: float = 1.0,
+    **_: Any,
+) -> tuple[torch.Tensor, None]:
+    """softmax(q k^T) v with the query heads of one key head folded into rows (grouped-query attention)."""
+    rows, heads, length, width = query.shape
+    groups = key.shape[1]
+    folded = query.reshape(rows, groups, heads // groups * length, width)
+    scores = torch.matmul(folded, key.transpose(-1, -2)).view(rows, groups, heads // groups, length, length)
+    position = torch.arange(length, device=query.device)
+    scores = (scores.float() * scaling).masked_fill(position[None, :] > position[:, None], float("-inf"))
+    weights = torch.softmax(scores, -1).to(query.dtype).view(rows, groups, heads // groups * length, length)
+    mixed = torch.matmul(weights, value).reshape(rows, heads, length, width)
+    return mixed.transpose(1, 2).contiguous(), None
+
+
+def register() -> str:
+    """Make the attention known to transformers and return its name."""
+    AttentionInterface.register(NAME, causal)
+    return NAME
