@@ -1,0 +1,143 @@
+"""The ledger: one committed row per attempt at a call, and questions to it."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import URL, Select, Text, cast, or_, select
+from sqlalchemy.exc import SQLAlchemyError
+
+from dami_agent.errors import LedgerError
+from dami_agent.ledger.location import resolve
+from dami_agent.ledger.row import Row, values_of
+from dami_agent.ledger.schema import calls
+from dami_agent.ledger.store import Store
+from dami_agent.types import CallRecord
+
+
+class Ledger:
+    """Every call on record. Nothing touches the disk before the first ``record``; for threads, processes, forks.
+
+    SQLite runs in WAL mode with ``synchronous=NORMAL``: a killed process loses no committed row; a power cut may lose
+    the last ones, and corrupts nothing. Rows that cannot be written wait in memory (the newest ``backlog`` of them) and
+    are written with a later call or at exit; that is logged as a warning once per outage, not raised.
+
+    Args:
+        url: of the database; None keeps nothing. :meth:`open` takes paths and knows the default.
+        backlog: how many unwritten rows are kept.
+
+    Raises:
+        LedgerError: if the URL's database driver is not installed.
+    """
+
+    def __init__(self, url: URL | None, *, backlog: int = 10_000) -> None:
+        self.url = url
+        self._store = None if url is None else Store(url, backlog)
+        if self._store is not None:
+            weakref.finalize(self, self._store.close)  # also at exit
+
+    @classmethod
+    def open(cls, location: str | Path | None = None) -> Ledger:
+        """A ledger at a path or SQLAlchemy URL; None is :func:`default_location`, ``"off"`` keeps nothing.
+
+        Raises:
+            LedgerError: if the location is no usable path or URL.
+        """
+        return cls(resolve(location))
+
+    @classmethod
+    def disabled(cls) -> Ledger:
+        """A ledger that keeps nothing and has no rows."""
+        return cls(None)
+
+    def __repr__(self) -> str:
+        return f"Ledger({'off' if self.url is None else str(self.url)!r})"
+
+    @property
+    def waiting(self) -> int:
+        """Rows that could not be written yet."""
+        return 0 if self._store is None else self._store.waiting
+
+    def record(self, record: CallRecord) -> None:
+        """Keep one attempt; committed when this returns, if it can be at all. A broken ledger raises nothing."""
+        if self._store is not None:
+            self._store.add(values_of(record))
+
+    def flush(self) -> bool:
+        """Write what waits, now; whether nothing waits afterwards."""
+        return self._store is None or self._store.flush()
+
+    def close(self) -> None:
+        """Write what waits and let go of the file; idempotent, and the ledger may be used again afterwards."""
+        if self._store is not None:
+            self._store.close()
+
+    def rows(
+        self,
+        *,
+        run: str | None = None,
+        call: str | None = None,
+        thread: str | None = None,
+        tool: str | None = None,
+        node: str | None = None,
+        since: datetime | None = None,
+        limit: int | None = None,
+    ) -> list[Row]:
+        """Rows that match all filters, oldest first; ``limit`` keeps the newest. A ledger never written to has none.
+
+        Args:
+            run: run or root run id.
+            call: call id; gives all its attempts.
+            thread: LangGraph thread id.
+            tool: name of a tool whose result the call digested, or that it called.
+            node: LangGraph node.
+            since: rows started at or after it; a naive datetime is local time.
+            limit: at most so many.
+
+        Raises:
+            LedgerError: if the ledger cannot be read.
+        """
+        if self._store is None or (limit is not None and limit <= 0) or not self._store.exists():
+            return []
+        query = select(calls).order_by(calls.c.started_at.desc(), calls.c.id.desc())
+        if run is not None:
+            query = query.where(or_(calls.c.run_id == run, calls.c.root_run_id == run))
+        for column, value in ((calls.c.call_id, call), (calls.c.thread_id, thread), (calls.c.node, node)):
+            if value is not None:
+                query = query.where(column == value)
+        if since is not None:
+            query = query.where(calls.c.started_at >= since.timestamp())
+        if (
+            tool is not None and tool.isascii() and tool.isidentifier()
+        ):  # a name that JSON writes as it is: fewer rows to look at
+            used = (
+                cast(c, Text).contains(f'"{tool}"', autoescape=True)
+                for c in (calls.c.tools_called, calls.c.tools_digested)
+            )
+            query = query.where(or_(*used))
+        try:
+            return list(_read(self._store, query, tool, limit))[::-1]
+        except (SQLAlchemyError, OSError) as e:
+            why = str(e).splitlines()[0]
+            raise LedgerError(
+                f"cannot read the ledger at {self.url}: {why}", hint="is that file a ledger of dami-agent?"
+            ) from e
+
+
+def _read(store: Store, query: Select[Any], tool: str | None, limit: int | None) -> Iterator[Row]:
+    if tool is None and limit is not None:
+        query = query.limit(limit)
+    count = 0
+    with store.reading() as connection:
+        for values in connection.execute(query.execution_options(yield_per=500)).mappings():
+            row = Row.read(dict(values))
+            if tool is not None and tool not in (*row.tools_called, *row.tools_digested):
+                continue
+            yield row
+            count += 1
+            if count == limit:
+                return

@@ -1,0 +1,165 @@
+"""The ledger's tables and the numbered steps that lead to them.
+
+Migrations are append-only: one that was released is never edited, the next is added under it. Each spells its columns
+out itself, so that it does the same for ever; a test compares what they add up to with :data:`calls`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    Connection,
+    Double,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    insert,
+    inspect,
+    select,
+)
+
+from dami_agent.errors import LedgerError
+from dami_agent.ledger.engine import BEGIN
+
+metadata = MetaData()
+
+migrations = Table(
+    "dami_migrations",
+    metadata,
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("name", Text, nullable=False),
+    Column("applied_at", Double, nullable=False),
+)
+
+
+def _calls_v1(meta: MetaData) -> Table:
+    table = Table(
+        "calls",
+        meta,
+        Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+        # which call
+        Column("call_id", Text, nullable=False),
+        Column("attempt", Integer, nullable=False),
+        Column("run_id", Text),
+        Column("parent_run_id", Text),
+        Column("root_run_id", Text),
+        Column("thread_id", Text),
+        Column("node", Text),
+        Column("step", Integer),
+        Column("tags", JSON, nullable=False),
+        Column("metadata", JSON, nullable=False),
+        # what it was asked
+        Column("messages", Integer, nullable=False),
+        Column("tools_bound", JSON, nullable=False),
+        Column("tools_digested", JSON, nullable=False),
+        Column("tools_called", JSON, nullable=False),
+        Column("invalid_tool_calls", Integer, nullable=False),
+        # how deep, and why
+        Column("asked", Text),
+        Column("asked_by", Text),
+        Column("intensity_requested", Double),
+        Column("intensity_estimated", Double),
+        Column("intensity", Double),
+        Column("template", Text),
+        Column("reason", Text),
+        Column("policy", Text),
+        Column("estimator", Text),
+        Column("features", JSON, nullable=False),
+        # what it cost
+        Column("prompt_tokens", Integer, nullable=False),
+        Column("probe_tokens", Integer, nullable=False),
+        Column("scored_tokens", Integer, nullable=False),
+        Column("reasoning_tokens", Integer, nullable=False),
+        Column("answer_tokens", Integer, nullable=False),
+        Column("output_tokens", Integer, nullable=False),
+        # how it ended
+        Column("finish_reason", Text),
+        Column("thought_closed_by", Text),
+        Column("stop", Text),
+        Column("accepted", Boolean),
+        Column("error_type", Text),
+        Column("error", Text),
+        # what ran it
+        Column("model", Text, nullable=False),
+        Column("weights_mode", Text),
+        Column("weights_version", Integer),
+        Column("sampling", JSON, nullable=False),
+        Column("limits", JSON, nullable=False),
+        Column("version", Text, nullable=False),
+        # when; UTC seconds since 1970, then seconds
+        Column("started_at", Double, nullable=False),
+        Column("seconds", Double, nullable=False),
+        Column("estimate_seconds", Double),
+        Column("queue_seconds", Double),
+        Column("switch_seconds", Double),
+        Column("prefill_seconds", Double),
+        Column("first_token_seconds", Double),
+        Column("decode_seconds", Double),
+    )
+    for name in ("call_id", "run_id", "root_run_id", "thread_id", "started_at"):
+        Index(f"calls_by_{name}", table.c[name])
+    return table
+
+
+calls = _calls_v1(metadata)
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """One step of the schema; ``apply`` runs inside the transaction that also notes it in ``dami_migrations``."""
+
+    number: int
+    name: str
+    apply: Callable[[Connection], None]
+
+
+def _create_calls(connection: Connection) -> None:
+    _calls_v1(MetaData()).create(connection)
+
+
+MIGRATIONS: tuple[Migration, ...] = (Migration(1, "one row per attempt at a call", _create_calls),)
+
+
+def migrate(connection: Connection) -> None:
+    """Bring the database to the newest schema, one transaction per step; others may be doing the same at this moment.
+
+    ``connection`` has no transaction open. Writing is only tried where something is missing.
+
+    Raises:
+        LedgerError: if the database was written by a newer release.
+    """
+    with connection.begin():
+        applied = _applied(connection)
+    newest = MIGRATIONS[-1].number
+    if applied and max(applied) > newest:
+        raise LedgerError(
+            f"the ledger has schema {max(applied)}, this release knows {newest}",
+            hint="update dami-agent, or point DAMI_LEDGER at another file",
+        )
+    if applied is not None and len(applied) == newest:
+        return
+    connection.execution_options(**{BEGIN: "IMMEDIATE"})
+    with connection.begin():
+        migrations.create(connection, checkfirst=True)
+    for migration in MIGRATIONS:
+        with connection.begin():
+            if migration.number not in (_applied(connection) or ()):
+                row = {"number": migration.number, "name": migration.name, "applied_at": time.time()}
+                connection.execute(insert(migrations), row)
+                migration.apply(connection)
+
+
+def _applied(connection: Connection) -> set[int] | None:
+    """Numbers of the steps done; None where not even their table exists."""
+    if not inspect(connection).has_table(migrations.name):
+        return None
+    return set(connection.execute(select(migrations.c.number)).scalars())

@@ -1,0 +1,111 @@
+"""Several processes at one file, processes that die, and how long a row takes."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import random
+import signal
+import sqlite3
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from dami_agent.ledger import Ledger
+from tests.ledger.records import make_record
+
+ROOT = Path(__file__).parents[2]
+WRITER = """
+import sys
+from dami_agent.ledger import Ledger
+from tests.ledger.records import make_record
+ledger = Ledger.open(sys.argv[1])
+start, count = int(sys.argv[2]), int(sys.argv[3])
+print("ready", flush=True)
+sys.stdin.readline()
+for seed in range(start, start + count):
+    record = make_record(seed)
+    ledger.record(record)
+    print(record.step.trace.call_id if ledger.waiting == 0 else "waits", flush=True)
+"""
+
+
+def start_writer(path: Path, start: int, count: int) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", WRITER, str(path), str(start), str(count)]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(
+        command, stdin=pipe, stdout=pipe, text=True, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}
+    )
+
+
+def go(writer: subprocess.Popen[str]) -> None:
+    """Wait until it has imported everything, then let it loose."""
+    assert writer.stdin is not None
+    assert writer.stdout is not None
+    assert writer.stdout.readline() == "ready\n"
+    writer.stdin.write("\n")
+    writer.stdin.flush()
+
+
+def test_processes_that_start_at_once_all_write(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    writers = [start_writer(path, n * 1000, 50) for n in range(3)]
+    for writer in writers:
+        go(writer)
+    written = [line for w in writers for line in w.communicate(timeout=60)[0].split()]
+    assert len(set(written)) == 150
+    assert {r.call_id for r in Ledger.open(path).rows()} == set(written)
+
+
+def test_a_killed_process_loses_no_finished_call(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    claimed: set[str] = set()
+    for turn in range(4):
+        writer = start_writer(path, turn * 10_000, 5_000)
+        go(writer)
+        time.sleep(random.uniform(0.02, 0.3))
+        writer.send_signal(signal.SIGKILL)
+        claimed |= {line for line in writer.communicate()[0].split("\n")[:-1] if line}  # the last may be cut
+    assert claimed
+    assert claimed <= {r.call_id for r in Ledger.open(path).rows()}
+    with sqlite3.connect(path) as connection:
+        assert connection.execute("pragma integrity_check").fetchone() == ("ok",)
+        assert connection.execute("pragma journal_mode").fetchone() == ("wal",)
+    connection.close()
+
+
+def record_one(ledger: Ledger, seed: int) -> None:
+    ledger.record(make_record(seed))
+    assert ledger.waiting == 0
+
+
+@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="no fork here")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")  # Python 3.12 warns when other threads run
+def test_a_forked_process_uses_a_connection_of_its_own(tmp_path: Path) -> None:
+    ledger = Ledger.open(tmp_path / "ledger.sqlite")
+    ledger.record(make_record(0))
+    children = [multiprocessing.get_context("fork").Process(target=record_one, args=(ledger, n)) for n in (1, 2, 3)]
+    for child in children:
+        child.start()
+    ledger.record(make_record(4))
+    for child in children:
+        child.join(30)
+    assert [c.exitcode for c in children] == [0, 0, 0]
+    assert len(ledger.rows()) == 5
+
+
+def test_a_row_takes_about_a_millisecond(tmp_path: Path) -> None:
+    """The aim is a median of 1 ms; the bound leaves room for a busy machine, and catches a file opened anew per row."""
+    ledger = Ledger.open(tmp_path / "ledger.sqlite")
+    records = [make_record(seed) for seed in range(300)]
+    times = []
+    for record in records:
+        start = time.perf_counter()
+        ledger.record(record)
+        times.append(time.perf_counter() - start)
+    print(f"median {1e3 * statistics.median(times):.2f} ms")
+    assert statistics.median(times) < 4e-3
