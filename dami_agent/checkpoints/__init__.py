@@ -8,5 +8,6 @@ from dami_agent.checkpoints.compare import Check, Inspection, compare
 from dami_agent.checkpoints.headers import TensorEntry
 from dami_agent.checkpoints.layout import Layout
 from dami_agent.checkpoints.pair import CheckpointPair
+from dami_agent.checkpoints.plan import Plan, plan
 
-__all__ = ["Check", "Checkpoint", "CheckpointPair", "Inspection", "Layout", "TensorEntry", "compare"]
+__all__ = ["Check", "Checkpoint", "CheckpointPair", "Inspection", "Layout", "Plan", "TensorEntry", "compare", "plan"]

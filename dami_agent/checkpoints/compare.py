@@ -83,7 +83,9 @@ def compare(instruct: Checkpoint, thinking: Checkpoint) -> Inspection:
     close("dtypes", _dtypes(instruct, thinking), f"stored as {instruct.dtype}")
     close("vocabulary", compare_vocabularies(instruct, thinking), "token ids, merges and special tokens are equal")
     checks += [Check("code", "note", note) for note in ignored] + [Check("context", "note", note) for note in notes]
-    checks += [_ties(instruct, thinking, layout), _ends(instruct, thinking), _templates(instruct, thinking)]
+    if not parameters:
+        checks.append(_ties(instruct, thinking, layout))
+    checks += [_ends(instruct, thinking), _templates(instruct, thinking)]
     return Inspection(tuple(found), tuple(checks), None if found else layout)
 
 

@@ -90,9 +90,21 @@ class CheckpointPair:
         return cls.of(a, b)
 
     @classmethod
-    def of(cls, instruct: Checkpoint, thinking: Checkpoint, *, name: str | None = None) -> CheckpointPair:
-        """Verify two opened checkpoints. Raises ``IncompatiblePair`` and ``UnsupportedCheckpoint``."""
-        inspection = compare(instruct, thinking)
+    def of(
+        cls,
+        instruct: Checkpoint,
+        thinking: Checkpoint,
+        *,
+        name: str | None = None,
+        inspection: Inspection | None = None,
+    ) -> CheckpointPair:
+        """Verify two opened checkpoints (unless ``compare`` has already been asked: pass what it said).
+
+        Raises:
+            IncompatiblePair: they do not fit; every mismatch is listed.
+            UnsupportedCheckpoint: an architecture that transformers does not ship.
+        """
+        inspection = inspection or compare(instruct, thinking)
         layout = accept(inspection, instruct, thinking)
         beside = _beside(instruct.path, thinking.path)
         return cls(

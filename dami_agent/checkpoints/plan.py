@@ -1,0 +1,314 @@
+"""Where and how a pair will run: device, dtype, weights mode and context length, each with the reason for it.
+
+Nothing is loaded. An explicit wish is kept or refused, never bent; what is ``"auto"`` is chosen so that it fits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from dami_agent.checkpoints.memory import (
+    ITEMSIZE,
+    RESERVE,
+    Need,
+    Shapes,
+    computes_bfloat16,
+    free_memory,
+    gigabytes,
+    shapes_of,
+)
+from dami_agent.errors import InsufficientMemory, UsageError
+from dami_agent.types import WeightsMode
+
+if TYPE_CHECKING:
+    from dami_agent.checkpoints.pair import CheckpointPair
+
+MIXED_FAMILIES = frozenset({"qwen2", "qwen3", "llama"})  # model types whose every linear is mixed by `weights`
+SMALL = 256 << 20  # bytes: a model whose float32 weights take less runs in float32 on the CPU
+ENOUGH_CONTEXT = 8192  # tokens: an automatic mode must leave room for this many, or it is passed over
+UNSTATED_CONTEXT = 4096  # tokens, for a config that states no maximum
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """How a pair will be loaded, what it takes, and why.
+
+    Attributes:
+        device: ``cpu``, ``cuda:0``, ``mps``…; of the embedding when there is a ``device_map``.
+        dtype: ``float32``, ``bfloat16`` or ``float16``.
+        mode: ``merged`` or ``mixed``.
+        context_length: tokens that one request may hold, prompt and output together.
+        device_map: module → device when the layers are spread over several accelerators, else None.
+        weights_bytes: one model's weights in ``dtype``.
+        needs: what each weights mode would take on this device; a mode the architecture lacks is left out.
+        kv_bytes_per_token: of one request.
+        activation_bytes: an estimate for one prefill.
+        available: bytes free per device; a tenth of it is left alone.
+        reasons: why, for ``device``, ``dtype``, ``mode`` and ``context_length``.
+    """
+
+    device: str
+    dtype: str
+    mode: WeightsMode
+    context_length: int
+    device_map: Mapping[str, int | str] | None = None
+    weights_bytes: int
+    needs: Mapping[WeightsMode, Need]
+    kv_bytes_per_token: int
+    activation_bytes: int
+    available: Mapping[str, int]
+    reasons: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def kv_bytes(self) -> int:
+        """KV cache of one request at its full context length."""
+        return self.kv_bytes_per_token * self.context_length
+
+    @property
+    def total_bytes(self) -> int:
+        """What must be in memory: the mode's weights, one full request's KV cache, activations."""
+        return self.needs[self.mode].resident + self.kv_bytes + self.activation_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class _Choice:
+    """One way to run: where, in which dtype and mode, with reasons, and the bytes free there."""
+
+    device: str
+    dtype: str
+    mode: WeightsMode
+    free: int
+    why: Mapping[str, str]
+    spread: tuple[str, ...] = ()
+
+
+def plan(
+    pair: CheckpointPair,
+    *,
+    device: str = "auto",
+    dtype: str = "auto",
+    mode: str = "auto",
+    context_length: int | None = None,
+    memory: Mapping[str, int] | None = None,
+) -> Plan:
+    """Choose device, dtype, weights mode and context length for ``pair``; no weight is read.
+
+    Args:
+        pair: a verified pair.
+        device: ``auto``, ``cpu``, ``cuda`` (the freest one), ``cuda:1``, ``mps``…
+        dtype: ``auto``, ``float32``, ``bfloat16`` or ``float16``.
+        mode: ``auto``, ``merged`` or ``mixed``.
+        context_length: tokens of one request; None: as many as the pair knows and the memory holds.
+        memory: bytes free per device, instead of asking the machine.
+
+    Raises:
+        UsageError: an unknown device, dtype or mode, mixed for a family that has none, a context beyond the pair's.
+        InsufficientMemory: nothing fits; says what was tried, and what would fit.
+    """
+    shapes, limit = shapes_of(pair), pair.context_length
+    family = str(pair.config.get("model_type"))
+    _refuse(dtype, mode, family, context_length, limit)
+    free = free_memory(memory)
+    tried: list[str] = []
+    fallback: Plan | None = None
+    for choice in _choices(shapes, family, device, dtype, mode, free):
+        found = _fit(pair, shapes, choice, context_length, limit, free, tried)
+        if found is None:
+            continue
+        cramped = context_length is None and found.context_length < min(limit or UNSTATED_CONTEXT, ENOUGH_CONTEXT)
+        if not cramped:
+            return found
+        tried.append(f"{_name(choice)}: fits, but leaves room for {found.context_length} tokens of context only")
+        if fallback is None or found.context_length > fallback.context_length:
+            fallback = found
+    if fallback is not None:
+        return fallback
+    raise InsufficientMemory(
+        f"{pair.name} fits nowhere here:" + "".join(f"\n  - {line}" for line in tried),
+        hint=_what_would_fit(shapes, family, context_length, free),
+    )
+
+
+def _refuse(dtype: str, mode: str, family: str, context_length: int | None, limit: int | None) -> None:
+    if dtype != "auto" and dtype not in ITEMSIZE:
+        raise UsageError(f"unknown dtype {dtype!r}", hint=f"auto, {', '.join(ITEMSIZE)}")
+    if mode not in ("auto", "merged", "mixed"):
+        raise UsageError(f"unknown weights mode {mode!r}", hint="auto, merged or mixed")
+    if mode == "mixed" and family not in MIXED_FAMILIES:
+        raise UsageError(
+            f"mixed weights are not available for model type {family!r}",
+            hint=f"use mode='merged'; mixed knows {', '.join(sorted(MIXED_FAMILIES))}",
+        )
+    if context_length is not None and context_length < 1:
+        raise UsageError(
+            f"context_length must be at least 1, got {context_length}", hint="leave it out to have it chosen"
+        )
+    if context_length is not None and limit is not None and context_length > limit:
+        raise UsageError(
+            f"context_length {context_length} is more than the {limit} tokens the checkpoints were made for",
+            hint=f"ask for at most {limit}",
+        )
+
+
+def _choices(
+    shapes: Shapes, family: str, device: str, dtype: str, mode: str, free: Mapping[str, int]
+) -> Iterator[_Choice]:
+    """All ways that the wishes allow, best first: one accelerator, several, then the CPU; mixed before merged."""
+    accelerators = [name for name in free if name != "cpu"]
+    for name, why_device in _devices(device, free):
+        chosen, why_dtype = (dtype, "as asked") if dtype != "auto" else _dtype(shapes, name, free[name])
+        for wanted, why_mode in _modes(mode, family):
+            why = {"device": why_device, "dtype": why_dtype, "mode": why_mode}
+            yield _Choice(name, chosen, wanted, free[name], why)
+        cudas = tuple(a for a in accelerators if a.startswith("cuda"))
+        if len(cudas) > 1 and name == cudas[-1] and ":" not in device and mode != "mixed":
+            why = {"device": f"no single one of {len(cudas)} GPUs holds it: its layers are spread by accelerate"}
+            why |= {"dtype": why_dtype, "mode": "merged: mixed runs on one device only"}
+            yield _Choice(cudas[0], chosen, "merged", sum(free[c] for c in cudas), why, cudas)
+
+
+def _devices(device: str, free: Mapping[str, int]) -> list[tuple[str, str]]:
+    if device == "auto":
+        accelerators = [
+            (n, f"the accelerator with most free memory ({gigabytes(free[n])})") for n in free if n != "cpu"
+        ]
+        cpu = "no accelerator found" if not accelerators else "no accelerator holds it"
+        return (
+            accelerators[:1]
+            + [(n, "the next accelerator") for n, _ in accelerators[1:]]
+            + [("cpu", cpu)] * ("cpu" in free)
+        )
+    named = [n for n in free if n == device or n.startswith(f"{device}:")]
+    if not named:
+        raise UsageError(f"there is no device {device!r} here", hint=f"auto, {', '.join(free)}")
+    return [(n, "as asked") for n in named]
+
+
+def _dtype(shapes: Shapes, device: str, free: int) -> tuple[str, str]:
+    if device == "cpu":
+        if shapes.weights("float32") <= SMALL:
+            return "float32", "small enough for float32, which is exact and fast on a CPU"
+        if shapes.stored in ITEMSIZE:
+            return (
+                shapes.stored,
+                "the files' own dtype: weights stay memory-mapped, and decoding is bound by memory traffic",
+            )
+        return "float32", f"the files' {shapes.stored} is wider than any dtype run here"
+    if computes_bfloat16(device):
+        return "bfloat16", f"{device} computes bfloat16 natively"
+    if 3 * shapes.weights("float32") <= free * (1 - RESERVE):
+        return "float32", f"{device} has no bfloat16 units, and float32 fits"
+    return "float16", f"{device} has no bfloat16 units, and float32 does not fit; float16 may overflow on rare inputs"
+
+
+def _modes(mode: str, family: str) -> list[tuple[WeightsMode, str]]:
+    if mode == "mixed":
+        return [("mixed", "as asked")]
+    if mode == "merged":
+        return [("merged", "as asked")]
+    if family not in MIXED_FAMILIES:
+        return [("merged", f"mixed batches are not available for model type {family!r}: one intensity at a time")]
+    return [
+        ("mixed", "both endpoints fit: requests of different intensity share a batch, and no switch is needed"),
+        ("merged", "mixed does not fit: one working copy, rebuilt when the intensity changes"),
+    ]
+
+
+def _fit(
+    pair: CheckpointPair,
+    shapes: Shapes,
+    choice: _Choice,
+    wanted: int | None,
+    limit: int | None,
+    free: Mapping[str, int],
+    tried: list[str],
+) -> Plan | None:
+    """The plan for one choice, or None (and a line in ``tried``) when it does not fit."""
+    need = shapes.need(choice.mode, choice.dtype, choice.device)
+    per_token = shapes.kv_per_token(choice.dtype)
+    usable = int(choice.free * (1 - RESERVE))
+    ceiling = wanted or limit or UNSTATED_CONTEXT
+    activations = shapes.activations(choice.dtype, choice.mode, ceiling)
+    parts = max(1, len(choice.spread))
+    room = usable - need.resident - activations * parts
+    context = min(ceiling, room // per_token if per_token else ceiling)
+    if room <= 0 or context < (wanted or min(ceiling, 256)):
+        asked = need.resident + activations * parts + per_token * (wanted or min(ceiling, 256))
+        tried.append(f"{_name(choice)}: needs {gigabytes(asked)}, {gigabytes(usable)} usable")
+        return None
+    if wanted is None and context < ceiling:
+        context = max(context // 256 * 256, 1)
+    device_map = None
+    if choice.spread:
+        device_map = _spread(pair, shapes, choice, free, activations, per_token * context)
+        if device_map is None:
+            tried.append(f"{_name(choice)}: accelerate finds no placement of whole layers")
+            return None
+    return Plan(
+        device=choice.device,
+        dtype=choice.dtype,
+        mode=choice.mode,
+        context_length=context,
+        device_map=device_map,
+        weights_bytes=shapes.weights(choice.dtype),
+        needs=_needs(shapes, str(pair.config.get("model_type")), choice),
+        kv_bytes_per_token=per_token,
+        activation_bytes=activations * parts,
+        available=free,
+        reasons={**choice.why, "context_length": _why_context(context, wanted, limit)},
+    )
+
+
+def _needs(shapes: Shapes, family: str, choice: _Choice) -> dict[WeightsMode, Need]:
+    modes: tuple[WeightsMode, ...] = ("merged", "mixed") if family in MIXED_FAMILIES else ("merged",)
+    return {mode: shapes.need(mode, choice.dtype, choice.device) for mode in modes}
+
+
+def _why_context(context: int, wanted: int | None, limit: int | None) -> str:
+    if wanted is not None:
+        return "as asked"
+    if limit is None:
+        return f"the configs state no maximum; {UNSTATED_CONTEXT} is assumed"
+    if context == limit:
+        return "all that both checkpoints were made for"
+    return f"what the memory left holds for one request, of the {limit} that both checkpoints were made for"
+
+
+def _spread(
+    pair: CheckpointPair, shapes: Shapes, choice: _Choice, free: Mapping[str, int], activations: int, kv: int
+) -> dict[str, int | str] | None:
+    """accelerate's placement of whole layers; every device holds three tensors where it plans for one."""
+    from accelerate import infer_auto_device_map
+
+    from dami_agent.checkpoints.layout import empty_model
+
+    model = empty_model(pair.model_config())
+    share = kv // len(choice.spread)
+    room = {int(d.partition(":")[2]): int(free[d] * (1 - RESERVE)) - activations - share for d in choice.spread}
+    budget: dict[int | str, int] = {index: max(size, 0) // 3 for index, size in sorted(room.items())}
+    blocks = list(getattr(model, "_no_split_modules", None) or [])
+    found = infer_auto_device_map(model, max_memory=budget, no_split_module_classes=blocks, dtype=choice.dtype)
+    return None if {"cpu", "disk"} & {str(d) for d in found.values()} else dict(found)
+
+
+def _what_would_fit(shapes: Shapes, family: str, context_length: int | None, free: Mapping[str, int]) -> str:
+    context = context_length or ENOUGH_CONTEXT
+    modes: tuple[WeightsMode, ...] = ("merged", "mixed") if family in MIXED_FAMILIES else ("merged",)
+    lines = []
+    for device in ("cpu", "cuda"):
+        for mode in modes:
+            dtype = shapes.stored if shapes.stored in ITEMSIZE else "bfloat16"
+            need = shapes.need(mode, dtype, device).resident + shapes.activations(dtype, mode, context)
+            total = (need + shapes.kv_per_token(dtype) * context) / (1 - RESERVE)
+            lines.append(
+                (total, f"{gigabytes(total)} free for {mode} in {dtype} on {'the CPU' if device == 'cpu' else 'a GPU'}")
+            )
+    least = "; ".join(text for _, text in sorted(lines))
+    shorter = ", ask for a shorter context_length" if context_length else ""
+    return f"with {context} tokens of context it takes {least}: free some memory{shorter}, or choose a smaller pair"
+
+
+def _name(choice: _Choice) -> str:
+    return f"{' + '.join(choice.spread) or choice.device}, {choice.mode}, {choice.dtype}"

@@ -1,0 +1,209 @@
+"""``dami doctor``: do these two checkpoints fit together, and how would they run here? Loads no weight."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from dami_agent.errors import CheckpointError, DamiError, IncompatiblePair, InsufficientMemory, UsageError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from dami_agent.checkpoints import Checkpoint, CheckpointPair, Inspection, Plan
+
+STYLES = {"ok": "green", "note": "yellow", "mismatch": "bold red"}
+
+
+@dataclass
+class Report:
+    """All that was found out, as far as it went; ``error`` is what ended it, if something did."""
+
+    checkpoints: tuple[Checkpoint, ...] = ()
+    inspection: Inspection | None = None
+    pair: CheckpointPair | None = None
+    options: tuple[tuple[str, str, Plan | InsufficientMemory], ...] = ()
+    plan: Plan | None = None
+    error: DamiError | None = None
+
+
+def doctor(
+    instruct: Annotated[
+        str | None, typer.Argument(help="Folder or hub id of the Instruct checkpoint; left out: the built-in pair.")
+    ] = None,
+    thinking: Annotated[str | None, typer.Argument(help="Folder or hub id of the Thinking checkpoint.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps…")] = "auto",
+    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
+    mode: Annotated[str, typer.Option(help="Weights mode: auto, merged or mixed.")] = "auto",
+    context: Annotated[int | None, typer.Option(help="Context length in tokens; left out: as much as fits.")] = None,
+    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of the hub ids.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")] = False,
+) -> None:
+    """Check that two checkpoints fit together and show how they would run here; loads no weight.
+
+    Ends with status 1 when they are refused or fit nowhere, 2 when the command itself is wrong.
+    """
+    if (instruct is None) != (thinking is None):
+        raise typer.BadParameter("name both checkpoints, or neither for the built-in pair")
+    wishes = {"device": device, "dtype": dtype, "mode": mode, "context_length": context}
+    report = examine(instruct, thinking, revision=revision, wishes=wishes)
+    if as_json:
+        typer.echo(json.dumps(as_data(report), indent=2, ensure_ascii=False))
+    else:
+        from rich.console import Console
+
+        show(report, Console(soft_wrap=False))
+    if report.error is not None:
+        raise typer.Exit(2 if isinstance(report.error, UsageError) else 1)
+
+
+def examine(instruct: str | None, thinking: str | None, *, revision: str | None, wishes: Mapping[str, Any]) -> Report:
+    """Go as far as it goes; an error of ours ends the examination and stands in the report."""
+    from dami_agent.checkpoints import CheckpointPair, compare, plan
+    from dami_agent.checkpoints.memory import free_memory
+    from dami_agent.checkpoints.pair import open_both
+
+    report = Report()
+    try:
+        if instruct is None or thinking is None:
+            report.pair = CheckpointPair.builtin()
+            report.checkpoints = report.pair.instruct, report.pair.thinking
+        else:
+            report.checkpoints = open_both(instruct, thinking, revisions=(revision, revision))
+        report.inspection = compare(*report.checkpoints)
+        report.pair = report.pair or CheckpointPair.of(*report.checkpoints, inspection=report.inspection)
+        free = free_memory()
+        report.options = _options(report.pair, free, wishes)
+        report.plan = plan(report.pair, memory=free, **wishes)
+    except (CheckpointError, UsageError) as error:
+        report.error = error
+    return report
+
+
+def _options(
+    pair: CheckpointPair, free: Mapping[str, int], wishes: Mapping[str, Any]
+) -> tuple[tuple[str, str, Plan | InsufficientMemory], ...]:
+    """Every device with every weights mode: the plan for it, or why it does not fit."""
+    from dami_agent.checkpoints import plan
+    from dami_agent.checkpoints.plan import MIXED_FAMILIES
+
+    modes = ("mixed", "merged") if pair.config.get("model_type") in MIXED_FAMILIES else ("merged",)
+    found: list[tuple[str, str, Plan | InsufficientMemory]] = []
+    for device in free:
+        for mode in modes:
+            try:
+                verdict: Plan | InsufficientMemory = plan(
+                    pair, memory=free, **{**wishes, "device": device, "mode": mode}
+                )
+            except InsufficientMemory as error:
+                verdict = error
+            found.append((device, mode, verdict))
+    return tuple(found)
+
+
+def as_data(report: Report) -> dict[str, Any]:
+    """The report as JSON data."""
+    data: dict[str, Any] = {"ok": report.error is None}
+    for side, checkpoint in zip(("instruct", "thinking"), report.checkpoints, strict=False):
+        size = sum(entry.nbytes for entry in checkpoint.tensors.values())
+        data[side] = {"source": checkpoint.source, "path": str(checkpoint.path), "revision": checkpoint.revision}
+        data[side] |= {"files": len(checkpoint.files), "tensors": len(checkpoint.tensors), "bytes": size}
+    if report.pair:
+        data |= {"name": report.pair.name, "fingerprint": report.pair.fingerprint}
+    if report.inspection:
+        data["checks"] = [asdict(check) for check in report.inspection.checks]
+        data["mismatches"] = [asdict(mismatch) for mismatch in report.inspection.mismatches]
+    data["options"] = [
+        {"device": d, "mode": m, "fits": not isinstance(p, InsufficientMemory)}
+        | ({"message": p.message} if isinstance(p, InsufficientMemory) else _plan_data(p))
+        for d, m, p in report.options
+    ]
+    data["plan"] = _plan_data(report.plan) if report.plan else None
+    if report.error:
+        error = report.error
+        data["error"] = {"type": type(error).__name__, "message": error.message, "hint": error.hint}
+    return data
+
+
+def _plan_data(plan: Plan) -> dict[str, Any]:
+    return asdict(plan) | {"kv_bytes": plan.kv_bytes, "total_bytes": plan.total_bytes}
+
+
+def show(report: Report, console: Console) -> None:
+    """The report as tables for a terminal."""
+    for side, checkpoint in zip(("instruct", "thinking"), report.checkpoints, strict=False):
+        revision = f" @ {checkpoint.revision[:12]}" if checkpoint.revision else ""
+        console.print(f"[bold]{side:9}[/bold]{checkpoint.source}{revision}", highlight=False, soft_wrap=True)
+    if report.pair:
+        console.print(
+            f"[bold]pair     [/bold]{report.pair.name}  [dim]fingerprint {report.pair.fingerprint}[/dim]",
+            highlight=False,
+        )
+    if report.inspection:
+        _show_checks(report.inspection, console)
+    if report.options:
+        _show_options(report, console)
+    if report.plan:
+        _show_plan(report.plan, console)
+    if report.error:
+        from rich.markup import escape
+
+        listed = isinstance(report.error, IncompatiblePair) and report.inspection is not None
+        message = report.error.message.splitlines()[0] if listed else report.error.message
+        console.print(f"\n[bold red]refused[/bold red]  {escape(message)}", highlight=False)
+        if report.error.hint and not listed:
+            console.print(f"[bold]do[/bold]       {escape(report.error.hint)}", highlight=False)
+
+
+def _show_checks(inspection: Inspection, console: Console) -> None:
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table("check", "", "found", box=None, pad_edge=False, header_style="dim")
+    for check in inspection.checks:
+        table.add_row(check.name, f"[{STYLES[check.status]}]{check.status}[/]", escape(check.detail))
+    console.print("", table)
+    if not inspection.mismatches:
+        return
+    for number, m in enumerate(inspection.mismatches, 1):
+        console.print(f"\n[bold red]{number}.[/] {escape(m.file)}: [bold]{escape(m.field)}[/bold]", highlight=False)
+        console.print(f"   instruct  {escape(m.instruct)}\n   thinking  {escape(m.thinking)}", highlight=False)
+        console.print(f"   do        {escape(m.remedy)}", highlight=False)
+
+
+def _show_options(report: Report, console: Console) -> None:
+    from rich.table import Table
+
+    from dami_agent.checkpoints.memory import gigabytes
+
+    columns = ("device", "mode", "dtype", "weights", "KV/token", "activations", "context", "in all")
+    table = Table(*columns, box=None, pad_edge=False, header_style="dim")
+    fitting = [p for _, _, p in report.options if not isinstance(p, InsufficientMemory)]
+    for device, mode, plan in report.options:
+        if isinstance(plan, InsufficientMemory):
+            table.add_row(device, mode, "[red]does not fit[/red]")
+            continue
+        need = plan.needs[plan.mode]
+        weights = gigabytes(need.resident) + (f" + {gigabytes(need.mapped)} mapped" if need.mapped else "")
+        sizes = weights, gigabytes(plan.kv_bytes_per_token), gigabytes(plan.activation_bytes), str(plan.context_length)
+        table.add_row(device, mode, plan.dtype, *sizes, gigabytes(plan.total_bytes))
+    console.print("", table)
+    if fitting:
+        free = ", ".join(f"{device} {gigabytes(size)}" for device, size in fitting[0].available.items())
+        console.print(f"[dim]free: {free} (a tenth is left alone); activations are an estimate[/dim]", highlight=False)
+
+
+def _show_plan(plan: Plan, console: Console) -> None:
+    from rich.table import Table
+
+    table = Table("plan", "", "why", box=None, pad_edge=False, header_style="dim")
+    for name in ("device", "dtype", "mode", "context_length"):
+        table.add_row(name.replace("_", " "), f"[bold]{getattr(plan, name)}[/bold]", plan.reasons[name])
+    if plan.device_map:
+        places = sorted({str(place) for place in plan.device_map.values()})
+        table.add_row("layers on", ", ".join(places), "placed by accelerate")
+    console.print("", table)
