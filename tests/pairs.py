@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,14 @@ TRAINING_TEXT = (
     'user assistant system tool {"name": "add", "arguments": {"a": 17, "b": 25}} So it is 42. Wait, let me check.\n'
 ) * 4
 
+# Arguments of write_pair and write_sparse_pair for the real shapes of Qwen3: 596,049,920 and 4,022,468,096 parameters.
+_QWEN3: dict[str, Any] = {"arch": "qwen3", "vocab": 151_936, "num_key_value_heads": 8, "head_dim": 128, "tie": True}
+_QWEN3 |= {"rope_parameters": {"rope_type": "default", "rope_theta": 5_000_000.0}, "rms_norm_eps": 1e-6}
+QWEN3_0_6B = _QWEN3 | {"hidden": 1024, "layers": 28, "intermediate_size": 3072, "num_attention_heads": 16}
+QWEN3_0_6B |= {"context": 40_960}
+QWEN3_4B = _QWEN3 | {"hidden": 2560, "layers": 36, "intermediate_size": 9728, "num_attention_heads": 32}
+QWEN3_4B |= {"context": 262_144}
+
 _MESSAGES = (
     "{%- if tools %}<|im_start|>system\n{% if messages[0].role == 'system' %}{{ messages[0].content }}\n\n{% endif %}"
     "# Tools\n{% for tool in tools %}{{ tool | tojson }}\n{% endfor %}<|im_end|>\n{% endif -%}"
@@ -59,7 +68,7 @@ def _tokenizer_json(vocab: int) -> str:
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split, byte_level])
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=vocab - len(added),
+        vocab_size=min(vocab - len(added), 1000),
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
@@ -195,13 +204,59 @@ def write_pair(
     kwargs = config_kwargs(arch, hidden=hidden, layers=layers, vocab=vocab, tie=tie, context=context)
     kwargs |= {"eos_token_id": eos, "bos_token_id": None, "pad_token_id": None}
     torch_dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype
-    model = AutoModelForCausalLM.from_config(CONFIG_MAPPING[arch](**(kwargs | config)))
+    model = AutoModelForCausalLM.from_config(CONFIG_MAPPING[arch](**(kwargs | config)), dtype=torch_dtype)
     _randomise(model, seed)
-    model = model.to(torch_dtype)
     _save(model, paths[0], shards=shards, thinking=False, vocab=vocab)
     _perturb(model, seed)
     _save(model, paths[1], shards=shards, thinking=True, vocab=vocab)
     return paths
+
+
+def write_sparse_pair(directory: str | Path, *, shards: int = 1, **shape: Any) -> tuple[Path, Path]:
+    """A pair of any size that costs no disk and no time: real configs and headers, weights that are holes (zeros).
+
+    For opening, planning and refusing. ``shape`` is what :func:`write_pair` takes, for example ``**QWEN3_4B``.
+    """
+    from accelerate import init_empty_weights
+
+    paths = Path(directory) / "instruct", Path(directory) / "thinking"
+    kwargs = {k: shape.pop(k) for k in ("hidden", "layers", "vocab", "tie", "context")}
+    arch = shape.pop("arch")
+    config = CONFIG_MAPPING[arch](**(config_kwargs(arch, **kwargs) | shape), dtype="bfloat16")
+    with init_empty_weights():
+        model = AutoModelForCausalLM.from_config(config)
+    model.tie_weights()
+    tensors = [(name, list(p.shape)) for name, p in model.named_parameters()]
+    size = -(-len(tensors) // shards)
+    for thinking, folder in enumerate(paths):
+        tokenizer = write_tokenizer(folder, template=THINKING_TEMPLATE if thinking else INSTRUCT_TEMPLATE)
+        generation = _generation_config(tokenizer.get_vocab(), bool(thinking))
+        config.eos_token_id, config.architectures = generation["eos_token_id"][0], [type(model).__name__]
+        config.save_pretrained(folder)
+        (folder / "generation_config.json").write_text(json.dumps(generation), encoding="utf-8")
+        weight_map = {}
+        for index in range(shards):
+            name = "model.safetensors" if shards == 1 else f"model-{index + 1:05}-of-{shards:05}.safetensors"
+            _write_holes(folder / name, tensors[index * size : (index + 1) * size])
+            weight_map |= dict.fromkeys((n for n, _ in tensors[index * size : (index + 1) * size]), name)
+        if shards > 1:
+            (folder / "model.safetensors.index.json").write_text(
+                json.dumps({"weight_map": weight_map}), encoding="utf-8"
+            )
+    return paths
+
+
+def _write_holes(path: Path, tensors: list[tuple[str, list[int]]]) -> None:
+    """A safetensors file whose header is written and whose data is one hole."""
+    header, end = {}, 0
+    for name, shape in tensors:
+        start, end = end, end + 2 * math.prod(shape)
+        header[name] = {"dtype": "BF16", "shape": shape, "data_offsets": [start, end]}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with path.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        file.truncate(8 + len(text) + end)
 
 
 def edit_json(path: Path, **changes: Any) -> None:
