@@ -76,7 +76,8 @@ class LaneCache(Cache):
 
 def _grown(old: torch.Tensor, like: torch.Tensor, columns: int) -> torch.Tensor:
     rows, heads, _, width = like.shape
-    new = torch.empty(rows, heads, columns + max(64, columns // 4), width, dtype=like.dtype, device=like.device)
+    spare = min(max(64, columns // 4), 1024)
+    new = torch.empty(rows, heads, columns + spare, width, dtype=like.dtype, device=like.device)
     if old.numel():
         new[:, :, : old.shape[-2]] = old
     return new

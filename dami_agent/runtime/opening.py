@@ -1,16 +1,15 @@
-"""From a verified pair to an engine: where it runs, in which dtype and mode, and which tokens bound a thought."""
+"""From a verified pair to an engine: as planned by ``checkpoints``, with the tokens that bound a thought."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import torch
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from dami_agent.errors import InvalidRequest
+from dami_agent.checkpoints.plan import Plan, plan
 from dami_agent.runtime.thought import ThoughtMarkers
-from dami_agent.types import EngineInfo, WeightsMode
-from dami_agent.weights import Weights, load_weights, supports_mixed
+from dami_agent.types import EngineInfo
+from dami_agent.weights import Weights, load_weights
 
 if TYPE_CHECKING:
     from dami_agent.checkpoints import CheckpointPair
@@ -18,7 +17,8 @@ if TYPE_CHECKING:
 
 __all__ = ["find_markers", "open_engine"]
 
-_UNKNOWN_CONTEXT = 4096  # where the configs name no context length
+# Of a device's free memory, what a plan leaves alone (as in checkpoints.memory).
+_USABLE = 0.9
 
 
 def open_engine(
@@ -29,36 +29,35 @@ def open_engine(
     dtype: str = "auto",
     mode: str = "auto",
     context_length: int | None = None,
+    max_batch_tokens: int | None = None,
     **options: Any,
 ) -> LocalEngine:
-    """Choose, load the tokenizer, and make an engine that loads the weights when they are first needed.
+    """Plan, load the tokenizer, and make an engine that loads the weights when they are first needed.
 
     Args:
         engine_class: ``LocalEngine`` or a subclass.
         pair: verified.
-        device, dtype, mode: ``auto`` or a choice; the reasons are in ``engine.info.reasons``.
-        context_length: tokens of prompt and reply together; at most, and without it, what the pair was made for.
-        options: of :class:`LocalEngine` (``max_batch_size``, ``max_batch_tokens``, ``max_queue``, ``loop_rule``).
+        device, dtype, mode, context_length: wishes, or ``auto`` and None; see :func:`dami_agent.checkpoints.plan`.
+            The reasons for what was chosen are in ``engine.info.reasons``.
+        max_batch_tokens: cache positions in use above which no further request is admitted; None: what the
+            memory left by the weights holds.
+        options: of :class:`LocalEngine` (``max_batch_size``, ``max_queue``, ``loop_rule``).
 
     Raises:
-        InvalidRequest: a context length the pair cannot have.
+        UsageError: a wish that cannot be.
+        InsufficientMemory: nothing fits.
     """
-    own = pair.context_length or _UNKNOWN_CONTEXT
-    context = own if context_length is None else context_length
-    if not 1 < context <= own:
-        raise InvalidRequest(
-            f"context_length={context} must lie in 2..{own}, the length both checkpoints were made for",
-            hint="leave it out to use all of it",
-        )
-    reasons: dict[str, str] = {}
-    chosen_device = _choose_device(device, reasons)
-    chosen_dtype = _choose_dtype(dtype, chosen_device, reasons)
-    chosen_mode = _choose_mode(mode, pair, reasons)
+    chosen = plan(pair, device=device, dtype=dtype, mode=mode, context_length=context_length)
     tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(pair.instruct.path, trust_remote_code=False)
 
     def load() -> Weights:
         return load_weights(
-            pair.instruct.path, pair.thinking.path, mode=chosen_mode, device=chosen_device, dtype=chosen_dtype
+            pair.instruct.path,
+            pair.thinking.path,
+            mode=chosen.mode,
+            device=chosen.device,
+            dtype=chosen.dtype,
+            device_map=chosen.device_map,
         )
 
     return engine_class(
@@ -67,12 +66,12 @@ def open_engine(
         info=EngineInfo(
             model=pair.name,
             fingerprint=pair.fingerprint,
-            context_length=context,
+            context_length=chosen.context_length,
             vocab_size=int(pair.config["vocab_size"]),
-            weights_mode=chosen_mode,
-            device=chosen_device,
-            dtype=chosen_dtype,
-            reasons=reasons,
+            weights_mode=chosen.mode,
+            device=chosen.device,
+            dtype=chosen.dtype,
+            reasons=dict(chosen.reasons),
         ),
         markers=find_markers(tokenizer),
         eos_token_ids=pair.eos_token_ids,
@@ -80,6 +79,7 @@ def open_engine(
             "instruct": pair.instruct.generation_config,
             "thinking": pair.thinking.generation_config,
         },
+        max_batch_tokens=_cache_positions(chosen) if max_batch_tokens is None else max_batch_tokens,
         **options,
     )
 
@@ -95,29 +95,10 @@ def find_markers(tokenizer: PreTrainedTokenizerBase) -> ThoughtMarkers:
     )
 
 
-def _choose_device(asked: str, reasons: dict[str, str]) -> str:
-    if asked != "auto":
-        reasons["device"] = "asked for"
-        return asked
-    gpu = torch.cuda.is_available()
-    reasons["device"] = "a CUDA device is there" if gpu else "no CUDA device"
-    return "cuda" if gpu else "cpu"
-
-
-def _choose_dtype(asked: str, device: str, reasons: dict[str, str]) -> str:
-    if asked != "auto":
-        reasons["dtype"] = "asked for"
-        return asked
-    reasons["dtype"] = "bfloat16 on a GPU, float32 on a CPU"
-    return "float32" if device == "cpu" else "bfloat16"
-
-
-def _choose_mode(asked: str, pair: CheckpointPair, reasons: dict[str, str]) -> WeightsMode:
-    if asked != "auto":
-        reasons["weights_mode"] = "asked for"
-        return "mixed" if asked == "mixed" else "merged"
-    mixable = supports_mixed(pair.config)
-    reasons["weights_mode"] = (
-        "every row of a batch can have its own λ" if mixable else "this architecture runs one λ per forward pass"
-    )
-    return "mixed" if mixable else "merged"
+def _cache_positions(chosen: Plan) -> int:
+    """How many tokens' keys and values fit beside the weights; never less than one full context."""
+    taken = chosen.needs[chosen.mode].resident + chosen.activation_bytes
+    devices = set(chosen.device_map.values()) if chosen.device_map else {chosen.device}
+    names = {f"cuda:{d}" if isinstance(d, int) else str(d) for d in devices}
+    free = sum(chosen.available[name] for name in names if name in chosen.available)
+    return max(chosen.context_length, int((free * _USABLE - taken) / max(1, chosen.kv_bytes_per_token)))

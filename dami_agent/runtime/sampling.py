@@ -158,6 +158,8 @@ def choose(
     unused = torch.empty(0, dtype=torch.long, device=scores.device)
     for warper in _warpers(key):
         scores = warper(unused, scores)
+    if scores.device.type == "mps":  # has no float64
+        scores, candidates = scores.cpu(), None if candidates is None else candidates.cpu()
     cdf = scores.softmax(dim=-1, dtype=torch.float64).cumsum(dim=-1)
     total = cdf[:, -1:]
     point = torch.tensor(uniforms, dtype=torch.float64, device=scores.device).unsqueeze(1) * total
