@@ -5,28 +5,18 @@ Nothing is loaded. An explicit wish is kept or refused, never bent; what is ``"a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from dami_agent.checkpoints.memory import (
-    ITEMSIZE,
-    RESERVE,
-    Need,
-    Shapes,
-    computes_bfloat16,
-    free_memory,
-    gigabytes,
-    shapes_of,
-)
-from dami_agent.errors import InsufficientMemory, UsageError
+from dami_agent.checkpoints.choices import MIXED_FAMILIES, Choice, choices, refuse
+from dami_agent.checkpoints.memory import ITEMSIZE, RESERVE, Need, Shapes, free_memory, gigabytes, shapes_of
+from dami_agent.errors import InsufficientMemory
 from dami_agent.types import WeightsMode
 
 if TYPE_CHECKING:
     from dami_agent.checkpoints.pair import CheckpointPair
 
-MIXED_FAMILIES = frozenset({"qwen2", "qwen3", "llama"})  # model types whose every linear is mixed by `weights`
-SMALL = 256 << 20  # bytes: a model whose float32 weights take less runs in float32 on the CPU
 ENOUGH_CONTEXT = 8192  # tokens: an automatic mode must leave room for this many, or it is passed over
 UNSTATED_CONTEXT = 4096  # tokens, for a config that states no maximum
 
@@ -72,18 +62,6 @@ class Plan:
         return self.needs[self.mode].resident + self.kv_bytes + self.activation_bytes
 
 
-@dataclass(frozen=True, slots=True)
-class _Choice:
-    """One way to run: where, in which dtype and mode, with reasons, and the bytes free there."""
-
-    device: str
-    dtype: str
-    mode: WeightsMode
-    free: int
-    why: Mapping[str, str]
-    spread: tuple[str, ...] = ()
-
-
 def plan(
     pair: CheckpointPair,
     *,
@@ -109,117 +87,45 @@ def plan(
     """
     shapes, limit = shapes_of(pair), pair.context_length
     family = str(pair.config.get("model_type"))
-    _refuse(dtype, mode, family, context_length, limit)
+    refuse(dtype, mode, family, context_length, limit)
     free = free_memory(memory)
     tried: list[str] = []
     fallback: Plan | None = None
-    for choice in _choices(shapes, family, device, dtype, mode, free):
+    for choice in choices(shapes, family, device, dtype, mode, free):
         found = _fit(pair, shapes, choice, context_length, limit, free, tried)
         if found is None:
             continue
         cramped = context_length is None and found.context_length < min(limit or UNSTATED_CONTEXT, ENOUGH_CONTEXT)
         if not cramped:
-            return found
-        tried.append(f"{_name(choice)}: fits, but leaves room for {found.context_length} tokens of context only")
+            return _explained(found, fallback)
+        tried.append(f"{choice}: fits, but leaves room for {found.context_length} tokens of context only")
         if fallback is None or found.context_length > fallback.context_length:
             fallback = found
     if fallback is not None:
-        return fallback
+        return _explained(fallback, None)
     raise InsufficientMemory(
         f"{pair.name} fits nowhere here:" + "".join(f"\n  - {line}" for line in tried),
         hint=_what_would_fit(shapes, family, context_length, free),
     )
 
 
-def _refuse(dtype: str, mode: str, family: str, context_length: int | None, limit: int | None) -> None:
-    if dtype != "auto" and dtype not in ITEMSIZE:
-        raise UsageError(f"unknown dtype {dtype!r}", hint=f"auto, {', '.join(ITEMSIZE)}")
-    if mode not in ("auto", "merged", "mixed"):
-        raise UsageError(f"unknown weights mode {mode!r}", hint="auto, merged or mixed")
-    if mode == "mixed" and family not in MIXED_FAMILIES:
-        raise UsageError(
-            f"mixed weights are not available for model type {family!r}",
-            hint=f"use mode='merged'; mixed knows {', '.join(sorted(MIXED_FAMILIES))}",
+def _explained(found: Plan, passed_over: Plan | None) -> Plan:
+    """The plan with what only comes to light at the end: what was passed over for it, and what a switch may cost."""
+    why = found.reasons["mode"]
+    if passed_over is not None and passed_over.mode == "mixed" and found.mode == "merged" and why != "as asked":
+        why = (
+            f"mixed would leave room for only {passed_over.context_length} tokens of context: one working copy instead"
         )
-    if context_length is not None and context_length < 1:
-        raise UsageError(
-            f"context_length must be at least 1, got {context_length}", hint="leave it out to have it chosen"
-        )
-    if context_length is not None and limit is not None and context_length > limit:
-        raise UsageError(
-            f"context_length {context_length} is more than the {limit} tokens the checkpoints were made for",
-            hint=f"ask for at most {limit}",
-        )
-
-
-def _choices(
-    shapes: Shapes, family: str, device: str, dtype: str, mode: str, free: Mapping[str, int]
-) -> Iterator[_Choice]:
-    """All ways that the wishes allow, best first: one accelerator, several, then the CPU; mixed before merged."""
-    accelerators = [name for name in free if name != "cpu"]
-    for name, why_device in _devices(device, free):
-        chosen, why_dtype = (dtype, "as asked") if dtype != "auto" else _dtype(shapes, name, free[name])
-        for wanted, why_mode in _modes(mode, family):
-            why = {"device": why_device, "dtype": why_dtype, "mode": why_mode}
-            yield _Choice(name, chosen, wanted, free[name], why)
-        cudas = tuple(a for a in accelerators if a.startswith("cuda"))
-        if len(cudas) > 1 and name == cudas[-1] and ":" not in device and mode != "mixed":
-            why = {"device": f"no single one of {len(cudas)} GPUs holds it: its layers are spread by accelerate"}
-            why |= {"dtype": why_dtype, "mode": "merged: mixed runs on one device only"}
-            yield _Choice(cudas[0], chosen, "merged", sum(free[c] for c in cudas), why, cudas)
-
-
-def _devices(device: str, free: Mapping[str, int]) -> list[tuple[str, str]]:
-    if device == "auto":
-        accelerators = [
-            (n, f"the accelerator with most free memory ({gigabytes(free[n])})") for n in free if n != "cpu"
-        ]
-        cpu = "no accelerator found" if not accelerators else "no accelerator holds it"
-        return (
-            accelerators[:1]
-            + [(n, "the next accelerator") for n, _ in accelerators[1:]]
-            + [("cpu", cpu)] * ("cpu" in free)
-        )
-    named = [n for n in free if n == device or n.startswith(f"{device}:")]
-    if not named:
-        raise UsageError(f"there is no device {device!r} here", hint=f"auto, {', '.join(free)}")
-    return [(n, "as asked") for n in named]
-
-
-def _dtype(shapes: Shapes, device: str, free: int) -> tuple[str, str]:
-    if device == "cpu":
-        if shapes.weights("float32") <= SMALL:
-            return "float32", "small enough for float32, which is exact and fast on a CPU"
-        if shapes.stored in ITEMSIZE:
-            return (
-                shapes.stored,
-                "the files' own dtype: weights stay memory-mapped, and decoding is bound by memory traffic",
-            )
-        return "float32", f"the files' {shapes.stored} is wider than any dtype run here"
-    if computes_bfloat16(device):
-        return "bfloat16", f"{device} computes bfloat16 natively"
-    if 3 * shapes.weights("float32") <= free * (1 - RESERVE):
-        return "float32", f"{device} has no bfloat16 units, and float32 fits"
-    return "float16", f"{device} has no bfloat16 units, and float32 does not fit; float16 may overflow on rare inputs"
-
-
-def _modes(mode: str, family: str) -> list[tuple[WeightsMode, str]]:
-    if mode == "mixed":
-        return [("mixed", "as asked")]
-    if mode == "merged":
-        return [("merged", "as asked")]
-    if family not in MIXED_FAMILIES:
-        return [("merged", f"mixed batches are not available for model type {family!r}: one intensity at a time")]
-    return [
-        ("mixed", "both endpoints fit: requests of different intensity share a batch, and no switch is needed"),
-        ("merged", "mixed does not fit: one working copy, rebuilt when the intensity changes"),
-    ]
+    mapped, free = found.needs[found.mode].mapped, found.available[found.device] * (1 - RESERVE)
+    if mapped and found.total_bytes + mapped > free:
+        why += f"; the endpoints' {gigabytes(mapped)} do not stay in memory beside it, so a switch may read the disk"
+    return replace(found, reasons={**found.reasons, "mode": why})
 
 
 def _fit(
     pair: CheckpointPair,
     shapes: Shapes,
-    choice: _Choice,
+    choice: Choice,
     wanted: int | None,
     limit: int | None,
     free: Mapping[str, int],
@@ -236,7 +142,7 @@ def _fit(
     context = min(ceiling, room // per_token if per_token else ceiling)
     if room <= 0 or context < (wanted or min(ceiling, 256)):
         asked = need.resident + activations * parts + per_token * (wanted or min(ceiling, 256))
-        tried.append(f"{_name(choice)}: needs {gigabytes(asked)}, {gigabytes(usable)} usable")
+        tried.append(f"{choice}: needs {gigabytes(asked)}, {gigabytes(usable)} usable")
         return None
     if wanted is None and context < ceiling:
         context = max(context // 256 * 256, 1)
@@ -244,7 +150,7 @@ def _fit(
     if choice.spread:
         device_map = _spread(pair, shapes, choice, free, activations, per_token * context)
         if device_map is None:
-            tried.append(f"{_name(choice)}: accelerate finds no placement of whole layers")
+            tried.append(f"{choice}: accelerate finds no placement of whole layers")
             return None
     return Plan(
         device=choice.device,
@@ -261,7 +167,7 @@ def _fit(
     )
 
 
-def _needs(shapes: Shapes, family: str, choice: _Choice) -> dict[WeightsMode, Need]:
+def _needs(shapes: Shapes, family: str, choice: Choice) -> dict[WeightsMode, Need]:
     modes: tuple[WeightsMode, ...] = ("merged", "mixed") if family in MIXED_FAMILIES else ("merged",)
     return {mode: shapes.need(mode, choice.dtype, choice.device) for mode in modes}
 
@@ -308,7 +214,3 @@ def _what_would_fit(shapes: Shapes, family: str, context_length: int | None, fre
     least = "; ".join(text for _, text in sorted(lines))
     shorter = ", ask for a shorter context_length" if context_length else ""
     return f"with {context} tokens of context it takes {least}: free some memory{shorter}, or choose a smaller pair"
-
-
-def _name(choice: _Choice) -> str:
-    return f"{' + '.join(choice.spread) or choice.device}, {choice.mode}, {choice.dtype}"

@@ -89,7 +89,7 @@ def _options(
 ) -> tuple[tuple[str, str, Plan | InsufficientMemory], ...]:
     """Every device with every weights mode: the plan for it, or why it does not fit."""
     from dami_agent.checkpoints import plan
-    from dami_agent.checkpoints.plan import MIXED_FAMILIES
+    from dami_agent.checkpoints.choices import MIXED_FAMILIES
 
     modes = ("mixed", "merged") if pair.config.get("model_type") in MIXED_FAMILIES else ("merged",)
     found: list[tuple[str, str, Plan | InsufficientMemory]] = []
