@@ -32,6 +32,7 @@ class Choice:
 
 
 def refuse(dtype: str, mode: str, family: str, context_length: int | None, limit: int | None) -> None:
+    """Refuse wishes that no machine could grant. Raises ``UsageError``."""
     if dtype != "auto" and dtype not in ITEMSIZE:
         raise UsageError(f"unknown dtype {dtype!r}", hint=f"auto, {', '.join(ITEMSIZE)}")
     if mode not in ("auto", "merged", "mixed"):

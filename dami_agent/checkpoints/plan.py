@@ -183,7 +183,7 @@ def _why_context(context: int, wanted: int | None, limit: int | None) -> str:
 
 
 def _spread(
-    pair: CheckpointPair, shapes: Shapes, choice: _Choice, free: Mapping[str, int], activations: int, kv: int
+    pair: CheckpointPair, shapes: Shapes, choice: Choice, free: Mapping[str, int], activations: int, kv: int
 ) -> dict[str, int | str] | None:
     """accelerate's placement of whole layers; every device holds three tensors where it plans for one."""
     from accelerate import infer_auto_device_map
