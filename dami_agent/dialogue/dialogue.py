@@ -74,3 +74,8 @@ class Dialogue:
         parser = self.parser(prompt, step)
         parser.read(generation.events)
         return parser.finish(generation)[1]
+
+    def token_text(self, token_id: int) -> str:
+        """One token by itself as text; a piece of a character shows as U+FFFD."""
+        stream = self._text.stream()
+        return stream.feed(token_id) + stream.finish()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,10 +10,11 @@ import jsonschema
 from referencing.jsonschema import EMPTY_REGISTRY
 
 from dami_agent.dialogue.merge import merge
+from dami_agent.dialogue.numbers import NUMBER_BOUND, narrow_number
 from dami_agent.dialogue.objects import Empty, narrow_object
+from dami_agent.dialogue.strings import narrow_string
 from dami_agent.errors import InvalidSchema
 
-NUMBER_BOUND = 10**15
 _FAMILY = {
     "string": ("minLength", "maxLength", "pattern", "format"),
     "number": ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"),
@@ -27,8 +26,6 @@ _FAMILY = {
 }
 _GENERAL = ("type", "enum", "const", "anyOf", "oneOf", "allOf", "not", "if", "then", "else", "$ref", "$dynamicRef")
 _KNOWN = {*_GENERAL, *(k for family in _FAMILY.values() for k in family)}
-_UNSUPPORTED_REGEX = re.compile(r"\(\?(?!:)|\\[1-9bBAZpPkuxc]|[*+?}][+?]|(?<!\\)\^|(?<!\\)\$")
-_FORMATS = {"date", "time", "date-time", "email", "uuid", "ipv4", "ipv6", "hostname"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +77,7 @@ class Narrower:
         types = [types] if isinstance(types, str) else list(types)
         if not types:
             return self._any()
-        return _any_of([self._possible_type({**schema, "type": t}, path) for t in types], path)
+        return self._any_of([{**schema, "type": t} for t in types], path, self._possible_type)
 
     def _values(self, schema: Mapping[str, Any], path: str) -> dict[str, Any]:
         """``enum`` and ``const``: the listed values that the whole subschema accepts, so nothing else need be kept."""
@@ -143,7 +140,7 @@ class Narrower:
             if whole is None:
                 self.problem(f"{path}/{keyword}", str(n))
             merged.append(branch if whole is None else whole)
-        return _any_of([self.possible(branch, f"{path}/{keyword}/{n}") for n, branch in enumerate(merged)], path)
+        return self._any_of(merged, f"{path}/{keyword}", self.possible)
 
     def _target(self, schema: Any) -> Any:
         if isinstance(schema, Mapping) and "$ref" in schema:
@@ -164,6 +161,25 @@ class Narrower:
         except Empty:
             return None
 
+    def _any_of(
+        self, schemas: list[Any], path: str, narrow: Callable[[Any, str], dict[str, Any] | None]
+    ) -> dict[str, Any]:
+        """Those alternatives that some value satisfies; of these, the enforceable ones if there are any beside null."""
+        found: list[tuple[dict[str, Any], list[Problem]]] = []
+        for n, schema in enumerate(schemas):
+            before, self.problems = self.problems, []
+            narrowed = narrow(schema, path if narrow == self._possible_type else f"{path}/{n}")
+            own, self.problems = self.problems, before
+            if narrowed is not None:
+                found.append((narrowed, own))
+        if not found:
+            raise Empty(path)
+        sound = [(s, own) for s, own in found if not own]
+        if any(s not in ({"type": "null"}, {"enum": [None]}) for s, _ in sound):
+            found = sound
+        self.problems += [problem for _, own in found for problem in own]
+        return found[0][0] if len(found) == 1 else {"anyOf": [s for s, _ in found]}
+
     def _disjoint(self, branches: list[Any]) -> bool:
         """Whether no value can satisfy two of the branches: other types, or objects told apart by a constant."""
         targets = [self._target(b) for b in branches]
@@ -183,83 +199,12 @@ class Narrower:
     def _typed(self, schema: dict[str, Any], path: str) -> dict[str, Any]:
         kind = schema["type"]
         if kind == "string":
-            return self._string(schema, path)
+            return narrow_string(schema, path, self.problem)
         if kind in ("integer", "number"):
-            return self._number(schema, path)
+            return narrow_number(schema, path, self.problem)
         if kind == "array":
             return self._array(schema, path)
         return narrow_object(self, schema, path) if kind == "object" else {"type": kind}
-
-    def _string(self, schema: dict[str, Any], path: str) -> dict[str, Any]:
-        low, high = int(schema.get("minLength", 0)), schema.get("maxLength")
-        if high is not None and low > high:
-            raise Empty(f"{path}/minLength")
-        pattern = schema.get("pattern")
-        if pattern is not None:
-            inner = pattern.removeprefix("^")
-            inner = inner[:-1] if inner.endswith("$") and not inner.endswith("\\$") else inner
-            alternatives = "|" in inner and inner != pattern
-            if _UNSUPPORTED_REGEX.search(inner) or alternatives:
-                self.problem(path, "pattern")
-            else:
-                for keyword in ("minLength", "maxLength"):
-                    if schema.get(keyword):
-                        self.problem(path, keyword)
-                return {"type": "string", "pattern": f"^{inner}$"}
-        if low or high is not None:
-            # as a pattern: xgrammar's own length bounds let raw control characters through
-            return {"type": "string", "pattern": f"^[^\\x00-\\x1f]{{{low},{'' if high is None else int(high)}}}$"}
-        if schema.get("format") in _FORMATS:
-            return {"type": "string", "format": schema["format"]}
-        return {"type": "string"}
-
-    def _number(self, schema: dict[str, Any], path: str) -> dict[str, Any]:
-        whole = schema["type"] == "integer"
-        step = schema.get("multipleOf")
-        if step == 1:
-            whole, step = True, None
-        low, low_open = _bound(schema, "minimum", "exclusiveMinimum", max)
-        high, high_open = _bound(schema, "maximum", "exclusiveMaximum", min)
-        if whole:
-            return self._integer(low, low_open, high, high_open, step, path)
-        if step is not None:
-            self.problem(path, "multipleOf")
-        if low is None:
-            low, low_open = (-NUMBER_BOUND if high is None or high > -NUMBER_BOUND else high * 10), False
-        if high is None:
-            high, high_open = (NUMBER_BOUND if low < NUMBER_BOUND else low * 10), False
-        if low > high or (low == high and (low_open or high_open)):
-            raise Empty(path)
-        if low == high:
-            return {"enum": [low]}
-        return {
-            "type": "number",
-            "exclusiveMinimum" if low_open else "minimum": low,
-            "exclusiveMaximum" if high_open else "maximum": high,
-        }
-
-    def _integer(
-        self, low: float | None, low_open: bool, high: float | None, high_open: bool, step: float | None, path: str
-    ) -> dict[str, Any]:
-        first = None if low is None else math.floor(low) + 1 if low_open else math.ceil(low)
-        last = None if high is None else math.ceil(high) - 1 if high_open else math.floor(high)
-        if first is None:
-            first = -NUMBER_BOUND if last is None or last > -NUMBER_BOUND else last * 10
-        if last is None:
-            last = NUMBER_BOUND if first < NUMBER_BOUND else first * 10
-        if first > last:
-            raise Empty(path)
-        if step is None:
-            return {"type": "integer", "minimum": first, "maximum": last}
-        if last - first <= 1000:
-            values = [v for v in range(first, last + 1) if v % step == 0]
-            if not values:
-                raise Empty(path)
-            return {"enum": values}
-        if low is None and high is None and float(step).is_integer() and 2 <= step <= 50:
-            return {"type": "integer", "multipleOf": int(step)}
-        self.problem(path, "multipleOf")
-        return {"type": "integer", "minimum": first, "maximum": last}
 
     def _array(self, schema: dict[str, Any], path: str) -> dict[str, Any]:
         low, high = int(schema.get("minItems", 0)), schema.get("maxItems")
@@ -272,8 +217,7 @@ class Narrower:
         rest = schema.get("items", schema.get("unevaluatedItems", True))
         prefix = [(s, f"{path}/prefixItems/{n}") for n, s in enumerate(schema.get("prefixItems", ()))][:high]
         if prefix:
-            prefix += [(rest, f"{path}/items")] * (low - len(prefix))
-            return {"type": "array", "prefixItems": [self.narrow(s, p) for s, p in prefix], "items": False}
+            return self._tuple([*prefix, *[(rest, f"{path}/items")] * (low - len(prefix))], low, path)
         try:
             if high == 0:
                 raise Empty(path)
@@ -284,6 +228,20 @@ class Narrower:
             return {"enum": [[]]}
         bounds = {"minItems": low or None, "maxItems": high}
         return {"type": "array", "items": items, **{k: v for k, v in bounds.items() if v is not None}}
+
+    def _tuple(self, places: list[tuple[Any, str]], low: int, path: str) -> dict[str, Any]:
+        """An array of at most these items, each with its own schema, and at least ``low`` of them."""
+        items = []
+        for schema, place in places:
+            item = self.possible(schema, place)
+            if item is None:
+                break
+            items.append(item)
+        if len(items) < low:
+            raise Empty(path)
+        if not items:
+            return {"enum": [[]]}
+        return {"type": "array", "prefixItems": items, "items": False, "minItems": low}
 
     def _any(self) -> dict[str, Any]:
         """Any JSON value, with bounded numbers."""
@@ -304,16 +262,6 @@ class Narrower:
         self.problems.append(Problem(path, keyword))
 
 
-def _bound(
-    schema: Mapping[str, Any], closed: str, open_: str, pick: Callable[[float, float], float]
-) -> tuple[float | None, bool]:
-    """The tighter of an inclusive and an exclusive bound, and whether it is exclusive."""
-    a, b = schema.get(closed), schema.get(open_)
-    if a is None or b is None:
-        return (a, False) if b is None else (b, True)
-    return (b, True) if pick(a, b) == b else (a, False)
-
-
 def _kinds(schema: Mapping[str, Any]) -> set[str]:
     """JSON types a schema can accept; empty if unknown. An integer is a number too."""
     kinds = schema.get("type", ())
@@ -332,11 +280,3 @@ def _constants(schema: Any) -> set[Any]:
         return set()
     values = schema.get("enum", [schema["const"]] if "const" in schema else [])
     return set(values) if all(v is None or isinstance(v, (str, int, float)) for v in values) else set()
-
-
-def _any_of(schemas: list[dict[str, Any] | None], path: str) -> dict[str, Any]:
-    """The alternatives that some value can satisfy."""
-    possible = [schema for schema in schemas if schema is not None]
-    if not possible:
-        raise Empty(path)
-    return possible[0] if len(possible) == 1 else {"anyOf": possible}

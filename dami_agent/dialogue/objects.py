@@ -104,10 +104,9 @@ def _map(narrower: Narrow, schema: Mapping[str, Any], rest: Any, path: str) -> d
         if low:
             raise
         return {"enum": [{}]}
-    if low:
+    if low > 1:  # the grammar counts a name written twice as two
         narrower.problem(path, "minProperties")
-    if high is not None:
-        narrower.problem(path, "maxProperties")
     if schema.get("dependentRequired"):
         narrower.problem(path, "dependentRequired")
-    return {"type": "object", "additionalProperties": values}
+    bounds = {"minProperties": low or None, "maxProperties": high}
+    return {"type": "object", "additionalProperties": values, **{k: v for k, v in bounds.items() if v is not None}}
