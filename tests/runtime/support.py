@@ -56,8 +56,9 @@ class Lab:
         )
         options.setdefault("markers", self.markers)
         options.setdefault("eos_token_ids", self.eos_ids)
+        weights = options.pop("weights", None)
         return LocalEngine(
-            lambda: load_weights(self.instruct, self.thinking, mode=mode),  # type: ignore[arg-type]
+            weights or (lambda: load_weights(self.instruct, self.thinking, mode=mode)),  # type: ignore[arg-type]
             self.tokenizer,
             info=info,
             generation_defaults=defaults,
