@@ -1,0 +1,55 @@
+"""The ``dami`` command: its commands, its version, and how errors end it."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from dami_agent.cli.chat import chat
+from dami_agent.cli.doctor import doctor
+from dami_agent.cli.logs import logs
+from dami_agent.cli.pair import pair
+from dami_agent.cli.tasks import tasks
+from dami_agent.errors import DamiError, UsageError
+
+app = typer.Typer(
+    name="dami",
+    help="Reasoning as deep as each step needs: an Instruct and a Thinking checkpoint run as one model.",
+    no_args_is_help=True,
+    pretty_exceptions_show_locals=False,  # locals hold prompts
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(chat)
+app.command()(logs)
+app.command()(doctor)
+app.command()(pair)
+app.add_typer(tasks)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        import dami_agent
+
+        typer.echo(dami_agent.__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and end.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None: ...
+
+
+def main() -> None:
+    """Run the command line. An error of ours is one message on stderr; status 2 for wrong usage, 1 for what failed."""
+    try:
+        app()
+    except DamiError as error:
+        typer.secho(f"error: {error.message}", fg="red", err=True)
+        if error.hint:
+            typer.echo(f"  hint: {error.hint}", err=True)
+        sys.exit(2 if isinstance(error, UsageError) else 1)

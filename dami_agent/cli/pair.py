@@ -1,0 +1,35 @@
+"""``dami pair``: the card of the built-in pair."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from dami_agent.cli.output import print_json, stdout
+from dami_agent.errors import CheckpointNotFound
+
+
+def pair(
+    as_json: Annotated[bool, typer.Option("--json", help="Name, fingerprint and folders as JSON.")] = False,
+) -> None:
+    """Show the built-in pair: what it is, what it was trained on, what it can and cannot do."""
+    from dami_agent.checkpoints import CheckpointPair
+
+    opened = CheckpointPair.builtin()
+    folder = opened.instruct.path.parent
+    if as_json:
+        sides = {"instruct": str(opened.instruct.path), "thinking": str(opened.thinking.path)}
+        print_json({"name": opened.name, "fingerprint": opened.fingerprint, **sides})
+        return
+    card = folder / "README.md"
+    if not card.exists():
+        raise CheckpointNotFound(f"the built-in pair has no card at {card}", hint="reinstall dami-agent")
+    from rich.markdown import Markdown
+
+    console = stdout()
+    text = card.read_text(encoding="utf-8")
+    if console.is_terminal:
+        console.print(Markdown(text))
+    else:
+        typer.echo(text, nl=False)

@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import dami_agent
+from dami_agent.tasks import questions
+from tests.cli.conftest import Dami
+
+
+def test_version(dami: Dami) -> None:
+    assert dami("--version").out.strip() == dami_agent.__version__
+
+
+def test_help_lists_the_commands(dami: Dami) -> None:
+    out = dami("--help").out
+    for command in ("chat", "logs", "doctor", "pair", "tasks"):
+        assert command in out
+
+
+def test_help_needs_nothing_heavy() -> None:
+    code = (
+        "import sys, dami_agent.cli.app\n"
+        "print([m for m in ('torch', 'transformers', 'langchain_core', 'sqlalchemy') if m in sys.modules])"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert out.strip() == "[]"
+
+
+def test_unknown_command(dami: Dami) -> None:
+    assert dami("nonsense").status == 2
+
+
+def test_sampled_tasks_are_the_tasks(dami: Dami) -> None:
+    rows = dami("tasks", "sample", "story", "--level", "2", "--count", "4", "--seed", "9", "--json").json
+    assert [r["prompt"] for r in rows] == [
+        q.prompt for q in questions("test", 4, seed=9, families=("story",), levels=(2,))
+    ]
+    assert all(r["work"][-1].endswith(f"= {r['answer']}") for r in rows)
+    table = dami("tasks", "sample", "chain").out
+    assert len(table.splitlines()) == 6
+
+
+def test_tasks_that_are_none(dami: Dami) -> None:
+    for wrong in (["poems"], ["chain", "--level", "77"], ["chain", "--split", "dev"]):
+        ended = dami("tasks", "sample", *wrong)
+        assert ended.status == 2
+        assert "is none of" in ended.err
+
+
+def test_pair(dami: Dami) -> None:
+    found = dami("pair", "--json").json
+    assert found["name"]
+    assert len(found["fingerprint"]) >= 12
