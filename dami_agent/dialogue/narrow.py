@@ -68,6 +68,8 @@ class Narrower:
         if "enum" in schema or "const" in schema:
             return self._values(schema, path)
         schema = self._without_composition(schema, path)
+        if "enum" in schema or "const" in schema:
+            return self._values(schema, path)
         if "$ref" in schema:
             return self._ref(schema["$ref"])
         for keyword in ("anyOf", "oneOf"):

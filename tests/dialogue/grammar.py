@@ -42,7 +42,9 @@ class Grammar:
             closers = [i for i in allowed if i in _CLOSERS]
             if END in allowed and (len(allowed) == 1 or rng.random() < end):
                 return ids, True
-            token = rng.choice(closers) if closers and rng.random() < 0.4 else rng.choice([i for i in allowed if i != END])
+            token = (
+                rng.choice(closers) if closers and rng.random() < 0.4 else rng.choice([i for i in allowed if i != END])
+            )
             assert matcher.accept_token(token)
             ids.append(token)
         return ids, False

@@ -6,8 +6,6 @@ import json
 from random import Random
 from typing import Any
 
-import jsonschema
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -20,7 +18,11 @@ from .support import TOKENIZER
 SLOW = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 NAMES = st.sampled_from(["a", "b", "kind", 'q"x', "ünï"])
 SCALARS = st.one_of(
-    st.none(), st.booleans(), st.integers(-30, 30), st.sampled_from([0.5, -1.25, 3.0]), st.sampled_from(["", "a", 'x"', "é\n"])
+    st.none(),
+    st.booleans(),
+    st.integers(-30, 30),
+    st.sampled_from([0.5, -1.25, 3.0]),
+    st.sampled_from(["", "a", 'x"', "é\n"]),
 )
 BOUNDS = st.one_of(st.integers(-40, 40), st.sampled_from([0.5, -2.25, 0.001, 12.75]))
 
@@ -45,7 +47,9 @@ STRINGS = st.builds(
     some(
         minLength=st.integers(0, 4),
         maxLength=st.sampled_from([0, 3, 9, 200]),
-        pattern=st.sampled_from(["^[a-z]+$", r"\d{2,3}", "a|b", "^(x|yy)z?$", "^a.c", "(?=a)", r"^\w+@\w+$", "[^a]", r"\bx"]),
+        pattern=st.sampled_from(
+            ["^[a-z]+$", r"\d{2,3}", "a|b", "^(x|yy)z?$", "^a.c", "(?=a)", r"^\w+@\w+$", "[^a]", r"\bx"]
+        ),
         format=st.sampled_from(["date", "email", "ipv4", "strange"]),
     ),
 )
@@ -80,7 +84,9 @@ def nested(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
     return st.one_of(
         st.builds(lambda k: {"type": "array", **k}, arrays),
         st.builds(lambda k: {"type": "object", **k}, objects),
-        st.builds(lambda k, b: {k: b}, st.sampled_from(["anyOf", "oneOf", "allOf"]), st.lists(inner, min_size=1, max_size=3)),
+        st.builds(
+            lambda k, b: {k: b}, st.sampled_from(["anyOf", "oneOf", "allOf"]), st.lists(inner, min_size=1, max_size=3)
+        ),
         st.builds(lambda b, k: {"anyOf": b, **k}, st.lists(inner, min_size=1, max_size=2), some(minimum=BOUNDS)),
         st.builds(lambda a, b: {"allOf": [a], "if": a, "then": b}, inner, inner),
         st.builds(lambda a: {"not": a}, inner),
