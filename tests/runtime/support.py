@@ -16,7 +16,7 @@ from dami_agent.weights import load_weights
 
 VOCAB = 320
 CONTEXT = 512
-GREEDY = Sampling(temperature=0.0)
+GREEDY = Sampling(temperature=0.0, seed=0)
 
 
 class Lab:

@@ -1,0 +1,124 @@
+"""Many callers at once: each result equals the same request alone (DESIGN rules 2 and 3)."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import pytest
+
+from dami_agent.runtime import LocalEngine
+from dami_agent.types import Decision, Generation, Prompt, Sampling
+from tests.runtime.support import GREEDY, Lab, ask, prompt_of
+
+LAMBDAS = (0.0, 0.25, 0.5, 0.75, 1.0)
+
+
+def requests(rng: random.Random, n: int) -> list[tuple[Prompt, Decision]]:
+    made = []
+    for _ in range(n):
+        sampling = GREEDY
+        if rng.random() < 0.5:
+            sampling = Sampling(
+                temperature=rng.choice((0.6, 1.0, 1.4)),
+                top_p=rng.choice((1.0, 0.9)),
+                top_k=rng.choice((0, 20)),
+                repetition_penalty=rng.choice((1.0, 1.1)),
+                seed=rng.randrange(10**9),
+            )
+        prompt = prompt_of(
+            [rng.randrange(300) for _ in range(rng.choice((2, 15, 60, 150)))], in_thought=rng.random() < 0.5
+        )
+        decision = ask(
+            rng.choice(LAMBDAS),
+            sampling=sampling,
+            max_tokens=rng.randint(1, 30),
+            max_reasoning_tokens=rng.choice((None, 0, 7)),
+        )
+        made.append((prompt, decision))
+    return made
+
+
+def assert_same(lab: Lab, a: Generation, b: Generation, prompt: Prompt) -> None:
+    """Equal, or parted at a token where the two best logits (greedy) are closer than 1e-3."""
+    if a.token_ids == b.token_ids:
+        assert replace(a, timing=b.timing, weights_version=0) == replace(b, weights_version=0)
+        return
+    at = next(i for i, (x, y) in enumerate(zip(a.token_ids, b.token_ids, strict=False)) if x != y)
+    row = lab.logits(float(a.intensity), [*prompt.token_ids, *a.token_ids[:at]])[-1].topk(2).values
+    assert a.sampling.temperature == 0.0, "sampled tokens differ"
+    assert float(row[0] - row[1]) < 1e-3
+
+
+@pytest.mark.parametrize("mode", ["merged", "mixed"])
+def test_sixteen_threads_of_mixed_intensity(lab: Lab, mode: str) -> None:
+    work = requests(random.Random(21), 96)
+    with lab.engine(mode) as engine:
+        alone = [engine.generate(*request) for request in work]
+    with lab.engine(mode, max_batch_size=12) as engine, ThreadPoolExecutor(16) as pool:
+        together = list(pool.map(lambda request: engine.generate(*request), work))
+    for (prompt, _), a, b in zip(work, alone, together, strict=True):
+        assert_same(lab, a, b, prompt)
+
+
+def test_merged_and_mixed_agree(lab: Lab) -> None:
+    work = requests(random.Random(22), 30)
+    with lab.engine("merged") as merged, lab.engine("mixed") as mixed:
+        jobs = [(merged.submit(*request), mixed.submit(*request)) for request in work]
+        for (prompt, _), (a, b) in zip(work, jobs, strict=True):
+            assert_same(lab, replace(a.result(), weights_mode="mixed"), b.result(), prompt)
+
+
+async def test_asyncio_callers(lab: Lab, engine: LocalEngine) -> None:
+    work = requests(random.Random(23), 24)
+    alone = [await asyncio.to_thread(engine.generate, *request) for request in work]
+    together = await asyncio.gather(*(asyncio.to_thread(engine.generate, *request) for request in work))
+    for (prompt, _), a, b in zip(work, alone, together, strict=True):
+        assert_same(lab, a, b, prompt)
+
+
+def test_latecomers_join_a_running_batch(lab: Lab) -> None:
+    """A long request must not make short ones wait for its end."""
+    with lab.engine("mixed", context_length=512, loop_rule=None, eos_token_ids=[319]) as engine:
+        engine.load()
+        long = engine.submit(prompt_of([5] * 10), ask(0.5, max_tokens=450))
+        next(iter(long))
+        for at in LAMBDAS:
+            assert engine.generate(prompt_of([7] * 5), ask(at, max_tokens=3)).output_tokens <= 3
+        assert not long.done
+        lab.assert_greedy(0.5, [5] * 10, long.result().token_ids)
+
+
+def test_no_intensity_starves_in_merged_mode(lab: Lab) -> None:
+    """While one λ is kept busy without end, requests of other λs come through."""
+    stop = threading.Event()
+    with lab.engine("merged", loop_rule=None, eos_token_ids=[319]) as engine, ThreadPoolExecutor(4) as pool:
+
+        def keep_busy() -> None:
+            while not stop.is_set():
+                engine.generate(prompt_of([9] * 5), ask(0.0, max_tokens=200))
+
+        busy = [pool.submit(keep_busy) for _ in range(3)]
+        try:
+            for at in (0.4, 0.6, 1.0):
+                assert engine.submit(prompt_of([9] * 5), ask(at, max_tokens=5)).result(60).intensity == at
+        finally:
+            stop.set()
+        for future in busy:
+            future.result(60)
+
+
+def test_scores_among_generations(lab: Lab, engine: LocalEngine) -> None:
+    rng = random.Random(24)
+    jobs = [engine.submit(*request) for request in requests(rng, 12)]
+    asked = [([rng.randrange(300) for _ in range(rng.randint(1, 80))], rng.choice(LAMBDAS)) for _ in range(12)]
+    with ThreadPoolExecutor(8) as pool:
+        scores = list(pool.map(lambda a: engine.score(prompt_of(a[0]), [1, 2, 3], a[1]), asked))  # type: ignore[arg-type]
+    for (tokens, at), score in zip(asked, scores, strict=True):
+        rows = lab.logits(at, [*tokens, 1, 2, 3]).log_softmax(-1)
+        assert score == pytest.approx([float(rows[len(tokens) + i - 1, t]) for i, t in enumerate((1, 2, 3))], abs=1e-4)
+    for job in jobs:
+        job.result(60)
