@@ -125,6 +125,22 @@ def test_bfloat16_is_as_close_to_float32_as_merged_bfloat16_is(tmp_path: Path) -
     assert error_mixed < 2 * error_merged
 
 
+def test_embeddings_and_norms_in_bfloat16_round_as_merged_ones_do(tmp_path: Path) -> None:
+    """λ must not be rounded to bf16 on its way: all but a few ties of two roundings come out bit for bit."""
+    paths = write_pair(tmp_path, seed=torch.seed() % 2**31, hidden=256)
+    mixed, merged = (load_weights(*paths, mode=mode, dtype="bfloat16") for mode in ("mixed", "merged"))
+    lams = torch.rand(6).tolist()
+    ids, hidden = torch.randint(0, VOCAB, (6, 40)), torch.randn(6, 40, 256).bfloat16()
+    with torch.no_grad():
+        with mixed.at(lams) as model:
+            got = torch.stack([model.get_input_embeddings()(ids), model.model.norm(hidden)])
+        rows = []
+        for row, lam in enumerate(lams):
+            with merged.at([lam]) as model:
+                rows.append(torch.stack([model.get_input_embeddings()(ids[row]), model.model.norm(hidden[row])]))
+    assert (got != torch.stack(rows, 1)).float().mean() < 1e-3
+
+
 def test_intensities_change_from_one_forward_to_the_next(tmp_path: Path) -> None:
     """What is kept per λ (norm weights) must not outlive it, nor leak into a batch of another size."""
     merged, mixed, generator = open_both(tmp_path)
