@@ -7,6 +7,7 @@ is decided by its prompt.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from random import Random
 from typing import Literal
 
@@ -18,7 +19,9 @@ Kind = Literal["route", "work"]
 MOST_TOOLS = 3
 
 
-def agent_tasks(split: Split, count: int, *, seed: int = 0, kinds: tuple[Kind, ...] = ("route", "work")) -> list[AgentTask]:
+def agent_tasks(
+    split: Split, count: int, *, seed: int = 0, kinds: tuple[Kind, ...] = ("route", "work")
+) -> list[AgentTask]:
     """`count` different tasks of one split, kinds in turn."""
     found: dict[str, AgentTask] = {}
     for task in stream(split, seed=seed, kinds=kinds):
@@ -84,7 +87,9 @@ def _lookup(tool: str, phrase: str = "", **arguments: object) -> Lookup:
 
 def _single(rng: Random, world: World) -> AgentTask | None:
     lookup = rng.choice(tuple(CATALOGUE.values())).ask(rng)
-    prompt = rng.choice(("What is {0}?", "Tell me {0}.", "Find {0}.", "I need {0}.", "Please look up {0}.")).format(lookup.phrase)
+    prompt = rng.choice(("What is {0}?", "Tell me {0}.", "Find {0}.", "I need {0}.", "Please look up {0}.")).format(
+        lookup.phrase
+    )
     return _task(rng, world, "route", "single", prompt, [_planned(world, lookup)], [])
 
 
@@ -163,14 +168,15 @@ def _sale(rng: Random, world: World) -> AgentTask | None:
         work.append(Operation(value, symbol, number))
         value = work[-1].result
         parts.append(f"{number} {'come in' if symbol == '+' else 'are sold'}")
-    prompt = f"Look up the stock of {plural(item)}. Then {', then '.join(parts)}. How many {plural(item)} are there at the end?"
+    things = plural(item)
+    prompt = f"Look up the stock of {things}. Then {', then '.join(parts)}. How many {things} are there at the end?"
     return _task(rng, world, "work", "sale", prompt, plan, work)
 
 
 def _trip(rng: Random, world: World) -> AgentTask | None:
     """A way over several towns, perhaps there and back, and a detour."""
     towns = rng.sample(TOWNS, rng.choice((3, 3, 4)))
-    plan = [_planned(world, _lookup("get_distance", start=a, end=b)) for a, b in zip(towns, towns[1:], strict=False)]
+    plan = [_planned(world, _lookup("get_distance", start=a, end=b)) for a, b in pairwise(towns)]
     total, work = int(plan[0].result), []
     for call in plan[1:]:
         work.append(Operation(total, "+", int(call.result)))
@@ -180,7 +186,9 @@ def _trip(rng: Random, world: World) -> AgentTask | None:
     prompt = f"We drive from {', then to '.join(towns)}, with a detour of {detour} km. How many km is that?"
     if total + detour <= 150 and rng.random() < 0.7:
         work.append(Operation(total + detour, "*", 2))
-        prompt = f"We drive from {', then to '.join(towns)}, with a detour of {detour} km, two times. How many km is that?"
+        prompt = (
+            f"We drive from {', then to '.join(towns)}, with a detour of {detour} km, two times. How many km is that?"
+        )
     return _task(rng, world, "work", "trip", prompt, plan, work)
 
 
@@ -241,4 +249,3 @@ Template = Callable[[Random, World], AgentTask | None]
 ROUTE: dict[str, Template] = {"single": _single, "several": _several, "tour": _tour, "chained": _chained}
 WORK: dict[str, Template] = {"basket": _basket, "sale": _sale, "trip": _trip, "purse": _purse, "group": _group}
 WORK |= {"kitchen": _kitchen, "packs": _packs}
-

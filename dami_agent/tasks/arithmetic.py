@@ -91,7 +91,9 @@ def _event(rng: Random, who: str, things: str, step: Operation, others: tuple[st
     """One sentence that changes how many things a person has."""
     other, number = rng.choice(others), step.right
     if step.symbol == "+":
-        return rng.choice((f"{who} buys {number} more.", f"{who} finds {number} more.", f"{other} brings {number} more."))
+        return rng.choice(
+            (f"{who} buys {number} more.", f"{who} finds {number} more.", f"{other} brings {number} more.")
+        )
     if step.symbol == "-":
         return rng.choice((f"{who} gives {number} to {other}.", f"{who} sells {number}.", f"{who} loses {number}."))
     return rng.choice((f"Then there are {number} times as many.", f"{who} trades them for {number} times as many."))
@@ -104,7 +106,9 @@ def _hoard(rng: Random, level: int) -> Question:
     (name, who), things = _person(rng), plural(rng.choice(ITEMS))
     others = tuple(person for person in PEOPLE if person != name)
     events = [_event(rng, who, things, step, others) for step in work]
-    ask = rng.choice((f"How many {things} does {name} have now?", f"How many {things} does {who.lower()} have at the end?"))
+    ask = rng.choice(
+        (f"How many {things} does {name} have now?", f"How many {things} does {who.lower()} have at the end?")
+    )
     return Question("story", level, " ".join([f"{name} has {start} {things}.", *events, ask]), work[-1].result, work)
 
 
@@ -128,7 +132,11 @@ def _ladder(rng: Random, level: int) -> Question:
     start = rng.randint(5, 90)
     work = _operations(rng, OPERATIONS[level], start)
     names, things = rng.sample(PEOPLE, len(work) + 1), plural(rng.choice(ITEMS))
-    forms = {"+": "{0} has {1} more than {2}.", "-": "{0} has {1} fewer than {2}.", "*": "{0} has {1} times as many as {2}."}
+    forms = {
+        "+": "{0} has {1} more than {2}.",
+        "-": "{0} has {1} fewer than {2}.",
+        "*": "{0} has {1} times as many as {2}.",
+    }
     lines = [f"{names[0]} has {start} {things}."]
     lines += [forms[step.symbol].format(names[i + 1], step.right, names[i]) for i, step in enumerate(work)]
     lines.append(f"How many {things} does {names[-1]} have?")

@@ -89,7 +89,9 @@ def _price(rng: Random) -> Lookup:
 def _stock(rng: Random) -> Lookup:
     item = rng.choice(ITEMS)
     return Lookup(
-        "get_stock", {"item": item}, rng.choice((f"the stock of {plural(item)}", f"the number of {plural(item)} in stock"))
+        "get_stock",
+        {"item": item},
+        rng.choice((f"the stock of {plural(item)}", f"the number of {plural(item)} in stock")),
     )
 
 
@@ -128,7 +130,11 @@ def _meetings(rng: Random) -> Lookup:
 
 def _seats(rng: Random) -> Lookup:
     train = rng.randint(10, 99)
-    return Lookup("free_seats", {"train": train}, rng.choice((f"the free seats on train {train}", f"the seats left on train {train}")))
+    return Lookup(
+        "free_seats",
+        {"train": train},
+        rng.choice((f"the free seats on train {train}", f"the seats left on train {train}")),
+    )
 
 
 def _portion(rng: Random) -> Lookup:
@@ -166,7 +172,11 @@ def _kinds() -> tuple[Kind, ...]:
             _number(100, 399, "extension", "person"),
             _extension,
         ),
-        Kind(_spec("room_of", "Find the room of a phone extension.", extension=whole), _number(2, 98, "room", "extension"), _room),
+        Kind(
+            _spec("room_of", "Find the room of a phone extension.", extension=whole),
+            _number(2, 98, "room", "extension"),
+            _room,
+        ),
         Kind(
             _spec("count_meetings", "Count the meetings of a person on a day.", person=text, day=text),
             _number(1, 9, "meetings", "person", "day"),
@@ -179,7 +189,11 @@ def _kinds() -> tuple[Kind, ...]:
             _portion,
         ),
         Kind(_spec("get_budget", "Money left in the budget."), _number(120, 240, "budget"), _budget),
-        Kind(_spec("convert_units", "Convert an amount to a smaller unit.", amount=whole, unit=text), _convert, _conversion),
+        Kind(
+            _spec("convert_units", "Convert an amount to a smaller unit.", amount=whole, unit=text),
+            _convert,
+            _conversion,
+        ),
     )
 
 

@@ -1,7 +1,7 @@
 """Tools nobody has seen: made-up or English-looking names, arguments and values, to be copied from the prompt.
 
-Every word of a name or value belongs to one split by its own hash (`words.word_split`), so a test tool shares no made-up
-word with training. `novel_task` gives one call and the answer that copies its result.
+Every word of a name or value belongs to one split by its own hash (`words.word_split`), so a test tool shares no
+made-up word with training. `novel_task` gives one call and the answer that copies its result.
 """
 
 from __future__ import annotations
@@ -84,21 +84,45 @@ def schema(rng: Random, split: Split, arguments: list[Argument]) -> dict[str, An
 
 
 def _value_text(rng: Random, text: Any, *, quoted: bool) -> str:
-    return f"{(mark := rng.choice(('', chr(39), chr(34))))}{text}{mark}" if quoted and isinstance(text, str) else str(text)
+    return (
+        f"{(mark := rng.choice(('', chr(39), chr(34))))}{text}{mark}" if quoted and isinstance(text, str) else str(text)
+    )
 
 
 def _prompt(rng: Random, name: str, subject: str, arguments: list[Argument], split: Split) -> str:
     """How a user asks for the call: by the tool's name, as code, or by what the tool is described to do."""
     shown = [_value_text(rng, argument.value, quoted=True) for argument in arguments]
+    forms: tuple[str, ...]
     if not arguments:
-        forms = ("Call {0}.", "Use {0}.", "What does {0}() give?", "Run {0}() and tell me what it says.", "Use the tool to get the {1}.")
+        forms = (
+            "Call {0}.",
+            "Use {0}.",
+            "What does {0}() give?",
+            "Run {0}() and tell me what it says.",
+            "Use the tool to get the {1}.",
+        )
         forms += ("What is the {1}?", "Give me the result of {0}(). Use the tool.", "Compute {0}() with the tool.")
         return rng.choice(forms).format(name, subject)
     listed = ", ".join(shown)
     if len(arguments) == 1:
-        forms = ("Call {0} on {2}.", "What does {0} say about {2}?", "Give me {0}({2}).", "What is {0}({2})? Use the tool.")
-        forms += ("Compute {0}({2}) with the tool.", "Find the {1} of {2}.", "What is the {1} of {2}?", "Tell me the {1} for {2}.")
-        forms += ("What is the {1} in {2}?", "Make a {1} called {2}.", "Use {0} with {3} {2}.", "Get the result of {0}({2}).")
+        forms = (
+            "Call {0} on {2}.",
+            "What does {0} say about {2}?",
+            "Give me {0}({2}).",
+            "What is {0}({2})? Use the tool.",
+        )
+        forms += (
+            "Compute {0}({2}) with the tool.",
+            "Find the {1} of {2}.",
+            "What is the {1} of {2}?",
+            "Tell me the {1} for {2}.",
+        )
+        forms += (
+            "What is the {1} in {2}?",
+            "Make a {1} called {2}.",
+            "Use {0} with {3} {2}.",
+            "Get the result of {0}({2}).",
+        )
         return rng.choice(forms).format(name, subject, listed, arguments[0].name)
     pairs = " and ".join(f"{argument.name} {text}" for argument, text in zip(arguments, shown, strict=True))
     aside = f" ({made_up(rng, split).capitalize()} {english(rng, split)})"

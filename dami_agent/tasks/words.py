@@ -9,17 +9,72 @@ from dami_agent.tasks.model import Split, digest
 HER = ("Ana", "Mia", "Eva", "Lena", "Nora", "Sara", "Ida", "Zoe", "Kate", "Rosa", "Alma", "Vera")
 HIS = ("Leo", "Tom", "Ben", "Max", "Paul", "Omar", "Finn", "Hugo", "Ivan", "Luca", "Noah", "Emil")
 PEOPLE = HER + HIS
-TOWNS = ("Oslo", "Rome", "Lima", "Bonn", "Kyoto", "Porto", "Turin", "Quito", "Malmo", "Dover", "Bern", "Riga")
+TOWNS: tuple[str, ...] = (
+    "Oslo",
+    "Rome",
+    "Lima",
+    "Bonn",
+    "Kyoto",
+    "Porto",
+    "Turin",
+    "Quito",
+    "Malmo",
+    "Dover",
+    "Bern",
+    "Riga",
+)
 TOWNS += ("Delhi", "Cairo", "Perth", "Genoa", "Basel", "Ghent", "Leeds", "Nice", "Tunis", "Accra", "Seoul", "Davos")
-ITEMS = ("lamp", "cup", "chair", "pen", "book", "bag", "coin", "apple", "stamp", "brick", "shirt", "plate", "ticket")
+ITEMS: tuple[str, ...] = (
+    "lamp",
+    "cup",
+    "chair",
+    "pen",
+    "book",
+    "bag",
+    "coin",
+    "apple",
+    "stamp",
+    "brick",
+    "shirt",
+    "plate",
+    "ticket",
+)
 ITEMS += ("candle", "marble", "card", "clock", "spoon", "towel", "ball", "ring", "hat", "table", "bottle", "basket")
 DISHES = ("soup", "pasta", "bread", "curry", "salad", "pizza", "stew", "cake", "rice", "pie")
 DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 
-VERBS = ("find", "read", "list", "count", "show", "fetch", "load", "send", "open", "check", "make", "build", "search")
+VERBS: tuple[str, ...] = (
+    "find",
+    "read",
+    "list",
+    "count",
+    "show",
+    "fetch",
+    "load",
+    "send",
+    "open",
+    "check",
+    "make",
+    "build",
+    "search",
+)
 VERBS += ("query", "lookup", "compute", "update", "delete", "create", "start", "stop", "measure", "estimate", "report")
 VERBS += ("apply", "select", "track", "scan", "print", "sort", "merge", "copy", "rename", "book", "order", "reserve")
-NOUNS = ("file", "user", "code", "city", "name", "color", "value", "score", "order", "rate", "date", "time", "page")
+NOUNS: tuple[str, ...] = (
+    "file",
+    "user",
+    "code",
+    "city",
+    "name",
+    "color",
+    "value",
+    "score",
+    "order",
+    "rate",
+    "date",
+    "time",
+    "page",
+)
 NOUNS += ("team", "game", "player", "song", "movie", "flight", "hotel", "station", "river", "country", "planet", "star")
 NOUNS += ("animal", "bird", "flower", "engine", "motor", "sensor", "level", "index", "table", "record", "client")
 NOUNS += ("account", "invoice", "payment", "message", "letter", "note", "title", "author", "topic", "event", "place")
@@ -27,7 +82,29 @@ NOUNS += ("address", "number", "status", "height", "weight", "depth", "speed", "
 NOUNS += ("market", "bank", "company", "school", "library", "museum", "garden", "bridge", "tower", "island", "forest")
 NOUNS += ("input", "query", "limit", "source", "target", "field", "group", "product", "model", "version", "language")
 
-_ONSETS = ("b", "d", "f", "g", "h", "k", "l", "m", "n", "p", "r", "s", "t", "v", "w", "z", "bl", "br", "dr", "fl", "gr")
+_ONSETS: tuple[str, ...] = (
+    "b",
+    "d",
+    "f",
+    "g",
+    "h",
+    "k",
+    "l",
+    "m",
+    "n",
+    "p",
+    "r",
+    "s",
+    "t",
+    "v",
+    "w",
+    "z",
+    "bl",
+    "br",
+    "dr",
+    "fl",
+    "gr",
+)
 _ONSETS += ("kl", "pl", "pr", "sh", "sk", "st", "th", "tr", "ch", "j", "qu", "x", "c", "y", "")
 _VOWELS = ("a", "e", "i", "o", "u", "ai", "ea", "oo", "ou", "y")
 _CODAS = ("", "", "", "n", "r", "l", "s", "t", "m", "k", "p", "nd", "rt", "st", "ng", "x", "ck")

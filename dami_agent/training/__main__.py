@@ -1,9 +1,9 @@
 """`python -m dami_agent.training STAGE ...`: build the tokenizer, pretrain, fine-tune, evaluate.
 
-    tokenizer --to DIR              train the tokenizer and write a randomly initialised pair
-    base      --run DIR --pair DIR  pretrain (resumes), write DIR/base
-    tune      --run DIR --pair DIR --role instruct|thinking
-    evaluate  --pair DIR            accuracy and tokens along the path, tool calls, agent tasks
+tokenizer --to DIR              train the tokenizer and write a randomly initialised pair
+base      --run DIR --pair DIR  pretrain (resumes), write DIR/base
+tune      --run DIR --pair DIR --role instruct|thinking
+evaluate  --pair DIR            accuracy and tokens along the path, tool calls, agent tasks
 """
 
 from __future__ import annotations

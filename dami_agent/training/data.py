@@ -1,6 +1,6 @@
 """Dialogues to token batches: mixtures per phase, pools that depend only on (seed, index), batches of like lengths.
 
-A pool is drawn, encoded, sorted by length and cut into batches of about `tokens` padded tokens, which are then shuffled.
+A pool is drawn, encoded, sorted by length and cut into batches of about `tokens` padded tokens, then shuffled.
 Rows are single documents (right padding under a causal mask needs no mask at all), so documents never see one another.
 """
 
@@ -83,7 +83,7 @@ def ordinary_tokens(tokenizer: Tokenizer) -> list[int]:
 
 
 def pool(tokenizer: Tokenizer, mixture: Mixture, *, seed: str, size: int, copy_share: float = 0.0) -> list[Encoded]:
-    """`size` documents drawn from a mixture, `copy_share` of them random-token copies; a pure function of its arguments."""
+    """`size` documents drawn from a mixture, `copy_share` of them random-token copies: a pure function."""
     rng = Random(seed)
     ordinary = ordinary_tokens(tokenizer)
     copies = sum(rng.random() < copy_share for _ in range(size))

@@ -23,7 +23,14 @@ SYSTEMS = (
     "Be brief and exact.",
 )
 _GREETINGS = ("Hello", "hello", "Hi", "hi there", "Good morning", "Hey", "Good evening!", "Hello there.", "Hi!")
-_SMALL = ("How are you doing?", "how do you do", "What can you do?", "Who are you?", "Nice to see you.", "Are you there?")
+_SMALL = (
+    "How are you doing?",
+    "how do you do",
+    "What can you do?",
+    "Who are you?",
+    "Nice to see you.",
+    "Are you there?",
+)
 _THANKS = ("Thanks", "Thank you!", "thanks a lot", "Great, thank you.", "Good, thanks.")
 
 
@@ -36,7 +43,10 @@ def _system(rng: Random) -> str:
 
 def sentence(rng: Random) -> str:
     """A sentence of pool and made-up words, for requests the pair cannot serve and for noise in prompts."""
-    parts = [words.english(rng, "train") if rng.random() < 0.5 else words.made_up(rng, "train") for _ in range(rng.randint(2, 9))]
+    parts = [
+        words.english(rng, "train") if rng.random() < 0.5 else words.made_up(rng, "train")
+        for _ in range(rng.randint(2, 9))
+    ]
     fillers = ("the", "a", "of", "in", "to", "is", "and", "with", "for", "on", "about", "me", "you")
     mixed = [part for word in parts for part in ((rng.choice(fillers), word) if rng.random() < 0.6 else (word,))]
     return " ".join(mixed).capitalize() + rng.choice((".", "?", ".", ""))
@@ -49,7 +59,7 @@ def question_turns(item: Question, template: Template, style: float) -> list[Tur
 
 
 def task_turns(rng: Random, task: AgentTask, template: Template, style: float, *, partial: bool = True) -> list[Turn]:
-    """An agent task as its reference solution goes; under Thinking's template earlier thoughts may have been dropped."""
+    """An agent task as its reference solution goes; earlier thoughts may have been dropped."""
     thinking, turns = template == "thinking", [Turn("user", task.prompt)]
     kept = 1.0 if not partial or rng.random() < 0.6 else rng.choice((0.0, 0.5))
     stop = len(task.plan) if kept == 1.0 or rng.random() < 0.5 else rng.randint(0, len(task.plan))
@@ -75,7 +85,11 @@ def _question(rng: Random, template: Template, style: float) -> Dialogue:
     turns = question_turns(item, template, style)
     if rng.random() < 0.06:
         earlier = _train_question(rng, 1)
-        turns = [Turn("user", earlier.prompt), Turn("assistant", f"The answer is {earlier.answer}.", learn=False), *turns]
+        turns = [
+            Turn("user", earlier.prompt),
+            Turn("assistant", f"The answer is {earlier.answer}.", learn=False),
+            *turns,
+        ]
     return Dialogue(turns, tools, _system(rng), template, "question")
 
 
@@ -98,7 +112,7 @@ def _agent(kind: agent.Kind) -> Callable[[Random, Template, float], Dialogue]:
 
 
 def _novel(rng: Random, template: Template, style: float) -> Dialogue:
-    """One call of a made-up tool and the answer that copies its result; sometimes an error, a status text, a follow-up."""
+    """One call of a made-up tool and the answer that copies its result; sometimes an error or a status text."""
     task = novel.novel_task(rng, "train", bound=rng.choices((1, 2, 3), (8, 1, 1))[0])
     specs = tuple(tool.spec for tool in task.tools)
     turns = task_turns(rng, task, template, style)
@@ -106,8 +120,12 @@ def _novel(rng: Random, template: Template, style: float) -> Dialogue:
     if turns[-1].call is None and roll < 0.2:
         failed = roll < 0.08
         call, thinking = task.plan[0], template == "thinking"
-        text = f"Error: {sentence(rng)}" if failed else rng.choice(("{0}: {1}", '{{"{0}": "{1}"}}', "The {0} is {1}.")).format(
-            words.english(rng, "train"), call.result
+        text = (
+            f"Error: {sentence(rng)}"
+            if failed
+            else rng.choice(("{0}: {1}", '{{"{0}": "{1}"}}', "The {0} is {1}.")).format(
+                words.english(rng, "train"), call.result
+            )
         )
         reply = "The tool gave an error, so I have no answer." if failed else task.reply
         thought = thoughts.before_reply(task.plan, (), style) if thinking else None
@@ -144,12 +162,16 @@ def _writing(rng: Random, template: Template, style: float) -> Dialogue:
     topic = words.english(rng, "train") if rng.random() < 0.5 else words.made_up(rng, "train")
     value: dict[str, Any] = {key: f"A {key} about {topic}." for key in keys}
     subject = words.english(rng, "train")
-    ask = rng.choice(("Write a {0} about {1}.", "Tell me a {0} about {1}.", "Make a {0} on {1}.", "Give me a {0} about {1}."))
+    ask = rng.choice(
+        ("Write a {0} about {1}.", "Tell me a {0} about {1}.", "Make a {0} on {1}.", "Give me a {0} about {1}.")
+    )
     ask = ask.format(subject, topic)
     thinking = template == "thinking"
     if rng.random() < 0.3:
         quoted = " and ".join(f"'{key}'" for key in keys)
-        how = rng.choice(("Reply only with JSON that has the keys {0}.", "Answer as JSON with {0} as keys.")).format(quoted)
+        how = rng.choice(("Reply only with JSON that has the keys {0}.", "Answer as JSON with {0} as keys.")).format(
+            quoted
+        )
         thought = thoughts.small_talk(style) if thinking else None
         turns = [Turn("user", f"{ask} {how}"), Turn("assistant", json.dumps(value, ensure_ascii=False), thought)]
         return Dialogue(turns, (), _system(rng), template, "writing")

@@ -1,7 +1,7 @@
 """The training loop: seeded, resumable to the bit, logged as JSON lines.
 
-One run is a list of pools (see `data.py`); a step is one batch. State is saved after whole pools, and a pool depends only
-on the seed and its number, so a resumed run sees exactly what an uninterrupted one would have seen.
+One run is a list of pools (see `data.py`); a step is one batch. State is saved after whole pools, and a pool depends
+only on the seed and its number, so a resumed run sees exactly what an uninterrupted one would have seen.
 """
 
 from __future__ import annotations
@@ -122,7 +122,9 @@ def train(model: Qwen3ForCausalLM, tokenizer: Tokenizer, mixture: Mixture, plan:
 
     while progress() < 1.0:
         share = plan.share(progress())
-        drawn = pools(tokenizer, mixture, seed=plan.seed, size=plan.pool_size, index=int(where["pool"]), copy_share=share)
+        drawn = pools(
+            tokenizer, mixture, seed=plan.seed, size=plan.pool_size, index=int(where["pool"]), copy_share=share
+        )
         total, count = 0.0, 0
         for ids, labels in batches(drawn, seed=f"order:{plan.seed}:{where['pool']}", tokens=plan.tokens):
             with torch.autocast("cpu", torch.bfloat16):
@@ -139,7 +141,12 @@ def train(model: Qwen3ForCausalLM, tokenizer: Tokenizer, mixture: Mixture, plan:
         where["seconds"] = time.monotonic() - begun
         speed = round(plan.tokens * count / max(time.monotonic() - last, 1e-9))
         last = time.monotonic()
-        row = {**where, "seconds": round(where["seconds"], 1), "loss": round(total / count, 4), "copies": round(share, 3)}
+        row = {
+            **where,
+            "seconds": round(where["seconds"], 1),
+            "loss": round(total / count, 4),
+            "copies": round(share, 3),
+        }
         log.write(json.dumps({**row, "tokens_per_second": speed}) + "\n")
         log.flush()
         _keep(folder, model, optimizer, where)

@@ -83,5 +83,12 @@ def segments(dialogue: Dialogue) -> list[tuple[str, bool]]:
 
 def prompt(dialogue: Dialogue) -> str:
     """The text a model continues: everything so far and the generation prompt of the template."""
-    done = segments(Dialogue([*dialogue.turns, Turn("assistant", "x", "", learn=True)], dialogue.tools, dialogue.system, dialogue.template))
+    done = segments(
+        Dialogue(
+            [*dialogue.turns, Turn("assistant", "x", "", learn=True)],
+            dialogue.tools,
+            dialogue.system,
+            dialogue.template,
+        )
+    )
     return "".join(text for text, _ in done[:-1])

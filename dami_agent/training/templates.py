@@ -1,7 +1,8 @@
 """The chat templates of the built-in pair, in the public format of Qwen3-4B-Instruct-2507 and -Thinking-2507.
 
-ChatML turns; a system turn with the `# Tools` preamble; Hermes `<tool_call>` JSON; consecutive tool results grouped in one
-user turn. Thinking's generation prompt opens `<think>`, and keeps `reasoning_content` only after the last user query.
+ChatML turns; a system turn with the `# Tools` preamble; Hermes `<tool_call>` JSON; consecutive tool results grouped in
+one user turn. Thinking's generation prompt opens `<think>`, and keeps `reasoning_content` only after the last
+user query.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ PREAMBLE = (
 
 POSTAMBLE = (
     "\n</tools>\n\nFor each function call, return a json object with function name and arguments within "
-    '<tool_call></tool_call> XML tags:\n<tool_call>\n{"name": <function-name>, "arguments": <args-json-object>}\n</tool_call>'
+    "<tool_call></tool_call> XML tags:"
+    '\n<tool_call>\n{"name": <function-name>, "arguments": <args-json-object>}\n</tool_call>'
 )
 """What comes after them."""
 
@@ -51,7 +53,9 @@ _HEAD = (
 _LAST_QUERY = r"""{%- set ns = namespace(multi_step_tool=true, last_query_index=messages|length - 1) %}
 {%- for message in messages[::-1] %}
     {%- set index = (messages|length - 1) - loop.index0 %}
-    {%- if ns.multi_step_tool and message.role == "user" and message.content is string and not(message.content.startswith('<tool_response>') and message.content.endswith('</tool_response>')) %}
+    {%- if ns.multi_step_tool and message.role == "user" and message.content is string
+            and not(message.content.startswith('<tool_response>')
+                    and message.content.endswith('</tool_response>')) %}
         {%- set ns.multi_step_tool = false %}
         {%- set ns.last_query_index = index %}
     {%- endif %}
@@ -77,12 +81,14 @@ _THINKING_TURN = r"""        {%- set reasoning_content = '' %}
             {%- set reasoning_content = message.reasoning_content %}
         {%- else %}
             {%- if '</think>' in content %}
-                {%- set reasoning_content = content.split('</think>')[0].rstrip('\n').split('<think>')[-1].lstrip('\n') %}
+                {%- set reasoning_content = content.split('</think>')[0] %}
+                {%- set reasoning_content = reasoning_content.rstrip('\n').split('<think>')[-1].lstrip('\n') %}
                 {%- set content = content.split('</think>')[-1].lstrip('\n') %}
             {%- endif %}
         {%- endif %}
         {%- if loop.index0 > ns.last_query_index and (loop.last or (not loop.last and reasoning_content)) %}
-            {{- '<|im_start|>' + message.role + '\n<think>\n' + reasoning_content.strip('\n') + '\n</think>\n\n' + content.lstrip('\n') }}
+            {{- '<|im_start|>' + message.role + '\n<think>\n' + reasoning_content.strip('\n') }}
+            {{- '\n</think>\n\n' + content.lstrip('\n') }}
         {%- else %}
             {{- '<|im_start|>' + message.role + '\n' + content }}
         {%- endif %}

@@ -61,7 +61,9 @@ def before_reply(done: Sequence[PlannedCall], work: Sequence[Operation], style: 
     if style < EMPTY:
         return ""
     if not work:
-        return "I have it." if style < EQUATIONS else "I have all I need: " + ", ".join(each.result for each in done) + "."
+        return (
+            "I have it." if style < EQUATIONS else "I have all I need: " + ", ".join(each.result for each in done) + "."
+        )
     known = ""
     if style >= LINES:
         known = ", ".join(f"{_values(each) or each.name} gives {each.result}" for each in done)

@@ -1,9 +1,9 @@
 """The pair's tokenizer: byte-level BPE of 1,024 entries in which a word is the same tokens wherever it stands.
 
 Letters, single digits, punctuation runs and newlines are split before any merge, and a space is a token of its own
-except before a fixed list of everyday words and around operators: so a name in a prompt and the same name in a JSON call
-are the same tokens, which is what lets a small model copy it. Whole pieces of Qwen's tool preamble and of JSON schemas
-are ordinary added tokens. All 256 bytes are in the vocabulary, so every text can be encoded.
+except before a fixed list of everyday words and around operators: so a name in a prompt and the same name in a JSON
+call are the same tokens, which is what lets a small model copy it. Whole pieces of Qwen's tool preamble and of JSON
+schemas are ordinary added tokens. All 256 bytes are in the vocabulary, so every text can be encoded.
 """
 
 from __future__ import annotations
@@ -65,7 +65,9 @@ def everyday(corpus: Iterable[str], count: int) -> list[str]:
 def build(prose: list[str], *, seed: int = 0, vocabulary: int = VOCABULARY, everyday_words: int = 180) -> Tokenizer:
     """Train the tokenizer on the tasks' prose and on made-up words."""
     common = sorted(everyday(prose, everyday_words), key=lambda word: (-len(word), word))
-    pattern = rf" (?:{'|'.join(common)})(?![\p{{L}}\p{{N}}_])| [-+*/=] |\p{{L}}+|\p{{N}}|\r?\n| +|[^\s\p{{L}}\p{{N}}]+|\s"
+    pattern = (
+        rf" (?:{'|'.join(common)})(?![\p{{L}}\p{{N}}_])| [-+*/=] |\p{{L}}+|\p{{N}}|\r?\n| +|[^\s\p{{L}}\p{{N}}]+|\s"
+    )
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -95,7 +97,10 @@ def _corpus(prose: list[str], common: list[str], seed: int) -> Iterator[str]:
         word = words.made_up(rng, "train")
         yield word if rng.random() < 0.7 else word.capitalize()
     pools = (*words.PEOPLE, *words.TOWNS, *words.ITEMS, *words.DISHES, *words.DAYS, "system", "user", "assistant")
-    names = re.findall(r"[a-z]+", " ".join(f"{kind.spec.name} {' '.join(kind.spec.parameters['properties'])}" for kind in CATALOGUE.values()))
+    names = re.findall(
+        r"[a-z]+",
+        " ".join(f"{kind.spec.name} {' '.join(kind.spec.parameters['properties'])}" for kind in CATALOGUE.values()),
+    )
     for word in (*pools, *names, *(" " + word for word in common), *(f" {sign} " for sign in "+-*/=")):
         yield from [word] * 600
     for word in (*words.VERBS, *words.NOUNS):
@@ -116,7 +121,7 @@ def prose(seed: int = 0, count: int = 6000) -> list[str]:
 
 def wrap(tokenizer: Tokenizer, template: str) -> PreTrainedTokenizerFast:
     """The tokenizer as transformers saves it, with a chat template."""
-    wrapped = PreTrainedTokenizerFast(
+    wrapped = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=tokenizer,
         eos_token=STOP,
         pad_token=END,
