@@ -1,0 +1,320 @@
+"""A fake engine for people who test their own agents: scripted replies, no weights, no torch, the same every time.
+
+::
+
+    from dami_agent.testing import FakeReply, fake_chat_model
+
+    replies = [FakeReply(tool_calls=[("add", {"a": 3, "b": 4})]), FakeReply("It is 7.", reasoning="3 + 4")]
+    model = fake_chat_model(replies)
+    agent = create_agent(model, [add])
+    agent.invoke(...)
+    model.engine.requests[0].decision.intensity   # what your policy chose
+    model.ledger.rows()                           # what a real run would have put on record
+
+All of ``ChatDAMI`` is real (policy, templates, parsing, ledger); only the engine is not. What is scripted comes out as
+it is: a grammar is not applied, and scores are made up. Under Instruct's template (λ = 0) nothing is thought.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import threading
+import time
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from dami_agent.errors import Cancelled, ContextOverflow, DeadlineExceeded, EngineClosed, InvalidRequest, RunError
+from dami_agent.types import (
+    Decision,
+    EngineInfo,
+    FinishReason,
+    Generation,
+    Intensity,
+    Limits,
+    Prompt,
+    ThoughtClosedBy,
+    Timing,
+    TokenEvent,
+)
+
+if TYPE_CHECKING:
+    from dami_agent.chat_model import ChatDAMI
+
+__all__ = ["FakeEngine", "FakeJob", "FakeReply", "FakeRequest", "fake_chat_model"]
+
+CLOSE = "</think>"
+AFTER_CLOSE = "\n\n"
+
+
+@dataclass(frozen=True, slots=True)
+class FakeReply:
+    """One scripted reply.
+
+    Attributes:
+        answer: text after the thought; may hold anything, a garbled tool call too.
+        reasoning: the thought; left out where the prompt opens none.
+        tool_calls: (name, arguments) pairs, written after the answer as the model writes them.
+        error: raised instead, as a failing engine would.
+    """
+
+    answer: str = ""
+    reasoning: str = ""
+    tool_calls: Sequence[tuple[str, Mapping[str, Any]]] = ()
+    error: Exception | None = None
+
+    @property
+    def text(self) -> str:
+        """Answer and tool calls in the model's notation."""
+        calls = [{"name": name, "arguments": dict(arguments)} for name, arguments in self.tool_calls]
+        blocks = [f"<tool_call>\n{json.dumps(call, ensure_ascii=False)}\n</tool_call>" for call in calls]
+        return "\n".join([self.answer, *blocks] if self.answer else blocks)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FakeRequest:
+    """What the engine was asked."""
+
+    prompt: Prompt
+    decision: Decision
+
+
+class FakeJob:
+    """A scripted reply as a job: iterate for its tokens, or take the result; from any thread."""
+
+    def __init__(
+        self, generation: Generation, error: Exception | None, seconds_per_token: float, deadline: float | None
+    ) -> None:
+        self._generation = generation
+        self._error = error
+        self._pause = seconds_per_token
+        self._ends = math.inf if deadline is None else time.monotonic() + deadline
+        self._cancelled = threading.Event()
+        self._closed = threading.Event()
+
+    def __iter__(self) -> Iterator[TokenEvent]:
+        """Every token from the first. Raises what ``result`` would."""
+        for count, event in enumerate(self._generation.events):
+            if self._pause:
+                self._cancelled.wait(self._pause)
+            self._check(count)
+            yield event
+        self._check(len(self._generation.events))
+        if self._error is not None:
+            raise self._error
+
+    def _check(self, count: int) -> None:
+        """End a job that is over before its time; ``.generation`` of the error is what there was."""
+        error: RunError
+        if self._cancelled.is_set():
+            error = Cancelled("the request was cancelled")
+        elif self._closed.is_set():
+            error = EngineClosed("the engine was closed")
+        elif time.monotonic() > self._ends:
+            error = DeadlineExceeded("the deadline passed")
+        else:
+            return
+        error.generation = replace(self._generation, events=self._generation.events[:count])
+        raise error
+
+    def result(self, timeout: float | None = None) -> Generation:
+        """All tokens. Raises the scripted error, ``Cancelled``, ``EngineClosed``, ``DeadlineExceeded``."""
+        ends = math.inf if timeout is None else time.monotonic() + timeout
+        for _ in self:
+            if time.monotonic() > ends:
+                raise DeadlineExceeded(f"no result within {timeout} s")
+        return self._generation
+
+    def cancel(self) -> None:
+        """Stop at the next token."""
+        self._cancelled.set()
+
+    def close(self) -> None:
+        """Fail with ``EngineClosed`` at the next token."""
+        self._closed.set()
+
+
+class FakeEngine:
+    """An :class:`~dami_agent.types.Engine` that says what it is told to. Safe to use from many threads.
+
+    Args:
+        replies: said one after another (a plain text is an answer), or a function that makes one from each request.
+            An estimator that probes takes one for its probe.
+        encode: text to token ids in the vocabulary of the dialogue beside it; control tokens as single ids.
+        context_length: prompts longer than this are refused, as a real engine does.
+        seconds_per_token: how long each token takes; 0 is at once.
+
+    Attributes:
+        requests: all requests, in order.
+    """
+
+    def __init__(
+        self,
+        replies: Iterable[str | FakeReply] | Callable[[FakeRequest], str | FakeReply],
+        encode: Callable[[str], Sequence[int]],
+        *,
+        context_length: int = 4096,
+        seconds_per_token: float = 0.0,
+    ) -> None:
+        self._make = replies if callable(replies) else None
+        self._script = iter(()) if callable(replies) else iter(replies)
+        self._encode = encode
+        self._pause = seconds_per_token
+        self._lock = threading.Lock()
+        self._jobs: list[FakeJob] = []
+        self._said: list[FakeReply] = []
+        self._closed = False
+        self.requests: list[FakeRequest] = []
+        self.info = EngineInfo(
+            model="fake",
+            fingerprint="fake",
+            context_length=context_length,
+            vocab_size=0,
+            weights_mode="mixed",
+            device="none",
+            dtype="none",
+        )
+
+    def submit(self, prompt: Prompt, decision: Decision) -> FakeJob:
+        """Answer with the next scripted reply.
+
+        Raises:
+            InvalidRequest: the script is over.
+            ContextOverflow: the prompt is longer than ``context_length``.
+            EngineClosed: after ``close``.
+        """
+        if len(prompt.token_ids) + len(prompt.reply_ids) >= self.info.context_length:
+            raise ContextOverflow(
+                f"the prompt's {len(prompt.token_ids)} tokens do not fit {self.info.context_length}",
+                hint="raise context_length= of the fake engine",
+            )
+        request = FakeRequest(prompt=prompt, decision=decision)
+        with self._lock:
+            if self._closed:
+                raise EngineClosed("the fake engine is closed")
+            self.requests.append(request)
+            reply = self._continued(prompt) if prompt.reply_ids else self._next(request)
+            job = FakeJob(self._generation(reply, request), reply.error, self._pause, decision.limits.deadline)
+            self._jobs.append(job)
+        return job
+
+    def generate(self, prompt: Prompt, decision: Decision) -> Generation:
+        """``submit(...).result()``."""
+        return self.submit(prompt, decision).result()
+
+    def score(self, prompt: Prompt, completion: Sequence[int], intensity: Intensity) -> tuple[float, ...]:
+        """Made-up log-probabilities in (-1, 0]: always the same for the same token, place and λ."""
+        places = (f"{token}:{place}:{float(intensity):g}" for place, token in enumerate(completion))
+        return tuple(-zlib.crc32(place.encode()) / 2**32 for place in places)
+
+    def close(self) -> None:
+        """Fail what runs with ``EngineClosed``; idempotent."""
+        with self._lock:
+            self._closed = True
+            for job in self._jobs:
+                job.close()
+
+    def _next(self, request: FakeRequest) -> FakeReply:
+        made = self._make(request) if self._make else next(self._script, None)
+        if made is None:
+            raise InvalidRequest(
+                f"the script is over: call {len(self.requests)} has no reply",
+                hint="script one reply per call of the model; agents call it once more after the last tool",
+            )
+        reply = FakeReply(made) if isinstance(made, str) else made
+        self._said.append(reply)
+        return reply
+
+    def _continued(self, prompt: Prompt) -> FakeReply:
+        """The reply that a probe began."""
+        for reply in reversed(self._said):
+            if tuple(self._encode(reply.text))[: len(prompt.reply_ids)] == prompt.reply_ids:
+                return reply
+        raise InvalidRequest("the reply to be continued was never begun here")
+
+    def _generation(self, reply: FakeReply, request: FakeRequest) -> Generation:
+        prompt, decision = request.prompt, request.decision
+        most = self.info.context_length - len(prompt.token_ids)
+        most = min(most, decision.limits.max_tokens or most)
+        events: list[TokenEvent] = []
+        closed_by: ThoughtClosedBy | None = None
+        if prompt.in_thought:
+            events, closed_by = self._thought(reply.reasoning, decision.limits, most)
+        text, stop = _stopped(reply.text, decision.limits.stop)
+        events += [TokenEvent(token_id=token, part="answer") for token in self._encode(text)]
+        finish: FinishReason = "stop" if len(events) <= most else "length"
+        return Generation(
+            events=tuple(events[:most]),
+            finish_reason=finish,
+            thought_closed_by=closed_by,
+            stop_string=stop if finish == "stop" else None,
+            intensity=decision.intensity,
+            sampling=replace(decision.sampling, seed=decision.sampling.seed or 0),
+            prompt_tokens=len(prompt.token_ids),
+            weights_mode="mixed",
+            timing=Timing(decode=self._pause * len(events), total=self._pause * len(events)),
+        )
+
+    def _thought(self, reasoning: str, limits: Limits, most: int) -> tuple[list[TokenEvent], ThoughtClosedBy | None]:
+        """The thought up to its cap, and the tokens that close it."""
+        thought = [TokenEvent(token_id=token, part="reasoning") for token in self._encode(reasoning)]
+        closing = [TokenEvent(token_id=token, part="control") for token in self._encode(CLOSE + AFTER_CLOSE)]
+        cap = most
+        if limits.answer_reserve:
+            cap = max(0, most - limits.answer_reserve - len(closing))
+        if limits.max_reasoning_tokens is not None:
+            cap = min(cap, limits.max_reasoning_tokens)
+        if min(len(thought), cap) >= most:  # the end of all tokens comes inside the thought
+            return thought, None
+        return thought[:cap] + closing, "model" if len(thought) <= cap else "cap"
+
+
+def _stopped(text: str, stops: Sequence[str]) -> tuple[str, str | None]:
+    """``text`` up to the first stop string, and which that was."""
+    found = [(text.index(stop), stop) for stop in stops if stop and stop in text]
+    if not found:
+        return text, None
+    at, stop = min(found)
+    return text[:at], stop
+
+
+def fake_chat_model(
+    replies: Iterable[str | FakeReply] | Callable[[FakeRequest], str | FakeReply],
+    *,
+    intensity: float = 0.5,
+    seconds_per_token: float = 0.0,
+    **settings: Any,
+) -> ChatDAMI:
+    """A ``ChatDAMI`` with scripted replies; templates and tokenizer are the built-in pair's, the ledger is in memory.
+
+    Args:
+        replies: see :class:`FakeEngine`; ``model.engine.requests`` holds what it was asked.
+        intensity: what the estimator answers when λ is left to it.
+        seconds_per_token: how long each token takes.
+        settings: of ``ChatDAMI``: ``reasoning_effort``, ``policy``, ``estimator``, ``ledger``, …
+    """
+    from transformers import AutoTokenizer
+
+    from dami_agent.chat_model import ChatDAMI
+    from dami_agent.checkpoints import CheckpointPair
+    from dami_agent.dialogue import Dialogue
+    from dami_agent.estimators import FixedEstimator
+    from dami_agent.ledger import Ledger
+
+    pair = CheckpointPair.builtin()
+    tokenizer = AutoTokenizer.from_pretrained(pair.instruct.path)
+
+    def encode(text: str) -> list[int]:
+        return list(tokenizer.encode(text, add_special_tokens=False))
+
+    engine = FakeEngine(replies, encode, seconds_per_token=seconds_per_token)
+    templates: Any = {"instruct": pair.instruct.chat_template, "thinking": pair.thinking.chat_template}
+    own = {
+        "engine": engine,
+        "dialogue": Dialogue(tokenizer, templates=templates),
+        "estimator": FixedEstimator(Intensity(intensity)),
+        "ledger": Ledger.open(":memory:"),
+    }
+    return ChatDAMI(**{**own, **settings})
