@@ -36,7 +36,8 @@ def load_weights(
 ) -> Weights:
     """Load both endpoints of a verified pair.
 
-    On the CPU, tensors whose dtype is that of the file stay memory-mapped.
+    On the CPU, tensors whose dtype is that of the file stay memory-mapped: the files must not be changed while the
+    weights are in use, and their pages cost no memory that the operating system could not take back.
 
     Args:
         instruct: folder of the Instruct checkpoint (safetensors).
@@ -91,8 +92,11 @@ def _home(model: PreTrainedModel) -> torch.device:
     """Where a placed model takes its inputs: the device its embedding runs on."""
     embedding = model.get_input_embeddings()
     hook = getattr(embedding, "_hf_hook", None)
-    device = getattr(hook, "execution_device", None)
-    return torch.device(device) if device is not None else next(embedding.parameters()).device
+    for candidate in getattr(hook, "hooks", (hook,)):  # accelerate wraps several hooks of one module in one
+        device = getattr(candidate, "execution_device", None)
+        if device is not None:
+            return torch.device(device)
+    return next(embedding.parameters()).device
 
 
 def _parse_dtype(dtype: str | torch.dtype) -> torch.dtype:

@@ -1,8 +1,9 @@
 """One working copy of the weights, at one λ, rebuilt from both immutable endpoints at every switch.
 
-λ=0 and λ=1 point the model's parameters at the endpoint tensors themselves: exact by construction, and free. Any λ
-between is ``torch.lerp`` into a third set of tensors. lerp computes bf16 and fp16 in float32 and rounds once, on CPU
-and CUDA, so that no float32 copy is needed; weights are never changed by increments, whose rounding would add up.
+λ=0 and λ=1 point the model's parameters at the endpoint tensors themselves: exact by construction, free, and without
+touching the working copy's memory (so a captured graph must not outlive a switch: the addresses change). Any λ between
+is ``torch.lerp`` into a third set of tensors. lerp computes bf16 and fp16 in float32 and rounds once, on CPU and CUDA,
+so that no float32 copy is needed; weights are never changed by increments, whose rounding would add up.
 """
 
 from __future__ import annotations

@@ -76,12 +76,13 @@ def _replace_modules(instruct: nn.Module, thinking: nn.Module, rows: Rows) -> No
     """Put a mixed module in place of every linear, embedding and norm of ``instruct``.
 
     Raises:
-        UnsupportedCheckpoint: a module with parameters that none of the mixed modules stands for.
+        UnsupportedCheckpoint: a module with parameters or saved buffers that none of the mixed modules stands for.
     """
     others = dict(thinking.named_modules())
     unknown: list[str] = []
     for name, module in list(instruct.named_modules()):
-        if not module._parameters:
+        saved_buffers = module._buffers.keys() - module._non_persistent_buffers_set
+        if not module._parameters and not saved_buffers:
             continue
         mixed = _mixed_module(module, others[name], rows)
         if mixed is None:

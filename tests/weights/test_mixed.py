@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from transformers import AutoConfig, DynamicCache
 from dami_agent.errors import UnsupportedCheckpoint, UsageError
 from dami_agent.weights import Weights, load_weights, supports_mixed
 from dami_agent.weights import mixed as mixed_module
+from dami_agent.weights.rows import Rows
 from tests.pairs import write_pair
 from tests.weights.reference import random_batch
 
@@ -204,6 +206,16 @@ def test_a_parameter_no_mixed_module_stands_for_is_refused(tmp_path: Path, monke
     monkeypatch.setattr(mixed_module, "_NORMS", ())
     with pytest.raises(UnsupportedCheckpoint, match=r"model\.layers\.0\.self_attn\.q_norm \(Qwen3RMSNorm\)"):
         load_weights(*paths, mode="mixed")
+
+
+def test_a_saved_buffer_is_not_taken_from_instruct_silently() -> None:
+    ends = [torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Identity()) for _ in range(2)]
+    rows = Rows(torch.device("cpu"))
+    mixed_module._replace_modules(*copy.deepcopy(ends), rows)
+    for end in ends:
+        end[1].register_buffer("balance", torch.rand(2))
+    with pytest.raises(UnsupportedCheckpoint, match=r"1 \(Identity\)"):
+        mixed_module._replace_modules(*ends, rows)
 
 
 def test_memory_is_the_two_endpoints(tmp_path: Path) -> None:
