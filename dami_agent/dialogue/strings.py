@@ -12,8 +12,10 @@ _REPEAT = 128
 """xgrammar fails on longer repetitions inside a pattern."""
 _UNSUPPORTED = re.compile(r"\(\?(?!:)|\\[1-9bBAZpPkuxcDWSN]|[*+?}][+?]|(?<!\\)\^|(?<!\\)\$")
 """Look-around, back-references, lazy quantifiers, anchors inside, and classes on which regex dialects differ."""
+_REPETITION = re.compile(r"\{\d*,?\d*\}")
+_CLASS_OR_ESCAPE = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]])*\]")
 _DATE = r"[1-9]\d{3}-((0[13578]|1[02])-(0[1-9]|[12]\d|3[01])|(0[469]|11)-(0[1-9]|[12]\d|30)|02-(0[1-9]|1\d|2[0-8]))"
-_TIME = r"([01]\d|2[0-3]):[0-5]\d:[0-5]\d(\.\d{1,6})?(Z|[+-](0\d|1[0-4]):[0-5]\d)?"
+_TIME = r"([01]\d|2[0-3]):[0-5]\d:[0-5]\d(\.\d\d\d|\.\d\d\d\d\d\d)?(Z|[+-](0\d|1[0-4]):[0-5]\d)?"
 _BYTE = r"(25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)"
 _FORMATS = {
     "date": _DATE,
@@ -21,7 +23,7 @@ _FORMATS = {
     "date-time": f"{_DATE}T{_TIME}",
     "uuid": r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}",
     "ipv4": rf"{_BYTE}\.{_BYTE}\.{_BYTE}\.{_BYTE}",
-    "email": r"[a-z0-9]{1,32}([._+-][a-z0-9]{1,32}){0,3}@[a-z0-9]{1,32}([.-][a-z0-9]{1,32}){0,3}\.[a-z]{2,12}",
+    "email": r"[a-z0-9]+([._+-][a-z0-9]+)*@[a-z0-9]+([.-][a-z0-9]+)*\.[a-z][a-z]+",
 }
 """JSON Schema does not assert ``format``, but the types behind it do: the usual spellings, narrower than the RFCs."""
 
@@ -68,6 +70,15 @@ def _anchored(pattern: str) -> str | None:
         inner = inner[:-1]
     if _UNSUPPORTED.search(inner) or ("|" in inner and inner != pattern):
         return None
-    if any(int(n) > _REPEAT for n in re.findall(r"\d+", "".join(re.findall(r"\{[\d,]*\}", inner)))):
+    if any(int(n) > _REPEAT for repeat in _REPETITION.findall(inner) for n in re.findall(r"\d+", repeat)):
+        return None
+    if _ranged_inside(inner):
         return None
     return f"^({inner})$" if "|" in inner else f"^{inner}$"
+
+
+def _ranged_inside(pattern: str) -> bool:
+    """Whether ``{m,n}`` stands in parentheses or an alternative; xgrammar 0.2.8 reads ``(ab{1,2})?`` wrongly."""
+    bare = _CLASS_OR_ESCAPE.sub("x", pattern)
+    ranges = [m.start() for m in _REPETITION.finditer(bare) if "," in m.group()]
+    return any("|" in bare or bare.count("(", 0, at) > bare.count(")", 0, at) for at in ranges)

@@ -112,3 +112,33 @@ def test_a_random_model_never_breaks_a_schema_without_problems(schema: Any, ref:
         if done and not problems:
             value = json.loads(TOKENIZER.decode(ids), strict=False)
             assert validator(schema if isinstance(schema, dict) else {}).is_valid(value), (schema, narrowed, value)
+
+
+ATOMS = st.sampled_from(["a", "b", "c", "[ab]", "[^a]", r"\d", ".", r"\."])
+REPEATS = st.sampled_from(["", "?", "*", "+", "{2}", "{1,2}", "{0,3}", "{2,}"])
+PATTERNS = st.recursive(
+    st.tuples(ATOMS, REPEATS).map("".join),
+    lambda inner: st.one_of(
+        st.tuples(inner, inner).map("".join),
+        st.tuples(inner, inner, REPEATS).map(lambda t: f"({t[0]}|{t[1]}){t[2]}"),
+        st.tuples(inner, REPEATS).map(lambda t: f"({t[0]}){t[1]}"),
+    ),
+    max_leaves=5,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(pattern=PATTERNS, anchored=st.booleans(), seed=st.integers(0, 2**32))
+def test_a_pattern_is_followed_or_reported(pattern: str, anchored: bool, seed: int) -> None:
+    schema = {"type": "string", "pattern": f"^{pattern}$" if anchored else pattern}
+    narrowed, problems = enforceable(schema)
+    if problems:
+        return
+    grammar, rng = Grammar(narrowed), Random(seed)
+    for _ in range(4):
+        ids, done = grammar.walk(rng, 60)
+        if done:
+            assert validator(schema).is_valid(json.loads(TOKENIZER.decode(ids))), TOKENIZER.decode(ids)
+    for text in ("a", "ab", "abc", "aa", "b1", "a.", "ccc", "1", ""):
+        if not validator(schema).is_valid(text):
+            assert not grammar.accepts(json.dumps(text)), text
