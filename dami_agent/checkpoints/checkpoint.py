@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from dami_agent.checkpoints import refusals
 from dami_agent.checkpoints.headers import TensorEntry, identity, read_json, read_tensors, weight_files
-from dami_agent.errors import CheckpointNotFound
+from dami_agent.errors import CheckpointNotFound, UnsupportedCheckpoint
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedConfig
+    from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 DTYPES = {"F64": "float64", "F32": "float32", "BF16": "bfloat16", "F16": "float16"}
 NO_TOKENIZER = "save one into the folder: AutoTokenizer.from_pretrained(...).save_pretrained(...)"
@@ -96,6 +96,23 @@ class Checkpoint:
         for entry in self.tensors.values():
             sizes[entry.dtype] = sizes.get(entry.dtype, 0) + entry.nbytes
         return DTYPES.get(max(sizes, key=lambda name: sizes[name], default="F32"), "float32")
+
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The checkpoint's tokenizer, of a class that transformers ships; code beside it is not run, nor asked about.
+
+        Raises:
+            UnsupportedCheckpoint: only code of its own could build it.
+        """
+        from transformers import AutoTokenizer
+
+        load: Any = AutoTokenizer.from_pretrained  # untyped in transformers
+        try:
+            tokenizer: PreTrainedTokenizerBase = load(self.path, trust_remote_code=False, local_files_only=True)
+        except (ValueError, ImportError, OSError) as error:
+            raise UnsupportedCheckpoint(
+                f"{self.source}: tokenizer cannot be built: {error}", hint=NO_TOKENIZER
+            ) from error
+        return tokenizer
 
     def model_config(self) -> PreTrainedConfig:
         """A fresh transformers config of the *native* class, built from config.json without its ``auto_map``.

@@ -7,6 +7,7 @@ templates reported; they may differ.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from dami_agent.checkpoints import layout as layouts
 from dami_agent.checkpoints import refusals
 from dami_agent.checkpoints.checkpoint import Checkpoint
+from dami_agent.checkpoints.headers import stored_alike
 from dami_agent.checkpoints.vocabulary import compare_vocabularies
 from dami_agent.errors import Mismatch
 
@@ -78,13 +80,15 @@ def compare(instruct: Checkpoint, thinking: Checkpoint) -> Inspection:
     fields, notes = ([], []) if architecture else _config_fields(*configs)
     if not architecture:
         close("config", fields, "every field that changes the computation is equal")
-    parameters, layout = _parameters(instruct, thinking, configs)
-    close("parameters", parameters, f"{_billions(layout)} in {len(layout.parameters) if layout else 0} tensors")
+    parameters, layout = _parameters(instruct, thinking, configs, same=not (architecture or fields or notes))
+    close("parameters", parameters, f"{_size(layout)} in {len(layout.parameters)} tensors")
+    if not parameters:
+        ties, detail, stored = _ties(both, layout)
+        close("ties", ties, detail)
+        checks += [Check("ties", "note", note) for note in stored]
     close("dtypes", _dtypes(instruct, thinking), f"stored as {instruct.dtype}")
     close("vocabulary", compare_vocabularies(instruct, thinking), "token ids, merges and special tokens are equal")
     checks += [Check("code", "note", note) for note in ignored] + [Check("context", "note", note) for note in notes]
-    if not parameters:
-        checks.append(_ties(instruct, thinking, layout))
     checks += [_ends(instruct, thinking), _templates(instruct, thinking)]
     return Inspection(tuple(found), tuple(checks), None if found else layout)
 
@@ -130,11 +134,14 @@ def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _parameters(
-    instruct: Checkpoint, thinking: Checkpoint, configs: tuple[PreTrainedConfig, PreTrainedConfig]
-) -> tuple[list[Mismatch], layouts.Layout | None]:
-    """Each checkpoint against its own module, and the two modules against each other."""
-    models = [layouts.empty_model(config) for config in configs]
-    a, b = (layouts.layout_of(model) for model in models)
+    instruct: Checkpoint, thinking: Checkpoint, configs: tuple[PreTrainedConfig, PreTrainedConfig], same: bool
+) -> tuple[list[Mismatch], layouts.Layout]:
+    """Each checkpoint against its own module, and the two modules against each other; ``same``: the configs agree."""
+    a, findings_a = layouts.dry_load(instruct, configs[0])
+    if same and _stored_shapes(instruct) == _stored_shapes(thinking):  # then the loader would say the same again
+        b, findings_b = a, findings_a
+    else:
+        b, findings_b = layouts.dry_load(thinking, configs[1])
     found = []
     for name, fields in _grouped(n for n in a.parameters.keys() | b.parameters.keys()):
         x, y = ({str(list(s.parameters[f])) if f in s.parameters else "absent" for f in fields} for s in (a, b))
@@ -142,8 +149,11 @@ def _parameters(
             found.append(Mismatch("parameters", name, "/".join(sorted(x)), "/".join(sorted(y)), ONE_BASE))
     if a.tied != b.tied:
         found.append(Mismatch("parameters", "ties", str(dict(a.tied)), str(dict(b.tied)), ONE_BASE))
-    findings = [layouts.dry_load(c, model) for c, model in zip((instruct, thinking), models, strict=True)]
-    return found + _stored(*findings), a
+    return found + _stored(findings_a, findings_b), a
+
+
+def _stored_shapes(checkpoint: Checkpoint) -> dict[str, tuple[int, ...]]:
+    return {name: entry.shape for name, entry in checkpoint.tensors.items()}
 
 
 def _stored(a: layouts.LoadFindings, b: layouts.LoadFindings) -> list[Mismatch]:
@@ -190,12 +200,22 @@ def _dtypes(instruct: Checkpoint, thinking: Checkpoint) -> list[Mismatch]:
     ]
 
 
-def _ties(instruct: Checkpoint, thinking: Checkpoint, layout: layouts.Layout | None) -> Check:
-    if layout is None or not layout.tied:
-        return Check("ties", "ok", "no tied weights")
-    stored = [f"{c.source} stores {n} too" for c in (instruct, thinking) for n in layout.tied if n in c.tensors]
+def _ties(checkpoints: tuple[Checkpoint, Checkpoint], layout: layouts.Layout) -> tuple[list[Mismatch], str, list[str]]:
+    """A tied weight that is stored apart with other values would silently be untied by the loader."""
+    found, notes = [], []
+    for name, target in layout.tied.items():
+        sides = []
+        for c in checkpoints:
+            both = name in c.tensors and target in c.tensors
+            alike = not both or stored_alike(c.path, c.tensors, name, target)
+            sides.append(f"tied to {target}" if alike else f"stored with other values than {target}")
+            if both and alike:
+                notes.append(f"{c.source} stores {name} too, with the values of {target}")
+        if any(side.startswith("stored") for side in sides):
+            remedy = f"set tie_word_embeddings to false in both and store {name} in both, or drop it from the files"
+            found.append(Mismatch("safetensors", name, sides[0], sides[1], remedy))
     detail = ", ".join(f"{name} is {target}" for name, target in layout.tied.items())
-    return Check("ties", "note" if stored else "ok", "; ".join([detail, *stored]))
+    return found, detail or "no tied weights", notes
 
 
 def _ends(instruct: Checkpoint, thinking: Checkpoint) -> Check:
@@ -209,7 +229,7 @@ def _templates(instruct: Checkpoint, thinking: Checkpoint) -> Check:
     a, b = instruct.chat_template, thinking.chat_template
     if a is None or b is None:
         lacking = " and ".join(c.source for c in (instruct, thinking) if c.chat_template is None)
-        return Check("chat template", "note", f"none in {lacking}: a plain ChatML template will be used there")
+        return Check("chat template", "note", f"none in {lacking}: chat messages cannot be rendered with it")
     if a == b:
         return Check("chat template", "ok", "equal")
     opens = [
@@ -221,11 +241,6 @@ def _templates(instruct: Checkpoint, thinking: Checkpoint) -> Check:
     return Check("chat template", "note", f"differ ({len(a)} and {len(b)} characters){by}: each λ uses its own side's")
 
 
-def _billions(layout: layouts.Layout | None) -> str:
-    total = 0
-    for shape in layout.parameters.values() if layout else ():
-        size = 1
-        for n in shape:
-            size *= n
-        total += size
+def _size(layout: layouts.Layout) -> str:
+    total = sum(math.prod(shape) for shape in layout.parameters.values())
     return f"{total / 1e9:.3f} G parameters" if total >= 1e7 else f"{total:,} parameters"

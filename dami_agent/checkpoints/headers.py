@@ -24,6 +24,7 @@ FLOATS = frozenset({"F64", "F32", "BF16", "F16"})
 HASHED_WHOLE = (
     64 << 20
 )  # bytes: smaller files are identified by all of their content, so that a copy keeps its identity
+BLOCK, SAMPLES = 4096, 64  # bytes read at a time, and how often, to see whether two stored tensors are one
 AGAIN = "download it again (or copy it again); the file on disk is not whole"
 
 
@@ -119,6 +120,28 @@ def _read_header(path: Path) -> dict[str, TensorEntry]:
     except (SafetensorError, OSError) as error:
         size = path.stat().st_size
         raise CheckpointError(f"{path} ({size} bytes) is no whole safetensors file: {error}", hint=AGAIN) from error
+
+
+def stored_alike(folder: Path, tensors: Mapping[str, TensorEntry], a: str, b: str) -> bool:
+    """Whether two stored tensors hold the same values, judged by ``SAMPLES`` evenly spread blocks of their bytes.
+
+    For weights that a config ties: training that touched one of them changed nearly all of it.
+    """
+    if (tensors[a].shape, tensors[a].dtype) != (tensors[b].shape, tensors[b].dtype):
+        return False
+    size, starts = tensors[a].nbytes, []
+    for name in (a, b):
+        with (folder / tensors[name].file).open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            starts.append(8 + length + json.loads(file.read(length))[name]["data_offsets"][0])
+    with (folder / tensors[a].file).open("rb") as left, (folder / tensors[b].file).open("rb") as right:
+        for offset in range(0, size, max(BLOCK, size // SAMPLES)):
+            count = min(BLOCK, size - offset)
+            left.seek(starts[0] + offset)
+            right.seek(starts[1] + offset)
+            if left.read(count) != right.read(count):
+                return False
+    return True
 
 
 def identity(path: Path) -> str:

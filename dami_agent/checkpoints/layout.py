@@ -66,6 +66,7 @@ def native_class(config: Mapping[str, Any]) -> str | None:
 
 def model_config(checkpoint: Checkpoint) -> PreTrainedConfig:
     """See :meth:`Checkpoint.model_config`. The class is looked up by ``model_type`` among transformers' own."""
+    from huggingface_hub.errors import StrictDataclassError
     from transformers import CONFIG_MAPPING
 
     config = checkpoint.config
@@ -74,9 +75,10 @@ def model_config(checkpoint: Checkpoint) -> PreTrainedConfig:
     try:
         with quiet_transformers():
             return CONFIG_MAPPING[config["model_type"]].from_dict(plain)
-    except (TypeError, ValueError, KeyError, AttributeError) as error:
+    except (StrictDataclassError, TypeError, ValueError, KeyError, AttributeError) as error:
+        reason = " ".join(str(error).split())
         raise CheckpointError(
-            f"{checkpoint.source}: config.json is not valid for model_type {config['model_type']!r}: {error}",
+            f"{checkpoint.source}: config.json is not valid for model_type {config['model_type']!r}: {reason}",
             hint="compare it with the family's published config.json",
         ) from error
 
@@ -110,28 +112,29 @@ def layout_of(model: PreTrainedModel) -> Layout:
     return Layout(shapes, tied)
 
 
-def dry_load(checkpoint: Checkpoint, model: PreTrainedModel) -> LoadFindings:
-    """Let the loader of ``model``'s class place tensors without data, and report what did not fit."""
+def dry_load(checkpoint: Checkpoint, config: PreTrainedConfig) -> tuple[Layout, LoadFindings]:
+    """Let transformers' loader place tensors without data: the module's layout, and what did not fit into it.
+
+    Raises:
+        UnsupportedCheckpoint: the module cannot be built from this config.
+    """
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
     from transformers.modeling_utils import load_state_dict
 
     tensors: dict[str, Any] = {}
     for path in checkpoint.files:
         tensors |= load_state_dict(path, map_location="meta")
+    options = {"device_map": "meta", "output_loading_info": True, "ignore_mismatched_sizes": True}
+    native: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
     try:
         with quiet_transformers():
-            load: Any = type(model).from_pretrained
-            _, info = load(
-                None,
-                config=model.config,
-                state_dict=tensors,
-                device_map="meta",
-                output_loading_info=True,
-                ignore_mismatched_sizes=True,
-            )
-    except (RuntimeError, ValueError, KeyError) as error:
-        return LoadFindings(failed=str(error).strip().splitlines()[0] if str(error).strip() else repr(error))
+            model, info = native.from_pretrained(None, config=config, state_dict=tensors, **options)
+    except (RuntimeError, ValueError, KeyError, TypeError, AttributeError, ImportError) as error:
+        layout = layout_of(empty_model(config))  # if the module itself cannot be built, this says so
+        return layout, LoadFindings(failed=str(error).strip().partition("\n")[0] or repr(error))
     misshapen = {str(name): (_shape(stored), _shape(wanted)) for name, stored, wanted in info["mismatched_keys"]}
-    return LoadFindings(tuple(sorted(info["missing_keys"])), tuple(sorted(info["unexpected_keys"])), misshapen)
+    found = LoadFindings(tuple(sorted(info["missing_keys"])), tuple(sorted(info["unexpected_keys"])), misshapen)
+    return layout_of(model), found
 
 
 def _shape(size: Any) -> str:

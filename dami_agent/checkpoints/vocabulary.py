@@ -15,6 +15,7 @@ from dami_agent.errors import Mismatch
 
 FILE = "tokenizer.json"
 SAME_TOKENIZER = "use checkpoints with one tokenizer; token ids must mean the same in both"
+WIDTH = 80  # characters of a long value that are shown
 PIPELINE = ("normalizer", "pre_tokenizer", "post_processor", "decoder")
 SHOWN = 6  # differing tokens named in a message; the number of all is always given
 
@@ -43,10 +44,10 @@ def compare_vocabularies(instruct: Checkpoint, thinking: Checkpoint) -> list[Mis
         if key == "merges" and left is not None and right is not None:
             left, right = _merges(left), _merges(right)
         if left != right:
-            found.append(Mismatch(FILE, f"model.{key}", _short(left), _short(right), SAME_TOKENIZER))
+            found.append(Mismatch(FILE, f"model.{key}", *_shown(left, right), SAME_TOKENIZER))
     for key in PIPELINE:
         if a.get(key) != b.get(key):
-            found.append(Mismatch(FILE, key, _short(a.get(key)), _short(b.get(key)), SAME_TOKENIZER))
+            found.append(Mismatch(FILE, key, *_shown(a.get(key), b.get(key)), SAME_TOKENIZER))
     return found + _beyond_embedding(a, instruct, thinking)
 
 
@@ -92,8 +93,15 @@ def _flags(token: Mapping[str, Any] | None) -> str:
     return f"id {token['id']} ({', '.join(on) or 'no flags'})"
 
 
-def _short(value: Any) -> str:
-    if isinstance(value, list):
-        return f"{len(value)} entries"
-    text = str(value)
-    return text if len(text) <= 80 else text[:77] + "…"
+def _shown(left: Any, right: Any) -> tuple[str, str]:
+    """Both values so that the difference is seen: of lists the first entry that differs, of texts from there on."""
+    if isinstance(left, list) and isinstance(right, list):
+        at = next((i for i, (x, y) in enumerate(zip(left, right, strict=False)) if x != y), min(len(left), len(right)))
+        shown = (f"{v[at]!r}" if at < len(v) else "nothing" for v in (left, right))
+        x, y = (f"{text} at {at} of {len(v)}" for text, v in zip(shown, (left, right), strict=True))
+        return x, y
+    x, y = str(left), str(right)
+    if len(x) + len(y) <= 2 * WIDTH:
+        return x, y
+    at = max(next((i for i, (p, q) in enumerate(zip(x, y, strict=False)) if p != q), min(len(x), len(y))) - 10, 0)
+    return f"…{x[at : at + WIDTH]}…", f"…{y[at : at + WIDTH]}…"

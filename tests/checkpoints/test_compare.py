@@ -1,0 +1,265 @@
+"""Two checkpoints that do not fit are refused in one error that lists all of it; harmless differences are not."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
+
+from dami_agent.checkpoints import Checkpoint, CheckpointPair, compare
+from dami_agent.errors import CheckpointError, IncompatiblePair
+from tests.pairs import edit_json, write_pair, write_tokenizer
+
+
+def mismatches(paths):
+    """All mismatches; and the same from the raised error, each with a file, a field, both values and a remedy."""
+    sides = [Checkpoint.open(p) for p in paths]
+    inspection = compare(*sides)
+    found = inspection.mismatches
+    if not found:
+        CheckpointPair.of(*sides, inspection=inspection)
+        return {}
+    with pytest.raises(IncompatiblePair) as caught:
+        CheckpointPair.of(*sides, inspection=inspection)
+    assert caught.value.mismatches == found
+    for m in found:
+        assert all((m.file, m.field, m.remedy))
+        assert m.instruct != m.thinking or m.file == "safetensors" or m.field == "vocab_size"
+        assert str(m) in str(caught.value)
+    return {m.field: m for m in found}
+
+
+def rewrite(folder, change):
+    file = folder / "model.safetensors"
+    tensors = load_file(file)
+    change(tensors)
+    save_file(tensors, file, metadata={"format": "pt"})
+
+
+CHANGES = {
+    "rms_norm_eps": 1e-5,
+    "hidden_act": "gelu",
+    "rope_parameters": {"rope_type": "default", "rope_theta": 12345.0},
+    "use_sliding_window": True,
+    "attention_bias": True,
+}
+
+
+class TestConfig:
+    @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @given(keys=st.sets(st.sampled_from(sorted(CHANGES)), min_size=1))
+    def test_every_field_that_changes_the_computation_is_listed(self, written, tmp_path_factory, keys):
+        folder = tmp_path_factory.mktemp("config")
+        paths = [shutil.copytree(p, folder / p.name) for p in written()]
+        edit_json(paths[1] / "config.json", **{k: CHANGES[k] for k in keys})
+        found = {field.split(".")[0] for field in mismatches(paths)}
+        assert keys <= found
+
+    def test_an_unknown_field_counts(self, copied):
+        paths = copied()
+        edit_json(paths[0] / "config.json", attention_logit_softcap=30.0)
+        found = mismatches(paths)
+        assert found["attention_logit_softcap"].instruct == "30.0"
+        assert found["attention_logit_softcap"].thinking == "None"
+
+    def test_fields_that_do_no_harm(self, copied):
+        paths = copied()
+        inert = {"_name_or_path": "x", "transformers_version": "4.51.0", "use_cache": False, "initializer_range": 0.5}
+        inert |= {"attention_dropout": 0.3, "max_window_layers": 1, "bos_token_id": 3, "torch_dtype": "float16"}
+        edit_json(paths[1] / "config.json", **inert)
+        assert mismatches(paths) == {}
+
+    def test_a_field_left_out_equals_its_default(self, copied):
+        paths = copied()
+        edit_json(paths[0] / "config.json", attention_bias=None, hidden_act=None, use_sliding_window=None)
+        assert mismatches(paths) == {}
+
+    def test_context_lengths_may_differ_where_positions_are_computed_alike(self, copied):
+        paths = copied()
+        edit_json(paths[1] / "config.json", max_position_embeddings=300)
+        assert mismatches(paths) == {}
+        pair = CheckpointPair.open(*paths)
+        assert pair.context_length == 300
+        assert pair.model_config().max_position_embeddings == 300
+        assert any(c.name == "context" and c.status == "note" and "300" in c.detail for c in pair.checks)
+
+    def test_context_lengths_may_not_differ_where_positions_depend_on_them(self, copied):
+        paths = copied()
+        rope = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 10000.0}
+        for path in paths:
+            edit_json(path / "config.json", rope_parameters=rope)
+        edit_json(paths[1] / "config.json", max_position_embeddings=300)
+        assert "max_position_embeddings" in mismatches(paths)
+
+    def test_learned_positions_are_parameters(self, tmp_path):
+        a = write_pair(tmp_path / "a", arch="gpt2", context=64)
+        b = write_pair(tmp_path / "b", arch="gpt2", context=96)
+        found = mismatches((a[0], b[1]))
+        assert {"n_positions", "transformer.wpe.weight"} <= found.keys()
+
+    def test_an_invalid_config_is_named(self, copied):
+        paths = copied()
+        edit_json(paths[1] / "config.json", hidden_size="many")
+        with pytest.raises(CheckpointError, match=r"thinking: config\.json is not valid"):
+            CheckpointPair.open(*paths)
+
+
+class TestParameters:
+    def test_two_architectures_differ_in_all_they_differ_in(self, written):
+        found = mismatches((written(arch="qwen3")[0], written(arch="llama", tie=False)[1]))
+        assert found["model_type"].instruct == "qwen3"
+        assert found["model_type"].thinking == "llama"
+        assert found["lm_head.weight"].instruct == "absent"
+        assert found["model.layers.*.self_attn.q_norm.weight (2 tensors)"].thinking == "absent"
+        assert "ties" in found
+
+    def test_sizes(self, written):
+        found = mismatches((written(hidden=32, layers=2)[0], written(hidden=64, layers=3)[1]))
+        assert {"hidden_size", "intermediate_size", "num_hidden_layers"} <= found.keys()
+        assert found["model.norm.weight"].instruct == "[32]"
+        assert found["model.norm.weight"].thinking == "[64]"
+
+    @pytest.mark.parametrize("side", [0, 1])
+    @pytest.mark.parametrize("name", ["model.norm.weight", "model.layers.1.self_attn.k_norm.weight"])
+    def test_a_missing_tensor(self, copied, side, name):
+        paths = copied()
+        rewrite(paths[side], lambda tensors: tensors.pop(name))
+        found = mismatches(paths)[name]
+        assert (found.instruct, found.thinking) == (("missing", "there"), ("there", "missing"))[side]
+
+    def test_an_untied_head_that_is_missing(self, copied):
+        paths = copied(tie=False)
+        rewrite(paths[1], lambda tensors: tensors.pop("lm_head.weight"))
+        assert mismatches(paths)["lm_head.weight"].thinking == "missing"
+
+    def test_a_tied_head_may_be_stored_too(self, copied):
+        paths = copied(tie=True)
+        rewrite(paths[0], lambda t: t.update({"lm_head.weight": t["model.embed_tokens.weight"].clone()}))
+        assert mismatches(paths) == {}
+        assert any(c.name == "ties" and c.status == "note" for c in CheckpointPair.open(*paths).checks)
+
+    def test_a_tied_head_stored_with_other_values(self, copied):
+        paths = copied(tie=True)
+        rewrite(paths[1], lambda t: t.update({"lm_head.weight": t["model.embed_tokens.weight"] * 1.01}))
+        found = mismatches(paths)["lm_head.weight"]
+        assert found.instruct == "tied to model.embed_tokens.weight"
+        assert "other values" in found.thinking
+
+    def test_one_tied_one_not(self, written):
+        found = mismatches((written(tie=True)[0], written(tie=False)[1]))
+        assert {"tie_word_embeddings", "ties", "lm_head.weight"} <= found.keys()
+
+    def test_an_unexpected_tensor(self, copied):
+        paths = copied()
+        rewrite(paths[1], lambda t: t.update({"model.layers.0.self_attn.q_proj.bias": torch.zeros(64)}))
+        assert mismatches(paths)["model.layers.0.self_attn.q_proj.bias"].thinking == "unexpected"
+
+    def test_a_wrong_shape(self, copied):
+        paths = copied()
+        rewrite(paths[0], lambda t: t.update({"model.norm.weight": torch.zeros(31, dtype=torch.bfloat16)}))
+        found = mismatches(paths)["model.norm.weight"]
+        assert (found.instruct, found.thinking) == ("[31] for a module of [32]", "fits")
+
+    def test_a_missing_expert(self, copied):
+        """transformers fuses the experts of a layer: what lacks one does not load at all."""
+        paths = copied(arch="qwen3_moe")
+        rewrite(paths[1], lambda t: t.pop("model.layers.0.mlp.experts.1.up_proj.weight"))
+        assert mismatches(paths)
+
+    def test_fused_and_unfused_files_of_one_module_fit(self, written, tmp_path):
+        """Compared in the loaded module's layout: one file may hold the experts fused, as the module does."""
+        instruct, thinking = (shutil.copytree(p, tmp_path / p.name) for p in written(arch="qwen3_moe"))
+
+        def fuse(tensors):
+            for layer in range(2):
+                at = f"model.layers.{layer}.mlp.experts"
+                parts = [[tensors.pop(f"{at}.{e}.{n}_proj.weight") for n in ("gate", "up", "down")] for e in range(4)]
+                tensors[f"{at}.gate_up_proj"] = torch.stack([torch.cat([gate, up]) for gate, up, _ in parts])
+                tensors[f"{at}.down_proj"] = torch.stack([down for _, _, down in parts])
+
+        rewrite(thinking, fuse)
+        assert mismatches((instruct, thinking)) == {}
+
+    @pytest.mark.parametrize("dtype", ["float32", "float16"])
+    def test_dtypes(self, written, dtype):
+        found = mismatches((written()[0], written(dtype=dtype)[1]))
+        stored = {"float32": "F32", "float16": "F16"}[dtype]
+        assert {m.thinking for m in found.values()} == {stored}
+        assert any("model.layers.*.mlp.up_proj.weight" in field for field in found)
+
+
+class TestVocabulary:
+    def change(self, folder, change):
+        data = json.loads((folder / "tokenizer.json").read_text())
+        change(data)
+        (folder / "tokenizer.json").write_text(json.dumps(data))
+
+    def test_another_layout_of_the_same_file_is_equal(self, copied):
+        paths = copied()
+        self.change(paths[0], lambda data: None)
+        assert mismatches(paths) == {}
+
+    def test_merges_in_the_older_notation_are_equal(self, copied):
+        paths = copied()
+        self.change(paths[0], lambda d: d["model"].update(merges=[" ".join(m) for m in d["model"]["merges"]]))
+        assert mismatches(paths) == {}
+
+    def test_two_tokens_swapped(self, copied):
+        paths = copied()
+
+        def swap(data):
+            vocab = data["model"]["vocab"]
+            vocab["A"], vocab["B"] = vocab["B"], vocab["A"]
+
+        self.change(paths[1], swap)
+        (found,) = mismatches(paths).values()
+        assert found.file == "tokenizer.json"
+        assert "'A', 'B'" in found.field
+        assert found.field.startswith("2 of ")
+
+    def test_a_special_token_with_another_id_and_another_flag(self, copied):
+        paths = copied()
+
+        def move(data):
+            tokens = {t["content"]: t for t in data["added_tokens"]}
+            a, b = tokens["<think>"], tokens["</think>"]
+            a["id"], b["id"] = b["id"], a["id"]
+            tokens["<tool_call>"]["special"] = True
+
+        self.change(paths[1], move)
+        found = mismatches(paths)
+        assert {f"special token {t!r}" for t in ("<think>", "</think>", "<tool_call>")} <= found.keys()
+        assert found["special token '<tool_call>'"].thinking.endswith("(special)")
+
+    @pytest.mark.parametrize("key", ["normalizer", "pre_tokenizer", "decoder"])
+    def test_what_else_decides_ids_or_text(self, copied, key):
+        paths = copied()
+        value = {"type": "Lowercase"} if key == "normalizer" else {"type": "Metaspace"}
+        self.change(paths[0], lambda data: data.update({key: value}))
+        assert mismatches(paths).keys() == {key}
+
+    def test_merges(self, copied):
+        paths = copied()
+        self.change(paths[0], lambda data: data["model"]["merges"].reverse())
+        assert mismatches(paths).keys() == {"model.merges"}
+
+    def test_a_token_beyond_the_embedding(self, copied):
+        paths = copied()
+        for path in paths:
+            write_tokenizer(path, vocab=340)
+        found = mismatches(paths)["vocab_size"]
+        assert "highest token id is 339" in found.remedy
+
+
+def test_everything_at_once_in_one_error(copied):
+    paths = copied()
+    edit_json(paths[1] / "config.json", rms_norm_eps=1e-4, rope_parameters={"rope_type": "default", "rope_theta": 7.0})
+    rewrite(paths[0], lambda tensors: tensors.pop("model.norm.weight"))
+    write_tokenizer(paths[1], vocab=300)
+    found = mismatches(paths)
+    assert {"rms_norm_eps", "rope_parameters.rope_theta", "model.norm.weight", "model.merges"} <= found.keys()
