@@ -7,10 +7,13 @@ from typing import Annotated
 
 import typer
 
+from dami_agent.cli.bench import bench
 from dami_agent.cli.chat import chat
+from dami_agent.cli.demo import demo
 from dami_agent.cli.doctor import doctor
 from dami_agent.cli.logs import logs
 from dami_agent.cli.pair import pair
+from dami_agent.cli.sweep import sweep
 from dami_agent.cli.tasks import tasks
 from dami_agent.errors import DamiError, UsageError
 
@@ -21,9 +24,12 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,  # locals hold prompts
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.command()(demo)
 app.command()(chat)
 app.command()(logs)
 app.command()(doctor)
+app.command()(sweep)
+app.command()(bench)
 app.command()(pair)
 app.add_typer(tasks)
 

@@ -1,0 +1,157 @@
+"""Questions through the project's own engine, many at a time: the shared driver of sweep, tools and calibration.
+
+A question takes the road that a ChatDAMI call takes — policy, dialogue, engine, parser — without LangChain around it,
+so that hundreds of rows share every forward pass.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Any
+
+from dami_agent.chat_model.room import Room, RoomKey, enter
+from dami_agent.errors import InvalidRequest, RunError
+from dami_agent.policy import Frontier, ReasoningPolicy
+from dami_agent.types import (
+    Ask,
+    Decision,
+    Generation,
+    Intensity,
+    Job,
+    Limits,
+    Message,
+    Prompt,
+    Reply,
+    Sampling,
+    Step,
+    Template,
+    Tool,
+)
+
+MAX_TOKENS = 512
+"""Output tokens of one call in every measurement here; half of them are kept for the answer (the policy's rule)."""
+
+WINDOW = 900
+"""Requests in flight: below the engine's default queue of 1,024, and enough to keep any batch full."""
+
+BATCH = 192
+"""Rows decoded together."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """One call to make: what to send, and at which λ."""
+
+    step: Step
+    intensity: Intensity
+    template: Template | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What came back. ``error`` is set instead of the rest where the call failed; that counts as a wrong answer."""
+
+    reply: Reply
+    generation: Generation | None
+    decision: Decision
+    prompt: Prompt
+    error: str | None = None
+
+    @property
+    def tokens(self) -> int:
+        """All output tokens, thought and answer."""
+        return self.generation.output_tokens if self.generation else 0
+
+    @property
+    def thought(self) -> bool:
+        """Whether a thought with any text in it was written."""
+        return bool(self.reply.reasoning.strip())
+
+    @property
+    def finished(self) -> bool:
+        """Whether the model ended its reply itself, before any cap."""
+        return self.generation is not None and self.error is None and self.generation.finish_reason == "stop"
+
+
+def open_room(
+    instruct: str | None = None, thinking: str | None = None, *, weights_mode: str = "merged", batch: int = BATCH
+) -> Room:
+    """The pair's engine, made for throughput: one λ at a time needs no mixed weights.
+
+    Raises:
+        InvalidRequest: only one of the two checkpoints is given.
+        CheckpointError: the pair cannot be used.
+    """
+    if (instruct is None) != (thinking is None):
+        raise InvalidRequest("a pair needs both checkpoints", hint="give --instruct and --thinking, or neither")
+    return enter(RoomKey(instruct=instruct, thinking=thinking, weights_mode=weights_mode, max_batch_size=batch))
+
+
+def stream_seed(*key: object) -> int:
+    """The seed of one request's random stream, from what identifies it; the same on every machine."""
+    return int.from_bytes(blake2b(repr(key).encode(), digest_size=6).digest(), "big")
+
+
+def question_step(prompt: str, *, tools: tuple[Tool, ...] = (), sampling: Sampling, max_tokens: int) -> Step:
+    """One user message, as an application would send it."""
+    return Step(
+        messages=(Message(role="user", content=prompt),),
+        tools=tools,
+        sampling=sampling,
+        limits=Limits(max_tokens=max_tokens),
+    )
+
+
+def decide(policy: ReasoningPolicy, request: Request) -> Decision:
+    """What the policy makes of an explicit λ; ``request.template`` overrules its choice of template."""
+    step = dataclasses.replace(request.step, ask=Ask(intensity=request.intensity, origin="bench"))
+    decision = policy.decide(step, 0, _no_estimate)
+    return decision if request.template is None else dataclasses.replace(decision, template=request.template)
+
+
+def _no_estimate(_: Decision) -> Any:
+    raise AssertionError("an explicit λ asks no estimator")
+
+
+def answers(
+    room: Room,
+    requests: Iterable[Request],
+    *,
+    switch_point: float = 0.0,
+    done: Callable[[int], None] | None = None,
+) -> Iterator[Answer]:
+    """Run requests, hundreds in flight, and yield their answers in order.
+
+    Args:
+        room: the pair.
+        requests: read as room for them appears.
+        switch_point: λ up to which Instruct's template is used.
+        done: called with 1 after each answer, for a progress bar.
+    """
+    policy = ReasoningPolicy(frontier=Frontier(switch_point=switch_point))
+    waiting: deque[tuple[Request, Decision, Prompt, Job]] = deque()
+    for request in requests:
+        if len(waiting) >= WINDOW:
+            yield _finish(room, waiting.popleft(), done)
+        decision = decide(policy, request)
+        prompt = room.dialogue.render(request.step, decision.template)
+        waiting.append((request, decision, prompt, room.engine.submit(prompt, decision)))
+    while waiting:
+        yield _finish(room, waiting.popleft(), done)
+
+
+def _finish(room: Room, item: tuple[Request, Decision, Prompt, Job], done: Callable[[int], None] | None) -> Answer:
+    request, decision, prompt, job = item
+    generation, reply, error = None, Reply(), None
+    try:
+        generation = job.result()
+        reply = room.dialogue.parse(generation, prompt, request.step)
+    except RunError as failure:
+        generation, error = failure.generation, f"{type(failure).__name__}: {failure.message}"
+    if done is not None:
+        done(1)
+    return Answer(reply=reply, generation=generation, decision=decision, prompt=prompt, error=error)

@@ -1,0 +1,60 @@
+"""``dami bench``: DAMI against always-Instruct and always-Thinking on agent tasks."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from dami_agent.cli.output import print_json, stdout
+from dami_agent.cli.progress import progress_bar
+
+
+def bench(
+    tasks: Annotated[int, typer.Option(help="Agent tasks of the test split.", min=1)] = 200,
+    seed: Annotated[int, typer.Option(help="Of tasks, random streams, shuffle and bootstrap.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of a table.")] = False,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Also write the JSON here.")] = None,
+    controls: Annotated[bool, typer.Option(help="Also run fixed λs and DAMI's λs shuffled over the steps.")] = True,
+    concurrency: Annotated[int, typer.Option(help="Agents at a time.", min=1)] = 48,
+    instruct: Annotated[str | None, typer.Option(help="Instruct checkpoint; left out: the built-in pair.")] = None,
+    thinking: Annotated[str | None, typer.Option(help="Thinking checkpoint.")] = None,
+) -> None:
+    """Solve seeded tasks with a LangChain agent under every way to choose λ, and compare."""
+    from dami_agent.bench.compare import compare
+
+    model = {name: value for name, value in (("instruct", instruct), ("thinking", thinking)) if value is not None}
+    with progress_bar() as tell:
+        result = compare(tasks=tasks, seed=seed, concurrency=concurrency, controls=controls, model=model, progress=tell)
+    if output is not None:
+        output.write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    if as_json:
+        print_json(result)
+    else:
+        _show(result)
+
+
+def _show(result: Mapping[str, Any]) -> None:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for name in ("mode", "solved", "±", "output tokens", "a task", "mean λ", "calls", "seconds"):
+        table.add_column(name, justify="left" if name == "mode" else "right")
+    for name, mode in result["modes"].items():
+        shown = [name, f"{mode['solved']}/{mode['tasks']}", f"{mode['solved_ci']:.0f}", f"{mode['output_tokens']:,}"]
+        shown += [f"{mode['tokens_per_task']:.1f}", f"{mode['mean_lambda']:.2f}", str(mode["calls"])]
+        table.add_row(*shown, f"{mode['seconds']:.1f}")
+    console = stdout()
+    console.print(table)
+    console.print(f"\ngap closed: {_share(result['gap_closed'], result['gap_closed_ci'])} of always-Thinking's lead")
+    console.print(f"tokens: {_share(result['tokens_ratio'], result['tokens_ratio_ci'])} of always-Thinking's")
+    console.print(f"{result['pair']}, {result['tasks']} tasks of the {result['split']} split, seed {result['seed']}")
+
+
+def _share(value: float | None, interval: list[float] | None) -> str:
+    if value is None:
+        return "undefined, as always-Thinking does not lead: nothing"
+    return f"{value:.0%}" + (f" (95 %: {interval[0]:.0%} to {interval[1]:.0%})" if interval else "")
