@@ -235,7 +235,7 @@ class ConfiguredChatModel(BaseChatModel):
         stops = stop if stop is not None else call.get("stop")
         return Step(
             messages=to_messages(messages),
-            tools=tools,
+            tools=tuple(settings.distinct(tools)),
             tool_choice=settings.tool_choice(call.get("tool_choice"), tools),
             parallel_tool_calls=call.get("parallel_tool_calls") is not False,
             response_format=settings.response_format(call.get("response_format")),

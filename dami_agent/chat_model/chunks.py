@@ -9,7 +9,7 @@ from langchain_core.messages import AIMessageChunk
 from langchain_core.messages.tool import tool_call_chunk
 from langchain_core.outputs import ChatGenerationChunk
 
-from dami_agent.chat_model.messages import usage
+from dami_agent.chat_model.messages import invalid_arguments, usage
 from dami_agent.types import CallRecord, Generation, InvalidToolCall, ToolCall
 
 if TYPE_CHECKING:
@@ -30,7 +30,10 @@ def piece(delta: Delta) -> ChatGenerationChunk:
 
 
 def _call_chunk(call: ToolCall | InvalidToolCall, index: int) -> Any:
-    arguments = json.dumps(dict(call.arguments), ensure_ascii=False) if isinstance(call, ToolCall) else call.text
+    if isinstance(call, ToolCall):
+        arguments = json.dumps(dict(call.arguments), ensure_ascii=False)
+    else:
+        arguments = invalid_arguments(call)
     return tool_call_chunk(name=call.name, args=arguments, id=call.id, index=index)
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from dami_agent.chat_model.model import ChatDAMI
 
 
-class ConfigurableChatDAMI(RunnableConfigurableFields[Any, Any]):
+class ConfigurableChatDAMI(RunnableConfigurableFields):  # type: ignore[type-arg]  # pydantic would reparametrise
     """A ChatDAMI some of whose fields are set by ``config={"configurable": …}``.
 
     LangChain's class forwards unknown methods to its default model, which forgets the configuration.

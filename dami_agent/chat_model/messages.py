@@ -20,6 +20,7 @@ from langchain_core.messages.ai import UsageMetadata
 
 from dami_agent.errors import InvalidRequest
 from dami_agent.types import CallRecord, Message, Reply
+from dami_agent.types import InvalidToolCall as OwnInvalidToolCall
 from dami_agent.types import ToolCall as OwnToolCall
 
 _TEXT_ROLES = {"system": "system", "user": "user", "assistant": "assistant", "developer": "system", "human": "user"}
@@ -105,12 +106,20 @@ def to_ai_message(reply: Reply, record: CallRecord, response_metadata: dict[str,
         additional_kwargs={"reasoning_content": reply.reasoning} if reply.reasoning else {},
         tool_calls=[ToolCall(name=c.name, args=dict(c.arguments), id=c.id) for c in reply.tool_calls],
         invalid_tool_calls=[
-            InvalidToolCall(name=c.name, args=c.text, id=c.id, error=c.error, type="invalid_tool_call")
+            InvalidToolCall(name=c.name, args=invalid_arguments(c), id=c.id, error=c.error, type="invalid_tool_call")
             for c in reply.invalid_tool_calls
         ],
         usage_metadata=usage(record),
         response_metadata=response_metadata,
     )
+
+
+def invalid_arguments(call: OwnInvalidToolCall) -> str:
+    """All the model wrote, from its ``<tool_call>`` on.
+
+    The marker also keeps LangChain's lenient parser, which mends broken JSON in streams, from making it a valid call.
+    """
+    return f"<tool_call>{call.text}"
 
 
 def usage(record: CallRecord) -> UsageMetadata:

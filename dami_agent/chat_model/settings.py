@@ -146,10 +146,10 @@ def limits(settings: Mapping[str, Any], stop: Sequence[str] | str | None, defaul
 
 
 def tools(bound: Sequence[Any] | None) -> tuple[Tool, ...]:
-    """Bound tools (any form LangChain knows) as ours.
+    """Bound tools (any form LangChain knows) as ours; a call checks with :func:`distinct` that their names differ.
 
     Raises:
-        InvalidSchema: naming the tool that has no usable schema or a name another tool has.
+        InvalidSchema: naming the tool that has no usable schema.
     """
     result: list[Tool] = []
     for place, item in enumerate(bound or ()):
@@ -162,10 +162,22 @@ def tools(bound: Sequence[Any] | None) -> tuple[Tool, ...]:
             )
         except (KeyError, TypeError, ValueError) as error:
             raise InvalidSchema(f"tool {place} cannot be read as a tool: {error}") from error
-        if any(tool.name == other.name for other in result):
-            raise InvalidSchema(f"two tools are named {tool.name!r}", hint="give every bound tool a name of its own")
-        result.append(tool)
+        if tool not in result:  # the same tool twice is the same tool
+            result.append(tool)
     return tuple(result)
+
+
+def distinct(bound: Sequence[Tool]) -> Sequence[Tool]:
+    """``bound``, if every tool can be told from the others by name.
+
+    Raises:
+        InvalidSchema: two different tools of one name.
+    """
+    names = [tool.name for tool in bound]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise InvalidSchema(f"two tools are named {twice[0]!r}", hint="give every bound tool a name of its own")
+    return bound
 
 
 def tool_choice(value: Any, bound: Sequence[Tool]) -> ToolChoice:

@@ -85,9 +85,9 @@ class Lane:
                 row.job.weights_version = self._passes.weights.version
         advance(self.rows, logits[:, -1])
 
-    def compact(self) -> None:
-        """Drop the rows that have ended; costs one copy of what stays, about what one step reads anyway."""
-        stay = [i for i, row in enumerate(self.rows) if not row.done]
+    def compact(self, leaving: Row | None = None) -> None:
+        """Drop the rows that have ended, and ``leaving``; costs a copy of what stays, about what a step reads."""
+        stay = [i for i, row in enumerate(self.rows) if not row.done and row is not leaving]
         if len(stay) < len(self.rows):
             self.rows = [self.rows[i] for i in stay]
             if stay:
@@ -99,6 +99,7 @@ class Lane:
         self.rows += other.rows
 
 
+@torch.inference_mode()  # logits made under it may only be changed in place under it
 def advance(rows: Sequence[Row], scores: torch.Tensor) -> None:
     """Choose, judge and write the next token of every row.
 
