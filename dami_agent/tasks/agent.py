@@ -61,7 +61,7 @@ def _task(
     rng: Random, world: World, kind: Kind, name: str, prompt: str, plan: list[PlannedCall], work: list[Operation]
 ) -> AgentTask | None:
     """Binds the tools the plan needs and distractors up to three; refuses values out of range."""
-    if any(not 0 <= step.result <= 300 for step in [*work, *(step for call in plan for step in call.work)]):
+    if any(not 0 <= step.result <= 200 for step in [*work, *(step for call in plan for step in call.work)]):
         return None
     needed = list(dict.fromkeys(call.name for call in plan))
     spare = [tool for tool in CATALOGUE if tool not in needed]
@@ -181,10 +181,10 @@ def _trip(rng: Random, world: World) -> AgentTask | None:
     for call in plan[1:]:
         work.append(Operation(total, "+", int(call.result)))
         total = work[-1].result
-    detour = rng.randint(3, 30)
+    detour = rng.randint(3, 20)
     work.append(Operation(total, "+", detour))
     prompt = f"We drive from {', then to '.join(towns)}, with a detour of {detour} km. How many km is that?"
-    if total + detour <= 150 and rng.random() < 0.7:
+    if total + detour <= 100 and rng.random() < 0.7:
         work.append(Operation(total + detour, "*", 2))
         prompt = (
             f"We drive from {', then to '.join(towns)}, with a detour of {detour} km, two times. How many km is that?"

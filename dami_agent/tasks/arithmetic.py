@@ -1,7 +1,7 @@
 """Questions with whole-number answers: chained arithmetic and word problems, in five levels.
 
-The level is the number of operations (see `OPERATIONS`); the numbers stay small, so that what makes a question hard is
-its length. Every generator is a pure function of the random stream it is given.
+The level is the number of operations (`OPERATIONS`) and how large the numbers added get (`ADDEND`); all stay small, so
+that what makes a question hard is its length. Every generator is a pure function of the random stream it is given.
 """
 
 from __future__ import annotations
@@ -17,7 +17,10 @@ LEVELS = (1, 2, 3, 4, 5)
 OPERATIONS = {1: 1, 2: 2, 3: 3, 4: 5, 5: 7}
 """Operations per level."""
 
-LARGEST = 250
+ADDEND = {1: 20, 2: 25, 3: 30, 4: 40, 5: 40}
+"""The largest number added or subtracted, per level."""
+
+LARGEST = 200
 """No value on the way is larger than this, or below zero."""
 
 
@@ -52,7 +55,7 @@ def stream(
             yield item
 
 
-def _operations(rng: Random, count: int, start: int) -> tuple[Operation, ...]:
+def operations(rng: Random, count: int, start: int, addend: int) -> tuple[Operation, ...]:
     """`count` random operations from `start` on that stay within 0..LARGEST; never three products in a row."""
     work: list[Operation] = []
     value = start
@@ -61,7 +64,7 @@ def _operations(rng: Random, count: int, start: int) -> tuple[Operation, ...]:
         if symbol == "*":
             step = Operation(value, "*", rng.randint(2, 5))
         else:
-            step = Operation(value, "+" if symbol == "+" else "-", rng.randint(2, 60))
+            step = Operation(value, "+" if symbol == "+" else "-", rng.randint(2, addend))
         if 1 <= step.result <= LARGEST:
             work.append(step)
             value = step.result
@@ -69,8 +72,8 @@ def _operations(rng: Random, count: int, start: int) -> tuple[Operation, ...]:
 
 
 def _chain(rng: Random, level: int) -> Question:
-    start = rng.randint(2, 99)
-    work = _operations(rng, OPERATIONS[level], start)
+    start = rng.randint(2, 60)
+    work = operations(rng, OPERATIONS[level], start, ADDEND[level])
     verbs = {"+": ("Add", "Then add"), "-": ("Subtract", "Take away"), "*": ("Multiply by", "Then multiply by")}
     parts = [rng.choice((f"Start with {start}.", f"Begin with {start}.", f"Take the number {start}."))]
     parts += [f"{rng.choice(verbs[step.symbol])} {step.right}." for step in work]
@@ -101,8 +104,8 @@ def _event(rng: Random, who: str, things: str, step: Operation, others: tuple[st
 
 def _hoard(rng: Random, level: int) -> Question:
     """Mia has 12 apples. She buys 5 more. How many apples does she have now?"""
-    start = rng.randint(5, 90)
-    work = _operations(rng, OPERATIONS[level], start)
+    start = rng.randint(5, 60)
+    work = operations(rng, OPERATIONS[level], start, ADDEND[level])
     (name, who), things = _person(rng), plural(rng.choice(ITEMS))
     others = tuple(person for person in PEOPLE if person != name)
     events = [_event(rng, who, things, step, others) for step in work]
@@ -114,9 +117,9 @@ def _hoard(rng: Random, level: int) -> Question:
 
 def _boxes(rng: Random, level: int) -> Question:
     """Each box holds 6 pens. Tom buys 4 boxes. He loses 5. How many pens does Tom have now?"""
-    each, boxes = rng.randint(2, 12), rng.randint(2, 9)
+    each, boxes = rng.randint(2, 12), rng.randint(2, 5)
     first = Operation(each, "*", boxes)
-    work = (first, *_operations(rng, OPERATIONS[level] - 1, first.result))
+    work = (first, *operations(rng, OPERATIONS[level] - 1, first.result, ADDEND[level]))
     (name, who), things = _person(rng), plural(rng.choice(ITEMS))
     box = rng.choice(("box", "crate", "pack"))
     others = tuple(person for person in PEOPLE if person != name)
@@ -129,8 +132,8 @@ def _boxes(rng: Random, level: int) -> Question:
 
 def _ladder(rng: Random, level: int) -> Question:
     """Ana has 4 books. Ben has 3 more than Ana. Cleo has 2 times as many as Ben. How many books does Cleo have?"""
-    start = rng.randint(5, 90)
-    work = _operations(rng, OPERATIONS[level], start)
+    start = rng.randint(5, 60)
+    work = operations(rng, OPERATIONS[level], start, ADDEND[level])
     names, things = rng.sample(PEOPLE, len(work) + 1), plural(rng.choice(ITEMS))
     forms = {
         "+": "{0} has {1} more than {2}.",

@@ -154,11 +154,11 @@ def _conversion(rng: Random) -> Lookup:
 def _kinds() -> tuple[Kind, ...]:
     text, whole = "string", "integer"
     return (
-        Kind(_spec("get_price", "Get the price of an item.", item=text), _number(3, 29, "price", "item"), _price),
-        Kind(_spec("get_stock", "Count an item in stock.", item=text), _number(20, 99, "stock", "item"), _stock),
+        Kind(_spec("get_price", "Get the price of an item.", item=text), _number(3, 25, "price", "item"), _price),
+        Kind(_spec("get_stock", "Count an item in stock.", item=text), _number(20, 90, "stock", "item"), _stock),
         Kind(
             _spec("get_distance", "Distance between two towns in km.", start=text, end=text),
-            _number(11, 95, "distance", "start", "end"),
+            _number(5, 60, "distance", "start", "end"),
             _distance,
         ),
         Kind(
@@ -182,13 +182,13 @@ def _kinds() -> tuple[Kind, ...]:
             _number(1, 9, "meetings", "person", "day"),
             _meetings,
         ),
-        Kind(_spec("free_seats", "Free seats on a train.", train=whole), _number(11, 90, "seats", "train"), _seats),
+        Kind(_spec("free_seats", "Free seats on a train.", train=whole), _number(11, 80, "seats", "train"), _seats),
         Kind(
             _spec("portion_weight", "Weight of one portion of a dish.", dish=text),
-            _number(11, 40, "portion", "dish"),
+            _number(8, 30, "portion", "dish"),
             _portion,
         ),
-        Kind(_spec("get_budget", "Money left in the budget."), _number(120, 240, "budget"), _budget),
+        Kind(_spec("get_budget", "Money left in the budget."), _number(100, 200, "budget"), _budget),
         Kind(
             _spec("convert_units", "Convert an amount to a smaller unit.", amount=whole, unit=text),
             _convert,

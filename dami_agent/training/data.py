@@ -142,5 +142,21 @@ MIXTURES: Mapping[str, Mixture] = {
         Part("chat", "thinking", 0.25),
         Part("writing", "instruct", 0.25),
         Part("writing", "thinking", 0.2),
-    )
+    ),
+    "arithmetic": (
+        Part("drill", "instruct", 1.6),
+        Part("drill", "thinking", 0.4),
+        Part("question", "instruct", 3.2),
+        Part("question", "thinking", 3.0),
+        Part("route", "instruct", 0.3),
+        Part("route", "thinking", 0.3),
+        Part("work", "instruct", 0.4),
+        Part("work", "thinking", 0.8),
+        Part("novel", "instruct", 0.35),
+        Part("novel", "thinking", 0.25),
+        Part("chat", "instruct", 0.1),
+        Part("chat", "thinking", 0.1),
+        Part("writing", "instruct", 0.12),
+        Part("writing", "thinking", 0.1),
+    ),
 }

@@ -11,7 +11,7 @@ from random import Random
 from typing import Any
 
 from dami_agent.tasks import agent, arithmetic, catalogue, novel, words
-from dami_agent.tasks.model import AgentTask, Question, ToolSpec
+from dami_agent.tasks.model import AgentTask, Operation, Question, ToolSpec
 from dami_agent.training import thoughts
 from dami_agent.training.render import Dialogue, Template, Turn
 
@@ -76,7 +76,8 @@ def task_turns(rng: Random, task: AgentTask, template: Template, style: float, *
 
 
 def _question(rng: Random, template: Template, style: float) -> Dialogue:
-    level = rng.choices(arithmetic.LEVELS, (5, 3, 2, 2, 2))[0]
+    weights = (8, 3, 1, 1, 1) if template == "instruct" else (4, 3, 3, 2, 2)
+    level = rng.choices(arithmetic.LEVELS, weights)[0]
     item = _train_question(rng, level)
     tools: tuple[ToolSpec, ...] = ()
     if rng.random() < 0.12:
@@ -91,6 +92,23 @@ def _question(rng: Random, template: Template, style: float) -> Dialogue:
             *turns,
         ]
     return Dialogue(turns, tools, _system(rng), template, "question")
+
+
+def _drill(rng: Random, template: Template, style: float) -> Dialogue:
+    """A dozen separate operations in one document, as equations or as results alone: many facts, few tokens."""
+    count = rng.randint(6, 14)
+    steps = [step for _ in range(count) for step in arithmetic.operations(rng, 1, rng.randint(0, 200), 40)]
+    steps = [small if rng.random() < 0.3 else step for step in steps for small in (_product(rng),)]
+    asked = ", ".join(f"{step.left} {step.symbol} {step.right}" for step in steps)
+    if rng.random() < 0.5:
+        user, reply = f"Give the results: {asked}.", ", ".join(str(step.result) for step in steps) + "."
+    else:
+        user, reply = f"Write it out: {asked}.", ", ".join(step.line for step in steps) + "."
+    return Dialogue([Turn("user", user), Turn("assistant", reply, "")], (), "", template, "drill")
+
+
+def _product(rng: Random) -> Operation:
+    return Operation(rng.randint(2, 50), "*", rng.randint(2, 5))
 
 
 def _train_question(rng: Random, level: int) -> Question:
@@ -185,6 +203,7 @@ def _writing(rng: Random, template: Template, style: float) -> Dialogue:
 
 FAMILIES: dict[str, Callable[[Random, Template, float], Dialogue]] = {
     "question": _question,
+    "drill": _drill,
     "route": _agent("route"),
     "work": _agent("work"),
     "novel": _novel,

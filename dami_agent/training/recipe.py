@@ -12,6 +12,9 @@ from dami_agent.training.data import Mixture, Part
 from dami_agent.training.loop import Plan
 
 BASE = Plan(total=90_000_000, copy_start=0.4, copy_until=0.08, copy_tail=0.06, final=0.05)
+MORE = Plan(total=40_000_000, copy_start=0.02, copy_until=1.0, matrix_rate=0.012, rate=2e-3, warmup=50, final=0.02)
+"""The second half of the base: mostly arithmetic, since tools are learned first and arithmetic last."""
+
 TUNE = Plan(total=1_000_000, pool_size=1200, muon=False, rate=6e-4, warmup=10, decay=0.0)
 
 _REPLAY = 0.12
@@ -19,13 +22,14 @@ _REPLAY = 0.12
 
 
 def _with_replay(parts: Mixture) -> Mixture:
-    own, base = sum(part.weight for part in parts), sum(part.weight for part in data.MIXTURES["base"])
+    own, base = sum(part.weight for part in parts), sum(part.weight for part in data.MIXTURES["arithmetic"])
     scale = own / base * _REPLAY / (1 - _REPLAY)
-    return parts + tuple(replace(part, weight=part.weight * scale) for part in data.MIXTURES["base"])
+    return parts + tuple(replace(part, weight=part.weight * scale) for part in data.MIXTURES["arithmetic"])
 
 
 MIXTURES: Mapping[str, Mixture] = {
     "base": data.MIXTURES["base"],
+    "more": data.MIXTURES["arithmetic"],
     "instruct": _with_replay(
         (
             Part("question", "instruct", 3.0),
@@ -58,8 +62,8 @@ MIXTURES: Mapping[str, Mixture] = {
 
 def plan(role: str, seed: int, total: int | None, hours: float, compile_: bool) -> Plan:
     """The plan of one stage with the command line's changes."""
-    chosen = BASE if role == "base" else TUNE
-    seed = {"base": 0, "instruct": 1, "thinking": 2}[role] + 10 * seed
+    chosen = {"base": BASE, "more": MORE}.get(role, TUNE)
+    seed = {"base": 0, "instruct": 1, "thinking": 2, "more": 3}[role] + 10 * seed
     return replace(chosen, seed=seed, total=total or chosen.total, hours=hours, compile=compile_)
 
 

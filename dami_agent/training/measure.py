@@ -1,0 +1,77 @@
+"""One table of everything a pair must do, as JSON lines: `python -m dami_agent.training evaluate --pair DIR`."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from dami_agent.tasks.agent import agent_tasks
+from dami_agent.tasks.arithmetic import questions
+from dami_agent.tasks.model import Split
+from dami_agent.training import export
+from dami_agent.training import tokenizer as tokens
+from dami_agent.training.evaluate import (
+    Bench,
+    catalogue_choices,
+    confidence,
+    novel_tasks,
+    on_questions,
+    one_call,
+    run_agents,
+)
+from dami_agent.training.render import Template
+from dami_agent.training.sampler import lerp
+
+PATH = tuple(round(0.1 * i, 1) for i in range(11))
+PARTS = ("path", "instruct_path", "confidence", "tools", "agents")
+
+
+def rows(pair: Path, parts: Sequence[str], count: int, split: Split, seed: int = 0) -> Iterator[dict[str, Any]]:
+    """One row per measurement; `count` questions or tasks each."""
+    tokenizer = tokens.load(pair / "base")
+    instruct, thinking = (export.load_state(pair / role) for role in ("instruct", "thinking"))
+    bench, asked = Bench(tokenizer), questions(split, count, seed=seed)
+    paths: dict[str, tuple[Template, Sequence[float]]] = {
+        "path": ("thinking", PATH),
+        "instruct_path": ("instruct", (0.0, 0.1, 0.2, 0.3, 0.4)),
+    }
+    for part, (template, lambdas) in paths.items():
+        for intensity in lambdas if part in parts else ():
+            found = on_questions(bench, lerp(instruct, thinking, intensity), template, asked, seed=seed)
+            yield {"part": part, "lambda": intensity, "template": template, **found}
+    if "confidence" in parts:
+        yield {"part": "confidence", **confidence(bench, instruct, thinking, asked)}
+    if "tools" in parts:
+        for intensity in (0.0, 0.5, 1.0):
+            state = lerp(instruct, thinking, intensity)
+            template = "thinking" if intensity else "instruct"
+            for name, tasks in (
+                ("one unseen", novel_tasks(split, count, seed=seed)),
+                ("three of the catalogue", catalogue_choices(count, seed=seed)),
+                ("three unseen", novel_tasks(split, count, bound=3, seed=seed)),
+            ):
+                for temperature in (0.0, 0.7):
+                    found = one_call(bench, state, template, tasks, temperature=temperature)
+                    yield {"part": "tools", "tools": name, "lambda": intensity, "temperature": temperature, **found}
+    if "agents" in parts:
+        tasks = agent_tasks(split, count, seed=seed)
+        yield {
+            "part": "agents",
+            "run": "instruct",
+            **run_agents(bench, {"state": instruct, "template": "instruct"}, tasks),
+        }
+        pick: dict[str, Any] = {"state": thinking, "template": "thinking"}
+        yield {"part": "agents", "run": "thinking", **run_agents(bench, pick, tasks)}
+        for threshold in (-0.2, -0.5, -1.0):
+            cascade = {**pick, "probe": instruct, "scorer": thinking, "threshold": threshold}
+            yield {"part": "agents", "run": f"cascade {threshold}", **run_agents(bench, cascade, tasks)}
+
+
+def show(pair: Path, parts: Sequence[str], count: int, split: Split, seed: int = 0) -> None:
+    """Print the rows as they come, with the seconds since the start."""
+    begun = time.monotonic()
+    for row in rows(pair, parts, count, split, seed):
+        print(json.dumps({**row, "seconds": round(time.monotonic() - begun)}), flush=True)
