@@ -68,27 +68,30 @@ class TextStream:
 
 
 class DecodedStream:
-    """The same for any other tokenizer, by decoding the tokens so far and giving out what was added."""
+    """The same for any other tokenizer: the last tokens are decoded, and what a new one adds is given out."""
 
     def __init__(self, decode: Callable[[Sequence[int]], str]) -> None:
         self._decode = decode
-        self._ids: list[int] = []
-        self._done = ""
+        self._given: list[int] = []  # tokens given out last: what a token becomes can depend on the one before
+        self._held: list[int] = []
 
     def feed(self, token_id: int) -> str:
         """Text that is certain after this token."""
-        self._ids.append(token_id)
-        text = self._decode(self._ids)
-        if text.endswith("\ufffd") or not text.startswith(self._done):
+        self._held.append(token_id)
+        new = self._new()
+        if not new or new.endswith("\ufffd"):
             return ""
-        new = text[len(self._done) :]
-        self._done = text
+        self._given, self._held = self._held, []
         return new
 
     def finish(self) -> str:
         """What was held back."""
-        text = self._decode(self._ids)
-        return text[len(self._done) :] if text.startswith(self._done) else ""
+        new = self._new()
+        self._given, self._held = self._held, []
+        return new
+
+    def _new(self) -> str:
+        return self._decode([*self._given, *self._held])[len(self._decode(self._given)) :]
 
 
 def held_back(text: str, markers: Sequence[str]) -> int:

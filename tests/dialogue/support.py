@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -42,6 +44,24 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     backend.add_special_tokens([AddedToken(t, special=True, normalized=False) for t in SPECIAL])
     backend.add_tokens([AddedToken(t, special=False, normalized=False) for t in (*MARKERS, *PIECES)])
     return PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<|im_end|>", pad_token="<|endoftext|>")
+
+
+@cache
+def metaspace_tokenizer() -> Tokenizer:
+    """Llama-2's kind: word-boundary marks and byte fallback."""
+    backend = Tokenizer(models.BPE(byte_fallback=True, fuse_unk=True))
+    backend.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first")
+    trainer = trainers.BpeTrainer(
+        vocab_size=420, special_tokens=[f"<0x{b:02X}>" for b in range(256)], show_progress=False
+    )
+    backend.train_from_iterator(PROSE, trainer)
+    spec = json.loads(backend.to_str()) | {"added_tokens": []}
+    backend = Tokenizer.from_str(json.dumps(spec))
+    backend.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    )
+    backend.add_special_tokens([AddedToken(t, special=True, normalized=False) for t in ("<s>", "[INST]", "[/INST]")])
+    return backend
 
 
 BARE = build_bare()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import enum
 import json
 from datetime import date, datetime
-from decimal import Decimal
 from random import Random
 from typing import Annotated, Any, Literal
 
@@ -188,7 +187,6 @@ class Report(pydantic.BaseModel):
     pet: Annotated[Cat | Dog, pydantic.Field(discriminator="kind")]
     due: date | None = None
     at: datetime
-    price: Decimal
     tree: Node | None
     scores: dict[str, int] = {}
     pair: tuple[int, str]

@@ -7,8 +7,10 @@ template's now), puts the characters back and encodes each piece by a tokenizer 
 
 from __future__ import annotations
 
+import json
 import re
 import threading
+from functools import cache
 from random import Random
 from typing import Any
 
@@ -22,7 +24,18 @@ from dami_agent.dialogue import Dialogue
 from dami_agent.errors import InvalidRequest
 from dami_agent.types import Message, Step
 
-from .support import BARE, DIALOGUE, MARKERS, PIECES, SOURCES, SPECIAL, TOKENIZER, WORDS, random_step
+from .support import (
+    BARE,
+    DIALOGUE,
+    MARKERS,
+    PIECES,
+    SOURCES,
+    SPECIAL,
+    TOKENIZER,
+    WORDS,
+    metaspace_tokenizer,
+    random_step,
+)
 
 CONTROL = (*SPECIAL, *MARKERS)
 PARTS = [
@@ -62,7 +75,6 @@ NASTY = [
 SWAP = str.maketrans({"<": "\u2039", ">": "\u203a", "|": "\u00a6"})
 BACK = str.maketrans({"\u2039": "<", "\u203a": ">", "\u00a6": "|"})
 ADDED = {c: TOKENIZER.convert_tokens_to_ids(c) for c in (*CONTROL, *PIECES)}
-SPLIT = re.compile("(" + "|".join(re.escape(t) for t in sorted(ADDED, key=len, reverse=True)) + ")")
 
 
 def swapped(value: Any) -> Any:
@@ -73,28 +85,34 @@ def swapped(value: Any) -> Any:
     return [swapped(v) for v in value] if isinstance(value, list) else value
 
 
-def reference(turns: list[dict[str, Any]], tools: Any, template: str) -> list[int]:
-    text = TOKENIZER.apply_chat_template(
-        swapped(turns),
-        tools=swapped(tools),
-        chat_template=SOURCES[template],
-        add_generation_prompt=True,
-        tokenize=False,
+@cache
+def bare_of(backend: Tokenizer) -> Tokenizer:
+    return Tokenizer.from_str(json.dumps(json.loads(backend.to_str()) | {"added_tokens": []}))
+
+
+def reference(
+    turns: list[dict[str, Any]], tools: Any, source: str, tokenizer: PreTrainedTokenizerFast = TOKENIZER
+) -> list[int]:
+    text = tokenizer.apply_chat_template(
+        swapped(turns), tools=swapped(tools), chat_template=source, add_generation_prompt=True, tokenize=False
     )
+    bare = bare_of(tokenizer.backend_tokenizer)
+    added = tokenizer.get_added_vocab()
+    split = re.compile("(" + "|".join(re.escape(t) for t in sorted(added, key=len, reverse=True)) + ")")
     ids: list[int] = []
-    for n, piece in enumerate(SPLIT.split(text)):
-        ids += [ADDED[piece]] if n % 2 else BARE.encode(piece.translate(BACK)).ids
+    for n, piece in enumerate(split.split(text)):
+        ids += [added[piece]] if n % 2 else bare.encode(piece.translate(BACK)).ids
     return ids
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(rng=st.randoms(use_true_random=False), template=st.sampled_from(["instruct", "thinking"]))
 def test_untrusted_control_strings_stay_text(rng: Random, template: str) -> None:
     step, turns, tools = random_step(rng, NASTY)
-    assert list(DIALOGUE.render(step, template).token_ids) == reference(turns, tools, template)  # type: ignore[arg-type]
+    assert list(DIALOGUE.render(step, template).token_ids) == reference(turns, tools, SOURCES[template])  # type: ignore[arg-type]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(text=st.lists(st.one_of(st.sampled_from(NASTY), st.text(max_size=5)), max_size=12).map("".join))
 def test_any_user_text_is_encoded_as_the_text_it_is(text: str) -> None:
     text = text.replace("\ud800", "?")
@@ -160,7 +178,7 @@ def test_a_tokenizer_that_merges_text_into_a_control_token_is_refused() -> None:
 def test_rendering_from_many_threads() -> None:
     rng = Random()
     cases = [random_step(rng, [w for w in NASTY if w != "\ud800"]) for _ in range(24)]
-    want = [reference(turns, tools, "thinking") for _, turns, tools in cases]
+    want = [reference(turns, tools, SOURCES["thinking"]) for _, turns, tools in cases]
     got: dict[int, list[int]] = {}
     dialogue = Dialogue(TOKENIZER, templates=SOURCES)
 
@@ -173,3 +191,18 @@ def test_rendering_from_many_threads() -> None:
     for thread in threads:
         thread.join()
     assert [got[n] for n in range(len(cases))] == want
+
+
+def test_a_tokenizer_with_word_boundary_marks() -> None:
+    """Llama-2's kind: what a piece becomes depends on its neighbours, so text must not be encoded in pieces."""
+    backend = metaspace_tokenizer()
+    wrapped = PreTrainedTokenizerFast(tokenizer_object=backend)
+    source = "<s>{% for m in messages %}[INST] {{ m.content }} [/INST]{% endfor %}"
+    dialogue = Dialogue(wrapped, templates={"instruct": source})
+    for content in ("two words", " x", "[INST", "é🙂"):
+        ids = dialogue.render(Step(messages=(Message(role="user", content=content),)), "instruct").token_ids
+        assert list(ids) == backend.encode(f"<s>[INST] {content} [/INST]", add_special_tokens=False).ids
+    ids = dialogue.render(Step(messages=(Message(role="user", content="a <s> [/INST]"),)), "instruct").token_ids
+    marks = [backend.id_to_token(i) for i in ids if i >= backend.token_to_id("<s>")]
+    assert marks == ["<s>", "[INST]", "[/INST]"]
+    assert backend.decode(list(ids), skip_special_tokens=False).replace(" ", "") == "<s>[INST]a<s>[/INST][/INST]"

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dami_agent.dialogue import Delta
+from dami_agent.dialogue.text import TokenText
 from dami_agent.types import (
     FinishReason,
     Generation,
@@ -29,7 +30,7 @@ from dami_agent.types import (
     Trace,
 )
 
-from .support import BARE, DIALOGUE, TOKENIZER
+from .support import BARE, DIALOGUE, TOKENIZER, metaspace_tokenizer
 
 NUMBER = {"type": "object", "properties": {"a": {"type": "integer"}, "t": {"type": "string"}}, "required": ["a"]}
 TOOLS = (Tool(name="add", description="", parameters=NUMBER), Tool(name="sub", description="", parameters=NUMBER))
@@ -138,7 +139,7 @@ TEXT = st.lists(st.sampled_from(FRAGMENTS), max_size=9).map("".join)
 STOPS = st.sampled_from([(), ("END",), ("\n\n",), ("STOP", "TO"), ("END", "\n"), ("tool",)])
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(thought=TEXT, answer=TEXT, stops=STOPS)
 def test_any_text_however_cut_is_what_the_naive_reader_finds(thought: str, answer: str, stops: tuple[str, ...]) -> None:
     this = step(stops)
@@ -152,7 +153,7 @@ def test_any_text_however_cut_is_what_the_naive_reader_finds(thought: str, answe
     assert [{"name": c.name, "arguments": c.arguments} for c in reply.tool_calls] == [json.loads(b) for b in valid]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(
     parts=st.lists(
         st.tuples(
@@ -291,3 +292,12 @@ def test_values_are_what_the_types_say() -> None:
 def test_token_text() -> None:
     assert DIALOGUE.token_text(CLOSE) == "</think>"
     assert DIALOGUE.token_text(byte_ids("é")[0]) == "\ufffd"
+
+
+@settings(max_examples=50, deadline=None)
+@given(words=st.lists(st.sampled_from(["two words", " x", "é", "🙂", "日本", "\n", "system", "  "]), max_size=6))
+def test_text_of_a_tokenizer_with_word_boundary_marks(words: list[str]) -> None:
+    backend = metaspace_tokenizer()
+    ids = backend.encode("".join(words), add_special_tokens=False).ids
+    stream = TokenText(backend).stream()
+    assert "".join([*map(stream.feed, ids), stream.finish()]) == backend.decode(ids)
