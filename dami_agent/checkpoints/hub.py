@@ -6,6 +6,7 @@ and errors that say what to do. ``HF_HUB_OFFLINE``, ``HF_TOKEN``, ``HF_HOME`` an
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -38,8 +39,11 @@ def fetch(
     cache_dir: str | Path | None = None,
     local_files_only: bool | None = None,
     token: str | bool | None = None,
+    endpoint: str | None = None,
 ) -> tuple[Path, str]:
     """Download what is not in the cache yet; small files first, so that an unusable checkpoint costs no gigabytes.
+
+    A hub that cannot be reached is no error where the cache holds the checkpoint: a warning says so.
 
     Returns:
         The snapshot folder and the commit it is of.
@@ -51,35 +55,55 @@ def fetch(
     from huggingface_hub import HfApi, constants, snapshot_download
 
     offline = constants.HF_HUB_OFFLINE if local_files_only is None else local_files_only
-    common: dict[str, Any] = {"cache_dir": cache_dir, "token": token, "local_files_only": offline}
-    commit = revision
-    if not offline:
-        info = _patiently(source, revision, lambda: HfApi(token=token).model_info(source, revision=revision))
-        commit = info.sha or revision
-        refusals.refuse_files((f.rfilename for f in info.siblings or () if "/" not in f.rfilename), source)
+    where: dict[str, Any] = {"revision": revision, "cache_dir": cache_dir, "token": token, "endpoint": endpoint}
 
-    def download(patterns: list[str]) -> Path:
-        get = lambda: snapshot_download(  # noqa: E731
-            source, revision=commit, allow_patterns=patterns, ignore_patterns=ELSEWHERE, **common
-        )
-        return Path(_patiently(source, revision, get))
+    def download(patterns: list[str], local: bool) -> Path:
+        options: dict[str, Any] = {"allow_patterns": patterns, "ignore_patterns": ELSEWHERE, "local_files_only": local}
+        return Path(snapshot_download(source, **where, **options))
 
-    folder = download(SMALL)
+    def look() -> Path | list[str]:
+        """The names of the hub's files; or, when it cannot be asked, the folder in the cache."""
+        if offline:
+            return download(SMALL + WEIGHTS, True)
+        try:
+            info = HfApi(endpoint=endpoint, token=token).model_info(source, revision=revision)
+        except Exception as error:
+            if not is_transient(error):
+                raise
+            with contextlib.suppress(FileNotFoundError):
+                folder = download(SMALL + WEIGHTS, True)
+                logger.warning("%s: the hub cannot be reached (%s), using the cached %s", source, error, folder.name)
+                return folder
+            raise
+        return [file.rfilename for file in info.siblings or () if "/" not in file.rfilename]
+
+    seen = _patiently(source, revision, look)
+    if isinstance(seen, Path):
+        return seen, seen.name
+    refusals.refuse_files(seen, source)
+    folder = _patiently(source, revision, lambda: download(SMALL, False))
     if (folder / "config.json").is_file():
         refusals.refuse_config(read_json(folder / "config.json"), source)
-    folder = download(SMALL + WEIGHTS)
+    folder = _patiently(source, revision, lambda: download(SMALL + WEIGHTS, False))
     return folder, folder.name
 
 
 def _patiently(source: str, revision: str | None, call: Callable[[], T]) -> T:
     """Run ``call``, again after transient failures only; turn the library's errors into ours."""
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-    from tenacity import Retrying, before_sleep_log, retry_if_exception, stop_after_attempt, wait_exponential_jitter
+    from tenacity import (
+        Retrying,
+        before_sleep_log,
+        retry_if_exception,
+        stop_after_attempt,
+        wait_exponential,
+        wait_random,
+    )
 
     retrying = Retrying(
         retry=retry_if_exception(is_transient),
         stop=stop_after_attempt(ATTEMPTS),
-        wait=wait_exponential_jitter(initial=FIRST_WAIT, max=LONGEST_WAIT),
+        wait=wait_exponential(multiplier=FIRST_WAIT, max=LONGEST_WAIT) + wait_random(0, FIRST_WAIT),
         before_sleep=before_sleep_log(logger, logging.WARNING),
         reraise=True,
     )

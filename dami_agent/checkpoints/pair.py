@@ -61,6 +61,7 @@ class CheckpointPair:
         cache_dir: str | Path | None = None,
         local_files_only: bool | None = None,
         token: str | bool | None = None,
+        endpoint: str | None = None,
     ) -> CheckpointPair:
         """Open and verify two local folders or hub ids.
 
@@ -73,6 +74,7 @@ class CheckpointPair:
             cache_dir: instead of the Hugging Face cache.
             local_files_only: never ask the hub; None: as ``HF_HUB_OFFLINE`` says.
             token: for private checkpoints; None: the saved login.
+            endpoint: another hub than ``HF_ENDPOINT`` says.
 
         Raises:
             CheckpointNotFound: a folder, file, id or revision that is not there or not reachable.
@@ -80,12 +82,13 @@ class CheckpointPair:
             IncompatiblePair: they do not fit; every mismatch is listed.
             UsageError: a revision given for a local folder.
         """
+        options = {"cache_dir": cache_dir, "local_files_only": local_files_only, "token": token, "endpoint": endpoint}
         a, b = open_both(
             instruct,
             thinking,
             revisions=(instruct_revision or revision, thinking_revision or revision),
             explicit=(instruct_revision is not None, thinking_revision is not None),
-            options={"cache_dir": cache_dir, "local_files_only": local_files_only, "token": token},
+            options=options,
         )
         return cls.of(a, b)
 
