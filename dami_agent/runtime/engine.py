@@ -103,7 +103,7 @@ class LocalEngine:
     def load(self) -> None:
         """Load the weights now, if they are not, and wait for it. Raises what loading raises."""
         self._check_process()
-        self._worker.load().result()
+        self._worker.inbox.add_load().result()
 
     def submit(self, prompt: Prompt, decision: Decision) -> LocalJob:
         """Check a request, compile its grammar and queue it.
@@ -119,7 +119,7 @@ class LocalEngine:
             row = self._row(prompt, decision)
             row.replay()
             if not row.done:
-                self._worker.submit(row)
+                self._worker.inbox.add_row(row)
             return row.job
 
     def generate(self, prompt: Prompt, decision: Decision) -> Generation:
@@ -141,7 +141,7 @@ class LocalEngine:
         self._check_room(len(context), len(completion))
         request = ScoreRequest(context=context, completion=tuple(completion), intensity=Intensity(intensity))
         with self._arriving():
-            self._worker.score(request)
+            self._worker.inbox.add_score(request)
         return request.future.result()
 
     def close(self) -> None:
@@ -244,11 +244,11 @@ class LocalEngine:
 
     @contextmanager
     def _arriving(self) -> Iterator[None]:
-        self._worker.arriving(1)
+        self._worker.inbox.arriving(1)
         try:
             yield
         finally:
-            self._worker.arriving(-1)
+            self._worker.inbox.arriving(-1)
 
 
 def _check_limits(limits: Limits) -> None:
@@ -265,5 +265,4 @@ def _check_limits(limits: Limits) -> None:
 
 def _shut_down(worker: Worker, pid: int) -> None:
     if os.getpid() == pid:  # a forked child must not touch locks that its parent may hold
-        worker.close()
-        worker.join(timeout=10.0)
+        worker.close(timeout=10.0)

@@ -25,10 +25,16 @@ _MAX_WHITESPACE = 20
 
 
 class Matcher:
-    """Where one answer stands in its grammar."""
+    """Where one answer stands in its grammar.
 
-    def __init__(self, compiled: xgrammar.CompiledGrammar) -> None:
+    Args:
+        compiled: the grammar.
+        allowed: bitmask, int32 [ceil(vocabulary / 32)], of the tokens that may be written at all; None: all.
+    """
+
+    def __init__(self, compiled: xgrammar.CompiledGrammar, allowed: torch.Tensor | None = None) -> None:
         self._matcher = xgrammar.GrammarMatcher(compiled)
+        self._allowed = allowed
 
     def allows(self, token: int) -> bool:
         """Whether ``token`` may come next."""
@@ -43,6 +49,8 @@ class Matcher:
         None means that the vocabulary cannot spell what the grammar wants.
         """
         self._matcher.fill_next_token_bitmask(bitmask, row)
+        if self._allowed is not None:
+            bitmask[row] &= self._allowed
         return bool(bitmask[row].any())
 
     def accept(self, token: int) -> bool:
@@ -65,6 +73,7 @@ class GrammarBook:
         self._eos_ids = sorted(eos_ids)
         self._lock = threading.Lock()
         self._compiler: xgrammar.GrammarCompiler | None = None
+        self._printable: torch.Tensor | None = None
 
     def matcher(self, constraint: Constraint) -> Matcher:
         """A fresh matcher for ``constraint``.
@@ -77,7 +86,8 @@ class GrammarBook:
             if constraint.kind == "json_schema":
                 _check_schemas([json.loads(constraint.text)])
                 compiled = compiler.compile_json_schema(constraint.text, max_whitespace_cnt=_MAX_WHITESPACE)
-            elif constraint.kind == "structural_tag":
+                return Matcher(compiled, self._printable)
+            if constraint.kind == "structural_tag":
                 _check_schemas(_embedded_schemas(json.loads(constraint.text)))
                 compiled = compiler.compile_structural_tag(constraint.text)
             elif constraint.kind == "ebnf":
@@ -101,7 +111,20 @@ class GrammarBook:
                 )
                 # One thread: compilation happens in the callers' threads, beside decoding.
                 self._compiler = xgrammar.GrammarCompiler(info, max_threads=1)
+                self._printable = _printable(info.decoded_vocab)
             return self._compiler
+
+
+def _printable(vocabulary: Sequence[bytes]) -> torch.Tensor:
+    """Bitmask of the tokens without control characters, line feeds aside.
+
+    xgrammar lets control characters other than line ends into a string of bounded length, where JSON forbids them.
+    """
+    mask = xgrammar.allocate_token_bitmask(1, len(vocabulary))  # all ones
+    for token, text in enumerate(vocabulary):
+        if any(byte < 0x20 and byte != 0x0A for byte in text):
+            mask[0, token // 32] &= ~(1 << token % 32) if token % 32 != 31 else 0x7FFFFFFF
+    return mask[0]
 
 
 def mask_tokens(scores: torch.Tensor, matchers: Sequence[tuple[int, Matcher]]) -> list[int]:
@@ -131,9 +154,23 @@ def _check_schemas(schemas: Sequence[Any]) -> None:
     try:
         for schema in schemas:
             validator_for(schema, default=jsonschema.Draft202012Validator).check_schema(schema)
+            _refuse_foreign_references(schema)
     except jsonschema.SchemaError as error:
         where = "/".join(map(str, error.absolute_path)) or "its root"
         raise InvalidSchema(f"not a JSON schema, at {where}: {error.message}", hint="see draft 2020-12") from error
+
+
+def _refuse_foreign_references(node: Any) -> None:
+    """xgrammar takes a reference to another document for "anything"; we say so instead."""
+    if isinstance(node, dict):
+        for key, value in node.items():
+            if key in ("$ref", "$dynamicRef") and isinstance(value, str) and not value.startswith("#"):
+                raise InvalidSchema(f"the schema refers to another document: {value}", hint="put it into $defs")
+            if key not in ("const", "enum", "default", "examples"):
+                _refuse_foreign_references(value)
+    elif isinstance(node, list):
+        for value in node:
+            _refuse_foreign_references(value)
 
 
 def _embedded_schemas(node: Any) -> list[Any]:

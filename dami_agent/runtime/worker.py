@@ -1,34 +1,33 @@
-"""The one thread that owns the model: it takes requests from a bounded queue and decodes them in lanes.
+"""The one thread that owns the model: it takes requests from the inbox and decodes them in lanes.
 
 Per round: end what was cancelled or expired; score what waits to be scored; pick the λ-group whose turn it is; admit
 waiting rows of that group, oldest first; advance its lanes by one token. Admission at every token boundary needs no
-gathering window; only an idle worker waits a moment, and only for callers that are known to be on their way.
+gathering window. When the cache outgrows its bound, the youngest row gives up its place and is read again, with what
+it has written, later.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
-from dami_agent.errors import EngineBusy, EngineClosed
+from dami_agent.errors import EngineClosed
+from dami_agent.runtime.inbox import Inbox
 from dami_agent.runtime.lane import Lane, as_ours
 from dami_agent.runtime.row import Row
 from dami_agent.runtime.scoring import ScoreRequest, score_together
 from dami_agent.runtime.turns import Group, Turns, bucket, may_share
 
 if TYPE_CHECKING:
+    from dami_agent.types import Intensity
     from dami_agent.weights import Weights
 
 __all__ = ["Capacity", "Worker"]
 
-T = TypeVar("T")
-
-_GATHER_SECONDS = 0.002
+_ADMIT_UP_TO = 0.9  # of the slots: the rest is for rows to grow into, or they would soon be put out again
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +36,7 @@ class Capacity:
 
     Attributes:
         rows: requests decoded at once.
-        slots: cache positions in use when a further request is admitted, padding included; None: no bound.
+        slots: cache positions, padding included; one request alone may take more; None: no bound.
         queue: requests waiting (decoding and scoring each); more are refused.
     """
 
@@ -47,7 +46,7 @@ class Capacity:
 
 
 class Worker:
-    """Owns the model. All methods may be called from any thread; the model is touched by the worker's alone.
+    """Owns the model; its thread begins with the first item in the inbox.
 
     Args:
         load: makes the weights; called on the worker's thread before the first use, again if it failed.
@@ -55,72 +54,28 @@ class Worker:
     """
 
     def __init__(self, load: Callable[[], Weights], capacity: Capacity) -> None:
+        self.inbox = Inbox(capacity.queue, self._start)
         self._load = load
         self._capacity = capacity
-        self._changed = threading.Condition()
-        self._waiting: deque[Row] = deque()
-        self._scores: deque[ScoreRequest] = deque()
-        self._calls: deque[Future[None]] = deque()
-        self._arriving = 0
-        self._closed = False
         self._thread: threading.Thread | None = None
         self._weights: Weights | None = None
         self._lanes: dict[Group, list[Lane]] = {}
         self._turns = Turns()
 
-    # --- any thread --------------------------------------------------------------------------------------------------
-
-    def arriving(self, count: int) -> None:
-        """Announce (+1) or withdraw (-1) a caller who is about to submit."""
-        with self._changed:
-            self._arriving += count
-            if count < 0:
-                self._changed.notify_all()
-
-    def submit(self, row: Row) -> None:
-        """Queue a row. Raises ``EngineBusy`` or ``EngineClosed``."""
-        self._enqueue(self._waiting, row)
-
-    def score(self, request: ScoreRequest) -> None:
-        """Queue a request to score. Raises ``EngineBusy`` or ``EngineClosed``."""
-        self._enqueue(self._scores, request)
-
-    def load(self) -> Future[None]:
-        """Load the weights if they are not; the future is done when they are, or holds why not."""
-        future: Future[None] = Future()
-        self._enqueue(self._calls, future)
-        return future
-
-    def close(self) -> None:
-        """Tell the thread to fail what it has, drop the model and end; does not wait."""
-        with self._changed:
-            self._closed = True
-            self._changed.notify_all()
-
-    def join(self, timeout: float) -> None:
-        """Wait for the thread to end, unless called from it."""
+    def close(self, timeout: float) -> None:
+        """Have the thread fail what it holds, drop the model and end; wait for that unless called from it."""
+        self.inbox.close()
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(timeout)
 
-    def _enqueue(self, queue: deque[T], item: T) -> None:
-        with self._changed:
-            if self._closed:
-                raise EngineClosed("the engine is closed", hint="open a new one")
-            if len(queue) >= self._capacity.queue:
-                raise EngineBusy(
-                    f"{len(queue)} requests are waiting already",
-                    hint="try again later, or raise the engine's max_queue",
-                )
-            queue.append(item)
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="dami-engine", daemon=True)
-                self._thread.start()
-            self._changed.notify_all()
+    def _start(self) -> None:
+        self._thread = threading.Thread(target=self._run, name="dami-engine", daemon=True)
+        self._thread.start()
 
-    # --- the worker's thread -----------------------------------------------------------------------------------------
+    # --- the thread --------------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        while self._wait_for_work():
+        while self.inbox.wait(busy=bool(self._lanes)):
             self._guarded_round()
         self._fail_all(EngineClosed("the engine was closed before the request was finished"))
         self._weights = None
@@ -131,104 +86,77 @@ class Worker:
         except Exception as error:  # whatever it was, the callers must hear of it and the engine live on
             self._fail_all(error)
 
-    def _wait_for_work(self) -> bool:
-        """Sleep until there is something to do; False when the engine is closed."""
-        with self._changed:
-            idle = not self._lanes
-            while not (self._closed or self._lanes or self._waiting or self._scores or self._calls):
-                self._changed.wait()
-            if idle and self._arriving and not self._closed:
-                self._changed.wait_for(lambda: self._closed or not self._arriving, _GATHER_SECONDS)
-            return not self._closed
-
     def _round(self) -> None:
-        weights = self._ensure_loaded()
-        if weights is None:
-            return
+        weights = self._weights = self._weights or self._load()
+        for load in self.inbox.take_loads():
+            load.set_result(None)
         self._pulse()
         self._score(weights)
-        groups = set(self._lanes) | {self._group(row) for row in self._admissible()}
+        groups = set(self._lanes) | {self._group(row.intensity) for row in self._admissible()}
         if not groups:
             return
         group = self._turns.pick(groups)
-        before = weights.switch_seconds
+        switched = weights.switch_seconds
         self._admit(weights, group)
-        self._step(group)
-        self._turns.stepped(weights.switch_seconds - before)
-
-    def _ensure_loaded(self) -> Weights | None:
-        if self._weights is None:
-            try:
-                self._weights = self._load()
-            except Exception as error:  # a CheckpointError, or an allocation that failed
-                self._fail_all(error)
-                return None
-        with self._changed:
-            calls, self._calls = self._calls, deque()
-        for call in calls:
-            if call.set_running_or_notify_cancel():
-                call.set_result(None)
-        return self._weights
+        for lane in self._lanes.get(group, []):
+            _guarded_step(lane)
+        self._tidy(group)
+        self._make_room()
+        self._turns.stepped(weights.switch_seconds - switched)
 
     def _pulse(self) -> None:
         """End what has expired, and forget what has ended while waiting."""
         now = time.monotonic()
-        with self._changed:
-            waiting = list(self._waiting)
-        for row in [*waiting, *(row for lanes in self._lanes.values() for lane in lanes for row in lane.rows)]:
+        waiting = self.inbox.rows()
+        for row in [*waiting, *(row for lane in self._all_lanes() for row in lane.rows)]:
             row.job.expire(now)
-        if any(row.done for row in waiting):
-            with self._changed:
-                self._waiting = deque(row for row in self._waiting if not row.done)
+        if ended := [row for row in waiting if row.done]:
+            self.inbox.remove(ended)
 
-    def _group(self, row: Row) -> Group:
-        return row.intensity if self._weights is not None and self._weights.mode == "merged" else None
+    def _group(self, intensity: Intensity) -> Group:
+        return intensity if self._weights is not None and self._weights.mode == "merged" else None
+
+    # --- scoring -----------------------------------------------------------------------------------------------------
 
     def _score(self, weights: Weights) -> None:
-        with self._changed:
-            requests, self._scores = list(self._scores), deque()
-        by_group: dict[Group, list[ScoreRequest]] = {}
-        for request in requests:
-            if request.future.set_running_or_notify_cancel():
-                by_group.setdefault(request.intensity if weights.mode == "merged" else None, []).append(request)
-        for members in by_group.values():
+        groups: dict[Group, list[ScoreRequest]] = {}
+        for request in self.inbox.take_scores():
+            groups.setdefault(self._group(request.intensity), []).append(request)
+        for members in groups.values():
             for batch in bucket(members, [len(m) for m in members]):
                 for start in range(0, len(batch), self._capacity.rows):
-                    self._score_batch(weights, batch[start : start + self._capacity.rows])
+                    _guarded_score(weights, batch[start : start + self._capacity.rows])
 
-    def _score_batch(self, weights: Weights, batch: Sequence[ScoreRequest]) -> None:
-        try:
-            for request, scores in zip(batch, score_together(weights, batch), strict=True):
-                request.future.set_result(scores)
-        except Exception as error:
-            for request in batch:
-                request.future.set_exception(as_ours(error))
+    # --- decoding ----------------------------------------------------------------------------------------------------
+
+    def _all_lanes(self) -> list[Lane]:
+        return [lane for lanes in self._lanes.values() for lane in lanes]
+
+    def _free_slots(self) -> float:
+        bound = self._capacity.slots
+        return float("inf") if bound is None else bound - sum(lane.slots for lane in self._all_lanes())
 
     def _admissible(self) -> list[Row]:
         """The waiting rows there is room for, oldest first: no later row overtakes one of another λ into the batch."""
-        lanes = [lane for lanes in self._lanes.values() for lane in lanes]
+        lanes = self._all_lanes()
         room = self._capacity.rows - sum(len(lane.rows) for lane in lanes)
-        slots = sum(lane.slots for lane in lanes)
+        slots = self._free_slots() - (1 - _ADMIT_UP_TO) * (self._capacity.slots or 0)
         admissible: list[Row] = []
-        with self._changed:
-            for row in self._waiting:
-                slots += len(row.tokens)
-                full = self._capacity.slots is not None and slots > self._capacity.slots and (lanes or admissible)
-                if len(admissible) >= room or full:
-                    break
-                admissible.append(row)
+        for row in self.inbox.rows()[: max(0, room)]:
+            slots -= len(row.tokens)
+            if slots < 0 and (lanes or admissible):
+                break
+            admissible.append(row)
         return admissible
 
     def _admit(self, weights: Weights, group: Group) -> None:
-        rows = [row for row in self._admissible() if self._group(row) == group]
+        rows = [row for row in self._admissible() if self._group(row.intensity) == group]
         if not rows:
             return
-        taken = set(map(id, rows))
-        with self._changed:
-            self._waiting = deque(row for row in self._waiting if id(row) not in taken)
+        self.inbox.remove(rows)
         now = time.monotonic()
         for row in rows:
-            row.job.clock.admitted = now
+            row.job.clock.admitted = row.job.clock.admitted or now
         for batch in bucket(rows, [len(row.tokens) for row in rows]):
             self._prefill(weights, group, batch)
         self._tidy(group)
@@ -239,39 +167,60 @@ class Worker:
         except Exception as error:  # the lanes that run are not touched by it
             _fail(batch, error)
 
-    def _step(self, group: Group) -> None:
-        for lane in self._lanes.get(group, []):
-            _guarded_step(lane)
-        self._tidy(group)
-
     def _tidy(self, group: Group) -> None:
         """Drop rows that have ended and put lanes together where that wastes little."""
-        lanes: list[Lane] = []
-        for lane in self._lanes.pop(group, []):
+        lanes = self._lanes.get(group, [])
+        for lane in lanes:
             lane.compact()
-            if lane.rows:
-                lanes.append(lane)
-        lanes.sort(key=lambda lane: lane.width)
+        lanes = sorted((lane for lane in lanes if lane.rows), key=lambda lane: lane.width)
+        self._lanes[group] = lanes
+        free = self._free_slots()
         merged: list[Lane] = []
         for lane in lanes:
-            if merged and may_share([(len(x.rows), x.width) for x in (merged[-1], lane)]):
+            shapes = [(len(x.rows), x.width) for x in (*merged[-1:], lane)]
+            padding = sum(rows for rows, _ in shapes) * lane.width - sum(rows * width for rows, width in shapes)
+            if merged and padding <= free and may_share(shapes):
                 merged[-1].join(lane)
+                free -= padding
             else:
                 merged.append(lane)
         if merged:
             self._lanes[group] = merged
+        else:
+            del self._lanes[group]
+
+    def _make_room(self) -> None:
+        """Send the youngest rows back to the queue's head while the cache is over its bound."""
+        while self._free_slots() < 0:
+            rows = [(row, lane, group) for group, lanes in self._lanes.items() for lane in lanes for row in lane.rows]
+            if len(rows) <= 1:
+                return
+            row, lane, group = max(rows, key=lambda found: found[0].job.clock.submitted)
+            lane.compact(leaving=row)
+            self.inbox.put_back(row)
+            self._tidy(group)
 
     def _fail_all(self, error: Exception) -> None:
-        with self._changed:
-            rows, scores, calls = list(self._waiting), list(self._scores), list(self._calls)
-            self._waiting, self._scores, self._calls = deque(), deque(), deque()
-        rows += [row for lanes in self._lanes.values() for lane in lanes for row in lane.rows]
+        """Fail all that is decoding or waiting."""
+        rows = [*self.inbox.rows(), *(row for lane in self._all_lanes() for row in lane.rows)]
+        self.inbox.remove(rows)
         self._lanes = {}
         _fail(rows, error)
-        for score in scores:
+        for score in self.inbox.take_scores():
             score.future.set_exception(as_ours(error))
-        for call in calls:
-            call.set_exception(as_ours(error))
+        for load in self.inbox.take_loads():
+            load.set_exception(as_ours(error))
+
+
+def _guarded_score(weights: Weights, batch: Sequence[ScoreRequest]) -> None:
+    try:
+        scores = score_together(weights, batch)
+    except Exception as error:
+        for request in batch:
+            request.future.set_exception(as_ours(error))
+    else:
+        for request, values in zip(batch, scores, strict=True):
+            request.future.set_result(values)
 
 
 def _guarded_step(lane: Lane) -> None:

@@ -35,7 +35,7 @@ def requests(rng: random.Random, n: int) -> list[tuple[Prompt, Decision]]:
         decision = ask(
             rng.choice(LAMBDAS),
             sampling=sampling,
-            max_tokens=rng.randint(1, 30),
+            max_tokens=rng.randint(1, 16),
             max_reasoning_tokens=rng.choice((None, 0, 7)),
         )
         made.append((prompt, decision))
@@ -55,7 +55,7 @@ def assert_same(lab: Lab, a: Generation, b: Generation, prompt: Prompt) -> None:
 
 @pytest.mark.parametrize("mode", ["merged", "mixed"])
 def test_sixteen_threads_of_mixed_intensity(lab: Lab, mode: str) -> None:
-    work = requests(random.Random(21), 96)
+    work = requests(random.Random(21), 36)
     with lab.engine(mode) as engine:
         alone = [engine.generate(*request) for request in work]
     with lab.engine(mode, max_batch_size=12) as engine, ThreadPoolExecutor(16) as pool:
@@ -65,7 +65,7 @@ def test_sixteen_threads_of_mixed_intensity(lab: Lab, mode: str) -> None:
 
 
 def test_merged_and_mixed_agree(lab: Lab) -> None:
-    work = requests(random.Random(22), 30)
+    work = requests(random.Random(22), 16)
     with lab.engine("merged") as merged, lab.engine("mixed") as mixed:
         jobs = [(merged.submit(*request), mixed.submit(*request)) for request in work]
         for (prompt, _), (a, b) in zip(work, jobs, strict=True):
@@ -73,7 +73,7 @@ def test_merged_and_mixed_agree(lab: Lab) -> None:
 
 
 async def test_asyncio_callers(lab: Lab, engine: LocalEngine) -> None:
-    work = requests(random.Random(23), 24)
+    work = requests(random.Random(23), 16)
     alone = [await asyncio.to_thread(engine.generate, *request) for request in work]
     together = await asyncio.gather(*(asyncio.to_thread(engine.generate, *request) for request in work))
     for (prompt, _), a, b in zip(work, alone, together, strict=True):

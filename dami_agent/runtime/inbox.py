@@ -1,0 +1,124 @@
+"""What callers hand to the worker: a bounded queue, safe from any thread."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Collection
+from concurrent.futures import Future
+from typing import TypeVar
+
+from dami_agent.errors import EngineBusy, EngineClosed
+from dami_agent.runtime.row import Row
+from dami_agent.runtime.scoring import ScoreRequest
+
+__all__ = ["Inbox"]
+
+T = TypeVar("T")
+
+_GATHER_SECONDS = 0.002
+
+
+class Inbox:
+    """Rows to decode, requests to score, and calls for the weights to be loaded.
+
+    Args:
+        limit: waiting items of each kind; more are refused.
+        on_first: called once, before the first item is taken in, by the thread that brings it.
+    """
+
+    def __init__(self, limit: int, on_first: Callable[[], None]) -> None:
+        self._limit = limit
+        self._on_first: Callable[[], None] | None = on_first
+        self._changed = threading.Condition()
+        self._rows: deque[Row] = deque()
+        self._scores: deque[ScoreRequest] = deque()
+        self._loads: deque[Future[None]] = deque()
+        self._arriving = 0
+        self._closed = False
+
+    # --- any thread --------------------------------------------------------------------------------------------------
+
+    def arriving(self, count: int) -> None:
+        """Announce (+1) or withdraw (-1) a caller who is about to bring something."""
+        with self._changed:
+            self._arriving += count
+            if count < 0:
+                self._changed.notify_all()
+
+    def add_row(self, row: Row) -> None:
+        """Queue a row. Raises ``EngineBusy`` or ``EngineClosed``."""
+        self._add(self._rows, row)
+
+    def add_score(self, request: ScoreRequest) -> None:
+        """Queue a request to score. Raises ``EngineBusy`` or ``EngineClosed``."""
+        self._add(self._scores, request)
+
+    def add_load(self) -> Future[None]:
+        """Ask for the weights; the future is done when they are loaded, or holds why not."""
+        future: Future[None] = Future()
+        self._add(self._loads, future)
+        return future
+
+    def close(self) -> None:
+        """Take nothing in any more; idempotent."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    def _add(self, queue: deque[T], item: T) -> None:
+        with self._changed:
+            if self._closed:
+                raise EngineClosed("the engine is closed", hint="open a new one")
+            if len(queue) >= self._limit:
+                raise EngineBusy(
+                    f"{len(queue)} requests are waiting already",
+                    hint="try again later, or raise the engine's max_queue",
+                )
+            queue.append(item)
+            if self._on_first is not None:
+                self._on_first()
+                self._on_first = None
+            self._changed.notify_all()
+
+    # --- the worker --------------------------------------------------------------------------------------------------
+
+    def wait(self, *, busy: bool) -> bool:
+        """Sleep until there is something to do (not at all when ``busy``); False once closed.
+
+        A worker that was idle waits a moment longer for callers who are on their way, and only for them.
+        """
+        with self._changed:
+            while not (busy or self._closed or self._rows or self._scores or self._loads):
+                self._changed.wait()
+            if not busy and self._arriving and not self._closed:
+                self._changed.wait_for(lambda: self._closed or not self._arriving, _GATHER_SECONDS)
+            return not self._closed
+
+    def rows(self) -> list[Row]:
+        """The waiting rows, oldest first."""
+        with self._changed:
+            return list(self._rows)
+
+    def remove(self, rows: Collection[Row]) -> None:
+        """Take these rows out."""
+        gone = set(map(id, rows))
+        with self._changed:
+            self._rows = deque(row for row in self._rows if id(row) not in gone)
+
+    def put_back(self, row: Row) -> None:
+        """Put a row at the head, whether or not there is room."""
+        with self._changed:
+            self._rows.appendleft(row)
+
+    def take_scores(self) -> list[ScoreRequest]:
+        """Take out all requests to score."""
+        with self._changed:
+            taken, self._scores = list(self._scores), deque()
+        return taken
+
+    def take_loads(self) -> list[Future[None]]:
+        """Take out all calls for the weights."""
+        with self._changed:
+            taken, self._loads = list(self._loads), deque()
+        return taken
