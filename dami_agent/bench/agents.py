@@ -26,7 +26,10 @@ MOST_CALLS = 10
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepRow:
-    """One model call of a run, as its ledger record tells it. ``reasoning_tokens`` hold a probe thrown away."""
+    """One model call of a run, as its ledger record tells it.
+
+    ``task`` counts from 0, ``step`` from 1; ``reasoning_tokens`` hold a probe that was thrown away.
+    """
 
     task: int
     step: int
@@ -47,9 +50,9 @@ class StepRow:
         return self.reasoning_tokens + self.answer_tokens
 
     def to_dict(self) -> dict[str, Any]:
-        """A step of ``dami demo --json``."""
+        """A step of ``dami demo --json``, where tasks count from 1 as on the terminal."""
         return {
-            "task": self.task,
+            "task": self.task + 1,
             "step": self.step,
             "tool": self.tool,
             "lambda": self.intensity,

@@ -77,6 +77,10 @@ class Answer:
         return self.generation is not None and self.error is None and self.generation.finish_reason == "stop"
 
 
+POLICY = ReasoningPolicy()
+"""Of a pair without a frontier: limits as ChatDAMI sets them, any λ as asked."""
+
+
 def open_room(
     instruct: str | None = None, thinking: str | None = None, *, weights_mode: str = "merged", batch: int = BATCH
 ) -> Room:

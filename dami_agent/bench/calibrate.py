@@ -1,0 +1,293 @@
+"""Choose the confidence estimator's two numbers on the calibration split, and show what the choice is worth.
+
+Items are questions and single steps of agent tasks (the conversation up to the step is the reference solution's). For
+every item: the probe the estimator would make, with both models' log-probabilities of its tokens, and the full reply
+at every λ of the frontier. From these, any rule "probe -> λ" can be replayed without a model:
+
+- **AUC** of a confidence: the chance that it is higher where Instruct's own reply is right than where it is wrong.
+- a rule's **accuracy** and **tokens**: of the reply at the λ it picks; the probe's tokens are added unless it picks 0.
+
+``choose`` takes the cheapest rule that loses no more than :data:`TOLERANCE` against always-Thinking.
+Run it with ``python -m dami_agent.bench.calibrate``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Annotated, Any
+
+import typer
+
+from dami_agent.bench import engine
+from dami_agent.bench.engine import Answer, Request
+from dami_agent.bench.stats import auc, mean
+from dami_agent.bench.tools import bound_tools
+from dami_agent.chat_model.room import Room
+from dami_agent.estimators import ConfidenceEstimator
+from dami_agent.policy import Frontier
+from dami_agent.tasks import AgentTask, Question, agent_tasks, questions
+from dami_agent.types import Intensity, Message, Reply, Sampling, Step, ToolCall
+
+TOLERANCE = 0.005
+"""Accuracy that a rule may lose against always-Thinking: half a point a step, as errors of an agent's steps add up."""
+
+WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
+ACCEPTS = (0.3, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.93, 0.95, 0.97, 0.98, 0.99, 0.995, 0.999, 1.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Item:
+    """One call and how to judge its reply."""
+
+    kind: str
+    step: Step
+    right: Callable[[Reply], bool]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observation:
+    """What the models did with one item.
+
+    Attributes:
+        kind: ``question``, ``call`` or ``reply`` (an agent's tool call, its final reply).
+        own, scored: log-probabilities of the probe's tokens, Instruct's and Thinking's.
+        probe_tokens: its length.
+        right, tokens: of the full reply at each λ, in the order of the frontier's grid.
+    """
+
+    kind: str
+    own: tuple[float, ...]
+    scored: tuple[float, ...]
+    probe_tokens: int
+    right: tuple[bool, ...]
+    tokens: tuple[int, ...]
+
+
+Confidence = Callable[[Observation], float]
+
+
+def minimum(weight: float) -> Confidence:
+    """The estimator's own formula: the weakest token's probability under the mix of both models."""
+
+    def confidence(o: Observation) -> float:
+        mixed = [(1 - weight) * a + weight * b for a, b in zip(o.own, o.scored, strict=True)]
+        return math.exp(min(mixed)) if mixed else 0.0
+
+    return confidence
+
+
+def product(weight: float) -> Confidence:
+    """The whole probe's probability under the mix."""
+
+    def confidence(o: Observation) -> float:
+        mixed = [(1 - weight) * a + weight * b for a, b in zip(o.own, o.scored, strict=True)]
+        return math.exp(math.fsum(mixed)) if mixed else 0.0
+
+    return confidence
+
+
+def agreement(o: Observation) -> float:
+    """How far Thinking follows Instruct: the worst drop from one to the other, as a ratio of probabilities."""
+    drops = [b - a for a, b in zip(o.own, o.scored, strict=True)]
+    return math.exp(min(0.0, min(drops))) if drops else 0.0
+
+
+FORMULAS: dict[str, Confidence] = {
+    **{f"min, w={w:g}": minimum(w) for w in WEIGHTS},
+    **{f"product, w={w:g}": product(w) for w in WEIGHTS},
+    "agreement": agreement,
+}
+
+
+def question_items(count: int, sampling: Sampling) -> list[Item]:
+    """Questions of the calibration split."""
+    return [
+        Item(kind="question", step=_step(question.prompt, sampling), right=_answers(question))
+        for question in questions("calibration", count, seed=1)
+    ]
+
+
+def step_items(count: int, sampling: Sampling) -> list[Item]:
+    """Single steps of agent tasks of the calibration split, one drawn from each task."""
+    rng = Random("calibrate:steps")
+    items: list[Item] = []
+    for task in agent_tasks("calibration", count, seed=1):
+        at = rng.randrange(task.steps)
+        messages: list[Message] = [Message(role="user", content=task.prompt)]
+        for index, call in enumerate(task.plan[:at]):
+            made = ToolCall(id=f"call_{index}", name=call.name, arguments=call.arguments)
+            messages.append(Message(role="assistant", tool_calls=(made,)))
+            messages.append(Message(role="tool", content=call.result, name=call.name, tool_call_id=made.id))
+        step = dataclasses.replace(_step(task.prompt, sampling), messages=tuple(messages), tools=bound_tools(task))
+        right = _calls(task, at) if at < len(task.plan) else _replies(task)
+        items.append(Item(kind="call" if at < len(task.plan) else "reply", step=step, right=right))
+    return items
+
+
+def _step(prompt: str, sampling: Sampling) -> Step:
+    seeded = dataclasses.replace(sampling, seed=engine.stream_seed("calibrate", prompt))
+    return engine.question_step(prompt, sampling=seeded, max_tokens=engine.MAX_TOKENS)
+
+
+def _answers(question: Question) -> Callable[[Reply], bool]:
+    return lambda reply: question.grade(reply.content)
+
+
+def _replies(task: AgentTask) -> Callable[[Reply], bool]:
+    return lambda reply: not reply.tool_calls and task.grade(reply.content)
+
+
+def _calls(task: AgentTask, at: int) -> Callable[[Reply], bool]:
+    """Right is a call the plan still needs; later ones only if they need no result of an earlier one."""
+    open_calls = [call for place, call in enumerate(task.plan) if place == at or (place > at and not call.work)]
+    if task.name == "chained":
+        open_calls = [task.plan[at]]
+    wanted = [(call.name, dict(call.arguments)) for call in open_calls]
+
+    def right(reply: Reply) -> bool:
+        made = [(call.name, dict(call.arguments)) for call in reply.tool_calls]
+        return bool(made) and not reply.invalid_tool_calls and all(call in wanted for call in made)
+
+    return right
+
+
+def observe(room: Room, items: Sequence[Item], lambdas: Sequence[float], *, workers: int = 128) -> list[Observation]:
+    """Probe, score and answer every item; the probes are the estimator's own requests."""
+    estimator = ConfidenceEstimator()
+    switch = room.frontier.switch_point
+
+    def probe(item: Item) -> tuple[tuple[float, ...], tuple[float, ...], int]:
+        prompt = room.dialogue.render(item.step, "instruct")
+        base = engine.decide(engine.POLICY, Request(step=item.step, intensity=Intensity(0)))
+        estimate = estimator.estimate(prompt, base, room.engine)
+        assert estimate.probe is not None
+        own = tuple(e.logprob.logprob for e in estimate.probe.events if e.logprob is not None)
+        scored = room.engine.score(prompt, estimate.probe.token_ids, Intensity(1)) if own else ()
+        return own, scored, estimate.tokens
+
+    with ThreadPoolExecutor(workers) as pool:
+        probes = list(pool.map(probe, items))
+    replies: list[list[Answer]] = []
+    for value in lambdas:
+        requests = (Request(step=item.step, intensity=Intensity(value)) for item in items)
+        replies.append(list(engine.answers(room, requests, switch_point=switch)))
+    return [
+        Observation(
+            kind=item.kind,
+            own=own,
+            scored=scored,
+            probe_tokens=tokens,
+            right=tuple(item.right(column[i].reply) for column in replies),
+            tokens=tuple(column[i].tokens for column in replies),
+        )
+        for i, (item, (own, scored, tokens)) in enumerate(zip(items, probes, strict=True))
+    ]
+
+
+def replay(
+    observed: Sequence[Observation], confidence: Confidence, accept: float, grid: Sequence[float]
+) -> dict[str, float]:
+    """Accuracy, tokens and mean λ of the rule: λ=0 from ``accept`` on, else 1 − confidence snapped to the grid."""
+    right, tokens, chosen = [], [], []
+    for o in observed:
+        c = confidence(o)
+        wanted = 0.0 if c >= accept else 1 - c
+        at = min(range(len(grid)), key=lambda i: (abs(grid[i] - wanted), -grid[i]))
+        right.append(o.right[at])
+        tokens.append(o.tokens[at] + (o.probe_tokens if grid[at] > 0 else 0))
+        chosen.append(grid[at])
+    accepted = [i for i, value in enumerate(chosen) if value == 0]
+    return {
+        "accuracy": round(mean(right), 4),
+        "tokens": round(mean(tokens), 2),
+        "mean_lambda": round(mean(chosen), 3),
+        "accepted": round(len(accepted) / len(chosen), 3),
+        "accepted_right": round(mean([right[i] for i in accepted]), 4),
+    }
+
+
+def choose(rows: Sequence[dict[str, Any]], thinking: float) -> dict[str, Any]:
+    """The cheapest rule within :data:`TOLERANCE` of always-Thinking; the most accurate one if there is none."""
+    good = [row for row in rows if row["accuracy"] >= thinking - TOLERANCE]
+    return min(good, key=lambda r: r["tokens"]) if good else max(rows, key=lambda r: (r["accuracy"], -r["tokens"]))
+
+
+def report(observed: Sequence[Observation], grid: Sequence[float], seed: int = 0) -> dict[str, Any]:
+    """AUC of every formula, every rule replayed, the choice, and the fixed λs, oracle and shuffle beside it."""
+    kinds = sorted({o.kind for o in observed})
+    groups = {"all": list(observed), **{kind: [o for o in observed if o.kind == kind] for kind in kinds}}
+    aucs = {
+        name: {kind: auc([f(o) for o in group], [o.right[0] for o in group]) for kind, group in groups.items()}
+        for name, f in FORMULAS.items()
+    }
+    fixed = [
+        {
+            "lambda": value,
+            "accuracy": mean([o.right[i] for o in observed]),
+            "tokens": mean([o.tokens[i] for o in observed]),
+        }
+        for i, value in enumerate(grid)
+    ]
+    rules = [
+        {"formula": name, "accept": accept, **replay(observed, f, accept, grid)}
+        for name, f in FORMULAS.items()
+        for accept in ACCEPTS
+    ]
+    thinking = float(fixed[-1]["accuracy"])
+    own = [rule for rule in rules if rule["formula"].startswith("min")]
+    chosen, best = choose(own, thinking), choose(rules, thinking)
+    first_right = [next((i for i, r in enumerate(o.right) if r), 0) for o in observed]
+    oracle = {
+        "accuracy": mean([any(o.right) for o in observed]),
+        "tokens": mean([o.tokens[i] for o, i in zip(observed, first_right, strict=True)]),
+    }
+    return {
+        "items": {kind: len(group) for kind, group in groups.items()},
+        "auc": aucs,
+        "fixed": fixed,
+        "chosen": chosen,
+        "best_formula": best,
+        "shuffled": _shuffle(observed, chosen, grid, seed),
+        "oracle": oracle,
+        "rules": rules,
+    }
+
+
+def _shuffle(
+    observed: Sequence[Observation], rule: dict[str, Any], grid: Sequence[float], seed: int
+) -> dict[str, float]:
+    """The chosen rule with its confidences dealt to the wrong items: what the histogram of λ alone is worth."""
+    f = FORMULAS[rule["formula"]]
+    values = [f(o) for o in observed]
+    Random(f"calibrate:{seed}").shuffle(values)
+    dealt = {id(o): value for o, value in zip(observed, values, strict=True)}
+    return replay(observed, lambda o: dealt[id(o)], rule["accept"], grid)
+
+
+def main(
+    items: Annotated[int, typer.Option(help="Questions, and as many agent steps.")] = 400,
+    instruct: Annotated[str | None, typer.Option()] = None,
+    thinking: Annotated[str | None, typer.Option()] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write all of it as JSON.")] = None,
+) -> None:
+    """Print AUC of every formula, fixed λs, the chosen rule and its controls, as JSON."""
+    room = engine.open_room(instruct, thinking)
+    frontier: Frontier = room.frontier
+    grid = [float(value) for value in frontier.grid] or [i / 10 for i in range(11)]
+    found = question_items(items, Sampling()) + step_items(items, Sampling())
+    result = report(observe(room, found, grid), grid)
+    if output is not None:
+        output.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    result.pop("rules")
+    typer.echo(json.dumps(result, indent=2))
+
+
+if __name__ == "__main__":
+    typer.run(main)
