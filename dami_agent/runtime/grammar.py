@@ -1,4 +1,7 @@
-"""Constrained decoding with xgrammar: a Constraint compiled once, matched per request."""
+"""Constrained decoding with xgrammar: a Constraint compiled once, matched per request.
+
+xgrammar and jsonschema are imported by the first constraint: an engine that never meets one does without them.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +10,13 @@ import threading
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-import jsonschema
 import torch
-import xgrammar
-from jsonschema.validators import validator_for
 
 from dami_agent.errors import InvalidSchema
 from dami_agent.types import Constraint
 
 if TYPE_CHECKING:
+    import xgrammar
     from transformers import PreTrainedTokenizerBase
 
 __all__ = ["GrammarBook", "Matcher", "mask_tokens"]
@@ -33,6 +34,8 @@ class Matcher:
     """
 
     def __init__(self, compiled: xgrammar.CompiledGrammar, allowed: torch.Tensor | None = None) -> None:
+        import xgrammar
+
         self._matcher = xgrammar.GrammarMatcher(compiled)
         self._allowed = allowed
 
@@ -104,6 +107,8 @@ class GrammarBook:
             ) from error
 
     def _get_compiler(self) -> xgrammar.GrammarCompiler:
+        import xgrammar
+
         with self._lock:
             if self._compiler is None:
                 info = xgrammar.TokenizerInfo.from_huggingface(
@@ -120,6 +125,8 @@ def _printable(vocabulary: Sequence[bytes]) -> torch.Tensor:
 
     xgrammar lets control characters other than line ends into a string of bounded length, where JSON forbids them.
     """
+    import xgrammar
+
     mask = xgrammar.allocate_token_bitmask(1, len(vocabulary))  # all ones
     for token, text in enumerate(vocabulary):
         if any(byte < 0x20 and byte != 0x0A for byte in text):
@@ -137,6 +144,8 @@ def mask_tokens(scores: torch.Tensor, matchers: Sequence[tuple[int, Matcher]]) -
     Returns:
         The rows that cannot go on.
     """
+    import xgrammar
+
     bitmask = xgrammar.allocate_token_bitmask(scores.shape[0], scores.shape[-1])
     rows: list[int] = []
     stuck: list[int] = []
@@ -151,6 +160,9 @@ def mask_tokens(scores: torch.Tensor, matchers: Sequence[tuple[int, Matcher]]) -
 
 
 def _check_schemas(schemas: Sequence[Any]) -> None:
+    import jsonschema
+    from jsonschema.validators import validator_for
+
     try:
         for schema in schemas:
             validator_for(schema, default=jsonschema.Draft202012Validator).check_schema(schema)

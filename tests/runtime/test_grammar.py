@@ -21,7 +21,10 @@ WILD = Sampling(temperature=1.5, top_p=1.0, top_k=0)
 PROMPT = tuple(range(60, 80))
 WEATHER = {
     "type": "object",
-    "properties": {"city": {"enum": ["Rome", "Zürich", "Oslo"]}, "days": {"type": "integer", "minimum": 1, "maximum": 9}},
+    "properties": {
+        "city": {"enum": ["Rome", "Zürich", "Oslo"]},
+        "days": {"type": "integer", "minimum": 1, "maximum": 9},
+    },
     "required": ["city", "days"],
     "additionalProperties": False,
 }

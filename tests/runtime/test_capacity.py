@@ -1,0 +1,56 @@
+"""The cache's bound: rows that must give up their place write the same tokens in the end."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+
+import pytest
+
+from dami_agent.runtime.lane import Lane
+from dami_agent.types import Sampling
+from tests.runtime.scripted import ScriptedWeights
+from tests.runtime.support import GREEDY, Lab, ask, prompt_of
+
+WARM = Sampling(temperature=1.0, top_p=0.95, top_k=40)
+
+
+@pytest.mark.parametrize("mode", ["merged", "mixed"])
+def test_rows_put_out_and_read_again_are_unchanged(lab: Lab, mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = random.Random(31)
+    work = []
+    for i in range(10):
+        prompt = prompt_of([rng.randrange(300) for _ in range(rng.randint(2, 40))], in_thought=i % 2 == 0)
+        sampling = GREEDY if i % 3 else replace(WARM, seed=i)
+        work.append((prompt, ask(rng.choice((0.0, 0.5)), sampling=sampling, max_tokens=40, max_reasoning_tokens=20)))
+    with lab.engine(mode) as engine:
+        alone = [engine.generate(*request) for request in work]
+    prefills: list[int] = []
+    real = Lane.prefill.__func__  # type: ignore[attr-defined]
+    monkeypatch.setattr(
+        Lane, "prefill", classmethod(lambda cls, w, rows, p: (prefills.extend(map(id, rows)), real(cls, w, rows, p))[1])
+    )
+    with lab.engine(mode, max_batch_tokens=150) as engine:
+        together = [job.result(120) for job in [engine.submit(*request) for request in work]]
+    assert len(prefills) > len(work)  # some were read more than once
+    for (prompt, _), a, b in zip(work, alone, together, strict=True):
+        assert [e.part for e in a.events] == [e.part for e in b.events]
+        assert a.token_ids == b.token_ids or a.sampling.temperature == 0.0
+        assert (a.finish_reason, a.thought_closed_by) == (b.finish_reason, b.thought_closed_by)
+        if a.token_ids != b.token_ids:
+            at = next(i for i, (x, y) in enumerate(zip(a.token_ids, b.token_ids, strict=False)) if x != y)
+            best = lab.logits(float(a.intensity), [*prompt.token_ids, *a.token_ids[:at]])[-1].topk(2).values
+            assert float(best[0] - best[1]) < 1e-3
+
+
+def test_one_request_may_take_more_than_the_bound(lab: Lab) -> None:
+    with lab.engine(weights=ScriptedWeights(lambda _: 7), max_batch_tokens=10) as engine:
+        jobs = [engine.submit(prompt_of([5] * 30), ask(max_tokens=10)) for _ in range(3)]
+        assert [job.result(60).output_tokens for job in jobs] == [10, 10, 10]
+
+
+def test_one_row_at_a_time(lab: Lab) -> None:
+    with lab.engine("merged", max_batch_size=1) as engine:
+        jobs = [engine.submit(prompt_of([5] * 9), ask(at, max_tokens=5)) for at in (0.0, 1.0, 0.0, 0.5)]
+        for job, at in zip(jobs, (0.0, 1.0, 0.0, 0.5), strict=True):
+            lab.assert_greedy(at, [5] * 9, job.result(60).token_ids)
