@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -142,7 +143,7 @@ class CheckpointPair:
         """The common config.json (Instruct's; where the two differ it does not matter to the computation)."""
         return self.instruct.config
 
-    @property
+    @cached_property
     def context_length(self) -> int | None:
         """Longest context both were made for, in tokens; None if the configs do not say."""
         lengths = [getattr(c.model_config(), "max_position_embeddings", None) for c in (self.instruct, self.thinking)]

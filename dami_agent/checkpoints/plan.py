@@ -147,11 +147,12 @@ def _fit(
     if wanted is None and context < ceiling:
         context = max(context // 256 * 256, 1)
     device_map = None
-    if choice.spread:
+    while choice.spread and device_map is None:
         device_map = _spread(pair, shapes, choice, free, activations, per_token * context)
-        if device_map is None:
+        if device_map is None and (wanted is not None or context <= ENOUGH_CONTEXT):
             tried.append(f"{choice}: accelerate finds no placement of whole layers")
             return None
+        context = context if device_map else max(context // 512 * 256, 256)  # whole layers leave gaps: try half
     return Plan(
         device=choice.device,
         dtype=choice.dtype,
