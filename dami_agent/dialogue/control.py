@@ -107,6 +107,9 @@ class ControlGuard:
         self._suffixes = {c[-k:] for c in lower for k in range(1, len(c))}
         self._cores = {c.strip(_EDGES) for c in lower} - {""}
         self._longest = max(map(len, lower))
+        # Spellings of the control tokens that no text contains. Made here, not when needed: threads must agree on them.
+        key = secrets.token_hex(16)
+        self._secrets = {c: f"\ue000{key}{n:08x}\ue000" for n, c in enumerate(sorted(self.ids))}
 
     def shield(self, texts: Iterable[str]) -> Shield:
         """A shield whose seam occurs in none of ``texts`` (everything the template will see, and the template)."""
@@ -170,13 +173,8 @@ class ControlGuard:
                 spans.append((start, end))
                 offset = end
             else:
-                clean, offset = False, self._ordinary_end(text, start) or start + 1
+                clean, offset = False, start + 1
         return spans, clean
-
-    def _ordinary_end(self, text: str, start: int) -> int | None:
-        """End of the longest ordinary added token at ``start``."""
-        ends = [start + len(t) for t in self._added if t not in self.ids and text.startswith(t, start)]
-        return max(ends, default=None)
 
     def _count(self, ids: Iterable[int]) -> int:
         control = set(self.ids.values())
@@ -191,12 +189,6 @@ class ControlGuard:
     def _plain(self) -> Tokenizer:
         """A private copy: transformers changes the shared one's truncation during calls from other threads."""
         return Tokenizer.from_str(json.dumps(self._spec))
-
-    @cached_property
-    def _secrets(self) -> dict[str, str]:
-        """Spellings of the control tokens that no text contains."""
-        key = secrets.token_hex(16)
-        return {c: f"\ue000{key}{n:08x}\ue000" for n, c in enumerate(sorted(self.ids))}
 
     @cached_property
     def _renamed(self) -> Tokenizer:

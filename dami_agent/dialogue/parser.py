@@ -6,7 +6,8 @@ The engine decides where the thought ends (``TokenEvent.part``); this module tru
     ``<tool_call>`` opens a call; ``</tool_call>`` outside a JSON string, the next ``<tool_call>`` or the end closes it;
     what stands between is a valid call of a bound tool or an invalid one, kept whole with the reason.
 
-Text before, between and after calls is the content, joined by a newline where a call stood between.
+Text before, between and after calls is the content, joined by a newline where a call stood between. A structured output
+that does not begin with a call is content throughout.
 """
 
 from __future__ import annotations
@@ -101,11 +102,19 @@ class _Content:
 
 
 class _Calls:
-    """Splits the answer into content and the bodies of tool calls."""
+    """Splits the answer into content and the bodies of tool calls.
 
-    def __init__(self, on_text: Callable[[str], None], on_call: Callable[[str, bool], None]) -> None:
+    With ``json_or_calls`` (structured output) an answer that does not begin with a call has none: it is JSON, and
+    ``<tool_call>`` in one of its strings is text.
+    """
+
+    def __init__(
+        self, on_text: Callable[[str], None], on_call: Callable[[str, bool], None], *, json_or_calls: bool = False
+    ) -> None:
         self._on_text, self._on_call = on_text, on_call
         self._buffer = ""
+        self._undecided = json_or_calls
+        self._marker: tuple[str, ...] = (OPEN,)
         self._inside = False
         self._seen = 0  # how far the body was searched in vain
 
@@ -118,9 +127,15 @@ class _Calls:
         return self._advance_call(last) if self._inside else self._advance_text(last)
 
     def _advance_text(self, last: bool) -> bool:
-        at = self._buffer.find(OPEN)
+        if self._undecided:
+            begin = self._buffer.lstrip("\n")
+            if OPEN.startswith(begin) and begin != OPEN and not last:
+                return False
+            self._undecided = False
+            self._marker = (OPEN,) if begin.startswith(OPEN) else ()
+        at = self._buffer.find(OPEN) if self._marker else -1
         if at < 0:
-            keep = 0 if last else held_back(self._buffer, (OPEN,))
+            keep = 0 if last else held_back(self._buffer, self._marker)
             cut = len(self._buffer) - keep
             if cut:
                 self._on_text(self._buffer[:cut])
@@ -173,7 +188,7 @@ class ReplyParser:
         self._reasoning = _Reasoning()
         self._stop = StopCutter(step.limits.stop)
         self._content = _Content()
-        self._calls = _Calls(self._on_text, self._on_call)
+        self._calls = _Calls(self._on_text, self._on_call, json_or_calls=step.response_format is not None)
         self._deltas: list[Delta] = []
         self._all: list[Delta] = []
 

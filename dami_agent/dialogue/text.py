@@ -6,10 +6,9 @@ Whatever way the input is cut, the pieces put together are the same text.
 from __future__ import annotations
 
 import codecs
-import json
 from collections.abc import Callable, Sequence
 
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, decoders
 
 
 def _byte_alphabet() -> dict[str, int]:
@@ -27,8 +26,7 @@ class TokenText:
 
     def __init__(self, backend: Tokenizer) -> None:
         self._backend = backend
-        decoder = json.loads(backend.to_str()).get("decoder") or {}
-        self._byte_level = decoder.get("type") == "ByteLevel"
+        self._byte_level = isinstance(backend.decoder, decoders.ByteLevel)
 
     def stream(self) -> TextStream | DecodedStream:
         """A fresh stream; text of other tokens before it does not matter to it."""

@@ -212,6 +212,17 @@ def test_a_random_model_fills_python_types(target: Any) -> None:
     assert ended
 
 
+def test_a_random_model_in_json_mode_writes_one_object() -> None:
+    step = make(tools=TOOLS, tool_choice=ToolChoice(mode="none"), response_format=ResponseFormat())
+    judge, rng, ended = grammar(step), Random(), 0
+    for _ in range(8):
+        ids, done = judge.walk(rng, 250)
+        if done:
+            ended += 1
+            assert isinstance(json.loads(parse(ids, step).content), dict)
+    assert ended
+
+
 def test_numbers_and_white_space_end() -> None:
     schema = {
         "type": "object",

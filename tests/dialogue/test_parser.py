@@ -21,6 +21,7 @@ from dami_agent.types import (
     Message,
     Prompt,
     Reply,
+    ResponseFormat,
     Sampling,
     Step,
     TokenEvent,
@@ -107,8 +108,10 @@ def naive_split(answer: str) -> tuple[list[str], list[str]]:
     return [before, *texts], [rest[:end], *bodies]
 
 
-def naive(thought: str, answer: str, stops: tuple[str, ...]) -> tuple[str, str, list[str]]:
-    texts, bodies = naive_split(naive_stop(answer, stops))
+def naive(thought: str, answer: str, stops: tuple[str, ...], structured: bool) -> tuple[str, str, list[str]]:
+    answer = naive_stop(answer, stops)
+    is_json = structured and not answer.lstrip("\n").startswith("<tool_call>")
+    texts, bodies = ([answer], []) if is_json else naive_split(answer)
     texts = [t.lstrip("\n") for t in texts]
     texts = [t.rstrip("\n") for t in texts[:-1]] + texts[-1:]
     return (
@@ -140,12 +143,14 @@ STOPS = st.sampled_from([(), ("END",), ("\n\n",), ("STOP", "TO"), ("END", "\n"),
 
 
 @settings(max_examples=100, deadline=None)
-@given(thought=TEXT, answer=TEXT, stops=STOPS)
-def test_any_text_however_cut_is_what_the_naive_reader_finds(thought: str, answer: str, stops: tuple[str, ...]) -> None:
-    this = step(stops)
+@given(thought=TEXT, answer=TEXT, stops=STOPS, structured=st.booleans())
+def test_any_text_however_cut_is_what_the_naive_reader_finds(
+    thought: str, answer: str, stops: tuple[str, ...], structured: bool
+) -> None:
+    this = step(stops, response_format=ResponseFormat() if structured else None)
     reply = read(events(TOKENIZER.encode(thought), TOKENIZER.encode(answer)), this)
     assert reply == read(events(byte_ids(thought), byte_ids(answer)), this)
-    reasoning, content, bodies = naive(thought, answer, stops)
+    reasoning, content, bodies = naive(thought, answer, stops, structured)
     assert reply.reasoning == reasoning
     assert reply.content == content
     assert len(bodies) == len(reply.tool_calls) + len(reply.invalid_tool_calls)
@@ -256,6 +261,12 @@ def test_calls_that_were_not_allowed_are_invalid() -> None:
     assert answer(GOOD, step(tool_choice=ToolChoice(mode="tool", name="sub"))).tool_calls == ()
     both = answer(GOOD + GOOD, step(parallel_tool_calls=False))
     assert (len(both.tool_calls), len(both.invalid_tool_calls)) == (1, 1)
+
+
+def test_a_call_marker_in_a_structured_output_is_text() -> None:
+    this = step(response_format=ResponseFormat())
+    assert answer('\n\n{"a": "<tool_call>"}', this).content == '{"a": "<tool_call>"}'
+    assert answer(f"\n{GOOD}", this).tool_calls[0].name == "add"
 
 
 def test_a_call_is_given_out_as_soon_as_it_ends() -> None:
