@@ -19,7 +19,9 @@ TOKENS = ("prompt_tokens", "probe_tokens", "reasoning_tokens", "answer_tokens", 
 
 
 def logs(
-    run: Annotated[str | None, typer.Option(help="Only calls of this run (its id, or the root run's).")] = None,
+    run: Annotated[
+        str | None, typer.Option(help="Only calls of this run (its id, its parent's or the root run's).")
+    ] = None,
     tool: Annotated[str | None, typer.Option(help="Only calls that called this tool or read its result.")] = None,
     node: Annotated[str | None, typer.Option(help="Only calls of this LangGraph node.")] = None,
     since: Annotated[str | None, typer.Option(help="Only calls after this: 90s, 30m, 2h, 7d, or a date.")] = None,
@@ -118,7 +120,7 @@ def _totals(rows: Sequence[Row]) -> dict[str, Any]:
     return {
         "calls": len(rows),
         "failed": sum(row.error_type is not None for row in rows),
-        "runs": len({row.root_run_id or row.run_id for row in rows} - {None}),
+        "runs": len({row.root_run_id or row.parent_run_id or row.run_id for row in rows} - {None}),
         "mean_intensity": sum(used) / len(used) if used else None,
         **{name: sum(getattr(row, name) for row in rows) for name in TOKENS},
         "seconds": sum(row.seconds for row in rows),

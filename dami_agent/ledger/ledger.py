@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, Select, Text, cast, or_, select
+from sqlalchemy import URL, ColumnElement, Select, Text, cast, or_, select, true
 from sqlalchemy.exc import SQLAlchemyError
 
 from dami_agent.errors import LedgerError
@@ -90,7 +90,7 @@ class Ledger:
         """Rows that match all filters, oldest first; ``limit`` keeps the newest. A ledger never written to has none.
 
         Args:
-            run: run or root run id.
+            run: id of the call's run, its parent's or the root's.
             call: call id; gives all its attempts.
             thread: LangGraph thread id.
             tool: name of a tool whose result the call digested, or that it called.
@@ -105,20 +105,14 @@ class Ledger:
             return []
         query = select(calls).order_by(calls.c.started_at.desc(), calls.c.id.desc())
         if run is not None:
-            query = query.where(or_(calls.c.run_id == run, calls.c.root_run_id == run))
+            query = query.where(or_(*(c == run for c in (calls.c.run_id, calls.c.parent_run_id, calls.c.root_run_id))))
         for column, value in ((calls.c.call_id, call), (calls.c.thread_id, thread), (calls.c.node, node)):
             if value is not None:
                 query = query.where(column == value)
         if since is not None:
             query = query.where(calls.c.started_at >= since.timestamp())
-        if (
-            tool is not None and tool.isascii() and tool.isidentifier()
-        ):  # a name that JSON writes as it is: fewer rows to look at
-            used = (
-                cast(c, Text).contains(f'"{tool}"', autoescape=True)
-                for c in (calls.c.tools_called, calls.c.tools_digested)
-            )
-            query = query.where(or_(*used))
+        if tool is not None:
+            query = query.where(_may_name(tool))
         try:
             return list(_read(self._store, query, tool, limit))[::-1]
         except (SQLAlchemyError, OSError) as e:
@@ -126,6 +120,14 @@ class Ledger:
             raise LedgerError(
                 f"cannot read the ledger at {self.url}: {why}", hint="is that file a ledger of dami-agent?"
             ) from e
+
+
+def _may_name(tool: str) -> ColumnElement[bool]:
+    """Rows whose lists of tools could hold the name; :func:`_read` looks at the names themselves."""
+    if not (tool.isascii() and tool.isidentifier()):
+        return true()  # JSON may write it with escapes
+    lists = (calls.c.tools_called, calls.c.tools_digested)
+    return or_(*(cast(c, Text).contains(f'"{tool}"', autoescape=True) for c in lists))
 
 
 def _read(store: Store, query: Select[Any], tool: str | None, limit: int | None) -> Iterator[Row]:

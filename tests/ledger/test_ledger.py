@@ -86,7 +86,7 @@ def matches(record: CallRecord, run: str | None, tool: str | None, node: str | N
     trace = record.step.trace
     called = [c.name for c in record.reply.tool_calls] if record.reply else []
     return (
-        (run is None or run in (trace.run_id, trace.root_run_id))
+        (run is None or run in (trace.run_id, trace.parent_run_id, trace.root_run_id))
         and (tool is None or tool in called or tool in record.step.digested_tools)
         and (node is None or trace.node == node)
         and (since is None or record.started_at >= since)
@@ -103,7 +103,8 @@ def test_filters_agree_with_a_plain_loop() -> None:
             error=rng.choice([None, "E: x"]),
             started_at=float(i // 2),
             run_id=rng.choice(names),
-            root_run_id=rng.choice(names),
+            parent_run_id=rng.choice([None, *names]),
+            root_run_id=rng.choice([None, *names]),
             node=rng.choice([None, "agent", "tools"]),
         )
         for i in range(60)
