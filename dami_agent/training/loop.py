@@ -12,7 +12,7 @@ import os
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -112,13 +112,27 @@ def train(model: Qwen3ForCausalLM, tokenizer: Tokenizer, mixture: Mixture, plan:
     model.config._attn_implementation = attention.register()
     if plan.compile:
         object.__setattr__(model, "_compiled_body", torch.compile(model.model, dynamic=True))
-    log = (folder / "log.jsonl").open("a", encoding="utf-8")
-    log.write(json.dumps({"plan": asdict(plan), "resumed_at": where}) + "\n")
+    with (folder / "log.jsonl").open("a", encoding="utf-8") as log:
+        log.write(json.dumps({"plan": asdict(plan), "resumed_at": where}) + "\n")
+        _pools(model, tokenizer, mixture, plan, folder, optimizer, where, log)
+
+
+def _pools(
+    model: Qwen3ForCausalLM,
+    tokenizer: Tokenizer,
+    mixture: Mixture,
+    plan: Plan,
+    folder: Path,
+    optimizer: Optimizer,
+    where: dict[str, Any],
+    log: IO[str],
+) -> None:
+    """Pool after pool until the plan's tokens or hours are used; state and a log row after each."""
     begun, last = time.monotonic() - where["seconds"], time.monotonic()
 
     def progress() -> float:
         spent = (time.monotonic() - begun) / 3600 / plan.hours if plan.hours else 0.0
-        return max(where["tokens"] / plan.total, spent)
+        return float(max(where["tokens"] / plan.total, spent))
 
     while progress() < 1.0:
         share = plan.share(progress())
@@ -150,7 +164,6 @@ def train(model: Qwen3ForCausalLM, tokenizer: Tokenizer, mixture: Mixture, plan:
         log.write(json.dumps({**row, "tokens_per_second": speed}) + "\n")
         log.flush()
         _keep(folder, model, optimizer, where)
-    log.close()
 
 
 def _keep(folder: Path, model: Qwen3ForCausalLM, optimizer: Optimizer, where: dict[str, Any]) -> None:

@@ -11,7 +11,7 @@ from dami_agent.training import tokenizer as tokens
 from dami_agent.training.evaluate import Bench, auc, on_questions, run_agents
 
 BUILTIN = Path(dami_agent.__file__).parent / "checkpoints" / "builtin"
-PLAN = loop.Plan(total=8_000, tokens=1024, pool_size=12, warmup=2, seed=4)
+PLAN = loop.Plan(total=4_000, tokens=512, pool_size=6, warmup=2, seed=4)
 
 
 @pytest.fixture(scope="module")
@@ -89,5 +89,5 @@ def test_auc():
 def test_recipe_mixtures_hold_the_replay():
     for role in ("instruct", "thinking"):
         own = recipe.MIXTURES[role]
-        base = sum(part.weight for part in own[-len(recipe.MIXTURES["base"]) :])
+        base = sum(part.weight for part in own[-len(recipe.MIXTURES["more"]) :])
         assert base / sum(part.weight for part in own) == pytest.approx(0.12)
