@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Capacity", "Worker"]
 
+# A place that falls free in a full batch is held for others, so that newcomers are read together: until an eighth of
+# the batch is free, and for so many tokens at most.
+_HOLD_SHARE = 8
+_HOLD_ROUNDS = 8
 _ADMIT_UP_TO = 0.9  # of the slots: the rest is for rows to grow into, or they would soon be put out again
 
 
@@ -61,6 +65,7 @@ class Worker:
         self._weights: Weights | None = None
         self._lanes: dict[Group, list[Lane]] = {}
         self._turns = Turns()
+        self._held = 0
 
     def close(self, timeout: float) -> None:
         """Have the thread fail what it holds, drop the model and end; wait for that unless called from it."""
@@ -92,12 +97,13 @@ class Worker:
             load.set_result(None)
         self._pulse()
         self._score(weights)
-        groups = set(self._lanes) | {self._group(row.intensity) for row in self._admissible()}
+        newcomers = self._admissible()
+        groups = set(self._lanes) | {self._group(row.intensity) for row in newcomers}
         if not groups:
             return
         group = self._turns.pick(groups)
         switched = weights.switch_seconds
-        self._admit(weights, group)
+        self._admit(weights, group, [row for row in newcomers if self._group(row.intensity) == group])
         for lane in self._lanes.get(group, []):
             _guarded_step(lane)
         self._tidy(group)
@@ -140,17 +146,21 @@ class Worker:
         """The waiting rows there is room for, oldest first: no later row overtakes one of another λ into the batch."""
         lanes = self._all_lanes()
         room = self._capacity.rows - sum(len(lane.rows) for lane in lanes)
+        waiting = self.inbox.rows()
+        if lanes and room < min(len(waiting), self._capacity.rows // _HOLD_SHARE) and self._held < _HOLD_ROUNDS:
+            self._held += 1
+            return []
+        self._held = 0
         slots = self._free_slots() - (1 - _ADMIT_UP_TO) * (self._capacity.slots or 0)
         admissible: list[Row] = []
-        for row in self.inbox.rows()[: max(0, room)]:
+        for row in waiting[: max(0, room)]:
             slots -= len(row.tokens)
             if slots < 0 and (lanes or admissible):
                 break
             admissible.append(row)
         return admissible
 
-    def _admit(self, weights: Weights, group: Group) -> None:
-        rows = [row for row in self._admissible() if self._group(row.intensity) == group]
+    def _admit(self, weights: Weights, group: Group, rows: Sequence[Row]) -> None:
         if not rows:
             return
         self.inbox.remove(rows)

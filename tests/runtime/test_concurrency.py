@@ -58,7 +58,7 @@ def test_sixteen_threads_of_mixed_intensity(lab: Lab, mode: str) -> None:
     work = requests(random.Random(21), 36)
     with lab.engine(mode) as engine:
         alone = [engine.generate(*request) for request in work]
-    with lab.engine(mode, max_batch_size=12) as engine, ThreadPoolExecutor(16) as pool:
+    with lab.engine(mode, max_batch_size=17) as engine, ThreadPoolExecutor(16) as pool:
         together = list(pool.map(lambda request: engine.generate(*request), work))
     for (prompt, _), a, b in zip(work, alone, together, strict=True):
         assert_same(lab, a, b, prompt)

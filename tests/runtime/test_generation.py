@@ -232,6 +232,13 @@ def test_sampling_is_recorded_with_every_default(engine: LocalEngine) -> None:
     assert again.sampling == thinking.sampling
 
 
+def test_every_token_is_a_draw_of_its_own(lab: Lab) -> None:
+    flat = Sampling(temperature=1000.0, top_p=1.0, top_k=0, seed=9)
+    with scripted(lab, [], eos_token_ids=[319], markers=ThoughtMarkers()) as engine:
+        out = engine.generate(prompt_of(PROMPT), ask(1.0, sampling=flat, max_tokens=200))
+    assert out.output_tokens < 200 or len(set(out.token_ids)) > 100
+
+
 def test_streamed_and_whole_are_the_same(engine: LocalEngine) -> None:
     job = engine.submit(prompt_of(PROMPT, in_thought=True), ask(0.6, max_tokens=30, max_reasoning_tokens=8))
     streamed = list(job)
