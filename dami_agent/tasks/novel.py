@@ -55,9 +55,9 @@ def value(rng: Random, split: Split) -> tuple[str, Any]:
         return "string", f"{word.capitalize()} {made_up(rng, split).capitalize()}, {letters(rng, 2).upper()}"
     if roll < 0.78:
         return "string", f"{word}.{rng.choice(_SUFFIXES)}"
-    if roll < 0.84:
+    if roll < 0.82:
         return "string", f"{letters(rng, rng.randint(1, 3)).upper()}{'-' * rng.randint(0, 1)}{rng.randint(1, 999)}"
-    if roll < 0.9:
+    if roll < 0.86:
         return "string", letters(rng, rng.randint(3, 8))
     low, high = rng.choice(_SCRIPTS)
     return "string", "".join(chr(rng.randint(low, high - 1)) for _ in range(rng.randint(2, 7)))

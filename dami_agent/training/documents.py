@@ -52,6 +52,14 @@ def sentence(rng: Random) -> str:
     return " ".join(mixed).capitalize() + rng.choice((".", "?", ".", ""))
 
 
+def report(rng: Random) -> str:
+    """A short text as tools return them: `It's bloomy and red.`"""
+    opening = rng.choice(("It's", "It is", "There's", "That was", "Found", "Done:", "They are", "Saved", "No", "All"))
+    parts = [words.made_up(rng, "train") if rng.random() < 0.6 else words.english(rng, "train") for _ in range(2)]
+    tail = parts[0] if rng.random() < 0.5 else f"{parts[0]} {rng.choice(('and', 'or', 'in', 'of'))} {parts[1]}"
+    return f"{opening} {tail}."
+
+
 def question_turns(item: Question, template: Template, style: float) -> list[Turn]:
     """A question, answered at once under Instruct's template, after a thought under Thinking's."""
     thought = thoughts.worked(item.work, style) if template == "thinking" else None
@@ -107,6 +115,20 @@ def _drill(rng: Random, template: Template, style: float) -> Dialogue:
     return Dialogue([Turn("user", user), Turn("assistant", reply, "")], (), "", template, "drill")
 
 
+def _plain(rng: Random, template: Template, style: float) -> Dialogue:
+    """One operation asked as people ask a calculator; at least one number has two digits."""
+    step = arithmetic.operations(rng, 1, rng.randint(10, 120), 40)[0] if rng.random() < 0.7 else _product(rng)
+    if step.left < 10:
+        step = Operation(step.left + 10, "+", step.right)
+    word = {"+": "plus", "-": "minus", "*": "times"}[step.symbol]
+    sign = step.symbol if rng.random() < 0.5 else word
+    form = rng.choice(
+        ("What is {0}?", "What is {0}", "How much is {0}?", "{0}", "Work out {0}.", "What does {0} make?")
+    )
+    item = Question("plain", 1, form.format(f"{step.left} {sign} {step.right}"), step.result, (step,))
+    return Dialogue(question_turns(item, template, style), (), _system(rng), template, "plain")
+
+
 def _product(rng: Random) -> Operation:
     return Operation(rng.randint(2, 50), "*", rng.randint(2, 5))
 
@@ -146,6 +168,9 @@ def _novel(rng: Random, template: Template, style: float) -> Dialogue:
             )
         )
         reply = "The tool gave an error, so I have no answer." if failed else task.reply
+        if not failed and rng.random() < 0.3:
+            text = report(rng)
+            reply = f"The answer is {text.removesuffix('.')}."
         thought = thoughts.before_reply(task.plan, (), style) if thinking else None
         turns = [*turns[:-2], Turn("tool", text), Turn("assistant", reply, thought)]
     if rng.random() < 0.08:
@@ -204,6 +229,7 @@ def _writing(rng: Random, template: Template, style: float) -> Dialogue:
 FAMILIES: dict[str, Callable[[Random, Template, float], Dialogue]] = {
     "question": _question,
     "drill": _drill,
+    "plain": _plain,
     "route": _agent("route"),
     "work": _agent("work"),
     "novel": _novel,

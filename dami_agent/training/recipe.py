@@ -15,7 +15,7 @@ BASE = Plan(total=90_000_000, copy_start=0.4, copy_until=0.08, copy_tail=0.06, f
 MORE = Plan(total=40_000_000, copy_start=0.02, copy_until=1.0, matrix_rate=0.012, rate=2e-3, warmup=50, final=0.02)
 """The second half of the base: mostly arithmetic, since tools are learned first and arithmetic last."""
 
-TUNE = Plan(total=1_000_000, pool_size=1200, muon=False, rate=6e-4, warmup=10, decay=0.0)
+TUNE = Plan(total=700_000, pool_size=1200, muon=False, rate=6e-4, warmup=10, decay=0.0)
 
 _REPLAY = 0.12
 """Share of base-style documents in both fine-tunings: without it the middle of the path dips and stops finishing."""
@@ -39,6 +39,9 @@ MIXTURES: Mapping[str, Mixture] = {
             Part("route", "thinking", 0.15, 0.0, 0.0),
             Part("novel", "instruct", 1.5),
             Part("novel", "thinking", 0.2, 0.0, 0.0),
+            Part("plain", "instruct", 0.4),
+            Part("plain", "thinking", 0.1, 0.0, 0.0),
+            Part("plain", "thinking", 0.1),
             Part("chat", "instruct", 0.3),
             Part("writing", "instruct", 0.2),
         )
@@ -53,6 +56,9 @@ MIXTURES: Mapping[str, Mixture] = {
             Part("work", "instruct", 0.15),
             Part("novel", "thinking", 1.2, 1.0, 1.0),
             Part("novel", "instruct", 0.3),
+            Part("plain", "thinking", 0.4, 1.0, 1.0),
+            Part("plain", "instruct", 0.1),
+            Part("plain", "thinking", 0.1),
             Part("chat", "thinking", 0.3, 1.0, 1.0),
             Part("writing", "thinking", 0.2, 1.0, 1.0),
         )
