@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dami_agent.checkpoints import refusals
-from dami_agent.checkpoints.headers import TensorEntry, identity, read_json, read_tensors, weight_files
+from dami_agent.checkpoints.headers import TensorEntry, complete, identity, read_json, read_tensors, weight_files
 from dami_agent.errors import CheckpointNotFound, UnsupportedCheckpoint
 
 if TYPE_CHECKING:
@@ -21,6 +21,14 @@ if TYPE_CHECKING:
 
 DTYPES = {"F64": "float64", "F32": "float32", "BF16": "bfloat16", "F16": "float16"}
 NO_TOKENIZER = "save one into the folder: AutoTokenizer.from_pretrained(...).save_pretrained(...)"
+
+
+@dataclass(frozen=True)
+class RemoteWeights:
+    """Weights that lie on the hub still: their ``tensors``, and file name → identity as :func:`identity` would give."""
+
+    tensors: Mapping[str, TensorEntry] = field(repr=False)
+    identities: Mapping[str, str] = field(repr=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +44,7 @@ class Checkpoint:
         chat_template: the Jinja text of the default chat template, or None.
         tensors: name → entry of every stored tensor.
         identity: SHA-256 (hex) over everything that makes it this checkpoint and no other.
+        downloaded: False while the weights lie on the hub still and only the small files in ``path``.
     """
 
     path: Path
@@ -46,10 +55,19 @@ class Checkpoint:
     chat_template: str | None = field(repr=False)
     tensors: Mapping[str, TensorEntry] = field(repr=False)
     identity: str = field(repr=False)
+    downloaded: bool = True
 
     @classmethod
-    def open(cls, path: Path, *, source: str | None = None, revision: str | None = None) -> Checkpoint:
+    def open(
+        cls, path: Path, *, source: str | None = None, revision: str | None = None, remote: RemoteWeights | None = None
+    ) -> Checkpoint:
         """Open the folder ``path``; no weight is read.
+
+        Args:
+            path: the folder.
+            source: what the user called it.
+            revision: hub commit.
+            remote: what the hub says about the weights, when only the small files are in ``path`` yet.
 
         Raises:
             CheckpointNotFound: the folder, its config, its tokenizer or a shard is not there.
@@ -63,18 +81,20 @@ class Checkpoint:
                 f"{source}: no such folder",
                 hint="give an existing folder, or a hub id like Qwen/Qwen3-4B-Instruct-2507",
             )
-        refusals.refuse_files((p.name for p in path.iterdir()), source)
+        refusals.refuse_files([*(p.name for p in path.iterdir()), *(remote.identities if remote else ())], source)
         config = read_json(path / "config.json")
         refusals.refuse_config(config, source)
         if not (path / "tokenizer.json").is_file():
             raise CheckpointNotFound(f"{source} has no tokenizer.json", hint=NO_TOKENIZER)
-        tensors = read_tensors(path)
+        tensors = complete(path, remote.tensors) if remote else read_tensors(path)
         refusals.refuse_tensors(tensors, source)
         generation = path / "generation_config.json"
         generation_config = read_json(generation) if generation.is_file() else {}
         template = _chat_template(path)
-        digest = _digest(path, config, generation_config, template)
-        return cls(path, source, revision, config, generation_config, template, tensors, digest)
+        files = remote.identities if remote else {name: identity(path / name) for name in weight_files(path)}
+        digest = _digest(path, files, config, generation_config, template)
+        known = remote is None
+        return cls(path, source, revision, config, generation_config, template, tensors, digest, downloaded=known)
 
     @property
     def eos_token_ids(self) -> tuple[int, ...]:
@@ -87,7 +107,7 @@ class Checkpoint:
     @property
     def files(self) -> tuple[Path, ...]:
         """The safetensors files."""
-        return weight_files(self.path)
+        return tuple(self.path / name for name in sorted({entry.file for entry in self.tensors.values()}))
 
     @property
     def dtype(self) -> str:
@@ -141,7 +161,9 @@ def _chat_template(path: Path) -> str | None:
     return None
 
 
-def _digest(path: Path, config: Mapping[str, Any], generation: Mapping[str, Any], template: str | None) -> str:
+def _digest(
+    path: Path, files: Mapping[str, str], config: Mapping[str, Any], generation: Mapping[str, Any], template: str | None
+) -> str:
     parts: dict[str, Any] = {"config": config, "generation_config": generation, "chat_template": template}
-    parts["files"] = {file.name: identity(file) for file in (*weight_files(path), path / "tokenizer.json")}
+    parts["files"] = {**files, "tokenizer.json": identity(path / "tokenizer.json")}
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

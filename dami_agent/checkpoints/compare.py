@@ -206,7 +206,7 @@ def _ties(checkpoints: tuple[Checkpoint, Checkpoint], layout: layouts.Layout) ->
     for name, target in layout.tied.items():
         sides = []
         for c in checkpoints:
-            both = name in c.tensors and target in c.tensors
+            both = c.downloaded and name in c.tensors and target in c.tensors
             alike = not both or stored_alike(c.path, c.tensors, name, target)
             sides.append(f"tied to {target}" if alike else f"stored with other values than {target}")
             if both and alike:

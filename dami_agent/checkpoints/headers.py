@@ -56,20 +56,22 @@ def read_json(path: Path) -> dict[str, Any]:
     return data
 
 
-def weight_files(folder: Path) -> tuple[Path, ...]:
-    """The safetensors files that make up the checkpoint, in order of name; empty when there is none."""
-    if (folder / INDEX).is_file():
-        names = sorted({str(file) for file in _weight_map(folder).values()})
-        return tuple(folder / name for name in names)
+def weight_files(folder: Path) -> tuple[str, ...]:
+    """Names of the safetensors files that make up the checkpoint, chosen as transformers does; empty: there are none.
+
+    A folder of small files alone (a hub checkpoint before its weights are fetched) is asked for its index.
+    """
     if (folder / SINGLE).is_file():
-        return (folder / SINGLE,)
-    files = sorted(folder.glob("*.safetensors"))
-    if len(files) > 1:
+        return (SINGLE,)
+    if (folder / INDEX).is_file():
+        return tuple(sorted(set(_weight_map(folder).values())))
+    files = sorted(path.name for path in folder.glob("*.safetensors"))
+    if files:
         raise CheckpointNotFound(
-            f"{folder} holds {len(files)} safetensors files but no {INDEX} that says how they belong together",
+            f"{folder} holds {files[0]}, but neither {SINGLE} nor {INDEX}, which say where the weights are",
             hint="copy the index too, or load and save the checkpoint once with transformers' save_pretrained",
         )
-    return tuple(files)
+    return ()
 
 
 def read_tensors(folder: Path) -> Mapping[str, TensorEntry]:
@@ -80,18 +82,25 @@ def read_tensors(folder: Path) -> Mapping[str, TensorEntry]:
         CheckpointError: a file is cut off or otherwise no safetensors file.
     """
     tensors: dict[str, TensorEntry] = {}
-    for path in weight_files(folder):
-        if not path.is_file():
-            raise CheckpointNotFound(f"{path} is missing: {INDEX} names it", hint="download or copy that shard")
-        tensors |= _read_header(path)
-    if (folder / INDEX).is_file():
+    for name in weight_files(folder):
+        if not (folder / name).is_file():
+            raise CheckpointNotFound(
+                f"{folder / name} is missing: {INDEX} names it", hint="download or copy that shard"
+            )
+        tensors |= _read_header(folder / name)
+    return complete(folder, tensors)
+
+
+def complete(folder: Path, tensors: Mapping[str, TensorEntry]) -> Mapping[str, TensorEntry]:
+    """The tensors, if they are those that the folder's index (if there is one) promises."""
+    if (folder / INDEX).is_file() and not (folder / SINGLE).is_file():
         for name, file in _weight_map(folder).items():
             if name not in tensors or tensors[name].file != file:
                 raise CheckpointNotFound(
                     f"{folder / INDEX} places tensor {name!r} in {file}, which does not hold it",
                     hint="index and shards are of different checkpoints; " + AGAIN,
                 )
-    return MappingProxyType(tensors)
+    return MappingProxyType(dict(tensors))
 
 
 def _weight_map(folder: Path) -> dict[str, str]:

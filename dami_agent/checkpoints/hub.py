@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from dami_agent.checkpoints import refusals
-from dami_agent.checkpoints.headers import read_json
+from dami_agent.checkpoints.checkpoint import RemoteWeights
+from dami_agent.checkpoints.headers import SINGLE, TensorEntry, read_json, weight_files
 from dami_agent.errors import CheckpointNotFound
 
 logger = logging.getLogger(__name__)
@@ -32,60 +34,104 @@ def looks_like_hub_id(source: str) -> bool:
     return not source.startswith((".", "/", "~")) and "\\" not in source and source.count("/") <= 1
 
 
-def fetch(
-    source: str,
-    *,
-    revision: str | None = None,
-    cache_dir: str | Path | None = None,
-    local_files_only: bool | None = None,
-    token: str | bool | None = None,
-    endpoint: str | None = None,
-) -> tuple[Path, str]:
-    """Download what is not in the cache yet; small files first, so that an unusable checkpoint costs no gigabytes.
+@dataclass(frozen=True)
+class Hub:
+    """Where and how the hub is asked. Every field is huggingface_hub's own; None leaves it to its environment."""
 
-    A hub that cannot be reached is no error where the cache holds the checkpoint: a warning says so.
+    cache_dir: str | Path | None = None
+    local_files_only: bool | None = None
+    token: str | bool | None = None
+    endpoint: str | None = None
 
-    Returns:
-        The snapshot folder and the commit it is of.
+    def fetch(self, source: str, revision: str | None = None) -> tuple[Path, str]:
+        """Download what is not in the cache yet; small files first, so that an unusable checkpoint costs no gigabytes.
 
-    Raises:
-        CheckpointNotFound: no such id or revision, no access, or not reachable and not in the cache.
-        UnsupportedCheckpoint: by its file list or its config.
-    """
-    from huggingface_hub import HfApi, constants, snapshot_download
+        A hub that cannot be reached is no error where the cache holds the checkpoint: a warning says so.
 
-    offline = constants.HF_HUB_OFFLINE if local_files_only is None else local_files_only
-    where: dict[str, Any] = {"revision": revision, "cache_dir": cache_dir, "token": token, "endpoint": endpoint}
+        Returns:
+            The snapshot folder and the commit it is of.
 
-    def download(patterns: list[str], local: bool) -> Path:
-        options: dict[str, Any] = {"allow_patterns": patterns, "ignore_patterns": ELSEWHERE, "local_files_only": local}
-        return Path(snapshot_download(source, **where, **options))
+        Raises:
+            CheckpointNotFound: no such id or revision, no access, or not reachable and not in the cache.
+            UnsupportedCheckpoint: by its file list or its config.
+        """
+        folder = self._look(source, revision)
+        if isinstance(folder, list):
+            self._small(source, revision, folder)
+            folder = _patiently(source, revision, lambda: self._download(source, revision, SMALL + WEIGHTS))
+        return folder, folder.name
 
-    def look() -> Path | list[str]:
-        """The names of the hub's files; or, when it cannot be asked, the folder in the cache."""
-        if offline:
-            return download(SMALL + WEIGHTS, True)
-        try:
-            info = HfApi(endpoint=endpoint, token=token).model_info(source, revision=revision)
-        except Exception as error:
-            if not is_transient(error):
+    def preview(self, source: str, revision: str | None = None) -> tuple[Path, str, RemoteWeights | None]:
+        """As ``fetch``, but of weights that are not in the cache only the headers are read, over the network.
+
+        Returns:
+            Folder, commit, and what the hub says about the weights; None if the folder holds them.
+        """
+        seen = self._look(source, revision)
+        if isinstance(seen, Path):
+            return seen, seen.name, None
+        folder = self._small(source, revision, seen)
+        names = weight_files(folder) or ((SINGLE,) if SINGLE in seen else ())
+        if not names or all((folder / name).is_file() for name in names):
+            return *self.fetch(source, revision), None
+        remote = _patiently(source, revision, lambda: self._headers(source, folder.name, names))
+        return folder, folder.name, remote
+
+    def _look(self, source: str, revision: str | None) -> Path | list[str]:
+        """The names of the hub's files; or, when it cannot or may not be asked, the folder in the cache."""
+        from huggingface_hub import HfApi, constants
+
+        offline = constants.HF_HUB_OFFLINE if self.local_files_only is None else self.local_files_only
+
+        def look() -> Path | list[str]:
+            if offline:
+                return self._download(source, revision, SMALL + WEIGHTS, local=True)
+            try:
+                info = HfApi(endpoint=self.endpoint, token=self.token).model_info(source, revision=revision)
+            except Exception as error:
+                if not is_transient(error):
+                    raise
+                with contextlib.suppress(FileNotFoundError):
+                    folder = self._download(source, revision, SMALL + WEIGHTS, local=True)
+                    logger.warning("%s: the hub is out of reach (%s), using the cached %s", source, error, folder.name)
+                    return folder
                 raise
-            with contextlib.suppress(FileNotFoundError):
-                folder = download(SMALL + WEIGHTS, True)
-                logger.warning("%s: the hub cannot be reached (%s), using the cached %s", source, error, folder.name)
-                return folder
-            raise
-        return [file.rfilename for file in info.siblings or () if "/" not in file.rfilename]
+            return [file.rfilename for file in info.siblings or () if "/" not in file.rfilename]
 
-    seen = _patiently(source, revision, look)
-    if isinstance(seen, Path):
-        return seen, seen.name
-    refusals.refuse_files(seen, source)
-    folder = _patiently(source, revision, lambda: download(SMALL, False))
-    if (folder / "config.json").is_file():
-        refusals.refuse_config(read_json(folder / "config.json"), source)
-    folder = _patiently(source, revision, lambda: download(SMALL + WEIGHTS, False))
-    return folder, folder.name
+        return _patiently(source, revision, look)
+
+    def _small(self, source: str, revision: str | None, names: list[str]) -> Path:
+        """Refuse by file names, fetch all but the weights, refuse by config."""
+        refusals.refuse_files(names, source)
+        folder = _patiently(source, revision, lambda: self._download(source, revision, SMALL))
+        if (folder / "config.json").is_file():
+            refusals.refuse_config(read_json(folder / "config.json"), source)
+        return folder
+
+    def _download(self, source: str, revision: str | None, patterns: list[str], *, local: bool = False) -> Path:
+        from huggingface_hub import snapshot_download
+
+        options: dict[str, Any] = {"allow_patterns": patterns, "ignore_patterns": ELSEWHERE, "local_files_only": local}
+        options |= {"cache_dir": self.cache_dir, "token": self.token, "endpoint": self.endpoint}
+        return Path(snapshot_download(source, revision=revision, **options))
+
+    def _headers(self, source: str, commit: str, names: Iterable[str]) -> RemoteWeights | None:
+        """Read the headers of files on the hub (a few hundred kB); None if they cannot be read that way."""
+        from huggingface_hub import HfApi
+        from huggingface_hub.errors import SafetensorsParsingError
+
+        tensors: dict[str, TensorEntry] = {}
+        api = HfApi(endpoint=self.endpoint, token=self.token)
+        files = api.model_info(source, revision=commit, files_metadata=True).siblings or ()
+        blobs = {file.rfilename: file.lfs.sha256 if file.lfs else file.blob_id for file in files}
+        for name in names:
+            try:
+                header = api.parse_safetensors_file_metadata(source, name, revision=commit)
+            except SafetensorsParsingError as error:
+                logger.warning("%s: the header of %s cannot be read on the hub: %s", source, name, error)
+                return None
+            tensors |= {k: TensorEntry(tuple(t.shape), str(t.dtype), name) for k, t in header.tensors.items()}
+        return RemoteWeights(tensors, {name: f"blob:{blobs.get(name)}" for name in names})
 
 
 def _patiently(source: str, revision: str | None, call: Callable[[], T]) -> T:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
 
     from dami_agent.checkpoints.checkpoint import Checkpoint
+    from dami_agent.checkpoints.headers import TensorEntry
 
 
 @dataclass(frozen=True)
@@ -119,11 +120,8 @@ def dry_load(checkpoint: Checkpoint, config: PreTrainedConfig) -> tuple[Layout, 
         UnsupportedCheckpoint: the module cannot be built from this config.
     """
     from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
-    from transformers.modeling_utils import load_state_dict
 
-    tensors: dict[str, Any] = {}
-    for path in checkpoint.files:
-        tensors |= load_state_dict(path, map_location="meta")
+    tensors = {name: _without_data(entry) for name, entry in checkpoint.tensors.items()}
     options = {"device_map": "meta", "output_loading_info": True, "ignore_mismatched_sizes": True}
     native: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
     try:
@@ -135,6 +133,14 @@ def dry_load(checkpoint: Checkpoint, config: PreTrainedConfig) -> tuple[Layout, 
     misshapen = {str(name): (_shape(stored), _shape(wanted)) for name, stored, wanted in info["mismatched_keys"]}
     found = LoadFindings(tuple(sorted(info["missing_keys"])), tuple(sorted(info["unexpected_keys"])), misshapen)
     return layout_of(model), found
+
+
+def _without_data(entry: TensorEntry) -> Any:
+    """A tensor on the meta device. torch is asked through accelerate: this room imports none."""
+    from accelerate.utils import modeling
+    from transformers.modeling_utils import str_to_torch_dtype
+
+    return modeling.torch.empty(entry.shape, dtype=str_to_torch_dtype[entry.dtype], device="meta")
 
 
 def _shape(size: Any) -> str:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import resources
@@ -83,14 +83,13 @@ class CheckpointPair:
             IncompatiblePair: they do not fit; every mismatch is listed.
             UsageError: a revision given for a local folder.
         """
-        options = {"cache_dir": cache_dir, "local_files_only": local_files_only, "token": token, "endpoint": endpoint}
-        a, b = open_both(
-            instruct,
-            thinking,
-            revisions=(instruct_revision or revision, thinking_revision or revision),
-            explicit=(instruct_revision is not None, thinking_revision is not None),
-            options=options,
-        )
+        sources = Source.of((instruct, thinking), revision=revision, revisions=(instruct_revision, thinking_revision))
+        asked = hub.Hub(cache_dir=cache_dir, local_files_only=local_files_only, token=token, endpoint=endpoint)
+        a, b = (source.open(asked, weights=False) for source in sources)
+        if a.downloaded and b.downloaded:
+            return cls.of(a, b)
+        accept(compare(a, b), a, b)  # before gigabytes are fetched
+        a, b = (source.open(asked) for source in sources)
         return cls.of(a, b)
 
     @classmethod
@@ -158,32 +157,45 @@ class CheckpointPair:
         return config
 
 
-def open_both(
-    instruct: str | Path,
-    thinking: str | Path,
-    *,
-    revisions: tuple[str | None, str | None] = (None, None),
-    explicit: tuple[bool, bool] = (False, False),
-    options: Mapping[str, Any] | None = None,
-) -> tuple[Checkpoint, Checkpoint]:
-    """Open two checkpoints without comparing them; arguments as in :meth:`CheckpointPair.open`."""
-    sources, local = (str(instruct), str(thinking)), []
-    for source in (instruct, thinking):
-        path = Path(source).expanduser()
-        local.append(isinstance(source, Path) or path.exists() or not hub.looks_like_hub_id(str(source)))
-    for source, is_local, revision, own in zip(sources, local, revisions, explicit, strict=True):
-        if is_local and revision and (own or all(local)):
-            raise UsageError(
-                f"{source} is a local folder, which has no revision {revision!r}", hint="leave revision out"
-            )
-    opened = []
-    for source, is_local, revision in zip(sources, local, revisions, strict=True):
-        if is_local:
-            opened.append(Checkpoint.open(Path(source).expanduser().absolute(), source=source))
-        else:
-            folder, commit = hub.fetch(source, revision=revision, **(options or {}))
-            opened.append(Checkpoint.open(folder, source=source, revision=commit))
-    return opened[0], opened[1]
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a checkpoint comes from: ``name`` as the user gave it, a local folder or not, a revision on the hub."""
+
+    name: str
+    local: bool
+    revision: str | None
+
+    @classmethod
+    def of(
+        cls,
+        names: Sequence[str | Path],
+        *,
+        revision: str | None = None,
+        revisions: Sequence[str | None] = (None, None),
+    ) -> tuple[Source, ...]:
+        """Tell folders from hub ids. Raises ``UsageError`` for a revision that no hub id can take."""
+        local = [
+            isinstance(name, Path) or Path(name).expanduser().exists() or not hub.looks_like_hub_id(name)
+            for name in names
+        ]
+        for name, is_local, own in zip(names, local, revisions, strict=True):
+            if is_local and (own or (revision and all(local))):
+                raise UsageError(
+                    f"{name} is a local folder, which has no revision {own or revision!r}", hint="leave revision out"
+                )
+        return tuple(
+            cls(str(n), at, None if at else own or revision) for n, at, own in zip(names, local, revisions, strict=True)
+        )
+
+    def open(self, asked: hub.Hub, *, weights: bool = True) -> Checkpoint:
+        """Open it; with ``weights=False`` those of a hub id that are not in the cache stay on the hub."""
+        if self.local:
+            return Checkpoint.open(Path(self.name).expanduser().absolute(), source=self.name)
+        if weights:
+            folder, commit = asked.fetch(self.name, self.revision)
+            return Checkpoint.open(folder, source=self.name, revision=commit)
+        folder, commit, remote = asked.preview(self.name, self.revision)
+        return Checkpoint.open(folder, source=self.name, revision=commit, remote=remote)
 
 
 def accept(inspection: Inspection, instruct: Checkpoint, thinking: Checkpoint) -> Layout:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from dami_agent.checkpoints.headers import TensorEntry
+from dami_agent.checkpoints.headers import INDEX, SINGLE, TensorEntry
 from dami_agent.errors import CheckpointNotFound, UnsupportedCheckpoint
 
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".msgpack", ".h5")
@@ -82,11 +82,16 @@ def refuse_path(path: Path) -> None:
 
 
 def refuse_config(config: Mapping[str, Any], source: str) -> None:
-    """Refuse a quantised checkpoint by its config.
+    """Refuse by config.json.
 
     Raises:
-        UnsupportedCheckpoint: the config has a ``quantization_config``; the method is named.
+        UnsupportedCheckpoint: it has a ``quantization_config`` (the method is named), or keeps its weights elsewhere.
     """
+    if config.get("transformers_weights") not in (None, SINGLE, INDEX):
+        raise UnsupportedCheckpoint(
+            f"{source} keeps its weights in {config['transformers_weights']} (config.json: transformers_weights)",
+            hint="save it again with save_pretrained",
+        )
     quantised = config.get("quantization_config") or config.get("compression_config")
     if not quantised:
         return

@@ -64,8 +64,9 @@ def doctor(
 def examine(instruct: str | None, thinking: str | None, *, revision: str | None, wishes: Mapping[str, Any]) -> Report:
     """Go as far as it goes; an error of ours ends the examination and stands in the report."""
     from dami_agent.checkpoints import CheckpointPair, compare, plan
+    from dami_agent.checkpoints.hub import Hub
     from dami_agent.checkpoints.memory import free_memory
-    from dami_agent.checkpoints.pair import open_both
+    from dami_agent.checkpoints.pair import Source
 
     report = Report()
     try:
@@ -73,9 +74,12 @@ def examine(instruct: str | None, thinking: str | None, *, revision: str | None,
             report.pair = CheckpointPair.builtin()
             report.checkpoints = report.pair.instruct, report.pair.thinking
         else:
-            report.checkpoints = open_both(instruct, thinking, revisions=(revision, revision))
-        report.inspection = compare(*report.checkpoints)
-        report.pair = report.pair or CheckpointPair.of(*report.checkpoints, inspection=report.inspection)
+            sources = Source.of((instruct, thinking), revision=revision)
+            report.checkpoints = tuple(source.open(Hub(), weights=False) for source in sources)
+        report.inspection = compare(report.checkpoints[0], report.checkpoints[1])
+        report.pair = report.pair or CheckpointPair.of(
+            report.checkpoints[0], report.checkpoints[1], inspection=report.inspection
+        )
         free = free_memory()
         report.options = _options(report.pair, free, wishes)
         report.plan = plan(report.pair, memory=free, **wishes)
@@ -111,7 +115,12 @@ def as_data(report: Report) -> dict[str, Any]:
     for side, checkpoint in zip(("instruct", "thinking"), report.checkpoints, strict=False):
         size = sum(entry.nbytes for entry in checkpoint.tensors.values())
         data[side] = {"source": checkpoint.source, "path": str(checkpoint.path), "revision": checkpoint.revision}
-        data[side] |= {"files": len(checkpoint.files), "tensors": len(checkpoint.tensors), "bytes": size}
+        data[side] |= {
+            "downloaded": checkpoint.downloaded,
+            "files": len(checkpoint.files),
+            "tensors": len(checkpoint.tensors),
+            "bytes": size,
+        }
     if report.pair:
         data |= {"name": report.pair.name, "fingerprint": report.pair.fingerprint}
     if report.inspection:
@@ -135,8 +144,13 @@ def _plan_data(plan: Plan) -> dict[str, Any]:
 
 def show(report: Report, console: Console) -> None:
     """The report as tables for a terminal."""
+    from dami_agent.checkpoints.memory import gigabytes
+
     for side, checkpoint in zip(("instruct", "thinking"), report.checkpoints, strict=False):
         revision = f" @ {checkpoint.revision[:12]}" if checkpoint.revision else ""
+        if not checkpoint.downloaded:
+            size = sum(entry.nbytes for entry in checkpoint.tensors.values())
+            revision += f"  [dim]{gigabytes(size)} still on the hub; headers read there[/dim]"
         console.print(f"[bold]{side:9}[/bold]{checkpoint.source}{revision}", highlight=False, soft_wrap=True)
     if report.pair:
         console.print(

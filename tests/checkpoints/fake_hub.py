@@ -102,8 +102,13 @@ class _Handler(BaseHTTPRequestHandler):
         if kind == "tree":
             body = [self.entry(p) for p in files]
         else:
-            body = {"id": repo, "sha": COMMIT, "siblings": [{"rfilename": p.name} for p in files], "tags": []}
+            body = {"id": repo, "sha": COMMIT, "siblings": [self.sibling(p) for p in files], "tags": []}
         self.reply(200, json.dumps(body).encode(), {"Content-Type": "application/json"})
+
+    def sibling(self, path):
+        entry = self.entry(path)
+        blob = {"rfilename": path.name, "size": entry["size"], "blobId": entry["oid"]}
+        return blob | ({"lfs": entry["lfs"] | {"sha256": entry["lfs"]["oid"]}} if "lfs" in entry else {})
 
     def entry(self, path):
         size, sha = path.stat().st_size, hashlib.sha256(path.read_bytes()).hexdigest()
@@ -121,12 +126,14 @@ class _Handler(BaseHTTPRequestHandler):
         }
         if len(data) > LFS:
             headers |= {"X-Linked-Size": str(len(data)), "X-Linked-Etag": headers["ETag"]}
-        start, status = 0, 200
-        if wanted := re.match(r"bytes=(\d+)-", self.headers.get("Range", "")):
+        start, end, status = 0, len(data), 200
+        if wanted := re.match(r"bytes=(\d+)-(\d*)", self.headers.get("Range", "")):
             start, status = int(wanted[1]), 206
-            headers["Content-Range"] = f"bytes {start}-{len(data) - 1}/{len(data)}"
-        cut = self.command == "GET" and self.state.takes_cut(path.name)
-        return self.reply(status, data[start:], headers, cut=cut)
+            end = min(int(wanted[2]) + 1, end) if wanted[2] else end
+            headers["Content-Range"] = f"bytes {start}-{end - 1}/{len(data)}"
+        header = self.headers.get("Range", "").startswith("bytes=0-1")
+        cut = self.command == "GET" and not header and self.state.takes_cut(path.name)
+        return self.reply(status, data[start:end], headers, cut=cut)
 
     def reply(self, status, body, headers, cut=False):
         self.state.log.append((self.command, urlsplit(self.path).path, self.headers.get("Range"), status))

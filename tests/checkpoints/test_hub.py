@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import filecmp
+import json
 import logging
+import os
+import re
+import subprocess
+import sys
 
 import pytest
 from huggingface_hub import constants
 from huggingface_hub import file_download as library
+from safetensors.torch import load_file, save_file
 
 from dami_agent.checkpoints import CheckpointPair, hub
-from dami_agent.errors import CheckpointNotFound, UnsupportedCheckpoint
+from dami_agent.errors import CheckpointNotFound, IncompatiblePair, UnsupportedCheckpoint
 from tests.checkpoints.fake_hub import COMMIT, FakeHub
 from tests.pairs import edit_json
 
@@ -26,8 +32,9 @@ def online(copied, tmp_path, monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
     instruct, thinking = copied(shards=3)
     with FakeHub({A: instruct, B: thinking}) as server:
+        server.cache = tmp_path / "cache"
         server.open = lambda a=A, b=B, **kw: CheckpointPair.open(
-            a, b, **{"cache_dir": tmp_path / "cache", "endpoint": server.endpoint, "token": False} | kw
+            a, b, **{"cache_dir": server.cache, "endpoint": server.endpoint, "token": False} | kw
         )
         yield server
 
@@ -91,8 +98,8 @@ class TestFailures:
         assert_same_files(online.open(b=online.repos[B]).instruct, online.repos[A])
         ranges = [entry[2] for entry in online.served(f"{A}/resolve/{COMMIT}/{shard.name}")]
         size = shard.stat().st_size
-        assert ranges[0] is None
-        starts = [int(r.removeprefix("bytes=").removesuffix("-")) for r in ranges[1:]]
+        assert ranges[:2] == ["bytes=0-100000", None]  # its header, then all of it
+        starts = [int(r.removeprefix("bytes=").removesuffix("-")) for r in ranges[2:]]
         assert [s / size for s in starts] == pytest.approx([0.5, 0.75], abs=0.05)  # half of it, half of the rest
 
     def test_it_gives_up_after_a_while_and_says_so(self, online):
@@ -161,8 +168,42 @@ class TestOffline:
 
 
 class TestRefusedBeforeTheWeights:
+    """Of a refused pair no more than file headers has been fetched: small byte ranges, and nothing in the cache."""
+
     def weights_fetched(self, server):
-        return server.served(".safetensors") + server.served(".gguf")
+        kept = [p for p in server.cache.rglob("*") if p.suffix in (".safetensors", ".gguf")]
+        whole = [e for e in server.served(".safetensors") + server.served(".gguf") if e[2] != "bytes=0-100000"]
+        return kept + whole
+
+    def test_a_pair_that_does_not_fit(self, online):
+        edit_json(online.repos[A] / "config.json", rms_norm_eps=0.125)
+        with pytest.raises(IncompatiblePair, match="rms_norm_eps"):
+            online.open()
+        assert not self.weights_fetched(online)
+        assert online.served(".safetensors")
+
+    def test_a_missing_tensor(self, online):
+        """Seen in the headers on the hub, in one shard of several."""
+        shard = max(online.repos[B].glob("*.safetensors"))
+        tensors = load_file(shard)
+        name, _ = tensors.popitem()
+        save_file(tensors, shard, metadata={"format": "pt"})
+        with pytest.raises(CheckpointNotFound, match=re.escape(name)):
+            online.open()
+        assert not self.weights_fetched(online)
+
+    def test_the_doctor_looks_at_headers_alone(self, online):
+        """Through the environment, as a user sets it: a process of its own."""
+        code = "from dami_agent.cli import main; main()"
+        environment = os.environ | {"HF_ENDPOINT": online.endpoint, "HF_HUB_CACHE": str(online.cache)}
+        command = [sys.executable, "-c", code, "doctor", A, B, "--json"]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        data = json.loads(done.stdout)
+        assert data["instruct"]["downloaded"] is False
+        assert data["plan"]["mode"] == "mixed"
+        assert not self.weights_fetched(online)
+        assert data["fingerprint"] == online.open().fingerprint  # the same, once downloaded
 
     def test_quantised(self, online):
         edit_json(online.repos[A] / "config.json", quantization_config={"quant_method": "fp8"})
