@@ -123,8 +123,12 @@ class LocalEngine:
             return row.job
 
     def generate(self, prompt: Prompt, decision: Decision) -> Generation:
-        """``submit(...).result()``."""
-        return self.submit(prompt, decision).result()
+        """``submit(...).result()``; an interrupt (Ctrl-C) while waiting cancels the request."""
+        job = self.submit(prompt, decision)
+        try:
+            return job.result()
+        finally:
+            job.cancel()  # of no effect on a job that has ended
 
     def score(self, prompt: Prompt, completion: Sequence[int], intensity: Intensity) -> tuple[float, ...]:
         """Natural-log probability of each token of ``completion`` after ``prompt`` (and its ``reply_ids``) at λ.

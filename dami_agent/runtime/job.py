@@ -122,7 +122,8 @@ class LocalJob:
 
     def cancel(self) -> None:
         """End with ``Cancelled`` now; the worker drops the row at the next token."""
-        self.fail(Cancelled("the request was cancelled"))
+        if not self.done:
+            self.fail(Cancelled("the request was cancelled"))
 
     def expire(self, now: float) -> None:
         """End with ``DeadlineExceeded`` if the deadline has passed at ``now``."""

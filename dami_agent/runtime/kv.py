@@ -42,9 +42,9 @@ class _GrowingLayer(DynamicLayer):  # type: ignore[no-untyped-call]  # its __ini
         self.keys, self.values = keys[:, :, :end], values[:, :, :end]
         return self.keys, self.values
 
-    def replace(self, keys: torch.Tensor, values: torch.Tensor) -> None:
-        """Put other rows in place of all."""
-        self.keys, self.values, self._room = keys, values, None
+    def settle(self, keys: torch.Tensor, values: torch.Tensor, width: int) -> None:
+        """Move to other storage, of which the first ``width`` columns are filled."""
+        self.keys, self.values, self._room = keys[:, :, :width], values[:, :, :width], (keys, values)
 
 
 class LaneCache(Cache):
@@ -59,29 +59,41 @@ class LaneCache(Cache):
         """Drop all rows but ``rows``, and the columns before ``first_column`` (padding in every row that stays)."""
         for layer in self.layers:
             index = torch.tensor(rows, device=layer.keys.device)
-            layer.replace(
-                layer.keys[:, :, first_column:].index_select(0, index),
-                layer.values[:, :, first_column:].index_select(0, index),
-            )
+            width = layer.keys.shape[-2] - first_column
+            rooms = [_spacious(layer.keys, len(rows), width), _spacious(layer.values, len(rows), width)]
+            for room, states in zip(rooms, (layer.keys, layer.values), strict=True):
+                torch.index_select(states[:, :, first_column:], 0, index, out=room[:, :, :width])
+            layer.settle(rooms[0], rooms[1], width)
 
     def append_rows(self, other: LaneCache) -> None:
         """Add the rows of ``other`` below these, both widened on the left to the wider of the two."""
         for layer, more in zip(self.layers, other.layers, strict=True):
             width = max(layer.keys.shape[-2], more.keys.shape[-2])
-            layer.replace(
-                torch.cat([_widened(layer.keys, width), _widened(more.keys, width)]),
-                torch.cat([_widened(layer.values, width), _widened(more.values, width)]),
-            )
+            keys, values = _stacked(layer.keys, more.keys, width), _stacked(layer.values, more.values, width)
+            layer.settle(keys, values, width)
+
+
+def _spacious(like: torch.Tensor, rows: int, columns: int) -> torch.Tensor:
+    """Storage for so many rows and columns, and for some columns more; its content is arbitrary."""
+    _, heads, _, width = like.shape
+    spare = min(max(64, columns // 4), 1024)
+    return torch.empty(rows, heads, columns + spare, width, dtype=like.dtype, device=like.device)
 
 
 def _grown(old: torch.Tensor, like: torch.Tensor, columns: int) -> torch.Tensor:
-    rows, heads, _, width = like.shape
-    spare = min(max(64, columns // 4), 1024)
-    new = torch.empty(rows, heads, columns + spare, width, dtype=like.dtype, device=like.device)
+    new = _spacious(like, like.shape[0], columns)
     if old.numel():
         new[:, :, : old.shape[-2]] = old
     return new
 
 
-def _widened(states: torch.Tensor, width: int) -> torch.Tensor:
-    return torch.nn.functional.pad(states, (0, 0, width - states.shape[-2], 0))
+def _stacked(above: torch.Tensor, below: torch.Tensor, width: int) -> torch.Tensor:
+    """Both on top of each other, each ending in the last of ``width`` columns; the padding before them is zero."""
+    new = _spacious(above, above.shape[0] + below.shape[0], width)
+    top = 0
+    for states in (above, below):
+        rows, pad = new[top : top + states.shape[0]], width - states.shape[-2]
+        rows[:, :, :pad] = 0.0  # masked, but 0 times an arbitrary NaN would not be 0
+        rows[:, :, pad:width] = states
+        top += states.shape[0]
+    return new

@@ -6,6 +6,7 @@ another lane's rows at any token boundary (:meth:`Lane.join`). Rows of one lane 
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Lane", "advance", "as_ours"]
 
+# One in so many rows may be computed idly, after its end.
+_IDLE_SHARE = 16
 # Tokens per forward pass of a prefill, over all rows: bounds the memory of attention masks and activations.
 _PREFILL_TOKENS = 8192
 _STUCK = "the schema asks for text that this tokenizer cannot write; widen it"
@@ -85,16 +88,20 @@ class Lane:
                 row.job.weights_version = self._passes.weights.version
         advance(self.rows, logits[:, -1])
 
-    def compact(self, leaving: Row | None = None) -> None:
-        """Drop the rows that have ended, and ``leaving``; costs a copy of what stays, about what a step reads."""
+    def compact(self, leaving: Row | None = None, *, now: bool = False) -> None:
+        """Drop the rows that have ended, and ``leaving``, once it pays, or ``now``.
+
+        It costs a copy of what stays. Until a sixteenth of the rows has ended, it is cheaper to compute them idly.
+        """
         stay = [i for i, row in enumerate(self.rows) if not row.done and row is not leaving]
-        if len(stay) < len(self.rows):
+        ended = len(self.rows) - len(stay)
+        if ended and (now or leaving is not None or not stay or ended > len(self.rows) // _IDLE_SHARE):
             self.rows = [self.rows[i] for i in stay]
             if stay:
                 self._passes.keep_rows(stay)
 
     def join(self, other: Lane) -> None:
-        """Take over the rows of ``other``, which must not be used any more. Both hold rows, none of them ended."""
+        """Take over the rows of ``other``, which must not be used any more."""
         self._passes.join(other._passes)
         self.rows += other.rows
 
@@ -173,5 +180,7 @@ def as_ours(error: Exception) -> Exception:
         f"the model failed: {type(error).__name__}: {error}",
         hint="the device is out of memory: lower max_batch_size, max_tokens or context_length" if memory else None,
     )
+    # The error may be kept for long; the frames it points to hold the batch's cache and logits.
+    traceback.clear_frames(error.__traceback__)
     ours.__cause__ = error
     return ours

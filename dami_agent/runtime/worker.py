@@ -145,7 +145,7 @@ class Worker:
     def _admissible(self) -> list[Row]:
         """The waiting rows there is room for, oldest first: no later row overtakes one of another λ into the batch."""
         lanes = self._all_lanes()
-        room = self._capacity.rows - sum(len(lane.rows) for lane in lanes)
+        room = self._capacity.rows - sum(not row.done for lane in lanes for row in lane.rows)
         waiting = self.inbox.rows()
         if lanes and room < min(len(waiting), self._capacity.rows // _HOLD_SHARE) and self._held < _HOLD_ROUNDS:
             self._held += 1
@@ -169,7 +169,7 @@ class Worker:
             row.job.clock.admitted = row.job.clock.admitted or now
         for batch in bucket(rows, [len(row.tokens) for row in rows]):
             self._prefill(weights, group, batch)
-        self._tidy(group)
+        self._tidy(group, now=True)
 
     def _prefill(self, weights: Weights, group: Group, batch: Sequence[Row]) -> None:
         try:
@@ -177,11 +177,11 @@ class Worker:
         except Exception as error:  # the lanes that run are not touched by it
             _fail(batch, error)
 
-    def _tidy(self, group: Group) -> None:
-        """Drop rows that have ended and put lanes together where that wastes little."""
+    def _tidy(self, group: Group, *, now: bool = False) -> None:
+        """Drop rows that have ended, once it pays or ``now``, and put lanes together where that wastes little."""
         lanes = self._lanes.get(group, [])
         for lane in lanes:
-            lane.compact()
+            lane.compact(now=now)
         lanes = sorted((lane for lane in lanes if lane.rows), key=lambda lane: lane.width)
         self._lanes[group] = lanes
         free = self._free_slots()
@@ -203,9 +203,10 @@ class Worker:
         """Send the youngest rows back to the queue's head while the cache is over its bound."""
         while self._free_slots() < 0:
             rows = [(row, lane, group) for group, lanes in self._lanes.items() for lane in lanes for row in lane.rows]
-            if len(rows) <= 1:
+            alive = [found for found in rows if not found[0].done]
+            if len(alive) <= 1:
                 return
-            row, lane, group = max(rows, key=lambda found: found[0].job.clock.submitted)
+            row, lane, group = max(alive, key=lambda found: found[0].job.clock.submitted)
             lane.compact(leaving=row)
             self.inbox.put_back(row)
             self._tidy(group)

@@ -183,6 +183,25 @@ def test_a_failing_model_fails_its_batch_only(lab: Lab) -> None:
         assert engine.generate(PROMPT, ask(max_tokens=2)).output_tokens == 2
 
 
+def test_a_kept_error_keeps_no_tensors(lab: Lab) -> None:
+    class Trouble:
+        """Stands for a tensor inside the failing frame."""
+
+    kept: list[weakref.ref[Trouble]] = []
+
+    def before() -> None:
+        local = Trouble()
+        kept.append(weakref.ref(local))
+        raise torch.OutOfMemoryError("no room")
+
+    with lab.engine(weights=ScriptedWeights(lambda _: 7, before)) as engine:
+        with pytest.raises(RunError) as caught:
+            engine.generate(PROMPT, ask())
+        assert caught.value.__cause__ is not None
+        gc.collect()
+        assert kept[0]() is None
+
+
 def test_weights_that_do_not_load_are_tried_again(lab: Lab) -> None:
     attempts: list[int] = []
 
