@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 __all__ = ["ScoreRequest", "score_together"]
 
 _PREFILL_TOKENS = 8192
-# Logits held at once: 64 Mi float32 values, 256 MiB.
-_MAX_LOGITS = 1 << 26
+# Logits held at once: 16 Mi float32 values, 64 MiB.
+_MAX_LOGITS = 1 << 24
 
 
 @dataclass(slots=True, kw_only=True, eq=False)

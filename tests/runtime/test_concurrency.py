@@ -12,6 +12,7 @@ import pytest
 
 from dami_agent.runtime import LocalEngine
 from dami_agent.types import Decision, Generation, Prompt, Sampling
+from tests.runtime.scripted import ScriptedWeights
 from tests.runtime.support import GREEDY, Lab, ask, prompt_of
 
 LAMBDAS = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -81,15 +82,22 @@ async def test_asyncio_callers(lab: Lab, engine: LocalEngine) -> None:
 
 
 def test_latecomers_join_a_running_batch(lab: Lab) -> None:
-    """A long request must not make short ones wait for its end."""
-    with lab.engine("mixed", context_length=512, loop_rule=None, eos_token_ids=[319]) as engine:
-        engine.load()
-        long = engine.submit(prompt_of([5] * 10), ask(0.5, max_tokens=450))
+    with lab.engine("mixed", loop_rule=None, eos_token_ids=[319]) as engine:
+        long = engine.submit(prompt_of([5] * 10), ask(0.5, max_tokens=300))
         next(iter(long))
         for at in LAMBDAS:
-            assert engine.generate(prompt_of([7] * 5), ask(at, max_tokens=3)).output_tokens <= 3
-        assert not long.done
-        lab.assert_greedy(0.5, [5] * 10, long.result().token_ids)
+            lab.assert_greedy(at, [7] * 5, engine.generate(prompt_of([7] * 5), ask(at, max_tokens=3)).token_ids)
+        lab.assert_greedy(0.5, [5] * 10, long.result(60).token_ids)
+
+
+def test_an_endless_request_makes_nobody_wait_for_its_end(lab: Lab) -> None:
+    with lab.engine(weights=ScriptedWeights(lambda _: 7), context_length=10**6, loop_rule=None) as engine:
+        endless = engine.submit(prompt_of([5] * 10), ask())
+        next(iter(endless))
+        for length in (3, 50, 5000):  # the last is too long to share a rectangle with the others
+            assert engine.generate(prompt_of([7] * length), ask(max_tokens=3)).output_tokens == 3
+        assert not endless.done
+        endless.cancel()
 
 
 def test_no_intensity_starves_in_merged_mode(lab: Lab) -> None:

