@@ -79,6 +79,15 @@ class TestConfig:
         edit_json(paths[0] / "config.json", attention_bias=None, hidden_act=None, use_sliding_window=None)
         assert mismatches(paths) == {}
 
+    def test_the_notation_of_public_checkpoints_equals_todays(self, copied):
+        """Qwen3-2507 says rope_theta, rope_scaling, torch_dtype; transformers 5 writes rope_parameters, dtype."""
+        paths = copied(rope_parameters={"rope_type": "default", "rope_theta": 5_000_000.0})
+        old = {"rope_theta": 5_000_000, "rope_scaling": None, "torch_dtype": "bfloat16", "max_window_layers": 2}
+        edit_json(paths[0] / "config.json", rope_parameters=None, dtype=None, layer_types=None, **old)
+        assert mismatches(paths) == {}
+        edit_json(paths[0] / "config.json", rope_theta=1_000_000)
+        assert mismatches(paths).keys() == {"rope_parameters.rope_theta"}
+
     def test_context_lengths_may_differ_where_positions_are_computed_alike(self, copied):
         paths = copied()
         edit_json(paths[1] / "config.json", max_position_embeddings=300)

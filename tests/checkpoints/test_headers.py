@@ -8,9 +8,11 @@ import shutil
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from transformers import AutoModelForCausalLM
 
 from dami_agent.checkpoints import Checkpoint, CheckpointPair
 from dami_agent.errors import CheckpointError, CheckpointNotFound, UnsupportedCheckpoint
+from tests.pairs import edit_json
 
 INDEX = "model.safetensors.index.json"
 
@@ -60,6 +62,33 @@ def test_shards_without_an_index(copied):
     paths = copied(shards=3)
     (paths[0] / INDEX).unlink()
     refused(paths, CheckpointNotFound, INDEX)
+
+
+def test_of_a_single_file_and_shards_the_one_that_transformers_loads_is_read(copied):
+    """transformers prefers model.safetensors; what is checked must be what will be loaded."""
+    (single, _), (sharded, _) = copied(), copied(shards=3)
+    for file in sharded.iterdir():
+        if "safetensors" in file.name:
+            shutil.copy(file, single)
+    whole = Checkpoint.open(single)
+    assert {entry.file for entry in whole.tensors.values()} == {"model.safetensors"}
+    _, info = AutoModelForCausalLM.from_pretrained(single, output_loading_info=True)
+    assert not any(info.values())
+    (single / "model.safetensors").write_bytes(b"")
+    with pytest.raises(CheckpointError):
+        Checkpoint.open(single)
+
+
+def test_weights_under_another_name(copied):
+    paths = copied()
+    (paths[0] / "model.safetensors").rename(paths[0] / "weights.safetensors")
+    refused(paths, CheckpointNotFound, r"weights\.safetensors, but neither model\.safetensors nor")
+
+
+def test_weights_that_the_config_moves_elsewhere(copied):
+    paths = copied()
+    edit_json(paths[0] / "config.json", transformers_weights="other.safetensors")
+    refused(paths, UnsupportedCheckpoint, r"other\.safetensors")
 
 
 @pytest.mark.parametrize("file", ["config.json", "generation_config.json", "tokenizer.json", INDEX])
