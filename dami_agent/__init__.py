@@ -4,7 +4,7 @@
 
     from dami_agent import ChatDAMI
 
-    ChatDAMI().invoke("What is 3 plus 4?")
+    ChatDAMI().invoke("Start with 7. Add 5. Multiply by 3. What is the result?")
 
 Every public name is here and is imported when it is first used: importing this package takes no torch and no disk.
 """

@@ -234,7 +234,7 @@ class ConfiguredChatModel(BaseChatModel):
         tools = settings.tools(call.get("tools"))
         stops = stop if stop is not None else call.get("stop")
         return Step(
-            messages=to_messages(messages),
+            messages=settings.told(to_messages(messages), call.get("response_format")),
             tools=tuple(settings.distinct(tools)),
             tool_choice=settings.tool_choice(call.get("tool_choice"), tools),
             parallel_tool_calls=call.get("parallel_tool_calls") is not False,

@@ -50,7 +50,7 @@ class ConfigurableChatDAMI(RunnableConfigurableFields):  # type: ignore[type-arg
         self,
         schema: Any = None,
         *,
-        method: structured.Method = "json_schema",
+        method: structured.Method = "function_calling",
         include_raw: bool = False,
         strict: bool | None = None,
         **kwargs: Any,

@@ -154,7 +154,7 @@ class ChatDAMI(ConfiguredChatModel):
         self,
         schema: Any = None,
         *,
-        method: structured.Method = "json_schema",
+        method: structured.Method = "function_calling",
         include_raw: bool = False,
         strict: bool | None = None,
         **kwargs: Any,
@@ -163,7 +163,8 @@ class ChatDAMI(ConfiguredChatModel):
 
         Args:
             schema: pydantic class, TypedDict or JSON schema; for ``json_mode`` also None.
-            method: ``json_schema``, ``function_calling`` (a forced tool call) or ``json_mode``.
+            method: ``function_calling`` (a forced tool call, the form these models are trained on), ``json_schema``
+                (the answer itself; the schema goes into the system prompt) or ``json_mode`` (the prompt must ask).
             include_raw: return ``{"raw", "parsed", "parsing_error"}`` and raise nothing.
             strict: accepted; output is always held to the schema.
             kwargs: settings, as for ``bind``.

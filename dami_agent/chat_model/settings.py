@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,7 +13,7 @@ from pydantic import BaseModel
 
 from dami_agent.errors import InvalidIntensity, InvalidRequest, InvalidSchema
 from dami_agent.policy import EFFORTS
-from dami_agent.types import Ask, Intensity, Limits, ResponseFormat, Sampling, Tool, ToolChoice
+from dami_agent.types import Ask, Intensity, Limits, Message, ResponseFormat, Sampling, Tool, ToolChoice
 
 SETTINGS: frozenset[str] = frozenset(
     {
@@ -228,3 +230,19 @@ def response_format(value: Any) -> ResponseFormat | None:
         f"response_format {value!r} is not understood",
         hint='use {"type": "json_schema", "json_schema": {"name": ..., "schema": ...}} or a pydantic class',
     )
+
+
+def told(messages: Sequence[Message], given: Any) -> tuple[Message, ...]:
+    """``messages`` with a ``json_schema`` format's schema in the system prompt.
+
+    A grammar alone leaves the model to guess what the keys are for, and it then writes its way against the mask.
+    """
+    wanted = response_format(given)
+    asked_by_schema = not (isinstance(given, Mapping) and given.get("type") == "json_object")
+    if wanted is None or wanted.schema is None or not asked_by_schema:
+        return tuple(messages)
+    note = f"Answer with JSON that follows this schema:\n{json.dumps(wanted.schema, ensure_ascii=False)}"
+    if messages and messages[0].role == "system":
+        first = dataclasses.replace(messages[0], content=f"{messages[0].content}\n\n{note}")
+        return (first, *messages[1:])
+    return (Message(role="system", content=note), *messages)

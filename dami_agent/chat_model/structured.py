@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from operator import itemgetter
 from typing import Any, Literal
 
 from langchain_core.messages import AIMessage
-from langchain_core.runnables import Runnable, RunnableLambda, RunnableMap, RunnablePassthrough
+from langchain_core.runnables import Runnable, RunnableLambda
 from langchain_core.utils.function_calling import convert_to_json_schema, convert_to_openai_tool
 from langchain_core.utils.pydantic import TypeBaseModel, is_basemodel_subclass
 from pydantic import BaseModel, ValidationError
 
-from dami_agent.errors import InvalidRequest, InvalidSchema, OutputInvalid, OutputTruncated
+from dami_agent.errors import InvalidRequest, InvalidSchema, OutputError, OutputInvalid, OutputTruncated
 
 Method = Literal["json_schema", "function_calling", "json_mode"]
 
@@ -29,12 +28,20 @@ def structured_output(
     if schema is None and method != "json_mode":
         raise InvalidSchema(f"method {method!r} needs a schema")
     llm = model.bind(**_binding(schema, method))
-    parser = RunnableLambda(_parser(schema, method), name="StructuredOutputParser")
-    if not include_raw:
-        return llm | parser
-    parsed = RunnablePassthrough.assign(parsed=itemgetter("raw") | parser, parsing_error=lambda _: None)
-    failed = RunnablePassthrough.assign(parsed=lambda _: None)
-    return RunnableMap(raw=llm) | parsed.with_fallbacks([failed], exception_key="parsing_error")
+    parse = _parser(schema, method)
+    # One step after the model, not a RunnableMap around it: settings given at the call then still reach the model.
+    after: Callable[[AIMessage], Any] = _keeping_raw(parse) if include_raw else parse
+    return llm | RunnableLambda(after, name="StructuredOutputParser")
+
+
+def _keeping_raw(parse: Callable[[AIMessage], Any]) -> Callable[[AIMessage], dict[str, Any]]:
+    def both(message: AIMessage) -> dict[str, Any]:
+        try:
+            return {"raw": message, "parsed": parse(message), "parsing_error": None}
+        except OutputError as error:
+            return {"raw": message, "parsed": None, "parsing_error": error}
+
+    return both
 
 
 def _binding(schema: Any, method: Method) -> dict[str, Any]:
@@ -44,8 +51,9 @@ def _binding(schema: Any, method: Method) -> dict[str, Any]:
         return {"tools": [tool], "tool_choice": tool["function"]["name"], "parallel_tool_calls": False, **traced}
     if schema is None:
         return {"response_format": {"type": "json_object"}}
-    # json_mode too is held to the schema it is given: the prompt asks for those keys, the grammar sees to it.
     json_schema = _json_schema(schema)
+    if method == "json_mode":  # held to the schema too: the prompt asks for those keys, the grammar sees to it
+        return {"response_format": {"type": "json_object", "schema": json_schema}, **traced}
     named = {"name": json_schema.get("title", "response"), "schema": json_schema}
     return {"response_format": {"type": "json_schema", "json_schema": named}, **traced}
 
