@@ -65,7 +65,7 @@ def bare(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_demo_runs_from_the_wheel(bare: Path, tmp_path: Path) -> None:
     where = run(bare / "python", "-c", "import dami_agent; print(dami_agent.__file__)", cwd=tmp_path).strip()
     assert Path(where).is_relative_to(bare.parent)
-    home = {"HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"}
+    home = {"HOME": str(tmp_path), "XDG_DATA_HOME": "", "DAMI_LEDGER": "", "HF_HUB_OFFLINE": "1"}
     shown = json.loads(run(bare / "dami", "demo", "--json", cwd=tmp_path, **home))
     assert set(shown) >= {"steps", "totals"}
     fields = {
@@ -83,5 +83,6 @@ def test_the_demo_runs_from_the_wheel(bare: Path, tmp_path: Path) -> None:
     assert all(set(step) >= fields for step in shown["steps"])
     assert set(shown["totals"]) == {"dami", "instruct", "thinking"}
     assert all(t["tasks"] == 20 for t in shown["totals"].values())
+    assert list(tmp_path.rglob("ledger.sqlite"))  # where a newcomer's is: in the user's data directory
     rows = json.loads(run(bare / "dami", "logs", "--json", cwd=tmp_path, **home))
     assert len(rows) >= len(shown["steps"])
