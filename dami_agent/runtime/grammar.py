@@ -6,6 +6,7 @@ xgrammar and jsonschema are imported by the first constraint: an engine that nev
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,8 @@ __all__ = ["GrammarBook", "Matcher", "mask_tokens"]
 
 # Between two JSON tokens at most so much white space: enough for pretty printing, too little to fill a budget with.
 _MAX_WHITESPACE = 20
+_CONTROL = re.compile(rb"[\x00-\x09\x0b-\x1f]")
+_CACHE_BYTES = 1 << 28  # of compiled grammars; the least recently used go first
 
 
 class Matcher:
@@ -115,7 +118,7 @@ class GrammarBook:
                     self._tokenizer, vocab_size=self._vocab_size, stop_token_ids=self._eos_ids or None
                 )
                 # One thread: compilation happens in the callers' threads, beside decoding.
-                self._compiler = xgrammar.GrammarCompiler(info, max_threads=1)
+                self._compiler = xgrammar.GrammarCompiler(info, max_threads=1, cache_limit_bytes=_CACHE_BYTES)
                 self._printable = _printable(info.decoded_vocab)
             return self._compiler
 
@@ -129,7 +132,7 @@ def _printable(vocabulary: Sequence[bytes]) -> torch.Tensor:
 
     mask = xgrammar.allocate_token_bitmask(1, len(vocabulary))  # all ones
     for token, text in enumerate(vocabulary):
-        if any(byte < 0x20 and byte != 0x0A for byte in text):
+        if _CONTROL.search(text):
             mask[0, token // 32] &= ~(1 << token % 32) if token % 32 != 31 else 0x7FFFFFFF
     return mask[0]
 

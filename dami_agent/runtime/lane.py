@@ -121,7 +121,14 @@ def advance(rows: Sequence[Row], scores: torch.Tensor) -> None:
         if not row.done and (judged := row.take(token)) is not None:
             taken.append((i, row, *judged))
     for i, row, token, part in taken:
-        row.write(token, part, _read_logprob(row, logprobs.get(i), token))
+        _guarded_write(row, token, part, _read_logprob(row, logprobs.get(i), token))
+
+
+def _guarded_write(row: Row, token: int, part: Part, logprob: TokenLogprob | None) -> None:
+    try:
+        row.write(token, part, logprob)
+    except Exception as error:  # one row's trouble (its tokenizer, its grammar) must not reach the others
+        row.job.fail(as_ours(error))
 
 
 def _choose_all(rows: Sequence[Row], scores: torch.Tensor) -> list[int]:

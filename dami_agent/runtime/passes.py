@@ -36,6 +36,7 @@ class Passes:
         self.width = 0
         self.switch_seconds = 0.0
         self.forward_seconds = 0.0
+        self._last_position = int(getattr(weights.config, "max_position_embeddings", None) or 2**31) - 1
         self._cache = LaneCache()
         self._set_pads(list(pads))
 
@@ -64,7 +65,8 @@ class Passes:
         end = start + len(ids[0])
         mask = positions = None
         if self._padded:
-            positions = (columns[None, :] - self._pad_column).clamp_(min=0)
+            # Before its first token a row stands still; so does, at the last position, one that ended and waits idly.
+            positions = (columns[None, :] - self._pad_column).clamp_(0, self._last_position)
             mask = torch.arange(end, device=device)[None, :] >= self._pad_column
         else:
             positions = columns[None, :].expand(self.rows, -1)

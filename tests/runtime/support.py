@@ -84,6 +84,12 @@ class Lab:
         with torch.no_grad():
             return self.reference(intensity)(torch.tensor([list(tokens)])).logits[0].float()
 
+    def assert_near_tie(self, intensity: float, prompt: Sequence[int], a: Sequence[int], b: Sequence[int]) -> None:
+        """Two greedy outputs part where the reference's two best logits are closer than 1e-3 (DESIGN rule 3)."""
+        at = next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+        best = self.logits(intensity, [*prompt, *a[:at]])[-1].topk(2).values
+        assert float(best[0] - best[1]) < 1e-3, f"they part at token {at}, where the gap is {best[0] - best[1]}"
+
     def assert_greedy(self, intensity: float, prompt: Sequence[int], output: Sequence[int], *, skip: int = 0) -> None:
         """``output`` is what greedy decoding of the reference gives, ties closer than 1e-3 aside (teacher forcing)."""
         logits = self.logits(intensity, [*prompt, *output])

@@ -39,6 +39,15 @@ def test_other_families(tmp_path: Path, arch: str, config: dict[str, Any]) -> No
         assert engine.info.weights_mode == ("mixed" if arch in ("llama", "qwen2") else "merged")
 
 
+def test_a_row_that_ended_at_the_last_position_may_wait_idly(tmp_path: Path) -> None:
+    """Learned positions end at the context length; a row kept idle in its batch must not step over that."""
+    lab = Lab(*write_pair(tmp_path, arch="gpt2", seed=3, vocab=VOCAB, context=64, dtype="float32"), tmp_path)
+    with lab.engine("merged", context_length=64, eos_token_ids=[], loop_rule=None) as engine:
+        jobs = [engine.submit(prompt_of(range(10, 10 + n)), ask(0.5)) for n in [60, *[5] * 24]]
+        for n, job in zip([60, *[5] * 24], jobs, strict=True):
+            lab.assert_greedy(0.5, range(10, 10 + n), job.result(60).token_ids)
+
+
 def test_bfloat16(lab: Lab) -> None:
     """Decoding and teacher forcing of the same tokens, summed in another order, stay within bf16's 8 bits."""
     pair = CheckpointPair.open(lab.instruct, lab.thinking)

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import pytest
 
+from dami_agent.errors import Cancelled, DeadlineExceeded
 from dami_agent.runtime import LocalEngine
 from dami_agent.types import Decision, Generation, Prompt, Sampling
 from tests.runtime.scripted import ScriptedWeights
@@ -48,10 +49,8 @@ def assert_same(lab: Lab, a: Generation, b: Generation, prompt: Prompt) -> None:
     if a.token_ids == b.token_ids:
         assert replace(a, timing=b.timing, weights_version=0) == replace(b, weights_version=0)
         return
-    at = next(i for i, (x, y) in enumerate(zip(a.token_ids, b.token_ids, strict=False)) if x != y)
-    row = lab.logits(float(a.intensity), [*prompt.token_ids, *a.token_ids[:at]])[-1].topk(2).values
     assert a.sampling.temperature == 0.0, "sampled tokens differ"
-    assert float(row[0] - row[1]) < 1e-3
+    lab.assert_near_tie(float(a.intensity), prompt.token_ids, a.token_ids, b.token_ids)
 
 
 @pytest.mark.parametrize("mode", ["merged", "mixed"])
@@ -98,6 +97,42 @@ def test_an_endless_request_makes_nobody_wait_for_its_end(lab: Lab) -> None:
             assert engine.generate(prompt_of([7] * length), ask(max_tokens=3)).output_tokens == 3
         assert not endless.done
         endless.cancel()
+
+
+@pytest.mark.parametrize("mode", ["merged", "mixed"])
+def test_comings_and_goings(lab: Lab, mode: str) -> None:
+    """Requests cancelled and expired at any moment: what they leave is a beginning of the whole."""
+    rng = random.Random(25)
+    work = requests(rng, 40)
+    with lab.engine(mode) as engine:
+        whole = [job.result(120).token_ids for job in [engine.submit(*request) for request in work]]
+
+    def one(i: int) -> tuple[int, ...]:
+        local = random.Random(i)
+        prompt, decision = work[i]
+        if i % 4 == 1:
+            limits = replace(decision.limits, deadline=local.uniform(0.0, 0.1))
+            decision = replace(decision, limits=limits)
+        job = engine.submit(prompt, decision)
+        if i % 4 == 0:
+            for _ in zip(range(local.randint(0, 4)), job, strict=False):
+                pass
+            job.cancel()
+        try:
+            return job.result(120).token_ids
+        except (Cancelled, DeadlineExceeded) as error:
+            return error.generation.token_ids if error.generation is not None else (-1,)
+
+    with lab.engine(mode, max_batch_size=9, max_batch_tokens=600) as engine:
+        with ThreadPoolExecutor(10) as pool:
+            results = list(pool.map(one, range(len(work))))
+        for i, ((prompt, decision), result) in enumerate(zip(work, results, strict=True)):
+            if i % 4 > 1:
+                assert len(result) == len(whole[i])
+            if result != whole[i][: len(result)]:
+                assert decision.sampling.temperature == 0.0, "sampled tokens differ"
+                lab.assert_near_tie(decision.intensity, prompt.token_ids, result, whole[i])
+        assert engine.generate(prompt_of([1, 2, 3]), ask(max_tokens=2)).output_tokens == 2
 
 
 def test_no_intensity_starves_in_merged_mode(lab: Lab) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -206,6 +207,15 @@ def test_constrained_and_free_requests_share_a_batch(lab: Lab, mixed: LocalEngin
     alone = [mixed.generate(p, d) for p, d in zip(bound, wild, strict=True)]
     jobs = [mixed.submit(p, d) for p, d in zip(bound, wild, strict=True)]
     assert [j.result(60).token_ids for j in jobs] == [a.token_ids for a in alone]
+
+
+def test_schemas_compiled_by_many_threads_at_once(lab: Lab, mixed: LocalEngine) -> None:
+    def one(i: int) -> str:
+        constraint = json_schema({"enum": [f"choice {i % 4}"]})
+        return answer(lab, mixed.generate(prompt_of(PROMPT, constraint=constraint), ask(0.5, sampling=WILD)))
+
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(one, range(16))) == [json.dumps(f"choice {i % 4}") for i in range(16)]
 
 
 def test_a_constrained_reply_is_continued(lab: Lab, mixed: LocalEngine) -> None:
