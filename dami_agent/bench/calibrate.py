@@ -235,7 +235,7 @@ def report(observed: Sequence[Observation], grid: Sequence[float], seed: int = 0
         }
         for i, value in enumerate(grid)
     ]
-    rules = [
+    rules: list[dict[str, Any]] = [
         {"formula": name, "accept": accept, **replay(observed, f, accept, grid)}
         for name, f in FORMULAS.items()
         for accept in ACCEPTS
@@ -282,9 +282,11 @@ def main(
     frontier: Frontier = room.frontier
     grid = [float(value) for value in frontier.grid] or [i / 10 for i in range(11)]
     found = question_items(items, Sampling()) + step_items(items, Sampling())
-    result = report(observe(room, found, grid), grid)
+    observed = observe(room, found, grid)
+    result = report(observed, grid)
     if output is not None:
-        output.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+        kept = result | {"grid": grid, "observations": [dataclasses.asdict(o) for o in observed]}
+        output.write_text(json.dumps(kept) + "\n", encoding="utf-8")
     result.pop("rules")
     typer.echo(json.dumps(result, indent=2))
 

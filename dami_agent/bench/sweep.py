@@ -115,11 +115,14 @@ def ask(
     asked: Sequence[tuple[int, Question]],
     intensity: Intensity,
     *,
-    switch: float,
-    template: Template | None = None,
+    switch: float = 0.0,
+    templates: Sequence[Template | None] = (None,),
     tell: Callable[[int], None] | None = None,
 ) -> list[Answer]:
-    """All questions at one λ; a question's random stream depends on it and its seed alone."""
+    """All questions at one λ, once for each template (None: the policy's), one template after the other.
+
+    A question's random stream depends on it and its seed alone.
+    """
     requests = (
         Request(
             step=engine.question_step(
@@ -130,6 +133,7 @@ def ask(
             intensity=intensity,
             template=template,
         )
+        for template in templates
         for seed, question in asked
     )
     return list(engine.answers(room, requests, switch_point=switch, done=tell))
@@ -183,16 +187,16 @@ def measure_switch(room: Room, plan: Plan, tell: Progress) -> tuple[float, list[
         return 0.0, []
     asked = [(0, question) for question in questions("calibration", plan.switch_questions)]
     done = _counter(tell, "templates", 2 * len(above) * len(asked))
+    names: tuple[Template, Template] = ("instruct", "thinking")
     rows: list[dict[str, Any]] = []
     for value in above:
         row: dict[str, Any] = {"lambda": float(value)}
-        right: dict[str, list[bool]] = {}
-        names: tuple[Template, Template] = ("instruct", "thinking")
-        for name in names:
-            found = ask(room, plan, asked, value, switch=0.0, template=name, tell=done)
-            right[name] = [q.grade(a.reply.content) for (_, q), a in zip(asked, found, strict=True)]
-            row[name] = {"accuracy": round(mean(right[name]), 4), "tokens": round(mean([a.tokens for a in found]), 2)}
-        gains = [float(t) - float(i) for i, t in zip(right["instruct"], right["thinking"], strict=True)]
+        found = ask(room, plan, asked, value, templates=names, tell=done)
+        right: list[list[bool]] = []
+        for name, answers in zip(names, (found[: len(asked)], found[len(asked) :]), strict=True):
+            right.append([q.grade(a.reply.content) for (_, q), a in zip(asked, answers, strict=True)])
+            row[name] = {"accuracy": round(mean(right[-1]), 4), "tokens": round(mean([a.tokens for a in answers]), 2)}
+        gains = [float(t) - float(i) for i, t in zip(*right, strict=True)]
         row["gain"] = round(mean(gains), 4)
         row["gain_ci"] = round(paired_half_width(gains), 4) if len(gains) > 1 else None
         rows.append(row)

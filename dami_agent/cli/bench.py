@@ -25,7 +25,9 @@ def bench(
 ) -> None:
     """Solve seeded tasks with a LangChain agent under every way to choose λ, and compare."""
     from dami_agent.bench.compare import compare
+    from dami_agent.bench.engine import calm_threads
 
+    calm_threads(instruct)
     model = {name: value for name, value in (("instruct", instruct), ("thinking", thinking)) if value is not None}
     with progress_bar() as tell:
         result = compare(tasks=tasks, seed=seed, concurrency=concurrency, controls=controls, model=model, progress=tell)

@@ -47,6 +47,7 @@ def sweep(
         switch_questions=switch_questions,
         tool_dialogues=tool_dialogues,
     )
+    engine.calm_threads(instruct)
     room = engine.open_room(instruct, thinking, batch=batch or engine.BATCH)
     with progress_bar() as tell:
         result = measure(room, plan, tell)
