@@ -91,11 +91,11 @@ class Narrower:
 
     def _without_composition(self, schema: dict[str, Any], path: str) -> dict[str, Any]:
         """``allOf`` and what stands beside ``$ref`` merged in; ``not`` and ``if`` reported and dropped."""
-        for keyword in ("not", "if", "$dynamicRef"):
-            if keyword in schema:
-                self.problem(path, keyword)
-        schema = {k: v for k, v in schema.items() if k not in ("not", "if", "then", "else", "$dynamicRef")}
         for _ in range(32):  # references to references; a longer chain is a circle
+            for keyword in ("not", "if", "$dynamicRef"):
+                if keyword in schema:
+                    self.problem(path, keyword)
+            schema = {k: v for k, v in schema.items() if k not in ("not", "if", "then", "else", "$dynamicRef")}
             parts = list(schema.pop("allOf", ()))
             if "$ref" in schema and (len(schema) > 1 or parts):
                 parts.append({"$ref": schema.pop("$ref")})

@@ -36,19 +36,22 @@ class Narrow(Protocol):
 def narrow_object(narrower: Narrow, schema: dict[str, Any], path: str) -> dict[str, Any]:
     """An object schema with nothing but ``properties`` and ``required``, or nothing but ``additionalProperties``.
 
-    Beside declared properties no others are allowed, which is narrower than JSON Schema and what models should write.
+    Beside declared properties no others are allowed, which is narrower than JSON Schema and what models should write;
+    ``properties: {}`` declares that there are none.
 
     Raises:
         Empty: no object satisfies it.
     """
     if "dependentSchemas" in schema:
         narrower.problem(path, "dependentSchemas")
-    rest = schema.get("additionalProperties", schema.get("unevaluatedProperties", True))
+    closed = "properties" in schema and "patternProperties" not in schema and not schema.get("minProperties")
+    rest = schema.get("additionalProperties", schema.get("unevaluatedProperties", not closed))
     required = list(schema.get("required", ()))
     declared = dict(schema.get("properties", {}))
     patterns = dict(schema.get("patternProperties", {}))
     for name in required:
-        declared.setdefault(name, True if any(re.search(p, name) for p in patterns) else rest)
+        matched = any(re.search(p, name) for p in patterns)
+        declared.setdefault(name, True if matched or "additionalProperties" not in schema else rest)
     if not declared:
         return _map(narrower, schema, rest, path)
     for name in declared:
@@ -92,7 +95,9 @@ def _counted(schema: Mapping[str, Any], usable: dict[str, Any], required: list[s
 
 def _map(narrower: Narrow, schema: Mapping[str, Any], rest: Any, path: str) -> dict[str, Any]:
     """An object of undeclared properties, all of one schema."""
-    low, high = schema.get("minProperties", 0), schema.get("maxProperties")
+    low, high = int(schema.get("minProperties", 0)), schema.get("maxProperties")
+    if high is not None and low > high:
+        raise Empty(f"{path}/minProperties")
     for keyword in ("patternProperties", "propertyNames"):
         if schema.get(keyword) not in (None, {}, True) and rest is not False:
             narrower.problem(path, keyword)
@@ -108,5 +113,5 @@ def _map(narrower: Narrow, schema: Mapping[str, Any], rest: Any, path: str) -> d
         narrower.problem(path, "minProperties")
     if schema.get("dependentRequired"):
         narrower.problem(path, "dependentRequired")
-    bounds = {"minProperties": low or None, "maxProperties": high}
+    bounds = {"minProperties": low or None, "maxProperties": None if high is None else int(high)}
     return {"type": "object", "additionalProperties": values, **{k: v for k, v in bounds.items() if v is not None}}

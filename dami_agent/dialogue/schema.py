@@ -11,6 +11,7 @@ Nothing here imports xgrammar; the tests do.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, cast
 from urllib.parse import unquote
@@ -21,6 +22,9 @@ from referencing.jsonschema import EMPTY_REGISTRY
 
 from dami_agent.dialogue.narrow import Narrower, Problem
 from dami_agent.errors import InvalidSchema
+
+_DATA = ("enum", "const", "default", "examples")
+"""Keywords whose values are data, not schemas."""
 
 __all__ = ["Problem", "check", "enforceable", "validator"]
 
@@ -52,12 +56,21 @@ def check(schema: Any, where: str) -> None:
         ) from error
     except RecursionError as error:
         raise InvalidSchema(f"{where}: the schema is nested too deeply", hint="use $defs and $ref") from error
+    for path, pattern in _patterns(schema, "#"):
+        _check_pattern(pattern, f"{where}: {path}")
     for path, ref in _refs(schema, "#"):
         if resolve(schema, ref) is None:
             raise InvalidSchema(
                 f"{where}: {path}: $ref {ref!r} leads nowhere in this schema",
                 hint="references must be local (#/$defs/Name); nothing is fetched",
             )
+
+
+def _check_pattern(pattern: str, where: str) -> None:
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise InvalidSchema(f"{where}: malformed pattern: {error}", hint="mend the regular expression") from error
 
 
 def enforceable(schema: Any) -> tuple[dict[str, Any], list[Problem]]:
@@ -95,8 +108,23 @@ def _refs(node: Any, path: str) -> Iterator[tuple[str, str]]:
             if isinstance(node.get(key), str):
                 yield f"{path}/{key}", node[key]
         for key, value in node.items():
-            if key not in ("enum", "const", "default", "examples"):
+            if key not in _DATA:
                 yield from _refs(value, f"{path}/{key}")
     elif isinstance(node, list):
         for n, value in enumerate(node):
             yield from _refs(value, f"{path}/{n}")
+
+
+def _patterns(node: Any, path: str) -> Iterator[tuple[str, str]]:
+    """Every regular expression in a schema with its place."""
+    if isinstance(node, Mapping):
+        if isinstance(node.get("pattern"), str):
+            yield f"{path}/pattern", node["pattern"]
+        if isinstance(node.get("patternProperties"), Mapping):
+            yield from ((f"{path}/patternProperties", p) for p in node["patternProperties"])
+        for key, value in node.items():
+            if key not in _DATA:
+                yield from _patterns(value, f"{path}/{key}")
+    elif isinstance(node, list):
+        for n, value in enumerate(node):
+            yield from _patterns(value, f"{path}/{n}")

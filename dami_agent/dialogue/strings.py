@@ -7,13 +7,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from dami_agent.dialogue.objects import Empty
+from dami_agent.dialogue.regex import any_string, whole
 
-_REPEAT = 128
-"""xgrammar fails on longer repetitions inside a pattern."""
-_UNSUPPORTED = re.compile(r"\(\?(?!:)|\\[1-9bBAZpPkuxcDWSN]|[*+?}][+?]|(?<!\\)\^|(?<!\\)\$")
-"""Look-around, back-references, lazy quantifiers, anchors inside, and classes on which regex dialects differ."""
-_REPETITION = re.compile(r"\{\d*,?\d*\}")
-_CLASS_OR_ESCAPE = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]])*\]")
 _DATE = r"[1-9]\d{3}-((0[13578]|1[02])-(0[1-9]|[12]\d|3[01])|(0[469]|11)-(0[1-9]|[12]\d|30)|02-(0[1-9]|1\d|2[0-8]))"
 _TIME = r"([01]\d|2[0-3]):[0-5]\d:[0-5]\d(\.\d\d\d|\.\d\d\d\d\d\d)?(Z|[+-](0\d|1[0-4]):[0-5]\d)?"
 _BYTE = r"(25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)"
@@ -31,9 +26,7 @@ _FORMATS = {
 def narrow_string(schema: Mapping[str, Any], path: str, problem: Callable[[str, str], None]) -> dict[str, Any]:
     """A string schema with a pattern, or lengths, or nothing.
 
-    Strings of bounded length hold no escapes (quotes, backslashes, newlines): xgrammar counts characters as written.
-    Beyond 128 xgrammar's own length bounds are used, which let raw control characters through; JSON readers that are
-    not strict about those read them.
+    Strings of bounded length or with a pattern hold no escapes (quotes, backslashes, newlines): see ``regex``.
 
     Raises:
         Empty: no string satisfies it.
@@ -43,42 +36,26 @@ def narrow_string(schema: Mapping[str, Any], path: str, problem: Callable[[str, 
     if high is not None and low > high:
         raise Empty(f"{path}/minLength")
     if "pattern" in schema:
-        pattern = _anchored(schema["pattern"])
+        pattern = whole(schema["pattern"])
         if pattern is not None:
-            for keyword in ("minLength", "maxLength"):
-                if schema.get(keyword):
-                    problem(path, keyword)
-            return {"type": "string", "pattern": pattern}
+            return {"type": "string", "pattern": _with_lengths(pattern, low, high, path, problem)}
         problem(path, "pattern")
     if low or high is not None:
-        if low <= _REPEAT and (high is None or high <= _REPEAT):
-            return {"type": "string", "pattern": f"^[^\\x00-\\x1f]{{{low},{'' if high is None else high}}}$"}
-        bounds = {"minLength": low or None, "maxLength": high}
-        return {"type": "string", **{k: v for k, v in bounds.items() if v is not None}}
+        return {"type": "string", "pattern": any_string(low, high)}
     if schema.get("format") in _FORMATS:
         return {"type": "string", "pattern": f"^{_FORMATS[schema['format']]}$"}
     return {"type": "string"}
 
 
-def _anchored(pattern: str) -> str | None:
-    """The pattern for whole strings, or None if xgrammar cannot follow it.
-
-    JSON Schema searches; whatever matches as a whole is found by searching too, so this is exact or narrower.
-    """
-    inner = pattern.removeprefix("^")
-    if inner.endswith("$") and not inner.endswith("\\$"):
-        inner = inner[:-1]
-    if _UNSUPPORTED.search(inner) or ("|" in inner and inner != pattern):
-        return None
-    if any(int(n) > _REPEAT for repeat in _REPETITION.findall(inner) for n in re.findall(r"\d+", repeat)):
-        return None
-    if _ranged_inside(inner):
-        return None
-    return f"^({inner})$" if "|" in inner else f"^{inner}$"
-
-
-def _ranged_inside(pattern: str) -> bool:
-    """Whether ``{m,n}`` stands in parentheses or an alternative; xgrammar 0.2.8 reads ``(ab{1,2})?`` wrongly."""
-    bare = _CLASS_OR_ESCAPE.sub("x", pattern)
-    ranges = [m.start() for m in _REPETITION.finditer(bare) if "," in m.group()]
-    return any("|" in bare or bare.count("(", 0, at) > bare.count(")", 0, at) for at in ranges)
+def _with_lengths(pattern: str, low: int, high: int | None, path: str, problem: Callable[[str, str], None]) -> str:
+    """The pattern with the length bounds in it where it is one class repeated; else they are a problem."""
+    if not low and high is None:
+        return pattern
+    one = re.fullmatch(r"\^(\[(?:\\.|[^\]\\])*\])([+*])\$", pattern)
+    if one is None:
+        problem(path, "minLength" if low else "maxLength")
+        return pattern
+    low = max(low, 1 if one[2] == "+" else 0)
+    if high is not None and low > high:
+        raise Empty(f"{path}/maxLength")
+    return f"^{one[1]}{{{low},{'' if high is None else high}}}$"

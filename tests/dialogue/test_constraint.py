@@ -95,6 +95,10 @@ def test_auto_is_free_text_until_a_call_begins() -> None:
     assert verdicts(one, ["hello", f"Well. {CALL}", CALL + CALL, f"{CALL}\n{OTHER}"]) == [True, True, False, False]
 
 
+def test_a_tool_without_arguments_gets_none() -> None:
+    assert verdicts(make(tools=TOOLS), [QUOTED, QUOTED.replace("{}", '{"x": 1}')]) == [True, False]
+
+
 def test_any_is_nothing_but_calls() -> None:
     step = make(tools=TOOLS, tool_choice=ToolChoice(mode="any"))
     assert all(verdicts(step, [CALL, f"\n\n{CALL}", f"{CALL}\n{OTHER}\n{QUOTED}"]))
@@ -208,7 +212,7 @@ def test_a_random_model_fills_python_types(target: Any) -> None:
         ids, done = judge.walk(rng, 500)
         if done:
             ended += 1
-            adapter.validate_python(json.loads(parse(ids, step).content, strict=False), strict=False)
+            adapter.validate_python(json.loads(parse(ids, step).content), strict=False)
     assert ended
 
 
@@ -251,6 +255,7 @@ def test_numbers_and_white_space_end() -> None:
         ({"properties": {"a": {"$ref": "https://example.com/s.json"}}}, "#/properties/a/$ref"),
         ({"type": "array"}, "#/type"),
         ({"required": "a"}, "#/required"),
+        ({"properties": {"a": {"type": "string", "pattern": "(a"}}}, "#/properties/a/pattern"),
     ],
 )
 def test_a_malformed_schema_names_tool_and_place_before_work_begins(schema: Any, path: str) -> None:

@@ -132,6 +132,12 @@ def test_a_name_between_the_template_s_brackets_is_no_control_token() -> None:
         assert [i for i in ids if i in ADDED.values()] == [ADDED["<|im_start|>"], ADDED["<|im_end|>"]], content
 
 
+def test_a_template_that_changes_letters_makes_no_control_token() -> None:
+    dialogue = Dialogue(TOKENIZER, templates={"instruct": "{{ messages[0].content | lower }}<|im_end|>"})
+    ids = dialogue.render(Step(messages=(Message(role="user", content="<THINK>"),)), "instruct").token_ids
+    assert [i for i in ids if i in ADDED.values()] == [ADDED["<|im_end|>"]]
+
+
 def test_a_thought_is_opened_by_the_template_only() -> None:
     echo = Dialogue(TOKENIZER, templates={"instruct": "<|im_start|>{{ messages[-1].content }}"})
     assert not echo.render(Step(messages=(Message(role="user", content="<think>\n"),)), "instruct").in_thought

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dami_agent.dialogue import Delta
-from dami_agent.dialogue.text import TokenText
+from dami_agent.dialogue.text import StopCutter, TokenText
 from dami_agent.types import (
     FinishReason,
     Generation,
@@ -174,6 +174,16 @@ def test_any_garbled_tokens_stream_to_the_same_reply(parts: Any, stops: tuple[st
     garbled = [TokenEvent(token_id=i, part=part) for part, ids in parts for i in ids]
     reply = read(garbled, step(stops), finish)
     assert reply.finish_reason in ({"length"} if finish == "length" else {"stop", "tool_calls"})
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    chunks=st.lists(st.text("ab\n", max_size=5), max_size=5),
+    stops=st.lists(st.text("ab\n", min_size=1, max_size=4), max_size=3),
+)
+def test_stop_strings_in_chunks_of_any_size(chunks: list[str], stops: list[str]) -> None:
+    cutter = StopCutter(stops)
+    assert "".join([*map(cutter.feed, chunks), cutter.finish()]) == naive_stop("".join(chunks), tuple(stops))
 
 
 def test_thought_and_answer() -> None:
