@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from dami_agent.errors import ContextOverflow, EngineClosed, InvalidRequest
-from dami_agent.runtime.grammar import GrammarBook
+from dami_agent.runtime.grammar import GrammarBook, Matcher
 from dami_agent.runtime.job import LocalJob
 from dami_agent.runtime.repetition import LoopDetector, LoopRule
 from dami_agent.runtime.row import Row
@@ -22,7 +22,7 @@ from dami_agent.runtime.scoring import ScoreRequest
 from dami_agent.runtime.stops import StopStrings
 from dami_agent.runtime.thought import Thought, ThoughtMarkers, thought_cap
 from dami_agent.runtime.worker import Capacity, Worker
-from dami_agent.types import Decision, EngineInfo, Generation, Intensity, Limits, Prompt, Template
+from dami_agent.types import Constraint, Decision, EngineInfo, Generation, Intensity, Limits, Prompt, Template
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -165,38 +165,20 @@ class LocalEngine:
     # --- checks, in the caller's thread ------------------------------------------------------------------------------
 
     def _row(self, prompt: Prompt, decision: Decision) -> Row:
-        intensity = Intensity(decision.intensity)
-        limits = decision.limits
-        _check_limits(limits)
-        self._check_tokens("prompt", prompt.token_ids)
-        self._check_tokens("reply_ids", prompt.reply_ids, empty=True)
-        if prompt.in_thought and self._markers.close_id is None:
-            raise InvalidRequest(
-                "the prompt opens a thought, but the vocabulary has no token that closes one",
-                hint="use the Instruct template with this pair",
-            )
-        used = len(prompt.token_ids)
-        self._check_room(used, limits.max_tokens or len(prompt.reply_ids) + 1)
-        max_tokens = min(limits.max_tokens or self._info.context_length, self._info.context_length - used)
-        sampling = resolve_sampling(
-            decision.sampling, self._defaults["thinking" if intensity > 0 else "instruct"], self._info.vocab_size
-        )
+        intensity, limits, markers = Intensity(decision.intensity), decision.limits, self._markers
+        max_tokens = self._check_request(prompt, limits)
+        defaults = self._defaults["thinking" if intensity > 0 else "instruct"]
+        sampling = resolve_sampling(decision.sampling, defaults, self._info.vocab_size)
+        assert sampling.seed is not None  # resolved
         matcher = self._grammars.matcher(prompt.constraint) if prompt.constraint is not None else None
-        forbid = None
-        tool_call = self._markers.tool_call_id
-        if prompt.constraint is not None and matcher is not None and tool_call is not None:
-            # A thought may end in a tool call only where the answer may begin with one.
-            forbid = None if prompt.constraint.tool_calls and matcher.allows(tool_call) else tool_call
-        markers = self._markers
         blank = Generation(
             events=(),
             finish_reason="length",
             intensity=intensity,
             sampling=sampling,
-            prompt_tokens=used,
+            prompt_tokens=len(prompt.token_ids),
             weights_mode=self._info.weights_mode,
         )
-        assert sampling.seed is not None  # resolved
         return Row(
             prompt=prompt,
             intensity=intensity,
@@ -214,12 +196,34 @@ class LocalEngine:
             stream=RandomStream(sampling.seed),
             logprobs=sampling.logprobs,
             matcher=matcher,
-            forbid_tool_call=forbid,
+            forbid_tool_call=self._forbidden(prompt.constraint, matcher),
             stops=StopStrings(limits.stop, self._tokenizer) if limits.stop else None,
             loop=LoopDetector(self._loop_rule.loosened(_ANSWER_ROPE)) if self._loop_rule else None,
             after_close_ids=markers.after_close_ids,
             tokens=list(prompt.token_ids),
         )
+
+    def _check_request(self, prompt: Prompt, limits: Limits) -> int:
+        """Refuse what makes no sense; returns how many tokens may be written."""
+        _check_limits(limits)
+        self._check_tokens("prompt", prompt.token_ids)
+        self._check_tokens("reply_ids", prompt.reply_ids, empty=True)
+        if prompt.in_thought and self._markers.close_id is None:
+            raise InvalidRequest(
+                "the prompt opens a thought, but the vocabulary has no token that closes one",
+                hint="use the Instruct template with this pair",
+            )
+        used = len(prompt.token_ids)
+        self._check_room(used, limits.max_tokens or len(prompt.reply_ids) + 1)
+        room = self._info.context_length - used
+        return min(limits.max_tokens or room, room)
+
+    def _forbidden(self, constraint: Constraint | None, matcher: Matcher | None) -> int | None:
+        """The tool-call token, where a thought may not end in it: the answer may not begin with it."""
+        token = self._markers.tool_call_id
+        if constraint is None or matcher is None or token is None:
+            return None
+        return None if constraint.tool_calls and matcher.allows(token) else token
 
     def _job_ended(self) -> None:
         """Its reference keeps the engine alive while a job of it runs; nothing else is needed."""

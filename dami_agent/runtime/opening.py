@@ -50,29 +50,10 @@ def open_engine(
     chosen = plan(pair, device=device, dtype=dtype, mode=mode, context_length=context_length)
     tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(pair.instruct.path, trust_remote_code=False)
 
-    def load() -> Weights:
-        return load_weights(
-            pair.instruct.path,
-            pair.thinking.path,
-            mode=chosen.mode,
-            device=chosen.device,
-            dtype=chosen.dtype,
-            device_map=chosen.device_map,
-        )
-
     return engine_class(
-        load,
+        lambda: _load(pair, chosen),
         tokenizer,
-        info=EngineInfo(
-            model=pair.name,
-            fingerprint=pair.fingerprint,
-            context_length=chosen.context_length,
-            vocab_size=int(pair.config["vocab_size"]),
-            weights_mode=chosen.mode,
-            device=chosen.device,
-            dtype=chosen.dtype,
-            reasons=dict(chosen.reasons),
-        ),
+        info=_info(pair, chosen),
         markers=find_markers(tokenizer),
         eos_token_ids=pair.eos_token_ids,
         generation_defaults={
@@ -81,6 +62,30 @@ def open_engine(
         },
         max_batch_tokens=_cache_positions(chosen) if max_batch_tokens is None else max_batch_tokens,
         **options,
+    )
+
+
+def _load(pair: CheckpointPair, chosen: Plan) -> Weights:
+    return load_weights(
+        pair.instruct.path,
+        pair.thinking.path,
+        mode=chosen.mode,
+        device=chosen.device,
+        dtype=chosen.dtype,
+        device_map=chosen.device_map,
+    )
+
+
+def _info(pair: CheckpointPair, chosen: Plan) -> EngineInfo:
+    return EngineInfo(
+        model=pair.name,
+        fingerprint=pair.fingerprint,
+        context_length=chosen.context_length,
+        vocab_size=int(pair.model_config().get_text_config().vocab_size),
+        weights_mode=chosen.mode,
+        device=chosen.device,
+        dtype=chosen.dtype,
+        reasons=dict(chosen.reasons),
     )
 
 
