@@ -7,7 +7,7 @@ at every λ of the frontier. From these, any rule "probe -> λ" can be replayed 
 - **AUC** of a confidence: the chance that it is higher where Instruct's own reply is right than where it is wrong.
 - a rule's **accuracy** and **tokens**: of the reply at the λ it picks; the probe's tokens are added unless it picks 0.
 
-``choose`` takes the cheapest rule that loses no more than :data:`TOLERANCE` against always-Thinking.
+``choose`` takes the cheapest rule that is at least as accurate as always-Thinking.
 Run it with ``python -m dami_agent.bench.calibrate``.
 """
 
@@ -34,9 +34,6 @@ from dami_agent.estimators import ConfidenceEstimator
 from dami_agent.policy import Frontier
 from dami_agent.tasks import AgentTask, Question, agent_tasks, questions
 from dami_agent.types import Intensity, Message, Reply, Sampling, Step, ToolCall
-
-TOLERANCE = 0.005
-"""Accuracy that a rule may lose against always-Thinking: half a point a step, as errors of an agent's steps add up."""
 
 WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
 ACCEPTS = (0.3, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.93, 0.95, 0.97, 0.98, 0.99, 0.995, 0.999, 1.0)
@@ -214,13 +211,13 @@ def replay(
 
 
 def choose(rows: Sequence[dict[str, Any]], thinking: float) -> dict[str, Any]:
-    """The cheapest rule within :data:`TOLERANCE` of always-Thinking; the most accurate one if there is none."""
-    good = [row for row in rows if row["accuracy"] >= thinking - TOLERANCE]
+    """The cheapest rule at least as accurate as always-Thinking; the most accurate one if there is none."""
+    good = [row for row in rows if row["accuracy"] >= thinking]
     return min(good, key=lambda r: r["tokens"]) if good else max(rows, key=lambda r: (r["accuracy"], -r["tokens"]))
 
 
 def report(observed: Sequence[Observation], grid: Sequence[float], seed: int = 0) -> dict[str, Any]:
-    """AUC of every formula, every rule replayed, the choice, and the fixed λs, oracle and shuffle beside it."""
+    """AUC of every formula, every rule replayed, the default and its shuffle, the fixed λs, oracle, the best rules."""
     kinds = sorted({o.kind for o in observed})
     groups = {"all": list(observed), **{kind: [o for o in observed if o.kind == kind] for kind in kinds}}
     aucs = {
@@ -241,8 +238,8 @@ def report(observed: Sequence[Observation], grid: Sequence[float], seed: int = 0
         for accept in ACCEPTS
     ]
     thinking = float(fixed[-1]["accuracy"])
-    own = [rule for rule in rules if rule["formula"].startswith("min")]
-    chosen, best = choose(own, thinking), choose(rules, thinking)
+    estimator = ConfidenceEstimator()
+    default = minimum(estimator.thinking_weight)
     first_right = [next((i for i, r in enumerate(o.right) if r), 0) for o in observed]
     oracle = {
         "accuracy": mean([any(o.right) for o in observed]),
@@ -252,23 +249,21 @@ def report(observed: Sequence[Observation], grid: Sequence[float], seed: int = 0
         "items": {kind: len(group) for kind, group in groups.items()},
         "auc": aucs,
         "fixed": fixed,
-        "chosen": chosen,
-        "best_formula": best,
-        "shuffled": _shuffle(observed, chosen, grid, seed),
+        "default": replay(observed, default, estimator.accept, grid),
+        "shuffled": replay(observed, _dealt(observed, default, seed), estimator.accept, grid),
+        "chosen": choose([rule for rule in rules if rule["formula"].startswith("min")], thinking),
+        "best_formula": choose(rules, thinking),
         "oracle": oracle,
         "rules": rules,
     }
 
 
-def _shuffle(
-    observed: Sequence[Observation], rule: dict[str, Any], grid: Sequence[float], seed: int
-) -> dict[str, float]:
-    """The chosen rule with its confidences dealt to the wrong items: what the histogram of λ alone is worth."""
-    f = FORMULAS[rule["formula"]]
-    values = [f(o) for o in observed]
+def _dealt(observed: Sequence[Observation], confidence: Confidence, seed: int) -> Confidence:
+    """The same confidences dealt to the wrong items: what the histogram of λ alone is worth."""
+    values = [confidence(o) for o in observed]
     Random(f"calibrate:{seed}").shuffle(values)
     dealt = {id(o): value for o, value in zip(observed, values, strict=True)}
-    return replay(observed, lambda o: dealt[id(o)], rule["accept"], grid)
+    return lambda o: dealt[id(o)]
 
 
 def main(
@@ -277,7 +272,7 @@ def main(
     thinking: Annotated[str | None, typer.Option()] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write all of it as JSON.")] = None,
 ) -> None:
-    """Print AUC of every formula, fixed λs, the chosen rule and its controls, as JSON."""
+    """Print AUC of every formula, fixed λs, the default rule, its controls and the best rules, as JSON."""
     room = engine.open_room(instruct, thinking)
     frontier: Frontier = room.frontier
     grid = [float(value) for value in frontier.grid] or [i / 10 for i in range(11)]
