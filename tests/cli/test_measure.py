@@ -1,0 +1,74 @@
+"""`dami demo`, `sweep` and `bench` at their smallest, with the built-in pair; how well it does is not judged here."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from tests.cli.conftest import Dami
+
+
+def test_demo_as_json_adds_up(dami: Dami) -> None:
+    shown = dami("demo", "--json", "--tasks", "2", "--seed", "5").json
+    assert set(shown["totals"]) == {"dami", "instruct", "thinking"}
+    for total in shown["totals"].values():
+        assert total["tasks"] == 2
+        assert 0 <= total["solved"] <= 2
+    steps = shown["steps"]
+    fields = {
+        "task",
+        "step",
+        "tool",
+        "lambda",
+        "reason",
+        "prompt_tokens",
+        "reasoning_tokens",
+        "answer_tokens",
+        "seconds",
+    }
+    assert all(set(step) >= fields for step in steps)
+    assert {step["task"] for step in steps} <= {0, 1, 2}
+    rows = dami("logs", "--json").json
+    assert len(rows) >= len(steps)
+    spent = sum(total["output_tokens"] for total in shown["totals"].values())
+    assert spent == sum(row["output_tokens"] for row in rows)
+
+
+def test_demo_for_people(dami: Dami) -> None:
+    ended = dami("demo", "--tasks", "1")
+    assert ended.status == 0
+    for word in ("thought", "dami", "instruct", "thinking", "output tokens", "dami logs"):
+        assert word in ended.out
+
+
+def test_sweep_writes_what_it_prints(dami: Dami, tmp_path: Path) -> None:
+    few = (
+        "--questions",
+        "10",
+        "--seeds",
+        "1",
+        "--switch-questions",
+        "0",
+        "--tool-dialogues",
+        "0",
+        "--max-tokens",
+        "24",
+    )
+    ended = dami("sweep", "--json", "--lambdas", "0,1", "-o", str(tmp_path / "frontier.json"), *few)
+    assert json.loads((tmp_path / "frontier.json").read_text()) == ended.json
+    assert (ended.json["questions"], ended.json["seeds"]) == (10, 1)
+    assert [row["lambda"] for row in ended.json["rows"]] == [0, 1]
+    for row in ended.json["rows"]:
+        assert set(row) >= {"lambda", "accuracy", "accuracy_ci", "tokens", "think_ratio", "finished", "by_level"}
+
+
+def test_sweep_refuses_what_is_no_list(dami: Dami) -> None:
+    ended = dami("sweep", "--lambdas", "0,much")
+    assert ended.status == 2
+    assert "--lambdas" in ended.err
+
+
+def test_bench_compares(dami: Dami) -> None:
+    shown = dami("bench", "--tasks", "2", "--no-controls", "--json").json
+    assert set(shown["modes"]) >= {"dami", "instruct", "thinking"}
+    assert all(mode["tasks"] == 2 for mode in shown["modes"].values())
