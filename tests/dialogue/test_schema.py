@@ -6,6 +6,7 @@ import json
 from random import Random
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -173,3 +174,90 @@ def test_a_pattern_is_followed_or_reported(pattern: str, anchored: bool, seed: i
     for text in ("a", "ab", "abc", "aa", "b1", "a.", "ccc", "1", ""):
         if not validator(schema).is_valid(text):
             assert not grammar.accepts(json.dumps(text)), text
+
+
+@settings(max_examples=40, deadline=None)
+@given(schema=NUMBERS)
+def test_numbers_at_their_bounds(schema: dict[str, Any]) -> None:
+    try:
+        narrowed, problems = enforceable(schema)
+    except InvalidSchema:
+        assert not any(validator(schema).is_valid(v / 4) for v in range(-170, 170))
+        return
+    grammar, whole = Grammar(narrowed), schema["type"] == "integer"
+    for value in range(-42, 43):
+        if not problems:
+            assert not grammar.accepts(str(value)) or validator(schema).is_valid(value), value
+        if whole:
+            assert grammar.accepts(str(value)) or not validator(schema).is_valid(value), value
+    for text in ("0.5", "0.25", "12.75", "-2.25", "0.001", "-1.5", "3.0"):
+        assert problems or not grammar.accepts(text) or validator(schema).is_valid(json.loads(text)), text
+
+
+NULL = {"type": "null"}
+KIND = [
+    {"type": "object", "properties": {"k": {"const": name}, name: {"type": "integer"}}, "required": ["k", name]}
+    for name in ("x", "y")
+]
+
+
+@pytest.mark.parametrize(
+    ("schema", "right", "wrong"),
+    [
+        ({"$ref": "#/$defs/it", "minimum": 5, "$defs": {"it": {"type": "integer", "maximum": 9}}}, "5 9", "4 10"),
+        ({"allOf": [{"type": "integer"}, {"minimum": 3}, {"maximum": 4}]}, "3 4", "2 5 true"),
+        ({"enum": ["a", 1, None], "type": ["string", "null"]}, '"a" null', "1"),
+        ({"type": "integer", "anyOf": [{"minimum": 8}, {"maximum": 2}]}, "9 1", "5"),
+        ({"oneOf": KIND}, '{"k":"x","x":1} {"k":"y","y":1}', '{"k":"x","y":1} {"k":"z"}'),
+        ({"type": "array", "items": {"type": "null"}, "minItems": 1, "maxItems": 2}, "[null] [null,null]", "[]"),
+        (
+            {"type": "array", "prefixItems": [{"type": "null"}], "items": {"type": "boolean"}, "minItems": 2},
+            "[null,true]",
+            "[null]",
+        ),
+        ({"type": "object", "additionalProperties": {"type": "null"}, "maxProperties": 1}, '{} {"q":null}', '{"a":1}'),
+        ({"type": "object", "properties": {}}, "{}", '{"a":1}'),
+        ({"properties": {"a": {"type": "null"}, "b": {"type": "null"}}, "minProperties": 1}, '{"a":null}', "{} 3"),
+        ({"type": "string", "minLength": 2, "maxLength": 3}, '"ab" "éé🙂"', '"a" "abcd" "ab\\""'),
+        ({"type": "string", "pattern": "^[a-z]+$", "maxLength": 2}, '"ab"', '"abc" ""'),
+        ({"type": "string", "format": "date"}, '"2024-02-28"', '"2024-02-30" "24-1-1"'),
+        ({"type": "string"}, '"" "a\\"b\\n" "日本"', "1"),
+        ({"type": "number", "exclusiveMinimum": 0, "maximum": 1}, "0.5 1", "0 1.1 -1 1e0"),
+        (True, '{"a":[1,{"b":null}]} "x" -1.5 true', "{ 1e999"),
+    ],
+)
+def test_what_is_let_through(schema: Any, right: str, wrong: str) -> None:
+    check(schema, "test")
+    narrowed, problems = enforceable(schema)
+    assert not problems
+    grammar = Grammar(narrowed)
+    assert [t for t in right.split() if not grammar.accepts(t)] == []
+    assert [t for t in wrong.split() if grammar.accepts(t)] == []
+
+
+@pytest.mark.parametrize(
+    ("schema", "place"),
+    [
+        ({"not": {"type": "null"}}, "#/not"),
+        ({"type": "object", "properties": {"a": {"type": "array", "contains": {}}}}, "#/properties/a/contains"),
+        ({"oneOf": [{"type": "integer"}, {"type": "number"}]}, "#/oneOf"),
+        ({"type": "number", "multipleOf": 0.1}, "#/multipleOf"),
+        ({"type": "string", "pattern": "(?!a)b"}, "#/pattern"),
+        ({"type": "string", "pattern": "a(b{1,2})?"}, "#/pattern"),
+        ({"type": "string", "pattern": "^ab+$", "minLength": 3}, "#/minLength"),
+        ({"type": "object", "patternProperties": {"^a": {"type": "null"}}}, "#/patternProperties"),
+        ({"type": "object", "if": {}, "then": {}}, "#/if"),
+        ({"type": "object", "properties": {"a": {"$ref": "#/$defs/n"}}, "$defs": {"n": {"not": {}}}}, "#/$defs/n/not"),
+    ],
+)
+def test_what_cannot_be_enforced_is_reported_with_its_place(schema: Any, place: str) -> None:
+    assert place in map(str, enforceable(schema)[1])
+
+
+def test_an_alternative_that_cannot_be_enforced_is_left_out_if_others_remain() -> None:
+    narrowed, problems = enforceable(
+        {"anyOf": [{"type": "string", "pattern": "(?!a)"}, {"type": "integer"}, {"type": "null"}]}
+    )
+    assert not problems
+    assert not Grammar(narrowed).accepts('"b"')
+    assert enforceable({"anyOf": [odd, NULL]})[1]
