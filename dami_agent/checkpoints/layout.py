@@ -122,8 +122,12 @@ def dry_load(checkpoint: Checkpoint, config: PreTrainedConfig) -> tuple[Layout, 
     from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
 
     tensors = {name: _without_data(entry) for name, entry in checkpoint.tensors.items()}
-    options = {"device_map": "meta", "output_loading_info": True, "ignore_mismatched_sizes": True}
     native: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+    ties = getattr(native, "_tied_weights_keys", None) if getattr(config, "tie_word_embeddings", False) else None
+    for name, target in ties.items() if isinstance(ties, Mapping) else ():
+        if name in tensors and target in tensors:
+            del tensors[name]  # stored though tied: the loader would compare values, and here are none
+    options = {"device_map": "meta", "output_loading_info": True, "ignore_mismatched_sizes": True}
     try:
         with quiet_transformers():
             model, info = native.from_pretrained(None, config=config, state_dict=tensors, **options)

@@ -87,6 +87,7 @@ class TestFailures:
         }
         with caplog.at_level(logging.WARNING, logger="dami_agent.checkpoints.hub"):
             assert_same_files(online.open().instruct, online.repos[A])
+        online.fail.pop(r"/tree/")  # not every version of the library asks for it
         assert not any(online.fail.values())
         assert "Retrying" in caplog.text
 
