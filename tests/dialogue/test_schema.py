@@ -255,9 +255,8 @@ def test_what_cannot_be_enforced_is_reported_with_its_place(schema: Any, place: 
 
 
 def test_an_alternative_that_cannot_be_enforced_is_left_out_if_others_remain() -> None:
-    narrowed, problems = enforceable(
-        {"anyOf": [{"type": "string", "pattern": "(?!a)"}, {"type": "integer"}, {"type": "null"}]}
-    )
+    odd = {"type": "string", "pattern": "(?!a)"}
+    narrowed, problems = enforceable({"anyOf": [odd, {"type": "integer"}, NULL]})
     assert not problems
     assert not Grammar(narrowed).accepts('"b"')
     assert enforceable({"anyOf": [odd, NULL]})[1]
