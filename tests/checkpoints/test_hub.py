@@ -5,17 +5,16 @@ from __future__ import annotations
 import filecmp
 import json
 import logging
-import os
 import re
-import subprocess
-import sys
 
 import pytest
 from huggingface_hub import constants
 from huggingface_hub import file_download as library
 from safetensors.torch import load_file, save_file
+from typer.testing import CliRunner
 
 from dami_agent.checkpoints import CheckpointPair, hub
+from dami_agent.cli.app import app
 from dami_agent.errors import CheckpointNotFound, IncompatiblePair, UnsupportedCheckpoint
 from tests.checkpoints.fake_hub import COMMIT, FakeHub
 from tests.pairs import edit_json
@@ -193,13 +192,14 @@ class TestRefusedBeforeTheWeights:
             online.open()
         assert not self.weights_fetched(online)
 
-    def test_the_doctor_looks_at_headers_alone(self, online):
-        """Through the environment, as a user sets it: a process of its own."""
-        code = "from dami_agent.cli import main; main()"
-        environment = os.environ | {"HF_ENDPOINT": online.endpoint, "HF_HUB_CACHE": str(online.cache)}
-        command = [sys.executable, "-c", code, "doctor", A, B, "--json"]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
+    def test_the_doctor_looks_at_headers_alone(self, online, monkeypatch):
+        # What HF_ENDPOINT and HF_HUB_CACHE set when the library is imported.
+        template = constants.HUGGINGFACE_CO_URL_TEMPLATE.replace(constants.ENDPOINT, online.endpoint)
+        monkeypatch.setattr(constants, "ENDPOINT", online.endpoint)
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(online.cache))
+        done = CliRunner().invoke(app, ["doctor", A, B, "--json"])
+        assert done.exit_code == 0, done.output
         data = json.loads(done.stdout)
         assert data["instruct"]["downloaded"] is False
         assert data["plan"]["mode"] == "mixed"
