@@ -74,8 +74,6 @@ def leave(key: RoomKey) -> None:
 
 
 def _furnish(key: RoomKey) -> Room:
-    from transformers import AutoTokenizer
-
     from dami_agent.checkpoints import CheckpointPair
     from dami_agent.dialogue import Dialogue
 
@@ -91,7 +89,6 @@ def _furnish(key: RoomKey) -> Room:
     options["context_length"] = key.context_length
     if key.max_batch_size is not None:
         options["max_batch_size"] = key.max_batch_size
-    tokenizer = AutoTokenizer.from_pretrained(pair.instruct.path)
     templates = {"instruct": pair.instruct.chat_template, "thinking": pair.thinking.chat_template}
     missing = [name for name, template in templates.items() if not template]
     if missing:
@@ -101,7 +98,7 @@ def _furnish(key: RoomKey) -> Room:
         )
     return Room(
         engine=_engine_class(key.engine).open(pair, **options),
-        dialogue=Dialogue(tokenizer, templates=templates, keep_reasoning=key.keep_reasoning),  # type: ignore[arg-type]
+        dialogue=Dialogue(pair.instruct.tokenizer(), templates=templates, keep_reasoning=key.keep_reasoning),  # type: ignore[arg-type]
         frontier=_frontier(pair.frontier_path),
         max_tokens=pair.thinking.generation_config.get("max_new_tokens"),
     )

@@ -145,10 +145,12 @@ class TestForeignCode:
         assert not flag.exists()
         assert any(c.status == "note" and "auto_map" in c.detail for c in pair.checks)
 
-    def test_the_planted_file_would_have_run(self, copied, tmp_path):
+    def test_the_planted_file_would_have_run(self, copied, tmp_path, monkeypatch):
         """The control: with trust_remote_code the same checkpoint does execute its code."""
-        from transformers import AutoConfig
+        from transformers import AutoConfig, Qwen3Config
 
+        # Trusting marks the class the planted code gives back, which is this one, for the rest of the process.
+        monkeypatch.setattr(Qwen3Config, "_auto_class", None)
         (folder, _), flag = copied(), tmp_path / "flag"
         plant(folder, flag)
         AutoConfig.from_pretrained(folder, trust_remote_code=True)
