@@ -2,8 +2,8 @@
 
 xgrammar matches a ``pattern`` against the string as it is written in JSON, without escapes, so a quote or a backslash
 that the pattern allows would end or spoil the string; complements and ``.`` would let invalid UTF-8 through; and
-``{m,n}`` inside parentheses or an alternative is read wrongly. So every class becomes a list of ranges of plain
-characters, and what cannot be said that way is not translated.
+repetitions inside parentheses or an alternative are read wrongly: ``(aa+)?`` matches "a". So every class becomes a list
+of ranges of plain characters, and what cannot be said that way is not translated.
 """
 
 from __future__ import annotations
@@ -22,7 +22,10 @@ Ranges = tuple[tuple[int, int], ...]
 
 
 def any_string(low: int, high: int | None) -> str:
-    """A pattern for ``low`` to ``high`` characters that need no escape in JSON."""
+    """A pattern for ``low`` to ``high`` characters that need no escape in JSON.
+
+    Beyond 128 xgrammar counts instead of unrolling; its mask may then offer a token that its matcher refuses.
+    """
     return f"^{_class(_PLAIN)}{{{low},{'' if high is None else high}}}$"
 
 
@@ -34,15 +37,22 @@ def whole(pattern: str) -> str | None:
     inner = pattern.removeprefix("^")
     if inner.endswith("$") and not re.search(r"(?<!\\)(\\\\)*\\\$\Z", inner):
         inner = inner[:-1]
-    if "|" in inner and inner != pattern:
+    alternatives = _has_alternatives(inner)
+    if alternatives and inner != pattern:
         return None  # the anchor may belong to one alternative only
-    translated = _translate(inner)
+    translated = _translate(inner, alternatives)
     if translated is None:
         return None
-    return f"^({translated})$" if "|" in inner else f"^{translated}$"
+    return f"^({translated})$" if alternatives else f"^{translated}$"
 
 
-def _translate(pattern: str) -> str | None:
+def _has_alternatives(pattern: str) -> bool:
+    """Whether there is a ``|`` outside parentheses."""
+    bare = re.sub(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]", "x", pattern)
+    return any(c == "|" and bare.count("(", 0, at) == bare.count(")", 0, at) for at, c in enumerate(bare))
+
+
+def _translate(pattern: str, alternatives: bool) -> str | None:
     out: list[str] = []
     at = depth = 0
     while at < len(pattern):
@@ -57,8 +67,6 @@ def _translate(pattern: str) -> str | None:
             numbers = pattern[at + 1 : end - 1].split(",")
             most = _REPEAT_GROUP if out and out[-1] == ")" else _REPEAT
             if not all(n.isdigit() and int(n) <= most for n in numbers if n or n is numbers[0]) or not end:
-                return None
-            if len(numbers) > 1 and (depth or "|" in pattern):
                 return None
             at, piece = end, pattern[at:end]
         elif pattern.startswith("(?", at):
@@ -75,6 +83,8 @@ def _translate(pattern: str) -> str | None:
         else:
             at, piece = at + 1, _class(_PLAIN) if char == "." else char
         depth += (piece == "(") - (piece == ")")
+        if char in "?*+{" and (depth or alternatives):
+            return None
         if piece in ("?", "+", "*") and out and out[-1][-1] in "?+*}" and not out[-1].startswith("\\"):
             return None  # lazy or possessive
         out.append(piece)

@@ -18,7 +18,7 @@ _FORMATS = {
     "date-time": f"{_DATE}T{_TIME}",
     "uuid": r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}",
     "ipv4": rf"{_BYTE}\.{_BYTE}\.{_BYTE}\.{_BYTE}",
-    "email": r"[a-z0-9]+([._+-][a-z0-9]+)*@[a-z0-9]+([.-][a-z0-9]+)*\.[a-z][a-z]+",
+    "email": r"[a-z0-9][a-z0-9._-]*[a-z0-9]@[a-z0-9]+\.[a-z][a-z]+",
 }
 """JSON Schema does not assert ``format``, but the types behind it do: the usual spellings, narrower than the RFCs."""
 

@@ -16,7 +16,7 @@ from .support import TOKENIZER
 VOCAB = len(TOKENIZER)
 END = TOKENIZER.convert_tokens_to_ids("<|im_end|>")
 _INFO = xgrammar.TokenizerInfo.from_huggingface(TOKENIZER, vocab_size=VOCAB, stop_token_ids=[END])
-_COMPILER = xgrammar.GrammarCompiler(_INFO, max_threads=1)
+_COMPILER = xgrammar.GrammarCompiler(_INFO, max_threads=1, cache_enabled=False)
 _CLOSERS = {i for i in range(VOCAB) if TOKENIZER.decode([i]).strip()[:1] in ('"', "}", "]")}
 
 
