@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
 BUILTIN = "dami-builtin"
-CARDS = ("CARD.md", "MODEL_CARD.md", "README.md")
+CARDS = ("card.md", "CARD.md", "MODEL_CARD.md", "README.md")
 
 
 @dataclass(frozen=True, eq=False)

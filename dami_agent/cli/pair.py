@@ -17,14 +17,13 @@ def pair(
     from dami_agent.checkpoints import CheckpointPair
 
     opened = CheckpointPair.builtin()
-    folder = opened.instruct.path.parent
     if as_json:
         sides = {"instruct": str(opened.instruct.path), "thinking": str(opened.thinking.path)}
         print_json({"name": opened.name, "fingerprint": opened.fingerprint, **sides})
         return
-    card = folder / "README.md"
-    if not card.exists():
-        raise CheckpointNotFound(f"the built-in pair has no card at {card}", hint="reinstall dami-agent")
+    card = opened.card_path
+    if card is None:
+        raise CheckpointNotFound("the built-in pair has lost its card", hint="reinstall dami-agent")
     from rich.markdown import Markdown
 
     console = stdout()

@@ -52,3 +52,4 @@ def test_pair(dami: Dami) -> None:
     found = dami("pair", "--json").json
     assert found["name"]
     assert len(found["fingerprint"]) >= 12
+    assert dami("pair").out.startswith("# The built-in pair")
