@@ -20,6 +20,7 @@ from dami_agent.types import (
     CallRecord,
     Decision,
     Engine,
+    EngineInfo,
     Estimate,
     Estimator,
     Generation,
@@ -90,7 +91,8 @@ class _Watched:
     cancellation: Cancellation
 
     @property
-    def info(self):  # type: ignore[no-untyped-def]
+    def info(self) -> EngineInfo:
+        """The engine's."""
         return self.engine.info
 
     def submit(self, prompt: Prompt, decision: Decision) -> Job:
