@@ -1,35 +1,43 @@
 """Seeded questions and agent tasks with graders: pure Python, shared by training, bench and demo."""
 
 from dami_agent.tasks.agent import agent_tasks
-from dami_agent.tasks.arithmetic import FAMILIES, LEVELS, questions
 from dami_agent.tasks.catalogue import CATALOGUE, World
 from dami_agent.tasks.model import (
     AgentTask,
+    Note,
     Operation,
     PlannedCall,
     Question,
     Split,
     Tool,
     ToolSpec,
+    Working,
     final_number,
+    final_word,
     split_of,
 )
 from dami_agent.tasks.novel import novel_task
+from dami_agent.tasks.questions import FAMILIES, LEVELS, UNSEEN, Unseen, questions
 
 __all__ = [
     "CATALOGUE",
     "FAMILIES",
     "LEVELS",
+    "UNSEEN",
     "AgentTask",
+    "Note",
     "Operation",
     "PlannedCall",
     "Question",
     "Split",
     "Tool",
     "ToolSpec",
+    "Unseen",
+    "Working",
     "World",
     "agent_tasks",
     "final_number",
+    "final_word",
     "novel_task",
     "questions",
     "split_of",

@@ -10,7 +10,7 @@ import hashlib
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 Split = Literal["train", "calibration", "test"]
 """Training data; data to calibrate frontiers and estimators on; data to report numbers on."""
@@ -35,13 +35,44 @@ def final_number(text: str) -> int | None:
     return int(found[-1]) if found else None
 
 
+def final_word(text: str) -> str | None:
+    """The last word in `text`, or None."""
+    found = re.findall(r"[^\W\d_]+", text)
+    return found[-1] if found else None
+
+
+class Working(Protocol):
+    """One step of a worked solution, as it is written at rising levels of detail."""
+
+    @property
+    def value(self) -> str:
+        """What the step finds, alone: `17`."""
+
+    @property
+    def line(self) -> str:
+        """The step as one would note it: `12 + 5 = 17`."""
+
+    @property
+    def detail(self) -> str:
+        """The step taken apart into smaller ones; `line` where there is nothing smaller."""
+
+    @property
+    def check(self) -> str:
+        """What proves the step, or nothing."""
+
+    @property
+    def said(self) -> bool:
+        """Whether someone who answers tersely still says it on the way to a later step."""
+
+
 @dataclass(frozen=True)
 class Operation:
-    """One step of a worked solution: `left symbol right = result`."""
+    """One step of arithmetic: `left symbol right = result`."""
 
     left: int
     symbol: Literal["+", "-", "*"]
     right: int
+    said: bool = True
 
     @property
     def result(self) -> int:
@@ -51,9 +82,22 @@ class Operation:
         return self.left - self.right if self.symbol == "-" else self.left * self.right
 
     @property
+    def value(self) -> str:
+        """`17`"""
+        return str(self.result)
+
+    @property
     def line(self) -> str:
         """The operation as one would write it: `12 + 5 = 17`."""
         return f"{self.left} {self.symbol} {self.right} = {self.result}"
+
+    @property
+    def detail(self) -> str:
+        """By places: `47 + 36: 47 + 30 = 77, 77 + 6 = 83`, `47 * 6: 40 * 6 = 240, 7 * 6 = 42, 240 + 42 = 282`."""
+        parts = _product_parts(self) if self.symbol == "*" else _place_parts(self)
+        if len(parts) < 2:
+            return self.line
+        return f"{self.left} {self.symbol} {self.right}: {', '.join(part.line for part in parts)}"
 
     @property
     def check(self) -> str:
@@ -62,15 +106,58 @@ class Operation:
         return f"{self.result} {inverse} {self.right} = {self.left}"
 
 
+def _places(number: int) -> list[int]:
+    """`236` -> `[200, 30, 6]`, zeros left out."""
+    digits = str(number)
+    return [int(digit) * 10 ** (len(digits) - 1 - i) for i, digit in enumerate(digits) if digit != "0"]
+
+
+def _place_parts(step: Operation) -> list[Operation]:
+    parts: list[Operation] = []
+    for place in _places(step.right):
+        parts.append(Operation(parts[-1].result if parts else step.left, step.symbol, place))
+    return parts
+
+
+def _product_parts(step: Operation) -> list[Operation]:
+    parts: list[Operation] = []
+    total: int | None = None
+    for place in _places(step.left):
+        parts.append(Operation(place, "*", step.right))
+        if total is not None:
+            parts.append(Operation(total, "+", parts[-1].result))
+        total = parts[-1].result
+    return parts
+
+
+@dataclass(frozen=True)
+class Note:
+    """One step that is not arithmetic: a comparison, a hop from name to name."""
+
+    value: str
+    line: str
+    check: str = ""
+    said: bool = False
+
+    @property
+    def detail(self) -> str:
+        """There is nothing smaller."""
+        return self.line
+
+
 @dataclass(frozen=True)
 class Question:
-    """A question with one whole-number answer. `level` is 1 (easiest) to 5; `work` is its solution, in order."""
+    """A question whose answer is one whole number or one word. `level` is 1 (easiest) to 5; `work` is its solution.
+
+    `unseen` names what of it is never in the training data, whatever the split: its "template", a "name", its "length".
+    """
 
     family: str
     level: int
     prompt: str
-    answer: int
-    work: tuple[Operation, ...] = ()
+    answer: int | str
+    work: tuple[Working, ...] = ()
+    unseen: tuple[str, ...] = ()
 
     @property
     def split(self) -> Split:
@@ -78,8 +165,8 @@ class Question:
         return split_of(self.prompt)
 
     def grade(self, text: str) -> bool:
-        """Whether the final number in `text` (the answer, without the thought) is the right one."""
-        return final_number(text) == self.answer
+        """Whether the final number (or word) in `text`, the answer without the thought, is the right one."""
+        return (final_number(text) if isinstance(self.answer, int) else final_word(text)) == self.answer
 
 
 @dataclass(frozen=True)
@@ -116,12 +203,17 @@ class Tool:
 
 @dataclass(frozen=True)
 class PlannedCall:
-    """One call of the reference solution: what is worked out first, the call, and what the tool answers."""
+    """One call of the reference solution: what is worked out first, the call, and what the tool answers.
+
+    `together` says that it is made in one turn with the call before it. A `result` that is an error is followed by the
+    call that mends it.
+    """
 
     name: str
     arguments: Mapping[str, Any]
     result: str
     work: tuple[Operation, ...] = ()
+    together: bool = False
 
 
 @dataclass(frozen=True)
@@ -147,9 +239,20 @@ class AgentTask:
         return split_of(self.prompt)
 
     @property
+    def rounds(self) -> tuple[tuple[PlannedCall, ...], ...]:
+        """The plan by model turns: calls made together stand together."""
+        found: list[list[PlannedCall]] = []
+        for call in self.plan:
+            if call.together and found:
+                found[-1].append(call)
+            else:
+                found.append([call])
+        return tuple(tuple(group) for group in found)
+
+    @property
     def steps(self) -> int:
-        """Model calls of the reference solution: one per tool call, and one for the answer."""
-        return len(self.plan) + 1
+        """Model calls of the reference solution: one per round of tool calls, and one for the answer."""
+        return len(self.rounds) + 1
 
     def tool(self, name: str) -> Tool | None:
         """The bound tool of that name, if there is one."""

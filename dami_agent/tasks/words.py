@@ -9,6 +9,11 @@ from dami_agent.tasks.model import Split, digest
 HER = ("Ana", "Mia", "Eva", "Lena", "Nora", "Sara", "Ida", "Zoe", "Kate", "Rosa", "Alma", "Vera")
 HIS = ("Leo", "Tom", "Ben", "Max", "Paul", "Omar", "Finn", "Hugo", "Ivan", "Luca", "Noah", "Emil")
 PEOPLE = HER + HIS
+HELD_HER = ("Wanda", "Petra", "Olga", "Ines", "Greta", "Sonja")
+HELD_HIS = ("Boris", "Nils", "Tariq", "Pedro", "Anton", "Felix")
+HELD_PEOPLE = HELD_HER + HELD_HIS
+"""Names that no training question has."""
+
 TOWNS: tuple[str, ...] = (
     "Oslo",
     "Rome",
@@ -40,6 +45,9 @@ ITEMS: tuple[str, ...] = (
     "ticket",
 )
 ITEMS += ("candle", "marble", "card", "clock", "spoon", "towel", "ball", "ring", "hat", "table", "bottle", "basket")
+HELD_ITEMS = ("drum", "kettle", "pillow", "mirror", "guitar", "helmet", "blanket", "button")
+"""Things that no training question has."""
+
 DISHES = ("soup", "pasta", "bread", "curry", "salad", "pizza", "stew", "cake", "rice", "pie")
 DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 
@@ -146,3 +154,30 @@ def plural(item: str) -> str:
 def joined(parts: list[str] | tuple[str, ...]) -> str:
     """`a`, `a and b`, `a, b and c`."""
     return parts[0] if len(parts) == 1 else ", ".join(parts[:-1]) + " and " + parts[-1]
+
+
+def an(word: str) -> str:
+    """`a lamp`, `an apple`."""
+    return ("an " if word[0] in "aeiou" else "a ") + word
+
+
+def person(rng: Random, held: bool = False) -> tuple[str, str]:
+    """A name and its pronoun; with `held`, a name that training never has."""
+    if rng.random() < 0.5:
+        return rng.choice(HELD_HER if held else HER), "She"
+    return rng.choice(HELD_HIS if held else HIS), "He"
+
+
+def some_people(rng: Random, count: int, *, but: str = "", held: bool = False) -> list[str]:
+    """Different names without `but`."""
+    return rng.sample([name for name in (HELD_PEOPLE if held else PEOPLE) if name != but], count)
+
+
+def some_item(rng: Random, held: bool = False) -> str:
+    """A thing."""
+    return rng.choice(HELD_ITEMS if held else ITEMS)
+
+
+def some_items(rng: Random, count: int, *, held: bool = False) -> list[str]:
+    """Different things."""
+    return rng.sample(HELD_ITEMS if held else ITEMS, count)

@@ -1,0 +1,82 @@
+"""Questions in five families and five levels, seeded, in splits that never share one.
+
+`questions(split, count, seed=)` is the public door; equal arguments give equal questions. With `unseen=` every question
+has a template, a name or a length that training never shows; without it, none has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from random import Random
+
+from dami_agent.tasks.model import Question, Split
+from dami_agent.tasks.questions import chain, lists, lookup, prices, story
+from dami_agent.tasks.questions.sizes import LEVELS, UNSEEN, Unseen, level_size, nearest_level, practice_size
+
+_DRAW: Mapping[str, Callable[..., Question]] = {
+    "chain": chain.draw,
+    "story": story.draw,
+    "prices": prices.draw,
+    "list": lists.draw,
+    "lookup": lookup.draw,
+}
+FAMILIES = tuple(_DRAW)
+
+NAMED = ("story", "prices", "lookup")
+"""Families with people or things in them: only these can have an unseen name."""
+
+__all__ = ["FAMILIES", "LEVELS", "UNSEEN", "Unseen", "practice", "question", "questions", "stream"]
+
+
+def question(rng: Random, family: str, level: int, unseen: Unseen | None = None) -> Question:
+    """One question; which split it falls into is decided by its text."""
+    return _DRAW[family](rng, level, level_size(level, unseen), unseen)
+
+
+def practice(rng: Random, family: str) -> Question:
+    """One question for training: half of them as the levels have them, half with lengths and numbers beyond."""
+    if rng.random() < 0.5:
+        return question(rng, family, rng.choice(LEVELS))
+    size = practice_size(rng)
+    modules = {"prices": prices.practice, "list": lists.practice, "lookup": lookup.practice}
+    if family in modules:
+        return modules[family](rng, size)
+    return _DRAW[family](rng, nearest_level(size), size)
+
+
+def questions(
+    split: Split,
+    count: int,
+    *,
+    seed: int = 0,
+    families: tuple[str, ...] = FAMILIES,
+    levels: tuple[int, ...] = LEVELS,
+    unseen: Unseen | None = None,
+) -> list[Question]:
+    """`count` different questions of one split, families and levels in turn; equal seeds give equal questions."""
+    found: dict[str, Question] = {}
+    for item in stream(split, seed=seed, families=families, levels=levels, unseen=unseen):
+        found.setdefault(item.prompt, item)
+        if len(found) >= count:
+            return list(found.values())
+    raise AssertionError("the stream of questions is endless")
+
+
+def stream(
+    split: Split,
+    *,
+    seed: int,
+    families: tuple[str, ...] = FAMILIES,
+    levels: tuple[int, ...] = LEVELS,
+    unseen: Unseen | None = None,
+) -> Iterator[Question]:
+    """Questions of one split without end, families and levels in turn; texts may repeat."""
+    rng = Random(f"questions:{split}:{seed}:{unseen or ''}")
+    chosen = [family for family in families if unseen != "name" or family in NAMED]
+    kinds = [(family, level) for level in levels for family in chosen]
+    while True:
+        for family, level in kinds:
+            item = question(rng, family, level, unseen)
+            while item.split != split:
+                item = question(rng, family, level, unseen)
+            yield item

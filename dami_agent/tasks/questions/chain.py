@@ -1,0 +1,56 @@
+"""Chained arithmetic: `Start with 24. Add 5. Multiply by 3. What is the result?`"""
+
+from __future__ import annotations
+
+from random import Random
+
+from dami_agent.tasks.model import Operation, Question
+from dami_agent.tasks.questions.sizes import Size, Unseen, operations, start_value
+
+_VERBS = {"+": ("Add", "Then add"), "-": ("Subtract", "Take away"), "*": ("Multiply by", "Then multiply by")}
+_SHORT = {"+": "add", "-": "take away", "*": "multiply by"}
+_SPOKEN = {"+": "plus", "-": "minus", "*": "times"}
+
+
+def draw(rng: Random, level: int, size: Size, unseen: Unseen | None = None) -> Question:
+    """One chain. Its templates: steps as sentences, as one sentence, as brackets; the unseen one asks first."""
+    start = start_value(rng, size)
+    work = operations(rng, size, start)
+    if unseen == "template":
+        prompt = _asked_first(rng, start, work)
+    elif len(work) <= 3 and rng.random() < 0.25:
+        prompt = _brackets(rng, start, work)
+    else:
+        prompt = rng.choice((_sentences, _sentences, _one_sentence))(rng, start, work)
+    return Question("chain", level, prompt, work[-1].result, work, (unseen,) if unseen else ())
+
+
+def _sentences(rng: Random, start: int, work: tuple[Operation, ...]) -> str:
+    parts = [rng.choice(("Start with {0}.", "Begin with {0}.", "Take the number {0}.")).format(start)]
+    parts += [f"{rng.choice(_VERBS[step.symbol])} {step.right}." for step in work]
+    parts.append(rng.choice(("What is the result?", "What do you get?", "Which number comes out?")))
+    return " ".join(parts)
+
+
+def _listed(rng: Random, work: tuple[Operation, ...]) -> str:
+    steps = [f"{_SHORT[step.symbol]} {step.right}" for step in work]
+    return steps[0] if len(steps) == 1 else ", ".join(steps[:-1]) + f", then {steps[-1]}"
+
+
+def _one_sentence(rng: Random, start: int, work: tuple[Operation, ...]) -> str:
+    return f"Take {start}, {_listed(rng, work)}. " + rng.choice(("What is the result?", "What do you get?"))
+
+
+def _asked_first(rng: Random, start: int, work: tuple[Operation, ...]) -> str:
+    return f"What is the result? Start with {start}, {_listed(rng, work)}."
+
+
+def _brackets(rng: Random, start: int, work: tuple[Operation, ...]) -> str:
+    """As one asks a calculator: `What is (24 + 5) * 3?`, `How much is 24 plus 5?`"""
+    text = str(start)
+    for index, step in enumerate(work):
+        sign = step.symbol if len(work) > 1 or rng.random() < 0.5 else _SPOKEN[step.symbol]
+        text = f"({text})" if index else text
+        text = f"{text} {sign} {step.right}"
+    form = rng.choice(("What is {0}?", "What is {0}", "How much is {0}?", "{0}", "Work out {0}.", "What does {0} make?"))
+    return form.format(text)

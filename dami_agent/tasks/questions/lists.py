@@ -1,0 +1,130 @@
+"""List statistics: the largest, how many above, the sum, the range, the median of a list of numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import Random
+
+from dami_agent.tasks.model import Note, Operation, Question, Working
+from dami_agent.tasks.questions.sizes import Size, Unseen
+from dami_agent.tasks.words import joined
+
+Kind = tuple[str, tuple[Working, ...], int]
+"""What is asked, the solution, the answer."""
+
+LENGTHS = {1: (3, 4), 2: (5, 7, 8), 3: (4, 5), 4: (5, 7), 5: (8, 9, 11)}
+HELD_LENGTH = {1: 6, 2: 6, 3: 6, 4: 6, 5: 10}
+"""List lengths per level, and those never trained on."""
+
+
+def draw(rng: Random, level: int, size: Size, unseen: Unseen | None = None) -> Question:
+    """One list question; in the unseen template the question comes before a bare list."""
+    length = HELD_LENGTH[level] if unseen == "length" else rng.choice(LENGTHS[level])
+    return _question(rng, level, rng.choice(KINDS[level]), length, min(size.largest, 99), unseen)
+
+
+def practice(rng: Random, size: Size) -> Question:
+    """Any kind with any trained length."""
+    level = rng.choice(tuple(KINDS))
+    length = rng.choice([n for lengths in LENGTHS.values() for n in lengths])
+    return _question(rng, level, rng.choice(KINDS[level]), length, rng.choice((30, 60, 99)), None)
+
+
+def _question(
+    rng: Random, level: int, kind: Callable[[Random, list[int]], Kind], length: int, top: int, unseen: Unseen | None
+) -> Question:
+    numbers = rng.sample(range(2, top + 1), length)
+    asked, work, answer = kind(rng, numbers)
+    shown = ", ".join(map(str, numbers))
+    if unseen == "template":
+        prompt = f"{asked} The numbers are {joined([str(number) for number in numbers])}."
+    elif rng.random() < 0.7:
+        prompt = rng.choice(("Here are some numbers: {0}. ", "Look at this list: {0}. ", "List: {0}. ")).format(shown)
+        prompt += asked
+    else:
+        prompt = f"{asked} List: {shown}."
+    return Question("list", level, prompt, answer, work, (unseen,) if unseen else ())
+
+
+def _extreme(numbers: list[int], sign: str, word: str) -> tuple[Note, ...]:
+    """A scan that keeps the best so far."""
+    best, notes = numbers[0], [Note(str(numbers[0]), f"start with {numbers[0]}")]
+    for number in numbers[1:]:
+        better = number > best if sign == ">" else number < best
+        other = "<" if sign == ">" else ">"
+        line = f"{number} {sign} {best}, take {number}" if better else f"{number} {other} {best}, keep {best}"
+        best = number if better else best
+        notes.append(Note(str(best), line))
+    return (*notes[:-1], Note(notes[-1].value, notes[-1].line, f"{best} is the {word}", said=True))
+
+
+def _largest(rng: Random, numbers: list[int]) -> Kind:
+    asked = rng.choice(("What is the largest?", "Which number is the largest?"))
+    return asked, _extreme(numbers, ">", "largest"), max(numbers)
+
+
+def _smallest(rng: Random, numbers: list[int]) -> Kind:
+    asked = rng.choice(("What is the smallest?", "Which number is the smallest?"))
+    return asked, _extreme(numbers, "<", "smallest"), min(numbers)
+
+
+def _above(rng: Random, numbers: list[int]) -> Kind:
+    limit = rng.choice([n for n in range(min(numbers), max(numbers) + 1) if n not in numbers] or [max(numbers) + 1])
+    count, notes = 0, []
+    for number in numbers:
+        more = number > limit
+        count += more
+        sign, word = (">", "that is") if more else ("<", "still")
+        notes.append(Note(str(count), f"{number} {sign} {limit}, {word} {count}"))
+    return f"How many are above {limit}?", tuple(notes), count
+
+
+def _sum(rng: Random, numbers: list[int]) -> Kind:
+    work = [Operation(numbers[0], "+", numbers[1])]
+    for number in numbers[2:]:
+        work.append(Operation(work[-1].result, "+", number))
+    return rng.choice(("What is the sum?", "What do they add up to?")), tuple(work), sum(numbers)
+
+
+def _range(rng: Random, numbers: list[int]) -> Kind:
+    last = Operation(max(numbers), "-", min(numbers))
+    work = (*_extreme(numbers, ">", "largest"), *_extreme(numbers, "<", "smallest"), last)
+    asked = rng.choice(("How far apart are the largest and the smallest?", "What is the largest minus the smallest?"))
+    return asked, work, last.result
+
+
+def _second(rng: Random, numbers: list[int]) -> Kind:
+    rest = [number for number in numbers if number != max(numbers)]
+    work = (*_extreme(numbers, ">", "largest"), *_extreme(rest, ">", "largest of the rest"))
+    return "What is the second largest?", work, max(rest)
+
+
+def _ends(rng: Random, numbers: list[int]) -> Kind:
+    work = Operation(numbers[0], "+", numbers[-1])
+    return "What is the first plus the last?", (work,), work.result
+
+
+def _median(rng: Random, numbers: list[int]) -> Kind:
+    """The number in the middle; of an even count the smaller of the two."""
+    middle = sorted(numbers)[: (len(numbers) + 1) // 2]
+    notes = [Note(str(number), f"next smallest {number}") for number in middle]
+    last = Note(notes[-1].value, notes[-1].line, f"{len(middle) - 1} are smaller")
+    return "In order, which one is in the middle?", (*notes[:-1], last), middle[-1]
+
+
+def _sum_above(rng: Random, numbers: list[int]) -> Kind:
+    ordered = sorted(numbers)
+    cut = rng.randint(1, len(numbers) - 2)
+    limit = rng.randint(ordered[cut - 1], ordered[cut] - 1)
+    chosen = [number for number in numbers if number > limit]
+    notes = [Note(str(number), f"take {number}", said=True) for number in chosen]
+    return f"What is the sum of those above {limit}?", (*notes, *_sum(rng, chosen)[1]), sum(chosen)
+
+
+KINDS: dict[int, tuple[Callable[[Random, list[int]], Kind], ...]] = {
+    1: (_largest, _smallest),
+    2: (_largest, _smallest, _above),
+    3: (_range, _second, _above, _ends),
+    4: (_sum, _range, _median),
+    5: (_sum, _sum_above, _median),
+}
