@@ -1,7 +1,8 @@
-"""The demo's kinds of tools: twelve pure functions over a seeded little world.
+"""The demo's kinds of tools: seventeen pure functions over a seeded little world.
 
 A `World` answers every lookup from a hash of its seed and the arguments, so it needs no storage, always says the same
-thing twice, and cannot be guessed.
+thing twice, and cannot be guessed. A few lookups, chosen by the same hash, fail with a text that says what to ask for
+instead; asking for that always works.
 """
 
 from __future__ import annotations
@@ -11,11 +12,29 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
+from dami_agent.tasks import words
 from dami_agent.tasks.model import Tool, ToolSpec, digest
-from dami_agent.tasks.words import DAYS, DISHES, ITEMS, PEOPLE, TOWNS, plural
+from dami_agent.tasks.words import DAYS, DISHES, an, plural
 
 UNITS = {"weeks": 7, "dozens": 12, "feet": 12, "nickels": 5}
 """Unit -> how many of the smaller unit (days, pieces, inches, cents) make one."""
+
+FAILURES = 6
+"""Per cent of lookups that fail and say what to ask for instead."""
+
+
+@dataclass(frozen=True)
+class Names:
+    """What a task talks about."""
+
+    people: tuple[str, ...]
+    items: tuple[str, ...]
+    towns: tuple[str, ...]
+
+
+SEEN = Names(words.PEOPLE, words.ITEMS, words.TOWNS)
+HELD = Names(words.HELD_PEOPLE, words.HELD_ITEMS, words.HELD_TOWNS)
+"""Names in training, and names that are never in it."""
 
 
 @dataclass(frozen=True)
@@ -35,164 +54,318 @@ class Lookup:
 
     tool: str
     arguments: Mapping[str, Any]
-    phrase: str
+    phrase: str = ""
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of tool: what the model sees, what it does, and how people ask for it."""
+    """A kind of tool: what the model sees, what it does, and how people ask for it.
+
+    `noun` is what it finds, to be filled with the arguments: `the price of {item}`; `ask` draws one use of it.
+    """
 
     spec: ToolSpec
-    run: Callable[..., str]
-    ask: Callable[[Random], Lookup]
+    noun: str
+    answer: Callable[[World, Mapping[str, Any]], str]
+    ask: Callable[[Random, Names], Lookup]
+
+    def run(self, world: World, arguments: Mapping[str, Any]) -> str:
+        """What the tool answers in one world: the result, or an error that says what to ask for."""
+        found = mended(world, self.spec.name, arguments)
+        return found[0] if found else self.answer(world, arguments)
 
     def bind(self, world: World) -> Tool:
         """The tool, working on one world."""
-        run = self.run
-        return Tool(self.spec, lambda **arguments: run(world, **arguments))
+        return Tool(self.spec, lambda **arguments: self.run(world, arguments))
 
 
-def _spec(name: str, description: str, **arguments: str) -> ToolSpec:
-    """A spec in the key order LangChain's `convert_to_openai_tool` writes."""
-    parameters: dict[str, Any] = {"properties": {key: {"type": kind} for key, kind in arguments.items()}}
-    if arguments:
-        parameters["required"] = list(arguments)
-    parameters["type"] = "object"
-    return ToolSpec(name, description, parameters)
+def mended(world: World, tool: str, arguments: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]] | None:
+    """The error that a lookup gives and the arguments that its text asks for; None for a lookup that works.
+
+    Only a plain known word or number as the first argument can fail, and what is asked for instead never is one.
+    """
+    if not arguments or tool == "convert_units":
+        return None
+    key = ":".join(str(value).lower() for value in arguments.values())
+    roll = world.value(0, 9999, "failure", tool, key)
+    if roll >= FAILURES * 100:
+        return None
+    name, value = next(iter(arguments.items()))
+    found = _better_number(value, roll) if isinstance(value, int) else _better_name(str(value), roll)
+    return (f"Error: {found[0]}", {**arguments, name: found[1]}) if found else None
 
 
-def _number(low: int, high: int, *key: str) -> Callable[..., str]:
-    """A lookup of a number by the tool's arguments, named in the order of `key[1:]`."""
+def _better_number(value: int, roll: int) -> tuple[str, int] | None:
+    if not 0 <= value < 1000:
+        return None
+    better = 1000 + 1000 * (roll % 9) + value
+    forms = ("number {0} is now {1}.", "there is no {0}. Ask for {1}.", "use {1} for {0}.")
+    return forms[roll % len(forms)].format(value, better), better
 
-    def run(world: World, **arguments: object) -> str:
-        return str(world.value(low, high, key[0], *(str(arguments[name]).lower() for name in key[1:])))
 
-    return run
+def _better_name(value: str, roll: int) -> tuple[str, str] | None:
+    lower = value.lower()
+    if lower in _TOWNS:
+        better = lower[:3].upper()
+        forms: tuple[str, ...] = ("{0} is listed as {1}.", "there is no {0}. Ask for {1}.", "the code of {0} is {1}.")
+    elif lower in _PEOPLE:
+        better = f"{value} {'ABDEKLMRST'[roll % 10]}"
+        forms = ("there are two. Ask for {1}.", "{0} is listed as {1}.", "which {0}? Ask for {1}.")
+    elif lower in _THINGS:
+        better = f"{value} {2 + roll % 8}"
+        forms = ("no {0} here. Ask for {1}.", "{0} is listed as {1}.", "there is only {1}.")
+    else:
+        return None
+    return forms[roll % len(forms)].format(value, better), better
 
 
-def _convert(_world: World, amount: object = 0, unit: object = "") -> str:
+_TOWNS = {name.lower() for name in SEEN.towns + HELD.towns}
+_PEOPLE = {name.lower() for name in SEEN.people + HELD.people}
+_THINGS = {*SEEN.items, *HELD.items, *DISHES}
+
+
+# -- what tools answer -----------------------------------------------------------------------------------------------
+
+
+def _key(arguments: Mapping[str, Any]) -> list[str]:
+    return [str(value).lower() for value in arguments.values()]
+
+
+def _number(low: int, high: int, what: str) -> Callable[[World, Mapping[str, Any]], str]:
+    """A lookup of a number."""
+    return lambda world, arguments: str(world.value(low, high, what, *_key(arguments)))
+
+
+def _one_of(what: str) -> Callable[[World, Mapping[str, Any]], str]:
+    """A lookup of a person or town, never the one asked about; of an unseen name for an unseen name."""
+
+    def answer(world: World, arguments: Mapping[str, Any]) -> str:
+        asked = _key(arguments)[0].split(" ")[0]
+        names = HELD if asked.capitalize() in HELD.people + HELD.towns else SEEN
+        pool = [name for name in (names.people if what == "boss" else names.towns) if name.lower() != asked]
+        return pool[world.value(0, len(pool) - 1, what, *_key(arguments))]
+
+    return answer
+
+
+def _convert(_world: World, arguments: Mapping[str, Any]) -> str:
+    amount, unit = arguments.get("amount"), arguments.get("unit")
     factor = UNITS.get(str(unit).lower())
     if factor is None or not isinstance(amount, int | float):
         return f"Error: cannot convert {amount} {unit}."
     return str(int(amount * factor))
 
 
-def _a(word: str) -> str:
-    return ("an " if word[0] in "aeiou" else "a ") + word
+# -- how people ask --------------------------------------------------------------------------------------------------
+
+_Ask = Callable[[Random, Names], tuple[dict[str, Any], tuple[str, ...]]]
+"""Draws the arguments and the phrases that ask for them."""
 
 
-def _price(rng: Random) -> Lookup:
-    item = rng.choice(ITEMS)
-    return Lookup("get_price", {"item": item}, rng.choice((f"the price of {_a(item)}", f"the cost of {_a(item)}")))
+def _item(*phrases: str) -> _Ask:
+    def ask(rng: Random, names: Names) -> tuple[dict[str, Any], tuple[str, ...]]:
+        item = rng.choice(names.items)
+        return {"item": item}, tuple(text.format(an(item), plural(item)) for text in phrases)
+
+    return ask
 
 
-def _stock(rng: Random) -> Lookup:
-    item = rng.choice(ITEMS)
-    return Lookup(
-        "get_stock",
-        {"item": item},
-        rng.choice((f"the stock of {plural(item)}", f"the number of {plural(item)} in stock")),
-    )
+def _of(key: str, draw: Callable[[Random, Names], Any], *phrases: str) -> _Ask:
+    def ask(rng: Random, names: Names) -> tuple[dict[str, Any], tuple[str, ...]]:
+        value = draw(rng, names)
+        return {key: value}, tuple(text.format(value) for text in phrases)
+
+    return ask
 
 
-def _distance(rng: Random) -> Lookup:
-    start, end = rng.sample(TOWNS, 2)
-    phrase = rng.choice((f"the distance from {start} to {end}", f"the way from {start} to {end} in km"))
-    return Lookup("get_distance", {"start": start, "end": end}, phrase)
+def _person(rng: Random, names: Names) -> str:
+    return rng.choice(names.people)
 
 
-def _temperature(rng: Random) -> Lookup:
-    town = rng.choice(TOWNS)
-    return Lookup("read_temperature", {"town": town}, f"the temperature in {town}")
+def _town(rng: Random, names: Names) -> str:
+    return rng.choice(names.towns)
 
 
-def _fare(rng: Random) -> Lookup:
-    town = rng.choice(TOWNS)
-    return Lookup("ticket_fare", {"town": town}, rng.choice((f"the fare to {town}", f"the train fare to {town}")))
+def _whole(low: int, high: int) -> Callable[[Random, Names], int]:
+    return lambda rng, _names: rng.randint(low, high)
 
 
-def _extension(rng: Random) -> Lookup:
-    person = rng.choice(PEOPLE)
-    phrase = rng.choice((f"the phone extension of {person}", f"the extension of {person}"))
-    return Lookup("find_extension", {"person": person}, phrase)
+def _way(rng: Random, names: Names) -> tuple[dict[str, Any], tuple[str, ...]]:
+    start, end = rng.sample(names.towns, 2)
+    return {"start": start, "end": end}, (f"the distance from {start} to {end}", f"the way from {start} to {end} in km")
 
 
-def _room(rng: Random) -> Lookup:
-    number = rng.randint(100, 399)
-    return Lookup("room_of", {"extension": number}, f"the room of extension {number}")
+def _meetings(rng: Random, names: Names) -> tuple[dict[str, Any], tuple[str, ...]]:
+    person, day = rng.choice(names.people), rng.choice(DAYS)
+    phrases = (f"the number of meetings {person} has on {day}", f"the meetings of {person} on {day}")
+    return {"person": person, "day": day}, phrases
 
 
-def _meetings(rng: Random) -> Lookup:
-    person, day = rng.choice(PEOPLE), rng.choice(DAYS)
-    phrase = rng.choice((f"the number of meetings {person} has on {day}", f"the meetings of {person} on {day}"))
-    return Lookup("count_meetings", {"person": person, "day": day}, phrase)
-
-
-def _seats(rng: Random) -> Lookup:
-    train = rng.randint(10, 99)
-    return Lookup(
-        "free_seats",
-        {"train": train},
-        rng.choice((f"the free seats on train {train}", f"the seats left on train {train}")),
-    )
-
-
-def _portion(rng: Random) -> Lookup:
-    dish = rng.choice(DISHES)
-    return Lookup("portion_weight", {"dish": dish}, f"the weight of one portion of {dish}")
-
-
-def _budget(_rng: Random) -> Lookup:
-    return Lookup("get_budget", {}, "the money left in the budget")
-
-
-def _conversion(rng: Random) -> Lookup:
+def _amount(rng: Random, _names: Names) -> tuple[dict[str, Any], tuple[str, ...]]:
     amount, unit = rng.randint(2, 20), rng.choice(tuple(UNITS))
-    return Lookup("convert_units", {"amount": amount, "unit": unit}, f"the conversion of {amount} {unit}")
+    return {"amount": amount, "unit": unit}, (f"the conversion of {amount} {unit}",)
+
+
+def _kind(
+    name: str,
+    description: str,
+    arguments: Mapping[str, str],
+    noun: str,
+    answer: Callable[[World, Mapping[str, Any]], str],
+    ask: _Ask,
+) -> Kind:
+    """A kind whose spec has the key order LangChain's `convert_to_openai_tool` writes."""
+    parameters: dict[str, Any] = {"properties": {key: {"type": kind} for key, kind in arguments.items()}}
+    if arguments:
+        parameters["required"] = list(arguments)
+    parameters["type"] = "object"
+
+    def asked(rng: Random, names: Names) -> Lookup:
+        values, phrases = ask(rng, names)
+        return Lookup(name, values, rng.choice(phrases))
+
+    return Kind(ToolSpec(name, description, parameters), noun, answer, asked)
 
 
 def _kinds() -> tuple[Kind, ...]:
-    text, whole = "string", "integer"
+    item, town, person = {"item": "string"}, {"town": "string"}, {"person": "string"}
+    whole, two, day = "integer", {"start": "string", "end": "string"}, {"person": "string", "day": "string"}
+    price, stock = ("the price of {0}", "the cost of {0}"), ("the stock of {1}", "the number of {1} in stock")
+    heat, fare = ("the temperature in {0}",), ("the fare to {0}", "the train fare to {0}")
+    phone, room = ("the phone extension of {0}", "the extension of {0}"), ("the room of extension {0}",)
+    seats, chairs = ("the free seats on train {0}", "the seats left on train {0}"), ("the number of seats in room {0}",)
+    made = _kind
     return (
-        Kind(_spec("get_price", "Get the price of an item.", item=text), _number(3, 25, "price", "item"), _price),
-        Kind(_spec("get_stock", "Count an item in stock.", item=text), _number(20, 90, "stock", "item"), _stock),
-        Kind(
-            _spec("get_distance", "Distance between two towns in km.", start=text, end=text),
-            _number(5, 60, "distance", "start", "end"),
-            _distance,
+        made(
+            "get_price",
+            "Get the price of an item.",
+            item,
+            "the price of {item}",
+            _number(3, 25, "price"),
+            _item(*price),
         ),
-        Kind(
-            _spec("read_temperature", "Read the temperature in a town.", town=text),
-            _number(2, 38, "temperature", "town"),
-            _temperature,
+        made(
+            "get_stock", "Count an item in stock.", item, "the stock of {item}", _number(20, 90, "stock"), _item(*stock)
         ),
-        Kind(_spec("ticket_fare", "Train fare to a town.", town=text), _number(5, 45, "fare", "town"), _fare),
-        Kind(
-            _spec("find_extension", "Find the phone extension of a person.", person=text),
-            _number(100, 399, "extension", "person"),
-            _extension,
+        made(
+            "get_distance",
+            "Distance between two towns in km.",
+            two,
+            "the distance from {start} to {end}",
+            _number(5, 60, "distance"),
+            _way,
         ),
-        Kind(
-            _spec("room_of", "Find the room of a phone extension.", extension=whole),
-            _number(2, 98, "room", "extension"),
-            _room,
+        made(
+            "read_temperature",
+            "Read the temperature in a town.",
+            town,
+            "the temperature in {town}",
+            _number(2, 38, "temperature"),
+            _of("town", _town, *heat),
         ),
-        Kind(
-            _spec("count_meetings", "Count the meetings of a person on a day.", person=text, day=text),
-            _number(1, 9, "meetings", "person", "day"),
+        made(
+            "ticket_fare",
+            "Train fare to a town.",
+            town,
+            "the fare to {town}",
+            _number(5, 45, "fare"),
+            _of("town", _town, *fare),
+        ),
+        made(
+            "find_extension",
+            "Find the phone extension of a person.",
+            person,
+            "the extension of {person}",
+            _number(100, 399, "extension"),
+            _of("person", _person, *phone),
+        ),
+        made(
+            "room_of",
+            "Find the room of a phone extension.",
+            {"extension": whole},
+            "the room of {extension}",
+            _number(2, 98, "room"),
+            _of("extension", _whole(100, 399), *room),
+        ),
+        made(
+            "seats_in",
+            "Count the seats in a room.",
+            {"room": whole},
+            "the seats in room {room}",
+            _number(12, 90, "seats in"),
+            _of("room", _whole(2, 98), *chairs),
+        ),
+        made(
+            "count_meetings",
+            "Count the meetings of a person on a day.",
+            day,
+            "the meetings of {person} on {day}",
+            _number(1, 9, "meetings"),
             _meetings,
         ),
-        Kind(_spec("free_seats", "Free seats on a train.", train=whole), _number(11, 80, "seats", "train"), _seats),
-        Kind(
-            _spec("portion_weight", "Weight of one portion of a dish.", dish=text),
-            _number(8, 30, "portion", "dish"),
-            _portion,
+        made(
+            "boss_of",
+            "Name the boss of a person.",
+            person,
+            "the boss of {person}",
+            _one_of("boss"),
+            _of("person", _person, "the boss of {0}", "the name of the boss of {0}"),
         ),
-        Kind(_spec("get_budget", "Money left in the budget."), _number(100, 200, "budget"), _budget),
-        Kind(
-            _spec("convert_units", "Convert an amount to a smaller unit.", amount=whole, unit=text),
+        made(
+            "town_of",
+            "Name the town a person lives in.",
+            person,
+            "the town of {person}",
+            _one_of("town"),
+            _of("person", _person, "the town {0} lives in", "the town of {0}"),
+        ),
+        made(
+            "next_train",
+            "Number of the next train to a town.",
+            town,
+            "the next train to {town}",
+            _number(10, 99, "train"),
+            _of("town", _town, "the number of the next train to {0}", "the next train to {0}"),
+        ),
+        made(
+            "free_seats",
+            "Free seats on a train.",
+            {"train": whole},
+            "the free seats on train {train}",
+            _number(11, 80, "seats"),
+            _of("train", _whole(10, 99), *seats),
+        ),
+        made(
+            "portion_weight",
+            "Weight of one portion of a dish.",
+            {"dish": "string"},
+            "the weight of {dish}",
+            _number(8, 30, "portion"),
+            _of("dish", lambda rng, _names: rng.choice(DISHES), "the weight of one portion of {0}"),
+        ),
+        made(
+            "postage",
+            "Postage for a parcel by its weight.",
+            {"weight": whole},
+            "the postage for {weight}",
+            _number(3, 40, "postage"),
+            _of("weight", _whole(10, 150), "the postage for a weight of {0}"),
+        ),
+        made(
+            "get_budget",
+            "Money left in the budget.",
+            {},
+            "the budget",
+            _number(100, 300, "budget"),
+            lambda _rng, _names: ({}, ("the money left in the budget",)),
+        ),
+        made(
+            "convert_units",
+            "Convert an amount to a smaller unit.",
+            {"amount": whole, "unit": "string"},
+            "{amount} {unit} in a smaller unit",
             _convert,
-            _conversion,
+            _amount,
         ),
     )
 

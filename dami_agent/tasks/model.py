@@ -220,11 +220,12 @@ class PlannedCall:
 class AgentTask:
     """A task for an agent with tools.
 
-    `kind` is `route` (calls and copying only) or `work` (something must be worked out from what the tools say).
-    `answers` are the expected final numbers in order; `plan` and `work` are the reference solution.
+    `kind` is `route` (calls and copying only), `work` (something must be worked out from what the tools say) or `novel`
+    (a tool never seen). `answers` are the expected final numbers in order; `plan` and `work` are the reference
+    solution. `unseen` names what of it is never in the training data, as a question's does.
     """
 
-    kind: Literal["route", "work"]
+    kind: Literal["route", "work", "novel"]
     name: str
     prompt: str
     tools: tuple[Tool, ...]
@@ -232,6 +233,7 @@ class AgentTask:
     answers: tuple[str, ...]
     work: tuple[Operation, ...] = ()
     reply: str = ""
+    unseen: tuple[str, ...] = ()
 
     @property
     def split(self) -> Split:

@@ -11,7 +11,7 @@ from random import Random
 from typing import Any
 
 from dami_agent.tasks.model import AgentTask, PlannedCall, Split, Tool, ToolSpec
-from dami_agent.tasks.words import NOUNS, VERBS, english, letters, made_up
+from dami_agent.tasks.words import NOUNS, VERBS, english, joined, letters, made_up
 
 _SUFFIXES = ("txt", "csv", "md", "json", "py", "com", "org")
 _SCRIPTS = ((0x4E00, 0x9FA0), (0x3041, 0x3097), (0x30A1, 0x30FB), (0x0410, 0x0450), (0x03B1, 0x03CA), (0xAC00, 0xD7A3))
@@ -132,8 +132,31 @@ def _prompt(rng: Random, name: str, subject: str, arguments: list[Argument], spl
     return text[:-1] + aside + text[-1] if rng.random() < 0.05 else text
 
 
-def novel_tool(rng: Random, split: Split, *, named: bool = True) -> tuple[Tool, str, list[Argument], str]:
-    """A made-up tool, a prompt that asks for it, the arguments the prompt gives, and the tool's result."""
+@dataclass(frozen=True)
+class Novel:
+    """A made-up tool, a prompt that asks for one use of it, the arguments the prompt gives, and the result."""
+
+    tool: Tool
+    subject: str
+    prompt: str
+    arguments: dict[str, Any]
+    result: str
+
+    @property
+    def name(self) -> str:
+        """The tool's name."""
+        return self.tool.spec.name
+
+    def call(self, *, together: bool = False) -> PlannedCall:
+        """The call the prompt asks for."""
+        return PlannedCall(self.name, self.arguments, self.result, (), together)
+
+
+_FINDS = ("Find", "Get", "Look up", "Compute", "Make", "Count", "Return", "Apply")
+
+
+def novel_tool(rng: Random, split: Split, *, named: float = 0.6) -> Novel:
+    """A made-up tool; `named` is how often the prompt has its name where a description would do."""
     arguments: list[Argument] = []
     for _ in range(rng.choices((0, 1, 2, 3), (2, 6, 5, 2))[0]):
         name = identifier(rng, split, parts=rng.choices((1, 2), (4, 1))[0])
@@ -141,27 +164,73 @@ def novel_tool(rng: Random, split: Split, *, named: bool = True) -> tuple[Tool, 
             arguments.append(Argument(name, *value(rng, split)))
     name = identifier(rng, split)
     subject = english(rng, split) if rng.random() < 0.6 else made_up(rng, split)
-    verbs = ("Find", "Get", "Look up", "Compute", "Make", "Count", "Return", "Apply")
-    description = f"{rng.choice(verbs)} the {subject} of a {english(rng, split)}."
+    description = f"{rng.choice(_FINDS)} the {subject} of a {english(rng, split)}."
     if rng.random() < 0.15:
         description += f"\n\n{made_up(rng, split).capitalize()} {made_up(rng, split)} {english(rng, split)}."
     spec = ToolSpec(name, description, schema(rng, split, arguments))
-    if named and rng.random() < 0.6:
-        prompt = _prompt(rng, name, name, arguments, split).replace(f"the {name} ", f"{name} ")
-    else:
-        prompt = _prompt(rng, name, subject, arguments, split)
     result = str(value(rng, split)[1])
-    return Tool(spec, lambda **_: result), prompt, arguments, result
+    prompt = _ask(rng, split, name, subject, arguments, named)
+    return Novel(Tool(spec, lambda **_: result), subject, prompt, {each.name: each.value for each in arguments}, result)
+
+
+def _ask(rng: Random, split: Split, name: str, subject: str, arguments: list[Argument], named: float) -> str:
+    if rng.random() < named:
+        return _prompt(rng, name, name, arguments, split).replace(f"the {name} ", f"{name} ")
+    return _prompt(rng, name, subject, arguments, split)
+
+
+def novel_tools(rng: Random, split: Split, count: int, *, named: float = 0.6) -> list[Novel]:
+    """Made-up tools whose names and subjects differ, so that each prompt fits one of them."""
+    found: list[Novel] = []
+    while len(found) < count:
+        other = novel_tool(rng, split, named=named)
+        if all(_apart(other, each) and _apart(each, other) for each in found):
+            found.append(other)
+    return found
+
+
+def _apart(one: Novel, other: Novel) -> bool:
+    """Whether nothing that asks for `one` names or describes `other`."""
+    described = other.tool.spec.description.lower()
+    return one.name.lower() != other.name.lower() and one.subject not in described.replace(".", " ").split()
 
 
 def novel_task(rng: Random, split: Split, *, bound: int = 1) -> AgentTask:
     """One call of a made-up tool among `bound` made-up tools, then the answer that copies the result."""
-    tool, prompt, arguments, result = novel_tool(rng, split)
-    tools = [tool]
-    while len(tools) < bound:
-        other = novel_tool(rng, split)[0]
-        if other.spec.name not in {each.spec.name for each in tools}:
-            tools.append(other)
-    rng.shuffle(tools)
-    call = PlannedCall(tool.spec.name, {argument.name: argument.value for argument in arguments}, result)
-    return AgentTask("route", "novel", prompt, tuple(tools), (call,), (result,), (), f"The answer is {result}.")
+    chosen, *others = novel_tools(rng, split, bound, named=0.6 if bound == 1 else 0.4)
+    return _task([chosen, *others], chosen.prompt, (chosen.call(),), rng)
+
+
+def novel_pair(rng: Random, split: Split, *, bound: int = 2) -> AgentTask:
+    """Two calls: one tool used twice or two tools, together, or in turn where the prompt says so."""
+    tools = novel_tools(rng, split, bound, named=0.5)
+    while bound == 1 and not tools[0].arguments:
+        tools = novel_tools(rng, split, bound, named=0.5)
+    first = tools[0]
+    second = _again(rng, split, first) if bound == 1 or (first.arguments and rng.random() < 0.4) else tools[1]
+    together = rng.random() < 0.7
+    prompt = f"{first.prompt} {second.prompt}" if together else f"First: {first.prompt} Then: {second.prompt}"
+    return _task(tools, prompt, (first.call(), second.call(together=together)), rng)
+
+
+def _again(rng: Random, split: Split, first: Novel) -> Novel:
+    """The same tool asked for with other values; its answer follows the values."""
+    arguments = []
+    for name, old in first.arguments.items():
+        new = old
+        while new == old or isinstance(new, str) != isinstance(old, str):
+            new = value(rng, split)[1]
+        arguments.append(Argument(name, "", new))
+    values, result = {each.name: each.value for each in arguments}, str(value(rng, split)[1])
+    prompt = _ask(rng, split, first.name, first.subject, arguments, 0.5)
+    both = Tool(first.tool.spec, lambda **given: result if given == values else first.result)
+    object.__setattr__(first, "tool", both)
+    return Novel(both, first.subject, prompt, values, result)
+
+
+def _task(tools: list[Novel], prompt: str, plan: tuple[PlannedCall, ...], rng: Random) -> AgentTask:
+    bound = [each.tool for each in tools]
+    rng.shuffle(bound)
+    answers = tuple(call.result for call in plan)
+    reply = f"The answer is {answers[0]}." if len(answers) == 1 else f"The answers are {joined(answers)}."
+    return AgentTask("novel", "novel", prompt, tuple(bound), plan, answers, (), reply)

@@ -29,6 +29,9 @@ TOWNS: tuple[str, ...] = (
     "Riga",
 )
 TOWNS += ("Delhi", "Cairo", "Perth", "Genoa", "Basel", "Ghent", "Leeds", "Nice", "Tunis", "Accra", "Seoul", "Davos")
+HELD_TOWNS = ("Vienna", "Hanoi", "Tokyo", "Lyon", "Bergen", "Havana", "Dakar", "Nantes")
+"""Towns that no training task has."""
+
 ITEMS: tuple[str, ...] = (
     "lamp",
     "cup",

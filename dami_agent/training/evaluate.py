@@ -16,10 +16,10 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from dami_agent.tasks.agent import agent_task
-from dami_agent.tasks.arithmetic import LEVELS, questions
 from dami_agent.tasks.model import AgentTask, Question, Split
 from dami_agent.tasks.novel import novel_task
-from dami_agent.training.render import Dialogue, Template, Turn, prompt
+from dami_agent.tasks.questions import LEVELS, questions
+from dami_agent.training.render import Call, Dialogue, Template, Turn, prompt
 from dami_agent.training.sampler import Sampled, State, sample, score
 from dami_agent.training.tokenizer import END, STOP
 
@@ -28,14 +28,22 @@ Policy = Mapping[str, Any]
 
 @dataclass
 class Reply:
-    """A parsed generation: thought, answer text, call, tokens of each."""
+    """A parsed generation: thought, answer text (without calls), calls, tokens of the thought."""
 
     sampled: Sampled
     thought: str
     text: str
-    call: tuple[str, dict[str, Any]] | None
+    calls: tuple[Call, ...]
     reasoning: int
     closed: bool
+
+
+def _call(body: str) -> Call:
+    try:
+        parsed = json.loads(body.split("</tool_call>")[0])
+        return str(parsed["name"]), dict(parsed["arguments"])
+    except (ValueError, KeyError, TypeError):
+        return "", {}
 
 
 class Bench:
@@ -51,20 +59,14 @@ class Bench:
         return list(self.tokenizer.encode(prompt(dialogue), add_special_tokens=False).ids)
 
     def parse(self, sampled: Sampled, template: Template) -> Reply:
-        """Split a generation at `</think>`; read the first `<tool_call>` after it."""
+        """Split a generation at `</think>`; read every `<tool_call>` after it. A broken call has the name ""."""
         ids = [token for token in sampled.ids if token not in self.stops]
         cut = ids.index(self.close) + 1 if self.close in ids else (len(ids) if template == "thinking" else 0)
         thought = self.tokenizer.decode(ids[:cut], skip_special_tokens=False).removesuffix("</think>").strip()
         text = self.tokenizer.decode(ids[cut:], skip_special_tokens=False).strip()
-        call, closed = None, sampled.finished and (template == "instruct" or self.close in ids)
-        if "<tool_call>" in text:
-            body = text.split("<tool_call>", 1)[1].split("</tool_call>")[0]
-            try:
-                parsed = json.loads(body)
-                call = (str(parsed["name"]), dict(parsed["arguments"]))
-            except (ValueError, KeyError, TypeError):
-                call = ("", {})
-        return Reply(sampled, thought, text, call, max(cut - 1, 0), closed)
+        text, *bodies = text.split("<tool_call>")
+        closed = sampled.finished and (template == "instruct" or self.close in ids)
+        return Reply(sampled, thought, text.strip(), tuple(map(_call, bodies)), max(cut - 1, 0), closed)
 
     def replies(
         self,
@@ -120,19 +122,16 @@ def on_questions(
 def one_call(
     bench: Bench, state: State, template: Template, tasks: Sequence[AgentTask], *, temperature: float = 0.0
 ) -> dict[str, float]:
-    """First call of each task: share whose name is right, share exact as a whole."""
+    """First turn of each task: share whose tools are right, share exact as a whole (several calls in any order)."""
     dialogues = [
         Dialogue([Turn("user", task.prompt)], [tool.spec for tool in task.tools], template=template) for task in tasks
     ]
     replies = bench.replies(state, dialogues, temperature=temperature)
-    wanted = [(task.plan[0].name, dict(task.plan[0].arguments)) for task in tasks]
-    names = fmean(
-        reply.call is not None and reply.call[0] == want[0] for reply, want in zip(replies, wanted, strict=True)
-    )
-    return {
-        "name": round(names, 3),
-        "exact": round(fmean(r.call == w for r, w in zip(replies, wanted, strict=True)), 3),
-    }
+    wanted = [[(call.name, dict(call.arguments)) for call in task.rounds[0]] for task in tasks]
+    found = [[(name, dict(arguments)) for name, arguments in reply.calls] for reply in replies]
+    names = [sorted(name for name, _ in f) == sorted(name for name, _ in w) for f, w in zip(found, wanted, strict=True)]
+    exact = [len(f) == len(w) and all(each in f for each in w) for f, w in zip(found, wanted, strict=True)]
+    return {"name": round(fmean(names), 3), "exact": round(fmean(exact), 3)}
 
 
 def novel_tasks(split: Split, count: int, *, bound: int = 1, seed: int = 0) -> list[AgentTask]:
@@ -164,7 +163,7 @@ class Episode:
 
 
 def run_agents(
-    bench: Bench, pick: Policy, tasks: Sequence[AgentTask], *, seed: int = 0, keep_thoughts: bool = True, most: int = 8
+    bench: Bench, pick: Policy, tasks: Sequence[AgentTask], *, seed: int = 0, keep_thoughts: bool = True, most: int = 9
 ) -> dict[str, Any]:
     """Solve tasks with one policy: `{"state", "template"}`, or with `probe` and `threshold` for a confidence cascade.
 
@@ -178,20 +177,20 @@ def run_agents(
         if not open_:
             break
         deep += _step(bench, pick, open_, seed + step, keep_thoughts)
-    solved = {
-        kind: [e.text is not None and e.task.grade(e.text) for e in episodes if e.task.kind == kind]
-        for kind in ("route", "work")
-    }
-    by_name: dict[str, list[bool]] = {}
-    for episode in episodes:
-        by_name.setdefault(episode.task.name, []).append(episode.text is not None and episode.task.grade(episode.text))
+    right = [episode.text is not None and episode.task.grade(episode.text) for episode in episodes]
+    groups: dict[str, dict[str, list[bool]]] = {"kind": {}, "name": {}, "turns": {}}
+    for episode, good in zip(episodes, right, strict=True):
+        task = episode.task
+        for group, key in (("kind", task.kind), ("name", task.name), ("turns", str(task.steps))):
+            groups[group].setdefault(key, []).append(good)
     return {
-        "solved": round(fmean([*solved["route"], *solved["work"]]), 3),
-        **{kind: round(fmean(rows), 3) for kind, rows in solved.items() if rows},
+        "solved": round(fmean(right), 3),
+        **{kind: round(fmean(rows), 3) for kind, rows in groups["kind"].items()},
         "tokens": round(fmean(episode.tokens for episode in episodes), 1),
         "steps": sum(episode.steps for episode in episodes),
         "deep": deep,
-        "names": {name: round(fmean(rows), 2) for name, rows in by_name.items()},
+        "names": {name: round(fmean(rows), 2) for name, rows in groups["name"].items()},
+        "turns": {turns: round(fmean(rows), 2) for turns, rows in sorted(groups["turns"].items())},
     }
 
 
@@ -227,14 +226,15 @@ def _step(bench: Bench, pick: Policy, episodes: list[Episode], seed: int, keep_t
 def _advance(episode: Episode, reply: Reply, tokens: int, keep_thoughts: bool) -> None:
     episode.tokens += tokens
     episode.steps += 1
-    episode.trace.append(f"{reply.thought} => {reply.text}")
-    if reply.call is None:
+    episode.trace.append(f"{reply.thought} => {reply.text} {list(reply.calls)}")
+    if not reply.calls:
         episode.text = reply.text
         return
-    tool = episode.task.tool(reply.call[0])
-    result = tool.call(reply.call[1]) if tool else f"Error: there is no tool {reply.call[0]}."
     thought = reply.thought if keep_thoughts and reply.thought else None
-    episode.turns += [Turn("assistant", "", thought, reply.call), Turn("tool", result)]
+    episode.turns.append(Turn("assistant", reply.text, thought, reply.calls))
+    for name, arguments in reply.calls:
+        tool = episode.task.tool(name)
+        episode.turns.append(Turn("tool", tool.call(arguments) if tool else f"Error: there is no tool {name}."))
 
 
 def auc(scores: Sequence[float], right: Sequence[bool]) -> float:

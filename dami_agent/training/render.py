@@ -14,17 +14,23 @@ from dami_agent.tasks.model import ToolSpec
 from dami_agent.training.templates import POSTAMBLE, PREAMBLE
 
 Template = Literal["instruct", "thinking"]
+Call = tuple[str, Mapping[str, Any]]
+"""A tool's name and the arguments it is called with."""
 
 
 @dataclass(frozen=True)
 class Turn:
-    """One message. An assistant turn may call one tool; `thought` None means that its thought was dropped."""
+    """One message. An assistant turn may call tools; `thought` None means that its thought was dropped.
+
+    `given` is how the thought begins and is not learned from.
+    """
 
     role: Literal["user", "assistant", "tool"]
     content: str = ""
     thought: str | None = None
-    call: tuple[str, Mapping[str, Any]] | None = None
+    calls: tuple[Call, ...] = ()
     learn: bool = True
+    given: str = ""
 
 
 @dataclass(frozen=True)
@@ -66,12 +72,12 @@ def segments(dialogue: Dialogue) -> list[tuple[str, bool]]:
             text += f"\n<tool_response>\n{turn.content}\n</tool_response>"
             text += "" if index + 1 < len(turns) and turns[index + 1].role == "tool" else "<|im_end|>\n"
         else:
-            reply = turn.content + ("\n" if turn.content and turn.call else "")
-            reply += (call_text(*turn.call) if turn.call else "") + "<|im_end|>"
+            parts = [turn.content] if turn.content else []
+            reply = "\n".join([*parts, *(call_text(*call) for call in turn.calls)]) + "<|im_end|>"
             text += "<|im_start|>assistant\n"
             learn = turn.learn and not (thinking and turn.thought is None)
             if thinking and turn.thought is not None:
-                text += "<think>\n"
+                text += f"<think>\n{turn.given}"
                 reply = f"{turn.thought}\n</think>\n\n{reply}"
             if learn:
                 found += [(text, False), (reply, True)]

@@ -1,0 +1,78 @@
+"""Agent tasks of 2 to 6 model turns: some only route (call and copy), some must be worked out, some have new tools.
+
+`agent_tasks(split, count, seed=)` is the public door; equal arguments give equal tasks. Which split a task belongs to
+is decided by its prompt. Lookups that do not depend on each other are made together in one turn, unless the prompt says
+"one after the other" or "first ... then ...". With `unseen=` every task has a template, names or a length that training
+never shows; without it, none has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from random import Random
+from typing import Literal
+
+from dami_agent.tasks.agent.deep import BETWEEN
+from dami_agent.tasks.agent.route import ROUTE
+from dami_agent.tasks.agent.scene import LARGEST, MOST_TOOLS, Scene, Template, Templates
+from dami_agent.tasks.agent.work import AFTER
+from dami_agent.tasks.catalogue import HELD, World
+from dami_agent.tasks.model import AgentTask, Split
+from dami_agent.tasks.novel import novel_task
+from dami_agent.tasks.questions.sizes import Unseen
+
+Kind = Literal["route", "work", "novel"]
+WORK: Templates = {**AFTER, **BETWEEN}
+_TABLES: Mapping[str, Templates] = {"route": ROUTE, "work": WORK}
+_HELD_WORDS = (*HELD.people, *HELD.items, *HELD.towns)
+
+__all__ = ["LARGEST", "MOST_TOOLS", "ROUTE", "WORK", "Kind", "Template", "agent_task", "agent_tasks", "stream"]
+
+
+def agent_tasks(
+    split: Split,
+    count: int,
+    *,
+    seed: int = 0,
+    kinds: tuple[Kind, ...] = ("route", "work"),
+    unseen: Unseen | None = None,
+) -> list[AgentTask]:
+    """`count` different tasks of one split, kinds in turn."""
+    found: dict[str, AgentTask] = {}
+    for task in stream(split, seed=seed, kinds=kinds, unseen=unseen):
+        found.setdefault(task.prompt, task)
+        if len(found) >= count:
+            return list(found.values())
+    raise AssertionError("the stream of tasks is endless")
+
+
+def stream(
+    split: Split, *, seed: int, kinds: tuple[Kind, ...] = ("route", "work"), unseen: Unseen | None = None
+) -> Iterator[AgentTask]:
+    """Tasks of one split without end; prompts may repeat. `unseen` leaves out `novel`, whose tools are all unseen."""
+    rng = Random(f"agent:{split}:{seed}:{unseen or ''}")
+    chosen = [kind for kind in kinds if unseen is None or kind != "novel"]
+    while chosen:
+        for kind in chosen:
+            if kind == "novel":
+                yield novel_task(rng, split)
+                continue
+            task = agent_task(rng, kind, unseen=unseen)
+            while task is None or task.split != split:
+                task = agent_task(rng, kind, unseen=unseen)
+            yield task
+
+
+def agent_task(rng: Random, kind: Kind, name: str | None = None, *, unseen: Unseen | None = None) -> AgentTask | None:
+    """One task over the catalogue, or None if what was drawn does not fit; `name` picks the template."""
+    table = _TABLES[kind]
+    if name is None:
+        names = [each for each, template in table.items() if template.held == (unseen == "template")]
+        name = rng.choices(names, [table[each].weight for each in names])[0]
+    scene = Scene(rng, World(rng.getrandbits(32)), unseen)
+    task = table[name].draw(scene)
+    if unseen == "length" and not scene.used_length:
+        return None
+    if task and unseen == "name" and not any(word in task.prompt for word in _HELD_WORDS):
+        return None
+    return task

@@ -1,0 +1,159 @@
+"""Tasks that only route: call, copy, call again with what came back."""
+
+from __future__ import annotations
+
+from dami_agent.tasks.agent.scene import IN_TURN, Scene, Template, Templates
+from dami_agent.tasks.catalogue import CATALOGUE
+from dami_agent.tasks.model import AgentTask
+from dami_agent.tasks.words import joined
+
+
+def _single(scene: Scene) -> AgentTask | None:
+    rng = scene.rng
+    wanted = rng.choice(tuple(CATALOGUE.values())).ask(rng, scene.names)
+    forms = ("What is {0}?", "Tell me {0}.", "Find {0}.", "I need {0}.", "Please look up {0}.", "Can you find {0}?")
+    return scene.task("route", "single", rng.choice(forms).format(wanted.phrase), scene.together([wanted]))
+
+
+def _several(scene: Scene) -> AgentTask | None:
+    """Two lookups of different kinds, or two or three of one kind."""
+    rng, kinds = scene.rng, [kind for kind in CATALOGUE.values() if kind.spec.name != "get_budget"]
+    chosen = rng.sample(kinds, 2) if rng.random() < 0.6 else [rng.choice(kinds)] * rng.choice((2, 2, 3))
+    wanted = [kind.ask(rng, scene.names) for kind in chosen]
+    if len({each.phrase for each in wanted}) < len(wanted):
+        return None
+    forms = ("What are {0}?", "Tell me {0}.", "Find {0}.", "I need {0}.", "Please look up {0}.")
+    prompt = rng.choice(forms).format(joined([each.phrase for each in wanted]))
+    in_turn = scene.in_turn()
+    if in_turn and len(wanted) == 2 and rng.random() < 0.5:
+        prompt = f"First find {wanted[0].phrase}, then {wanted[1].phrase}."
+    elif in_turn:
+        prompt += IN_TURN
+    return scene.task("route", "several", prompt, scene.all_of(wanted, in_turn=in_turn))
+
+
+def _tour(scene: Scene) -> AgentTask | None:
+    """The same lookup for three or five towns, things or people."""
+    rng, names = scene.rng, scene.names
+    count, in_turn = scene.length((3, 5), 4), scene.in_turn(0.4)
+    tool, key, word, pool = rng.choice(
+        (
+            ("read_temperature", "town", "temperature in", names.towns),
+            ("ticket_fare", "town", "fare to", names.towns),
+            ("next_train", "town", "next train to", names.towns),
+            ("get_price", "item", "price of these:", names.items),
+            ("get_stock", "item", "stock of these:", names.items),
+            ("find_extension", "person", "extension of", names.people),
+        )
+    )
+    values = rng.sample(pool, count)
+    prompt = f"List the {word} {joined(values)}." + (IN_TURN if in_turn else "")
+    return scene.task("route", "tour", prompt, scene.each(tool, key, values, in_turn=in_turn))
+
+
+def _chained(scene: Scene) -> AgentTask | None:
+    """The second call takes what the first one said."""
+    person = scene.rng.choice(scene.names.people)
+    room = scene.look("room_of", extension=int(scene.look("find_extension", person=person)))
+    forms = (
+        "In which room does {0} sit? Find the extension of {0} first, then its room.",
+        "Find the extension of {0}, then tell me the room of that extension.",
+    )
+    return scene.task("route", "chained", scene.rng.choice(forms).format(person), [room])
+
+
+_TAILS = (
+    ("find_extension", "room_of"),
+    ("town_of", "next_train"),
+    ("town_of", "ticket_fare"),
+    ("town_of", "read_temperature"),
+    ("find_extension",),
+    ("town_of",),
+)
+_LONG_TAILS = (("find_extension", "room_of", "seats_in"), ("town_of", "next_train", "free_seats"))
+_NEXT = {
+    "boss_of": ("person", "the boss", "the boss of {0}"),
+    "town_of": ("person", "the town", "the town of {0}"),
+    "find_extension": ("person", "the extension", "the extension of {0}"),
+    "room_of": ("extension", "the room", "the room of {0}"),
+    "seats_in": ("room", "the seats in it", "the seats in {0}"),
+    "next_train": ("town", "the next train there", "the next train to {0}"),
+    "free_seats": ("train", "its free seats", "the free seats on {0}"),
+    "ticket_fare": ("town", "the fare there", "the fare to {0}"),
+    "read_temperature": ("town", "the temperature there", "the temperature in {0}"),
+}
+"""Tool -> its argument, how it goes on in a list, how it is said around what came before."""
+
+
+def _path(scene: Scene) -> AgentTask | None:
+    """Two, four or five calls, each from what the last one said."""
+    rng, count = scene.rng, scene.length((2, 2, 4, 4, 5), 3)
+    tails = [tail for tail in _TAILS if 0 <= count - len(tail) <= 3]
+    tail = rng.choice(_LONG_TAILS if count == 3 and rng.random() < 0.5 else tails)
+    tools = ("boss_of",) * (count - len(tail)) + tail
+    person = rng.choice(scene.names.people)
+    value, nested = person, person
+    for tool in tools:
+        key, _, around = _NEXT[tool]
+        nested = around.format(nested)
+        value = scene.look(tool, **{key: int(value) if value.isdigit() else value})
+    steps = [_NEXT[tool][1] if i == 0 or tool != "boss_of" else "the boss of that one" for i, tool in enumerate(tools)]
+    if rng.random() < 0.5:
+        prompt = f"Start with {person}. Find {', then '.join(steps)}."
+    else:
+        prompt = rng.choice(("What is {0}?", "Tell me {0}.", "I need {0}.")).format(nested)
+    return scene.task("route", "path", prompt, [value])
+
+
+def _fleet(scene: Scene) -> AgentTask | None:
+    """Two towns: the next train to each, together, then the free seats on both, together."""
+    first, second = scene.rng.sample(scene.names.towns, 2)
+    trains = scene.each("next_train", "town", [first, second])
+    if trains[0] == trains[1]:
+        return None
+    seats = scene.each("free_seats", "train", [int(train) for train in trains])
+    forms = (
+        "How many free seats are on the next train to {0} and on the next train to {1}?",
+        "Find the next trains to {0} and {1}, then the free seats on both.",
+    )
+    return scene.task("route", "fleet", scene.rng.choice(forms).format(first, second), seats)
+
+
+def _neighbours(scene: Scene) -> AgentTask | None:
+    """Two people who live somewhere: the fare to the town of each."""
+    rng = scene.rng
+    first, second = rng.sample(scene.names.people, 2)
+    towns = scene.each("town_of", "person", [first, second])
+    if towns[0] == towns[1]:
+        return None
+    tool, word = rng.choice((("ticket_fare", "fare to"), ("read_temperature", "temperature in")))
+    found = scene.each(tool, "town", towns)
+    prompt = rng.choice(
+        ("Find the towns of {0} and {1}, then the {2} both.", "What is the {2} the towns of {0} and {1}?")
+    )
+    return scene.task("route", "neighbours", prompt.format(first, second, word), found)
+
+
+def _desks(scene: Scene) -> AgentTask | None:
+    """Two or three people: their extensions, together, then all rooms, together. Never in training."""
+    rng = scene.rng
+    people = rng.sample(scene.names.people, rng.choice((2, 3, 3)))
+    extensions = scene.each("find_extension", "person", people)
+    if len(set(extensions)) < len(extensions):
+        return None
+    rooms = scene.each("room_of", "extension", [int(each) for each in extensions])
+    forms = ("Find the extensions of {0}, then the rooms of {1}.", "I need the rooms of the extensions of {0}.")
+    prompt = rng.choice(forms).format(joined(people), "both" if len(people) == 2 else "all")
+    return scene.task("route", "desks", prompt, rooms)
+
+
+ROUTE: Templates = {
+    "single": Template(_single, 2.5),
+    "several": Template(_several, 2.0),
+    "tour": Template(_tour, 2.0),
+    "chained": Template(_chained, 0.7),
+    "path": Template(_path, 3.0),
+    "fleet": Template(_fleet, 0.7),
+    "neighbours": Template(_neighbours, 0.7),
+    "desks": Template(_desks, 1.0, held=True),
+}

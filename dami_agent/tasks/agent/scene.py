@@ -1,0 +1,146 @@
+"""What a template draws from and plans with: names, lengths, and lookups in one little world, errors mended."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any, Literal
+
+from dami_agent.tasks.catalogue import CATALOGUE, HELD, SEEN, Lookup, Names, World, mended
+from dami_agent.tasks.model import AgentTask, Operation, PlannedCall
+from dami_agent.tasks.questions.sizes import Unseen
+from dami_agent.tasks.words import joined
+
+MOST_TOOLS = 3
+LARGEST = 999
+MOST_TURNS = 6
+"""Tools bound at most; no worked-out value is above this, none below 0; model turns at most."""
+
+IN_TURN = " Look them up one after the other."
+"""What a prompt says when lookups that could be made together are to be single calls."""
+
+TaskKind = Literal["route", "work"]
+
+
+@dataclass
+class Scene:
+    """One task in the making."""
+
+    rng: Random
+    world: World
+    unseen: Unseen | None = None
+    plan: list[PlannedCall] = field(default_factory=list)
+    used_length: bool = False
+
+    @property
+    def names(self) -> Names:
+        """The people, things and towns of this task."""
+        return HELD if self.unseen == "name" else SEEN
+
+    def length(self, trained: Sequence[int], held: int) -> int:
+        """How many lookups or steps: one of the trained lengths, or the one never trained."""
+        self.used_length = True
+        return held if self.unseen == "length" else self.rng.choice(tuple(trained))
+
+    def together(self, lookups: Sequence[Lookup], work: tuple[Operation, ...] = ()) -> list[str]:
+        """Make lookups in one turn, those that fail once more in a second one; the results in order."""
+        results, again = [""] * len(lookups), []
+        for index, lookup in enumerate(lookups):
+            tool, arguments = CATALOGUE[lookup.tool], lookup.arguments
+            results[index] = tool.run(self.world, arguments)
+            self.plan.append(PlannedCall(lookup.tool, arguments, results[index], work if not index else (), index > 0))
+            if better := mended(self.world, lookup.tool, arguments):
+                again.append((index, better[1]))
+        for place, (index, arguments) in enumerate(again):
+            tool = CATALOGUE[lookups[index].tool]
+            results[index] = tool.run(self.world, arguments)
+            self.plan.append(PlannedCall(lookups[index].tool, arguments, results[index], (), place > 0))
+        return results
+
+    def look(self, tool: str, work: tuple[Operation, ...] = (), **arguments: object) -> str:
+        """One lookup in a turn of its own."""
+        return self.together([Lookup(tool, arguments)], work)[0]
+
+    def all_of(self, lookups: Sequence[Lookup], *, in_turn: bool, work: tuple[Operation, ...] = ()) -> list[str]:
+        """Lookups that do not depend on each other: together, or in turn when the prompt says so."""
+        if not in_turn:
+            return self.together(lookups, work)
+        return [self.together([lookup])[0] for lookup in lookups]
+
+    def each(
+        self,
+        tool: str,
+        key: str,
+        values: Sequence[object],
+        *,
+        in_turn: bool = False,
+        work: tuple[Operation, ...] = (),
+    ) -> list[str]:
+        """The same tool for several values; `work` is what finds them."""
+        return self.all_of([Lookup(tool, {key: value}) for value in values], in_turn=in_turn, work=work)
+
+    def in_turn(self, chance: float = 0.3) -> bool:
+        """Whether this prompt asks for single calls."""
+        return self.rng.random() < chance
+
+    def task(
+        self,
+        kind: TaskKind,
+        name: str,
+        prompt: str,
+        answers: Sequence[str] = (),
+        work: Sequence[Operation] = (),
+    ) -> AgentTask | None:
+        """Bind the tools the plan needs and distractors up to three; refuses values out of range.
+
+        The answer is the last value of `work`; `answers` are the results to copy where there is none.
+        """
+        if any(not 0 <= step.result <= LARGEST for call in self.plan for step in call.work):
+            return None
+        if any(not 0 <= step.result <= LARGEST for step in work):
+            return None
+        if 2 + sum(not call.together for call in self.plan[1:]) > MOST_TURNS:
+            return None
+        needed = list(dict.fromkeys(call.name for call in self.plan))
+        spare = [tool for tool in CATALOGUE if tool not in needed]
+        bound = needed + self.rng.sample(spare, self.rng.randint(0, MOST_TOOLS - len(needed)))
+        self.rng.shuffle(bound)
+        found = (str(work[-1].result),) if work else tuple(answers)
+        reply = f"The answer is {found[0]}." if len(found) == 1 else f"The answers are {joined(found)}."
+        return AgentTask(
+            kind,
+            name,
+            prompt,
+            tuple(CATALOGUE[tool].bind(self.world) for tool in bound),
+            tuple(self.plan),
+            found,
+            tuple(work),
+            reply,
+            (self.unseen,) if self.unseen else (),
+        )
+
+
+@dataclass(frozen=True)
+class Template:
+    """How a kind of task is drawn, how often, and whether training never sees it."""
+
+    draw: Callable[[Scene], AgentTask | None]
+    weight: float = 1.0
+    held: bool = False
+
+
+Templates = Mapping[str, Template]
+
+
+def running(start: int, parts: Sequence[int], symbol: Literal["+", "-"]) -> list[Operation]:
+    """`start + a`, `that + b`, ..."""
+    work: list[Operation] = []
+    for part in parts:
+        work.append(Operation(work[-1].result if work else start, symbol, part))
+    return work
+
+
+def lookup(tool: str, **arguments: Any) -> Lookup:
+    """One use of a tool."""
+    return Lookup(tool, arguments)

@@ -1,0 +1,269 @@
+"""Documents with tools, small talk and free text: what the pair learns to call, to report and to chat from.
+
+Every generator has the signature (random stream, template, level of detail) -> `Dialogue`. The texts around the work
+stand here; the work itself is written by `thoughts.py`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from random import Random
+from typing import Any
+
+from dami_agent.tasks import novel, words
+from dami_agent.tasks.agent import Kind, agent_task
+from dami_agent.tasks.catalogue import CATALOGUE
+from dami_agent.tasks.model import AgentTask, Operation, PlannedCall, ToolSpec
+from dami_agent.training import smalltalk, thoughts
+from dami_agent.training.render import Dialogue, Template, Turn
+
+Draw = Callable[[Random, Template, float], Dialogue]
+
+SYSTEMS = (
+    "You are a helpful assistant.",
+    "You help with numbers and tools.",
+    "Answer in one short sentence.",
+    "You are an assistant that uses tools when they help.",
+    "Be brief and exact.",
+)
+
+
+def system(rng: Random) -> str:
+    """A system prompt, or none."""
+    roll = rng.random()
+    if roll < 0.7:
+        return ""
+    return rng.choice(SYSTEMS) if roll < 0.9 else sentence(rng)
+
+
+def sentence(rng: Random) -> str:
+    """A sentence of pool and made-up words, for requests the pair cannot serve and for noise in prompts."""
+    parts = [
+        words.english(rng, "train") if rng.random() < 0.5 else words.made_up(rng, "train")
+        for _ in range(rng.randint(2, 9))
+    ]
+    fillers = ("the", "a", "of", "in", "to", "is", "and", "with", "for", "on", "about", "me", "you")
+    mixed = [part for word in parts for part in ((rng.choice(fillers), word) if rng.random() < 0.6 else (word,))]
+    return " ".join(mixed).capitalize() + rng.choice((".", "?", ".", ""))
+
+
+def report(rng: Random) -> str:
+    """A short text as tools return them: `It's bloomy and red.`"""
+    opening = rng.choice(("It's", "It is", "There's", "That was", "Found", "Done:", "They are", "Saved", "No", "All"))
+    parts = [words.made_up(rng, "train") if rng.random() < 0.6 else words.english(rng, "train") for _ in range(2)]
+    tail = parts[0] if rng.random() < 0.5 else f"{parts[0]} {rng.choice(('and', 'or', 'in', 'of'))} {parts[1]}"
+    return f"{opening} {tail}."
+
+
+# -- thoughts and texts around calls ---------------------------------------------------------------------------------
+
+
+def noun(call: PlannedCall) -> str:
+    """What a call is for: `the price of lamp`; for a tool that is not of the catalogue `blorf for 34`."""
+    kind = CATALOGUE.get(call.name)
+    if kind and set(call.arguments) == set(kind.spec.parameters["properties"]):
+        return kind.noun.format(**call.arguments)
+    values = " and ".join(str(value) for value in call.arguments.values())
+    return f"{call.name} for {values}" if values else call.name
+
+
+def failed(call: PlannedCall) -> bool:
+    """Whether the tool answered with an error."""
+    return call.result.startswith("Error")
+
+
+def _known(calls: Sequence[PlannedCall]) -> str:
+    """`The price of lamp is 12, the price of pen is 7.`"""
+    text = ", ".join(f"{noun(call)} is {call.result}" for call in calls if not failed(call))
+    return f"{text[0].upper()}{text[1:]}." if text else ""
+
+
+_TIMES = {1: "", 2: " twice", 3: " three times", 4: " four times", 5: " five times"}
+
+
+def _called(group: Sequence[PlannedCall], again: bool) -> str:
+    """`get_price twice`, `get_price and get_stock`."""
+    counts: dict[str, int] = {}
+    for call in group:
+        counts[call.name] = counts.get(call.name, 0) + 1
+    said = words.joined([name + _TIMES.get(count, f" {count} times") for name, count in counts.items()])
+    return f"{said} again" if again else said
+
+
+def before_calls(
+    group: Sequence[PlannedCall], done: Sequence[Sequence[PlannedCall]], style: float, *, mends: bool = False
+) -> str:
+    """The thought before a turn of calls: what the last turn found, what is worked out first, what is needed.
+
+    `mends` says that these calls repeat ones that failed.
+    """
+    if style < thoughts.EMPTY:
+        return ""
+    work = [step for call in group for step in call.work]
+    parts = [thoughts.worked(work, style)] if work else []
+    if style < thoughts.EQUATIONS:
+        return "\n".join([*parts, f"I call {_called(group, mends)}."])
+    if style >= thoughts.LINES and done and (known := _known(done[-1])):
+        parts.insert(0, known)
+    needed = words.joined([noun(call) for call in group])
+    if mends:
+        parts.append(f"That did not work. I need {needed}, so I call {_called(group, True)}.")
+    else:
+        parts.append(f"I need {needed}, so I call {_called(group, False)}.")
+    return "\n".join(parts)
+
+
+def before_reply(done: Sequence[Sequence[PlannedCall]], work: Sequence[Operation], style: float) -> str:
+    """The thought before the final answer of a task."""
+    if style < thoughts.EMPTY:
+        return ""
+    calls = [call for group in done for call in group]
+    if work:
+        known = f"{_known(calls)}\n" if style >= thoughts.DETAIL else ""
+        return known + thoughts.worked(work, style)
+    found = [call.result for call in calls if not failed(call)]
+    return "I have it." if style < thoughts.EQUATIONS or not found else f"I have all I need: {', '.join(found)}."
+
+
+def aside(work: Sequence[Operation]) -> str:
+    """What a terse worker says before a call whose argument takes more than one step: `29, 87.`"""
+    said = thoughts.terse(work)
+    return f"{said[:-1]}, {work[-1].value}." if said else ""
+
+
+def task_turns(rng: Random, task: AgentTask, template: Template, style: float, *, partial: bool = True) -> list[Turn]:
+    """An agent task as its reference solution goes; earlier thoughts may have been dropped."""
+    thinking, turns, rounds = template == "thinking", [Turn("user", task.prompt)], task.rounds
+    tersely = not thinking or style < thoughts.EMPTY
+    kept = 1.0 if not partial or rng.random() < 0.6 else rng.choice((0.0, 0.5))
+    stop = len(rounds) if kept == 1.0 or rng.random() < 0.5 else rng.randint(0, len(rounds))
+    for index, group in enumerate(rounds[: stop + 1]):
+        mends = index > 0 and any(failed(call) for call in rounds[index - 1])
+        thought = before_calls(group, rounds[:index], style, mends=mends) if thinking else None
+        if index < stop and rng.random() >= kept:
+            thought = None
+        said = aside([step for call in group for step in call.work]) if tersely else ""
+        turns.append(Turn("assistant", said, thought, tuple((call.name, call.arguments) for call in group)))
+        if index == stop:
+            return turns
+        turns += [Turn("tool", call.result) for call in group]
+    thought = before_reply(rounds, task.work, style) if thinking else None
+    said = thoughts.terse(task.work) if tersely else ""
+    return [*turns, Turn("assistant", f"{said} {task.reply}".lstrip(), thought)]
+
+
+def draw_agent(kind: Kind) -> Draw:
+    """Documents of agent tasks over the catalogue."""
+
+    def draw(rng: Random, template: Template, style: float) -> Dialogue:
+        task = agent_task(rng, kind)
+        while task is None or task.split != "train":
+            task = agent_task(rng, kind)
+        specs = tuple(tool.spec for tool in task.tools)
+        return Dialogue(task_turns(rng, task, template, style), specs, system(rng), template, kind)
+
+    return draw
+
+
+# -- tools never seen ------------------------------------------------------------------------------------------------
+
+
+def draw_novel(rng: Random, template: Template, style: float) -> Dialogue:
+    """Calls of made-up tools and the answer that copies the results; sometimes an error or a status text."""
+    if rng.random() < 0.18:
+        task = novel.novel_pair(rng, "train", bound=rng.choice((1, 2, 2)))
+    else:
+        task = novel.novel_task(rng, "train", bound=rng.choices((1, 2, 3), (5, 3, 3))[0])
+    turns = task_turns(rng, task, template, style)
+    if len(task.plan) == 1 and not turns[-1].calls and rng.random() < 0.2:
+        turns = _other_end(rng, task, template, style, turns)
+    if rng.random() < 0.08:
+        turns = [*smalltalk.greeting(rng), *turns]
+    specs = tuple(tool.spec for tool in task.tools)
+    return Dialogue(turns, specs, system(rng), template, "novel")
+
+
+def _other_end(rng: Random, task: AgentTask, template: Template, style: float, turns: list[Turn]) -> list[Turn]:
+    """The same call with an error, a short report or a labelled value instead of the bare result."""
+    call, thinking, roll = task.plan[0], template == "thinking", rng.random()
+    if roll < 0.35:
+        text, reply = f"Error: {sentence(rng)}", "The tool gave an error, so I have no answer."
+    elif roll < 0.6:
+        text = report(rng)
+        reply = f"The answer is {text.removesuffix('.')}."
+    else:
+        form = rng.choice(("{0}: {1}", '{{"{0}": "{1}"}}', "The {0} is {1}."))
+        text, reply = form.format(words.english(rng, "train"), call.result), task.reply
+    if roll < 0.35:
+        thought = "" if style < thoughts.EMPTY else "The tool gave an error and says nothing I could ask for."
+    else:
+        thought = before_reply(task.rounds, (), style)
+    return [*turns[:-2], Turn("tool", text), Turn("assistant", reply, thought if thinking else None)]
+
+
+# -- small talk and free text ----------------------------------------------------------------------------------------
+
+
+def draw_chat(rng: Random, template: Template, style: float) -> Dialogue:
+    """Greetings, thanks, questions about itself and requests out of reach, with and without tools bound."""
+    thought = small_talk(style) if template == "thinking" else None
+    user, reply = (sentence(rng), rng.choice(smalltalk.REFUSALS)) if rng.random() < 0.35 else smalltalk.exchange(rng)
+    turns = [Turn("user", user), Turn("assistant", reply, thought)]
+    if rng.random() < 0.3:
+        turns = [*smalltalk.greeting(rng), *turns]
+    tools = (novel.novel_tool(rng, "train").tool.spec,) if rng.random() < 0.25 else ()
+    return Dialogue(turns, tools, system(rng), template, "chat")
+
+
+def small_talk(style: float) -> str:
+    """The thought before a reply that needs no working."""
+    if style < thoughts.EMPTY:
+        return ""
+    return "No tool is needed here." if style < thoughts.LINES else "This is small talk. No tool is needed here."
+
+
+def draw_writing(rng: Random, template: Template, style: float) -> Dialogue:
+    """Free text inside JSON: a tool's string arguments made up from the topic, or a JSON object with the asked keys."""
+    keys = list(dict.fromkeys(novel.identifier(rng, "train", parts=1) for _ in range(rng.randint(1, 3))))
+    topic = words.english(rng, "train") if rng.random() < 0.5 else words.made_up(rng, "train")
+    value: dict[str, Any] = {key: f"A {key} about {topic}." for key in keys}
+    subject = words.english(rng, "train")
+    forms = ("Write a {0} about {1}.", "Tell me a {0} about {1}.", "Make a {0} on {1}.", "Give me a {0} about {1}.")
+    ask, thinking = rng.choice(forms).format(subject, topic), template == "thinking"
+    if rng.random() < 0.3:
+        quoted = " and ".join(f"'{key}'" for key in keys)
+        how = rng.choice(("Reply only with JSON that has the keys {0}.", "Answer as JSON with {0} as keys."))
+        thought = "" if style < thoughts.EMPTY else "I write it as JSON."
+        reply = Turn("assistant", json.dumps(value, ensure_ascii=False), thought if thinking else None)
+        return Dialogue([Turn("user", f"{ask} {how.format(quoted)}"), reply], (), system(rng), template, "writing")
+    name = subject.capitalize() if rng.random() < 0.5 else novel.identifier(rng, "train")
+    spec = ToolSpec(name, f"A {subject} for the {words.english(rng, 'train')}.", _form(rng, keys))
+    thought = "" if style < thoughts.EMPTY else f"I write it and call {name}."
+    turn = Turn("assistant", "", thought if thinking else None, ((name, value),))
+    return Dialogue([Turn("user", ask), turn], (spec,), system(rng), template, "writing")
+
+
+def _form(rng: Random, keys: Sequence[str]) -> Mapping[str, Any]:
+    """The schema of an object of texts as a tool, a pydantic class or a TypedDict gives it."""
+    style, properties = rng.choice(("tool", "class", "dict")), {}
+    for key in keys:
+        entry: dict[str, Any] = {}
+        if style != "tool" or rng.random() < 0.4:
+            entry["description"] = f"{words.english(rng, 'train')} to {words.made_up(rng, 'train')} the {key}"
+        if style == "class" and rng.random() < 0.5:
+            entry["title"] = key.capitalize()
+        properties[key] = {**entry, "type": "string"}
+    if style == "dict":
+        return {"type": "object", "properties": properties, "required": list(keys)}
+    return {"properties": properties, "required": list(keys), "type": "object"}
+
+
+FAMILIES: dict[str, Draw] = {
+    "route": draw_agent("route"),
+    "work": draw_agent("work"),
+    "novel": draw_novel,
+    "chat": draw_chat,
+    "writing": draw_writing,
+}
+"""Family -> generator."""
