@@ -6,9 +6,10 @@ made-up word with training. `novel_task` gives one call and the answer that copi
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from random import Random
-from typing import Any
+from typing import Any, Literal
 
 from dami_agent.tasks.model import AgentTask, PlannedCall, Split, Tool, ToolSpec
 from dami_agent.tasks.words import NOUNS, VERBS, english, joined, letters, made_up
@@ -45,192 +46,281 @@ def value(rng: Random, split: Split) -> tuple[str, Any]:
         return "integer", -number if rng.random() < 0.05 else number
     word = made_up(rng, split)
     roll = rng.random()
-    if roll < 0.3:
+    if roll < 0.27:
         return "string", word
-    if roll < 0.5:
+    if roll < 0.46:
         return "string", word.capitalize()
-    if roll < 0.62:
+    if roll < 0.58:
         return "string", f"{word.capitalize()} {made_up(rng, split).capitalize()}"
-    if roll < 0.68:
+    if roll < 0.64:
         return "string", f"{word.capitalize()} {made_up(rng, split).capitalize()}, {letters(rng, 2).upper()}"
-    if roll < 0.78:
+    if roll < 0.72:
         return "string", f"{word}.{rng.choice(_SUFFIXES)}"
-    if roll < 0.82:
+    if roll < 0.76:
         return "string", f"{letters(rng, rng.randint(1, 3)).upper()}{'-' * rng.randint(0, 1)}{rng.randint(1, 999)}"
-    if roll < 0.86:
+    if roll < 0.8:
         return "string", letters(rng, rng.randint(3, 8))
-    low, high = rng.choice(_SCRIPTS)
-    return "string", "".join(chr(rng.randint(low, high - 1)) for _ in range(rng.randint(2, 7)))
+    return "string", foreign(rng)
 
 
-def schema(rng: Random, split: Split, arguments: list[Argument]) -> dict[str, Any]:
-    """The JSON schema of the arguments, with the extras real tools have: descriptions, limits, defaults."""
+def foreign(rng: Random, *, most: int = 7) -> str:
+    """Text in one or two scripts that are not Latin."""
+    text = ""
+    for low, high in rng.choices(_SCRIPTS, k=rng.choice((1, 1, 1, 2))):
+        text += "".join(chr(rng.randint(low, high - 1)) for _ in range(rng.randint(2, most)))
+    return text
+
+
+Form = Literal["tool", "class", "dict"]
+"""Where a schema comes from: a function's signature, a pydantic class, a TypedDict. Each orders its keys otherwise."""
+
+
+def schema(
+    rng: Random,
+    split: Split,
+    arguments: list[Argument],
+    *,
+    form: Form | None = None,
+    described: bool | None = None,
+    optional: bool | None = None,
+) -> dict[str, Any]:
+    """The JSON schema of the arguments, with the extras real tools have: descriptions, titles, limits, defaults.
+
+    What is left None is drawn; `optional` adds an argument that may be left out.
+    """
+    form = form or rng.choices(("tool", "class", "dict"), (8, 1, 1))[0]  # type: ignore[assignment]
+    described = rng.random() < (0.25 if form == "tool" else 0.8) if described is None else described
+    titled = form == "class" and rng.random() < 0.5
     properties: dict[str, Any] = {}
-    described = rng.random() < 0.25
     for argument in arguments:
-        entry: dict[str, Any] = {}
-        if described:
-            entry["description"] = f"The {english(rng, split)} of the {made_up(rng, split)}."
+        entry: dict[str, Any] = {"description": description(rng, split, argument.name)} if described else {}
         if argument.kind == "integer" and rng.random() < 0.1:
             entry |= {"exclusiveMaximum": 10 ** rng.randint(4, 5), "exclusiveMinimum": -rng.randint(100, 999) * 10}
-        entry["type"] = argument.kind
-        properties[argument.name] = entry
-    if rng.random() < 0.1:
-        properties[identifier(rng, split, parts=1)] = {"default": None, "type": "string"}
-    result: dict[str, Any] = {"properties": properties}
-    if arguments:
-        result["required"] = [argument.name for argument in arguments]
-    return result | {"type": "object"}
+        if titled:
+            entry["title"] = argument.name.replace("_", " ").title()
+        properties[argument.name] = {**entry, "type": argument.kind}
+    if rng.random() < 0.1 if optional is None else optional:
+        properties[identifier(rng, split, parts=1)] = _optional(rng, split, form)
+    required = {"required": [argument.name for argument in arguments]} if arguments else {}
+    if form == "dict":
+        return {"type": "object", "properties": properties, **required}
+    return {"properties": properties, **required, "type": "object"}
 
 
-def _value_text(rng: Random, text: Any, *, quoted: bool) -> str:
+def description(rng: Random, split: Split, name: str) -> str:
+    """What an argument is for."""
+    first, second = english(rng, split), made_up(rng, split)
+    forms = ("The {0} of the {1}.", "{0} to {1} a {2}", "{0} of the {1} {2}", "the {2} of the {0}")
+    return rng.choice(forms).format(first, second, name)
+
+
+def _optional(rng: Random, split: Split, form: Form | None) -> dict[str, Any]:
+    if form == "dict":
+        return {"description": description(rng, split, "value"), "type": "string"}
+    if rng.random() < 0.5:
+        return {"anyOf": [{"type": "string"}, {"type": "null"}], "default": None}
     return (
-        f"{(mark := rng.choice(('', chr(39), chr(34))))}{text}{mark}" if quoted and isinstance(text, str) else str(text)
+        {"default": rng.randint(0, 9), "type": "integer"} if rng.random() < 0.5 else {"default": None, "type": "string"}
     )
 
 
-def _prompt(rng: Random, name: str, subject: str, arguments: list[Argument], split: Split) -> str:
-    """How a user asks for the call: by the tool's name, as code, or by what the tool is described to do."""
-    shown = [_value_text(rng, argument.value, quoted=True) for argument in arguments]
-    forms: tuple[str, ...]
-    if not arguments:
-        forms = (
-            "Call {0}.",
-            "Use {0}.",
-            "What does {0}() give?",
-            "Run {0}() and tell me what it says.",
-            "Use the tool to get the {1}.",
-        )
-        forms += ("What is the {1}?", "Give me the result of {0}(). Use the tool.", "Compute {0}() with the tool.")
-        return rng.choice(forms).format(name, subject)
-    listed = ", ".join(shown)
-    if len(arguments) == 1:
-        forms = (
-            "Call {0} on {2}.",
-            "What does {0} say about {2}?",
-            "Give me {0}({2}).",
-            "What is {0}({2})? Use the tool.",
-        )
-        forms += (
-            "Compute {0}({2}) with the tool.",
-            "Find the {1} of {2}.",
-            "What is the {1} of {2}?",
-            "Tell me the {1} for {2}.",
-        )
-        forms += (
-            "What is the {1} in {2}?",
-            "Make a {1} called {2}.",
-            "Use {0} with {3} {2}.",
-            "Get the result of {0}({2}).",
-        )
-        return rng.choice(forms).format(name, subject, listed, arguments[0].name)
-    pairs = " and ".join(f"{argument.name} {text}" for argument, text in zip(arguments, shown, strict=True))
-    aside = f" ({made_up(rng, split).capitalize()} {english(rng, split)})"
-    forms = ("Use {0} with {2}.", "Call {0} with {2}.", "What is the {1} for {2}?", "Give me {0}({3}).")
-    forms += ("Evaluate {0}({3}) with the tool.", "Make a {1} with {2}.", "Find the {1} with {2}.", "Set {2} in {0}.")
-    text = rng.choice(forms).format(name, subject, pairs, listed)
-    return text[:-1] + aside + text[-1] if rng.random() < 0.05 else text
+def _shown(rng: Random, value: Any) -> str:
+    """A value as a user writes it: text perhaps in quotes."""
+    return f"{(mark := rng.choice(('', chr(39), chr(34))))}{value}{mark}" if isinstance(value, str) else str(value)
+
+
+_NAMED: tuple[tuple[str, ...], ...] = (
+    (
+        "Call {0}.",
+        "Use {0}.",
+        "What does {0}() give?",
+        "What is {0}()?",
+        "Run {0}() and tell me what it says.",
+        "Give me the result of {0}(). Use the tool.",
+        "Compute {0}() with the tool.",
+    ),
+    (
+        "Call {0} on {1}.",
+        "What does {0} say about {1}?",
+        "Give me {0}({1}).",
+        "What is {0}({1})? Use the tool.",
+        "Compute {0}({1}) with the tool.",
+        "Use {0} with {2} {1}.",
+        "Get the result of {0}({1}).",
+        "Find {0} of {1}.",
+        "What is {0} of {1}?",
+        "Tell me {0} for {1}.",
+        "Make {0} called {1}.",
+    ),
+    (
+        "Use {0} with {2}.",
+        "Call {0} with {2}.",
+        "Give me {0}({1}).",
+        "Evaluate {0}({1}) with the tool.",
+        "Set {2} in {0}.",
+        "What is {0} for {2}?",
+        "Find {0} with {2}.",
+    ),
+)
+"""Prompts with the tool's name, for no argument, one, several: name, values, names with values."""
+
+_DESCRIBED: tuple[tuple[str, ...], ...] = (
+    (
+        "Use the tool to get the {0}.",
+        "What is the {0}?",
+        "Tell me the {0}.",
+        "What is the {0} of the {1}?",
+        "I need the {0} of a {1}.",
+    ),
+    (
+        "Find the {0} of {2}.",
+        "What is the {0} of {2}?",
+        "Tell me the {0} for {2}.",
+        "What is the {0} in {2}?",
+        "Make a {0} called {2}.",
+        "What is the {0} of the {1} {2}?",
+        "I need the {0} of the {1} {2}.",
+        "Which {0} has the {1} {2}?",
+    ),
+    (
+        "What is the {0} for {3}?",
+        "Make a {0} with {3}.",
+        "Find the {0} with {3}.",
+        "What is the {0} of the {1} with {3}?",
+        "I need the {0} of a {1} for {3}.",
+    ),
+)
+"""Prompts with words of the description: what the tool finds, of what, values, names with values."""
+
+
+def _ask(
+    rng: Random, split: Split, tool: ToolSpec, subject: tuple[str, str], values: Mapping[str, Any], named: float
+) -> str:
+    """How a user asks for the call: by the tool's name, as code, or (1 - `named`) by what it is described to do."""
+    shown = [_shown(rng, each) for each in values.values()]
+    listed, pairs = ", ".join(shown), " and ".join(f"{name} {text}" for name, text in zip(values, shown, strict=True))
+    many = min(len(values), 2)
+    if rng.random() < named:
+        text = rng.choice(_NAMED[many]).format(tool.name, listed, pairs if many == 2 else next(iter(values), ""))
+    else:
+        text = rng.choice(_DESCRIBED[many]).format(*subject, listed, pairs)
+    if many == 2 and rng.random() < 0.05:
+        return f"{text[:-1]} ({made_up(rng, split).capitalize()} {english(rng, split)}){text[-1]}"
+    return text
 
 
 @dataclass(frozen=True)
 class Novel:
-    """A made-up tool, a prompt that asks for one use of it, the arguments the prompt gives, and the result."""
+    """A made-up tool and one use of it: what it finds and of what, a prompt, the arguments it gives, the result."""
 
-    tool: Tool
-    subject: str
+    spec: ToolSpec
+    subject: tuple[str, str]
     prompt: str
-    arguments: dict[str, Any]
+    arguments: Mapping[str, Any]
     result: str
-
-    @property
-    def name(self) -> str:
-        """The tool's name."""
-        return self.tool.spec.name
 
     def call(self, *, together: bool = False) -> PlannedCall:
         """The call the prompt asks for."""
-        return PlannedCall(self.name, self.arguments, self.result, (), together)
+        return PlannedCall(self.spec.name, self.arguments, self.result, (), together)
 
 
 _FINDS = ("Find", "Get", "Look up", "Compute", "Make", "Count", "Return", "Apply")
 
 
-def novel_tool(rng: Random, split: Split, *, named: float = 0.6) -> Novel:
-    """A made-up tool; `named` is how often the prompt has its name where a description would do."""
+def novel_tool(rng: Random, split: Split, *, named: float = 0.7) -> Novel:
+    """A made-up tool and one use of it; `named` is how often the prompt has its name and not its description."""
     arguments: list[Argument] = []
     for _ in range(rng.choices((0, 1, 2, 3), (2, 6, 5, 2))[0]):
         name = identifier(rng, split, parts=rng.choices((1, 2), (4, 1))[0])
         if name not in {argument.name for argument in arguments}:
             arguments.append(Argument(name, *value(rng, split)))
-    name = identifier(rng, split)
-    subject = english(rng, split) if rng.random() < 0.6 else made_up(rng, split)
-    description = f"{rng.choice(_FINDS)} the {subject} of a {english(rng, split)}."
+    subject = english(rng, split) if rng.random() < 0.6 else made_up(rng, split), english(rng, split)
+    description = f"{rng.choice(_FINDS)} the {subject[0]} of a {subject[1]}."
     if rng.random() < 0.15:
         description += f"\n\n{made_up(rng, split).capitalize()} {made_up(rng, split)} {english(rng, split)}."
-    spec = ToolSpec(name, description, schema(rng, split, arguments))
-    result = str(value(rng, split)[1])
-    prompt = _ask(rng, split, name, subject, arguments, named)
-    return Novel(Tool(spec, lambda **_: result), subject, prompt, {each.name: each.value for each in arguments}, result)
+    spec = ToolSpec(identifier(rng, split), description, schema(rng, split, arguments))
+    values = {each.name: each.value for each in arguments}
+    return Novel(spec, subject, _ask(rng, split, spec, subject, values, named), values, str(value(rng, split)[1]))
 
 
-def _ask(rng: Random, split: Split, name: str, subject: str, arguments: list[Argument], named: float) -> str:
-    if rng.random() < named:
-        return _prompt(rng, name, name, arguments, split).replace(f"the {name} ", f"{name} ")
-    return _prompt(rng, name, subject, arguments, split)
-
-
-def novel_tools(rng: Random, split: Split, count: int, *, named: float = 0.6) -> list[Novel]:
-    """Made-up tools whose names and subjects differ, so that each prompt fits one of them."""
+def novel_tools(rng: Random, split: Split, count: int, *, named: float) -> list[Novel]:
+    """Made-up tools whose names and descriptions share no word that is asked for, so that a prompt fits one of them."""
     found: list[Novel] = []
     while len(found) < count:
         other = novel_tool(rng, split, named=named)
-        if all(_apart(other, each) and _apart(each, other) for each in found):
+        if all(_apart(other, each) for each in found):
             found.append(other)
     return found
 
 
 def _apart(one: Novel, other: Novel) -> bool:
-    """Whether nothing that asks for `one` names or describes `other`."""
-    described = other.tool.spec.description.lower()
-    return one.name.lower() != other.name.lower() and one.subject not in described.replace(".", " ").split()
+    """Whether the two differ in name and in what they find."""
+    mine, others = ({each.spec.name.lower(), *each.subject} for each in (one, other))
+    return not mine & others and one.subject[0] != one.subject[1]
 
 
 def novel_task(rng: Random, split: Split, *, bound: int = 1) -> AgentTask:
     """One call of a made-up tool among `bound` made-up tools, then the answer that copies the result."""
-    chosen, *others = novel_tools(rng, split, bound, named=0.6 if bound == 1 else 0.4)
-    return _task([chosen, *others], chosen.prompt, (chosen.call(),), rng)
+    tools = novel_tools(rng, split, bound, named=0.7 if bound == 1 else 0.5)
+    return _task(rng, tools, tools[0].prompt, [tools[0]])
 
 
 def novel_pair(rng: Random, split: Split, *, bound: int = 2) -> AgentTask:
     """Two calls: one tool used twice or two tools, together, or in turn where the prompt says so."""
-    tools = novel_tools(rng, split, bound, named=0.5)
+    tools = novel_tools(rng, split, bound, named=0.6)
     while bound == 1 and not tools[0].arguments:
-        tools = novel_tools(rng, split, bound, named=0.5)
+        tools = novel_tools(rng, split, bound, named=0.6)
     first = tools[0]
     second = _again(rng, split, first) if bound == 1 or (first.arguments and rng.random() < 0.4) else tools[1]
     together = rng.random() < 0.7
     prompt = f"{first.prompt} {second.prompt}" if together else f"First: {first.prompt} Then: {second.prompt}"
-    return _task(tools, prompt, (first.call(), second.call(together=together)), rng)
+    return _task(rng, tools, prompt, [first, second], together=together)
+
+
+def novel_mended(rng: Random, split: Split, *, bound: int = 1) -> AgentTask:
+    """One call that fails with a text that says what to ask for, the call mended, and its result."""
+    while True:
+        tools = novel_tools(rng, split, bound, named=0.6)
+        first = tools[0]
+        if first.arguments:
+            break
+    name = rng.choice(tuple(first.arguments))
+    old, new = first.arguments[name], _another(rng, split, first.arguments[name])
+    forms = ("{0} is now {1}.", "there is no {0}. Ask for {1}.", "use {1} for {0}.", "no {0} here. Ask for {1}.")
+    error = f"Error: {rng.choice(forms).format(old, new)}"
+    mended = Novel(first.spec, first.subject, first.prompt, {**first.arguments, name: new}, first.result)
+    wrong = Novel(first.spec, first.subject, first.prompt, first.arguments, error)
+    return _task(rng, tools, first.prompt, [wrong, mended])
+
+
+def _another(rng: Random, split: Split, old: Any) -> Any:
+    while True:
+        new = value(rng, split)[1]
+        if new != old and isinstance(new, str) == isinstance(old, str):
+            return new
 
 
 def _again(rng: Random, split: Split, first: Novel) -> Novel:
-    """The same tool asked for with other values; its answer follows the values."""
-    arguments = []
-    for name, old in first.arguments.items():
-        new = old
-        while new == old or isinstance(new, str) != isinstance(old, str):
-            new = value(rng, split)[1]
-        arguments.append(Argument(name, "", new))
-    values, result = {each.name: each.value for each in arguments}, str(value(rng, split)[1])
-    prompt = _ask(rng, split, first.name, first.subject, arguments, 0.5)
-    both = Tool(first.tool.spec, lambda **given: result if given == values else first.result)
-    object.__setattr__(first, "tool", both)
-    return Novel(both, first.subject, prompt, values, result)
+    """Another use of the same tool, with other values."""
+    values = {name: _another(rng, split, old) for name, old in first.arguments.items()}
+    prompt = _ask(rng, split, first.spec, first.subject, values, 0.5)
+    return Novel(first.spec, first.subject, prompt, values, str(value(rng, split)[1]))
 
 
-def _task(tools: list[Novel], prompt: str, plan: tuple[PlannedCall, ...], rng: Random) -> AgentTask:
-    bound = [each.tool for each in tools]
+def _task(rng: Random, tools: list[Novel], prompt: str, uses: list[Novel], *, together: bool = False) -> AgentTask:
+    """`uses` are made in order; a tool used twice answers by its arguments."""
+    plan = tuple(use.call(together=together and index > 0) for index, use in enumerate(uses))
+    bound = [Tool(each.spec, _answers(each, plan)) for each in tools]
     rng.shuffle(bound)
-    answers = tuple(call.result for call in plan)
+    answers = tuple(call.result for call in plan if not call.result.startswith("Error"))
     reply = f"The answer is {answers[0]}." if len(answers) == 1 else f"The answers are {joined(answers)}."
     return AgentTask("novel", "novel", prompt, tuple(bound), plan, answers, (), reply)
+
+
+def _answers(tool: Novel, plan: tuple[PlannedCall, ...]) -> Callable[..., str]:
+    own = [call for call in plan if call.name == tool.spec.name]
+
+    def run(**arguments: Any) -> str:
+        return next((call.result for call in own if call.arguments == arguments), tool.result)
+
+    return run

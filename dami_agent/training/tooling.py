@@ -7,9 +7,8 @@ stand here; the work itself is written by `thoughts.py`.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from random import Random
-from typing import Any
 
 from dami_agent.tasks import novel, words
 from dami_agent.tasks.agent import Kind, agent_task
@@ -60,12 +59,11 @@ def report(rng: Random) -> str:
 
 
 def noun(call: PlannedCall) -> str:
-    """What a call is for: `the price of lamp`; for a tool that is not of the catalogue `blorf for 34`."""
-    kind = CATALOGUE.get(call.name)
-    if kind and set(call.arguments) == set(kind.spec.parameters["properties"]):
-        return kind.noun.format(**call.arguments)
+    """What a call finds: `the price of lamp`; for a tool that is not of the catalogue `blorf with 34`."""
+    if call.name in CATALOGUE:
+        return CATALOGUE[call.name].noun.format(**call.arguments)
     values = " and ".join(str(value) for value in call.arguments.values())
-    return f"{call.name} for {values}" if values else call.name
+    return f"{call.name} with {values}" if values else call.name
 
 
 def failed(call: PlannedCall) -> bool:
@@ -76,7 +74,9 @@ def failed(call: PlannedCall) -> bool:
 def _known(calls: Sequence[PlannedCall]) -> str:
     """`The price of lamp is 12, the price of pen is 7.`"""
     text = ", ".join(f"{noun(call)} is {call.result}" for call in calls if not failed(call))
-    return f"{text[0].upper()}{text[1:]}." if text else ""
+    if not text:
+        return ""
+    return f"The{text[3:]}." if text.startswith("the ") else f"{text}."
 
 
 _TIMES = {1: "", 2: " twice", 3: " three times", 4: " four times", 5: " five times"}
@@ -107,10 +107,11 @@ def before_calls(
     if style >= thoughts.LINES and done and (known := _known(done[-1])):
         parts.insert(0, known)
     needed = words.joined([noun(call) for call in group])
-    if mends:
-        parts.append(f"That did not work. I need {needed}, so I call {_called(group, True)}.")
+    failure = "That did not work. " if mends else ""
+    if group[0].name in CATALOGUE:
+        parts.append(f"{failure}I need {needed}, so I call {_called(group, mends)}.")
     else:
-        parts.append(f"I need {needed}, so I call {_called(group, False)}.")
+        parts.append(f"{failure}I call {needed}.")
     return "\n".join(parts)
 
 
@@ -171,7 +172,10 @@ def draw_agent(kind: Kind) -> Draw:
 
 def draw_novel(rng: Random, template: Template, style: float) -> Dialogue:
     """Calls of made-up tools and the answer that copies the results; sometimes an error or a status text."""
-    if rng.random() < 0.18:
+    roll = rng.random()
+    if roll < 0.06:
+        task = novel.novel_mended(rng, "train", bound=rng.choice((1, 1, 2)))
+    elif roll < 0.22:
         task = novel.novel_pair(rng, "train", bound=rng.choice((1, 2, 2)))
     else:
         task = novel.novel_task(rng, "train", bound=rng.choices((1, 2, 3), (5, 3, 3))[0])
@@ -212,7 +216,7 @@ def draw_chat(rng: Random, template: Template, style: float) -> Dialogue:
     turns = [Turn("user", user), Turn("assistant", reply, thought)]
     if rng.random() < 0.3:
         turns = [*smalltalk.greeting(rng), *turns]
-    tools = (novel.novel_tool(rng, "train").tool.spec,) if rng.random() < 0.25 else ()
+    tools = (novel.novel_tool(rng, "train").spec,) if rng.random() < 0.25 else ()
     return Dialogue(turns, tools, system(rng), template, "chat")
 
 
@@ -224,39 +228,60 @@ def small_talk(style: float) -> str:
 
 
 def draw_writing(rng: Random, template: Template, style: float) -> Dialogue:
-    """Free text inside JSON: a tool's string arguments made up from the topic, or a JSON object with the asked keys."""
+    """Free text inside JSON: a tool's or form's text fields made up from the topic, or a JSON object as asked for."""
+    if rng.random() < 0.2:
+        return _entry(rng, template, style)
     keys = list(dict.fromkeys(novel.identifier(rng, "train", parts=1) for _ in range(rng.randint(1, 3))))
     topic = words.english(rng, "train") if rng.random() < 0.5 else words.made_up(rng, "train")
-    value: dict[str, Any] = {key: f"A {key} about {topic}." for key in keys}
-    subject = words.english(rng, "train")
+    subject, value = words.english(rng, "train"), {key: f"A {key} about {topic}." for key in keys}
     forms = ("Write a {0} about {1}.", "Tell me a {0} about {1}.", "Make a {0} on {1}.", "Give me a {0} about {1}.")
     ask, thinking = rng.choice(forms).format(subject, topic), template == "thinking"
-    if rng.random() < 0.3:
-        quoted = " and ".join(f"'{key}'" for key in keys)
-        how = rng.choice(("Reply only with JSON that has the keys {0}.", "Answer as JSON with {0} as keys."))
-        thought = "" if style < thoughts.EMPTY else "I write it as JSON."
-        reply = Turn("assistant", json.dumps(value, ensure_ascii=False), thought if thinking else None)
-        return Dialogue([Turn("user", f"{ask} {how.format(quoted)}"), reply], (), system(rng), template, "writing")
+    arguments = [novel.Argument(key, "string", value[key]) for key in keys]
+    form = novel.schema(rng, "train", arguments, form=rng.choice(_FORMS), optional=rng.random() < 0.15)
     name = subject.capitalize() if rng.random() < 0.5 else novel.identifier(rng, "train")
-    spec = ToolSpec(name, f"A {subject} for the {words.english(rng, 'train')}.", _form(rng, keys))
+    if rng.random() < 0.35:
+        thought = "" if style < thoughts.EMPTY else "I write it as JSON."
+        turn = Turn("assistant", json.dumps(value, ensure_ascii=False), thought if thinking else None)
+        if rng.random() < 0.4:
+            note = _SCHEMA_NOTE + json.dumps({"title": name, **form}, ensure_ascii=False)
+            return Dialogue([Turn("user", ask), turn], (), note, template, "writing")
+        quoted = " and ".join(f"'{key}'" for key in keys)
+        how = rng.choice(_AS_JSON).format(quoted)
+        return Dialogue([Turn("user", f"{ask} {how}"), turn], (), system(rng), template, "writing")
+    spec = ToolSpec(name, rng.choice(("A {0} for the {1}.", "{0} to {1} people.")).format(subject, topic), form)
     thought = "" if style < thoughts.EMPTY else f"I write it and call {name}."
     turn = Turn("assistant", "", thought if thinking else None, ((name, value),))
     return Dialogue([Turn("user", ask), turn], (spec,), system(rng), template, "writing")
 
 
-def _form(rng: Random, keys: Sequence[str]) -> Mapping[str, Any]:
-    """The schema of an object of texts as a tool, a pydantic class or a TypedDict gives it."""
-    style, properties = rng.choice(("tool", "class", "dict")), {}
-    for key in keys:
-        entry: dict[str, Any] = {}
-        if style != "tool" or rng.random() < 0.4:
-            entry["description"] = f"{words.english(rng, 'train')} to {words.made_up(rng, 'train')} the {key}"
-        if style == "class" and rng.random() < 0.5:
-            entry["title"] = key.capitalize()
-        properties[key] = {**entry, "type": "string"}
-    if style == "dict":
-        return {"type": "object", "properties": properties, "required": list(keys)}
-    return {"properties": properties, "required": list(keys), "type": "object"}
+_FORMS: tuple[novel.Form, ...] = ("tool", "class", "dict")
+_AS_JSON = (
+    "Reply only with JSON that has the keys {0}.",
+    "Answer as JSON with {0} as keys.",
+    "Give the answer as JSON with {0}.",
+)
+_SCHEMA_NOTE = "Answer with JSON that follows this schema:\n"
+"""How the chat model asks for a schema."""
+
+
+def _entry(rng: Random, template: Template, style: float) -> Dialogue:
+    """A name in any script and a few words about it, both copied into a call: `Enter a shop named '...' - a ...`."""
+    thing, kind = words.english(rng, "train"), f"{words.made_up(rng, 'train')} {words.english(rng, 'train')}"
+    native = novel.foreign(rng, most=8) if rng.random() < 0.75 else words.made_up(rng, "train").capitalize()
+    gloss = f" ({words.made_up(rng, 'train').capitalize()} {words.english(rng, 'train').capitalize()})"
+    gloss = gloss if rng.random() < 0.6 else ""
+    verb, mark = rng.choice(("Add", "Enter", "Make", "Register", "Note", "Save")), rng.choice(("'", '"', "'"))
+    forms = ("{0} a {1} named {2}{3} - a {4}", "{0} the {1} {2}{3}, a {4}.", "{0} a {1} called {2}{3}: a {4}.")
+    prompt = rng.choice(forms).format(verb, thing, f"{mark}{native}{mark}", gloss, kind)
+    first = rng.choice((f"{thing}_name", "name", "title", f"{thing}Name"))
+    second = rng.choice(("about", "note", "details", "text", "kind", "info"))
+    value = {first: native, second: f"A {kind}"}
+    arguments = [novel.Argument(key, "string", text) for key, text in value.items()]
+    name = rng.choice((f"{thing}_{words.made_up(rng, 'train')}", novel.identifier(rng, "train")))
+    spec = ToolSpec(name, f"{verb} a {thing}.", novel.schema(rng, "train", arguments, optional=False))
+    thought = "" if style < thoughts.EMPTY else f"I call {name}."
+    turn = Turn("assistant", "", thought if template == "thinking" else None, ((name, value),))
+    return Dialogue([Turn("user", prompt), turn], (spec,), system(rng), template, "writing")
 
 
 FAMILIES: dict[str, Draw] = {
