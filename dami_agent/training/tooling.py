@@ -66,6 +66,9 @@ def noun(call: PlannedCall) -> str:
     return f"{call.name} with {values}" if values else call.name
 
 
+_IS = {"free_seats": "are", "seats_in": "are", "count_meetings": "are"}
+
+
 def failed(call: PlannedCall) -> bool:
     """Whether the tool answered with an error."""
     return call.result.startswith("Error")
@@ -73,7 +76,7 @@ def failed(call: PlannedCall) -> bool:
 
 def _known(calls: Sequence[PlannedCall]) -> str:
     """`The price of lamp is 12, the price of pen is 7.`"""
-    text = ", ".join(f"{noun(call)} is {call.result}" for call in calls if not failed(call))
+    text = ", ".join(f"{noun(call)} {_IS.get(call.name, 'is')} {call.result}" for call in calls if not failed(call))
     if not text:
         return ""
     return f"The{text[3:]}." if text.startswith("the ") else f"{text}."
@@ -115,16 +118,16 @@ def before_calls(
     return "\n".join(parts)
 
 
-def before_reply(done: Sequence[Sequence[PlannedCall]], work: Sequence[Operation], style: float) -> str:
-    """The thought before the final answer of a task."""
+def before_reply(
+    done: Sequence[Sequence[PlannedCall]], work: Sequence[Operation], answers: Sequence[str], style: float
+) -> str:
+    """The thought before the final answer of a task: what is worked out, or which results are copied."""
     if style < thoughts.EMPTY:
         return ""
-    calls = [call for group in done for call in group]
     if work:
-        known = f"{_known(calls)}\n" if style >= thoughts.DETAIL else ""
+        known = f"{_known([call for group in done for call in group])}\n" if style >= thoughts.DETAIL else ""
         return known + thoughts.worked(work, style)
-    found = [call.result for call in calls if not failed(call)]
-    return "I have it." if style < thoughts.EQUATIONS or not found else f"I have all I need: {', '.join(found)}."
+    return "I have it." if style < thoughts.EQUATIONS else f"I have all I need: {', '.join(answers)}."
 
 
 def aside(work: Sequence[Operation]) -> str:
@@ -149,7 +152,7 @@ def task_turns(rng: Random, task: AgentTask, template: Template, style: float, *
         if index == stop:
             return turns
         turns += [Turn("tool", call.result) for call in group]
-    thought = before_reply(rounds, task.work, style) if thinking else None
+    thought = before_reply(rounds, task.work, task.answers, style) if thinking else None
     said = thoughts.terse(task.work) if tersely else ""
     return [*turns, Turn("assistant", f"{said} {task.reply}".lstrip(), thought)]
 
@@ -193,16 +196,15 @@ def _other_end(rng: Random, task: AgentTask, template: Template, style: float, t
     call, thinking, roll = task.plan[0], template == "thinking", rng.random()
     if roll < 0.35:
         text, reply = f"Error: {sentence(rng)}", "The tool gave an error, so I have no answer."
-    elif roll < 0.6:
-        text = report(rng)
-        reply = f"The answer is {text.removesuffix('.')}."
-    else:
-        form = rng.choice(("{0}: {1}", '{{"{0}": "{1}"}}', "The {0} is {1}."))
-        text, reply = form.format(words.english(rng, "train"), call.result), task.reply
-    if roll < 0.35:
         thought = "" if style < thoughts.EMPTY else "The tool gave an error and says nothing I could ask for."
     else:
-        thought = before_reply(task.rounds, (), style)
+        if roll < 0.6:
+            text = report(rng)
+            found = text.removesuffix(".")
+        else:
+            form = rng.choice(("{0}: {1}", '{{"{0}": "{1}"}}', "The {0} is {1}."))
+            text, found = form.format(words.english(rng, "train"), call.result), call.result
+        reply, thought = f"The answer is {found}.", before_reply(task.rounds, (), (found,), style)
     return [*turns[:-2], Turn("tool", text), Turn("assistant", reply, thought if thinking else None)]
 
 

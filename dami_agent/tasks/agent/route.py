@@ -5,7 +5,7 @@ from __future__ import annotations
 from dami_agent.tasks.agent.scene import IN_TURN, Scene, Template, Templates
 from dami_agent.tasks.catalogue import CATALOGUE
 from dami_agent.tasks.model import AgentTask
-from dami_agent.tasks.words import joined
+from dami_agent.tasks.words import an, joined, plural
 
 
 def _single(scene: Scene) -> AgentTask | None:
@@ -38,16 +38,17 @@ def _tour(scene: Scene) -> AgentTask | None:
     count, in_turn = scene.length((3, 5), 4), scene.in_turn(0.4)
     tool, key, word, pool = rng.choice(
         (
-            ("read_temperature", "town", "temperature in", names.towns),
-            ("ticket_fare", "town", "fare to", names.towns),
-            ("next_train", "town", "next train to", names.towns),
-            ("get_price", "item", "price of these:", names.items),
-            ("get_stock", "item", "stock of these:", names.items),
-            ("find_extension", "person", "extension of", names.people),
+            ("read_temperature", "town", "temperatures in", names.towns),
+            ("ticket_fare", "town", "fares to", names.towns),
+            ("next_train", "town", "next trains to", names.towns),
+            ("get_price", "item", "prices of", names.items),
+            ("get_stock", "item", "stock of", names.items),
+            ("find_extension", "person", "extensions of", names.people),
         )
     )
     values = rng.sample(pool, count)
-    prompt = f"List the {word} {joined(values)}." + (IN_TURN if in_turn else "")
+    said = [plural(each) if tool == "get_stock" else an(each) if tool == "get_price" else each for each in values]
+    prompt = f"List the {word} {joined(said)}." + (IN_TURN if in_turn else "")
     return scene.task("route", "tour", prompt, scene.each(tool, key, values, in_turn=in_turn))
 
 

@@ -17,7 +17,7 @@ LARGEST = 999
 MOST_TURNS = 6
 """Tools bound at most; no worked-out value is above this, none below 0; model turns at most."""
 
-IN_TURN = " Look them up one after the other."
+IN_TURN = " One after the other, please."
 """What a prompt says when lookups that could be made together are to be single calls."""
 
 TaskKind = Literal["route", "work"]

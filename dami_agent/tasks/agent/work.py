@@ -109,7 +109,8 @@ def _warmer(scene: Scene) -> AgentTask | None:
     )
     values = rng.sample(pool, 2)
     first, second = (int(result) for result in scene.each(tool, key, values))
-    return scene.task("work", "warmer", ask.format(*values), (), [Operation(first, "-", second)])
+    said = [plural(each) for each in values] if tool == "get_stock" else values
+    return scene.task("work", "warmer", ask.format(*said), (), [Operation(first, "-", second)])
 
 
 def _kitchen(scene: Scene) -> AgentTask | None:
