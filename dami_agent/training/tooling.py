@@ -125,8 +125,9 @@ def before_reply(
     if style < thoughts.EMPTY:
         return ""
     if work:
-        known = f"{_known([call for group in done for call in group])}\n" if style >= thoughts.DETAIL else ""
-        return known + thoughts.worked(work, style)
+        used = {str(number) for step in work for number in (step.left, step.right)}
+        known = _known([call for group in done for call in group if call.result in used])
+        return (f"{known}\n" if style >= thoughts.DETAIL and known else "") + thoughts.worked(work, style)
     return "I have it." if style < thoughts.EQUATIONS else f"I have all I need: {', '.join(answers)}."
 
 

@@ -2,8 +2,8 @@
 
 `agent_tasks(split, count, seed=)` is the public door; equal arguments give equal tasks. Which split a task belongs to
 is decided by its prompt. Lookups that do not depend on each other are made together in one turn, unless the prompt says
-"one after the other" or "first ..., then ...". With `unseen=` every task has a template, names or a length that training
-never shows; without it, none has.
+"one after the other" or "first ..., then ...". With `unseen=` every task has a template, names or a length that
+training never shows; without it, none has.
 """
 
 from __future__ import annotations
