@@ -1,55 +1,68 @@
 """`python -m dami_agent.training STAGE ...`: build the tokenizer, pretrain, fine-tune, evaluate.
 
-tokenizer --pair DIR            train the tokenizer and write a randomly initialised pair
-base      --pair DIR --run DIR  pretrain (resumes), write DIR/base
-more      --pair DIR --run DIR  go on from DIR/base, mostly arithmetic, and replace it
-tune      --pair DIR --run DIR --role instruct|thinking
-evaluate  --pair DIR            accuracy and tokens along the path, tool calls, agent tasks
+tokenizer --pair DIR              train the tokenizer and write a randomly initialised pair
+base      --pair DIR --run DIR    pretrain at a constant rate (resumes, can be prolonged), write DIR/base
+slips     --pair DIR --slips FILE record the base's own mistakes on training questions
+finish    --pair DIR --run DIR --slips FILE   go on from DIR/base with a falling rate, and replace it
+tune      --pair DIR --run DIR --role instruct|thinking [--slips FILE]
+evaluate  --pair DIR              accuracy and tokens along the path, tool calls, agent tasks
 """
 
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from pathlib import Path
 
 import torch
 
-from dami_agent.training import export, loop, measure, recipe
+from dami_agent.training import export, measure, parallel, recipe, slips, stages
 from dami_agent.training import tokenizer as tokens
 
 
-def main() -> None:
-    """Parse the command line and run one stage."""
-    parser = argparse.ArgumentParser(prog="python -m dami_agent.training", description=__doc__)
-    parser.add_argument("stage", choices=("tokenizer", "base", "more", "tune", "evaluate"))
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m dami_agent.training", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("stage", choices=("tokenizer", "base", "slips", "finish", "tune", "evaluate"))
     parser.add_argument("--pair", type=Path, required=True, help="folder of base/, instruct/, thinking/")
     parser.add_argument("--run", type=Path, help="folder of the run's log and state")
     parser.add_argument("--role", choices=("instruct", "thinking"))
+    parser.add_argument("--slips", type=Path, help="file of recorded mistakes")
     parser.add_argument("--hours", type=float, default=0.0, help="wall-clock budget; 0 = by tokens alone")
     parser.add_argument("--total", type=int, help="tokens to train on, padding included")
+    parser.add_argument("--rate", type=float, help="learning rate of AdamW")
+    parser.add_argument("--replay", type=float, default=recipe.REPLAY, help="share of base-style documents; tune only")
     parser.add_argument("--count", type=int, default=200, help="questions or tasks per measurement")
     parser.add_argument("--split", choices=("calibration", "test"), default="calibration")
     parser.add_argument("--parts", default=",".join(measure.PARTS), help="comma-separated; evaluate only")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=2, help="of a single process")
+    parser.add_argument("--processes", type=int, default=1, help="data-parallel, one thread each")
     parser.add_argument("--no-compile", action="store_true")
-    options = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Parse the command line and run one stage."""
+    options = _options()
     torch.set_num_threads(options.threads)
     if options.stage == "tokenizer":
         recipe.start(options.pair, options.seed)
-        return
-    if options.stage == "evaluate":
+    elif options.stage == "evaluate":
         measure.show(options.pair, options.parts.split(","), options.count, options.split, options.seed)
-        return
-    role = options.role or options.stage
-    plan = recipe.plan(role, options.seed, options.total, options.hours, not options.no_compile)
-    tokenizer = tokens.load(options.pair / "base")
-    model = export.fresh(tokenizer, options.seed)
-    if options.stage != "base":
-        model.load_state_dict(export.load_state(options.pair / "base"), strict=False)
-    loop.train(model, tokenizer, recipe.MIXTURES[role], plan, options.run)
-    written = options.role or "base"
-    export.save(options.pair / written, written, model.state_dict(), tokenizer)
+    elif options.stage == "slips":
+        found = slips.collect(
+            export.load_state(options.pair / "base"),
+            tokens.load(options.pair / "base"),
+            count=options.count,
+            seed=options.seed,
+        )
+        slips.write(options.slips, found)
+        print(f"{len(found)} slips in {options.count} thoughts")
+    else:
+        stage: recipe.Stage = options.role if options.stage == "tune" else options.stage
+        parallel.launch(options.processes, options.run / "rendezvous", partial(stages.train, options, stage))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Dialogues to token batches: mixtures per phase, pools that depend only on (seed, index), batches of like lengths.
+"""Dialogues to token batches: pools drawn from a mixture, cut into batches of like lengths.
 
 A pool is drawn, encoded, sorted by length and cut into batches of about `tokens` padded tokens, then shuffled.
 Rows are single documents (right padding under a causal mask needs no mask at all), so documents never see one another.
@@ -6,7 +6,7 @@ Rows are single documents (right padding under a causal mask needs no mask at al
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 
@@ -82,81 +82,61 @@ def ordinary_tokens(tokenizer: Tokenizer) -> list[int]:
     return [index for index in range(tokenizer.get_vocab_size()) if index not in special]
 
 
-def pool(tokenizer: Tokenizer, mixture: Mixture, *, seed: str, size: int, copy_share: float = 0.0) -> list[Encoded]:
-    """`size` documents drawn from a mixture, `copy_share` of them random-token copies: a pure function."""
+def pool(
+    tokenizer: Tokenizer,
+    mixture: Mixture,
+    *,
+    seed: str,
+    size: int,
+    copy_share: float = 0.0,
+    slips: Sequence[Dialogue] = (),
+    slip_share: float = 0.0,
+) -> list[Encoded]:
+    """`size` documents drawn from a mixture: a pure function.
+
+    Args:
+        tokenizer: the pair's.
+        mixture: families, templates, levels of detail.
+        seed: equal seeds give equal pools.
+        size: documents.
+        copy_share: share of random-token copies.
+        slips: recorded mistakes of the pair's own (`slips.py`), of which `slip_share` of the pool are drawn.
+        slip_share: see `slips`.
+    """
     rng = Random(seed)
     ordinary = ordinary_tokens(tokenizer)
     copies = sum(rng.random() < copy_share for _ in range(size))
-    dialogues = []
-    for part in rng.choices(mixture, [part.weight for part in mixture], k=size - copies):
+    dialogues = [rng.choice(slips) for _ in range(size - copies) if rng.random() < slip_share] if slips else []
+    for part in rng.choices(mixture, [part.weight for part in mixture], k=size - copies - len(dialogues)):
         style = rng.uniform(part.low, part.high)
         dialogues.append(documents.draw(rng, part.family, part.template, style))
     return encode(tokenizer, dialogues) + [copying(rng, tokenizer, ordinary) for _ in range(copies)]
 
 
-def batches(documents_: list[Encoded], *, seed: str, tokens: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """(ids, labels) of rows of like lengths, at most about `tokens` per batch, in random order."""
-    ordered = sorted(documents_, key=lambda each: len(each.ids))
+def grouped(documents_: list[Encoded], *, tokens: int) -> list[list[Encoded]]:
+    """Batches of rows of like lengths, short ones first, of at most about `tokens` padded tokens."""
     groups: list[list[Encoded]] = []
     current: list[Encoded] = []
-    for each in ordered:
+    for each in sorted(documents_, key=lambda each: len(each.ids)):
         if current and (len(current) + 1) * _padded(len(each.ids)) > tokens:
             groups.append(current)
             current = []
         current.append(each)
     groups.append(current)
-    Random(seed).shuffle(groups)
-    for group in groups:
-        width = _padded(len(group[-1].ids))
-        ids = torch.zeros((len(group), width), dtype=torch.long)
-        labels = torch.full((len(group), width), IGNORED, dtype=torch.long)
-        for row, each in enumerate(group):
-            ids[row, : len(each.ids)] = torch.tensor(each.ids)
-            known = torch.tensor(each.learn)
-            labels[row, : len(each.ids)] = torch.where(known, torch.tensor(each.ids), torch.tensor(IGNORED))
-        yield ids, labels
+    return groups
+
+
+def tensors(group: list[Encoded]) -> tuple[torch.Tensor, torch.Tensor]:
+    """(ids, labels) of one batch, right-padded, int64 [rows, width]; what is not learned from is `IGNORED`."""
+    width = _padded(max(len(each.ids) for each in group))
+    ids = torch.zeros((len(group), width), dtype=torch.long)
+    labels = torch.full((len(group), width), IGNORED, dtype=torch.long)
+    for row, each in enumerate(group):
+        ids[row, : len(each.ids)] = torch.tensor(each.ids)
+        known = torch.tensor(each.learn)
+        labels[row, : len(each.ids)] = torch.where(known, torch.tensor(each.ids), torch.tensor(IGNORED))
+    return ids, labels
 
 
 def _padded(length: int) -> int:
     return -(-length // 16) * 16
-
-
-def pools(
-    tokenizer: Tokenizer, mixture: Mixture, *, seed: int, size: int, index: int, copy_share: float
-) -> list[Encoded]:
-    """Pool number `index` of a run: resuming at a pool needs nothing but its number."""
-    return pool(tokenizer, mixture, seed=f"pool:{seed}:{index}", size=size, copy_share=copy_share)
-
-
-MIXTURES: Mapping[str, Mixture] = {
-    "base": (
-        Part("question", "instruct", 2.4),
-        Part("question", "thinking", 2.4),
-        Part("route", "instruct", 0.6),
-        Part("route", "thinking", 0.6),
-        Part("work", "instruct", 0.5),
-        Part("work", "thinking", 0.8),
-        Part("novel", "instruct", 1.6),
-        Part("novel", "thinking", 1.0),
-        Part("chat", "instruct", 0.25),
-        Part("chat", "thinking", 0.25),
-        Part("writing", "instruct", 0.25),
-        Part("writing", "thinking", 0.2),
-    ),
-    "arithmetic": (
-        Part("drill", "instruct", 1.6),
-        Part("drill", "thinking", 0.4),
-        Part("question", "instruct", 3.2),
-        Part("question", "thinking", 3.0),
-        Part("route", "instruct", 0.3),
-        Part("route", "thinking", 0.3),
-        Part("work", "instruct", 0.4),
-        Part("work", "thinking", 0.8),
-        Part("novel", "instruct", 0.35),
-        Part("novel", "thinking", 0.25),
-        Part("chat", "instruct", 0.1),
-        Part("chat", "thinking", 0.1),
-        Part("writing", "instruct", 0.12),
-        Part("writing", "thinking", 0.1),
-    ),
-}

@@ -1,18 +1,20 @@
 """The training loop: seeded, resumable to the bit, logged as JSON lines.
 
-One run is a list of pools (see `data.py`); a step is one batch. State is saved after whole pools, and a pool depends
-only on the seed and its number, so a resumed run sees exactly what an uninterrupted one would have seen.
+One run is a list of pools (see `data.py`); a step is one batch, or one in every process (see `parallel.py`). State is
+saved after whole pools, and a pool depends only on the seed, its number and the process, so a resumed run sees exactly
+what an uninterrupted one would have seen.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import os
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from random import Random
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -21,22 +23,27 @@ from torch.nn import functional
 from transformers import Qwen3ForCausalLM
 
 from dami_agent.training import attention
-from dami_agent.training.data import IGNORED, Mixture, batches, pools
+from dami_agent.training.data import IGNORED, Encoded, Mixture, grouped, pool, tensors
+from dami_agent.training.parallel import Group
+from dami_agent.training.render import Dialogue
 
 
 @dataclass(frozen=True)
 class Plan:
-    """One training run. Rates are per step; `tokens` is padded tokens per batch, `total` counts the same."""
+    """One training run. Rates are per step; `tokens` is padded tokens per batch and process, `total` counts the same."""
 
     total: int
-    tokens: int = 8192
-    pool_size: int = 2400
+    tokens: int = 4096
+    pool_size: int = 1200
     rate: float = 3e-3
     matrix_rate: float = 0.02
     muon: bool = True
     warmup: int = 100
-    final: float = 0.0
+    decay_from: float = 0.0
+    """Progress from which the rate falls linearly to zero; 1 keeps it constant, so that a run can be prolonged."""
+
     decay: float = 0.01
+    slip_share: float = 0.0
     copy_start: float = 0.0
     copy_until: float = 0.2
     copy_tail: float = 0.0
@@ -53,9 +60,10 @@ class Plan:
         return self.copy_tail * left
 
     def factor(self, step: int, progress: float) -> float:
-        """Learning-rate factor: linear warm-up, then a cosine to `final`."""
+        """Learning-rate factor: linear warm-up, constant, linear fall from `decay_from` on."""
         rise = min(1.0, (step + 1) / max(self.warmup, 1))
-        return rise * (self.final + (1 - self.final) * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0))))
+        fall = 1.0 if progress < self.decay_from else (1.0 - min(progress, 1.0)) / max(1.0 - self.decay_from, 1e-9)
+        return rise * fall
 
 
 class Optimizer:
@@ -99,71 +107,110 @@ def loss_of(model: Qwen3ForCausalLM, ids: torch.Tensor, labels: torch.Tensor) ->
     return functional.cross_entropy(logits.float(), targets[known])
 
 
-def train(model: Qwen3ForCausalLM, tokenizer: Tokenizer, mixture: Mixture, plan: Plan, folder: Path) -> None:
-    """Run (or resume) one plan; `folder` gets `log.jsonl`, `weights.safetensors` and `state.pt` after whole pools."""
-    folder.mkdir(parents=True, exist_ok=True)
-    optimizer, where = Optimizer(model, plan), {"pool": 0, "step": 0, "tokens": 0, "seconds": 0.0}
-    if (folder / "state.pt").exists():
-        saved = torch.load(folder / "state.pt", weights_only=True)
-        where = saved["where"]
-        optimizer.load(saved["optimizer"])
-        model.load_state_dict(load_file(folder / "weights.safetensors"), strict=False)
-    model.train()
-    model.config._attn_implementation = attention.register()
-    if plan.compile:
-        object.__setattr__(model, "_compiled_body", torch.compile(model.model, dynamic=True))
-    with (folder / "log.jsonl").open("a", encoding="utf-8") as log:
-        log.write(json.dumps({"plan": asdict(plan), "resumed_at": where}) + "\n")
-        _pools(model, tokenizer, mixture, plan, folder, optimizer, where, log)
+MixtureAt = Callable[[float], Mixture]
+"""Progress in [0, 1] -> what is drawn there."""
 
 
-def _pools(
-    model: Qwen3ForCausalLM,
-    tokenizer: Tokenizer,
-    mixture: Mixture,
-    plan: Plan,
-    folder: Path,
-    optimizer: Optimizer,
-    where: dict[str, Any],
-    log: IO[str],
-) -> None:
-    """Pool after pool until the plan's tokens or hours are used; state and a log row after each."""
-    begun, last = time.monotonic() - where["seconds"], time.monotonic()
+@dataclass
+class Run:
+    """One plan being run: what it trains, on what, and where it keeps its log and state."""
 
-    def progress() -> float:
-        spent = (time.monotonic() - begun) / 3600 / plan.hours if plan.hours else 0.0
-        return float(max(where["tokens"] / plan.total, spent))
+    model: Qwen3ForCausalLM
+    tokenizer: Tokenizer
+    mixture: MixtureAt
+    plan: Plan
+    folder: Path
+    slips: Sequence[Dialogue] = ()
+    group: Group = Group()
+    where: dict[str, Any] = field(default_factory=lambda: {"pool": 0, "step": 0, "tokens": 0, "seconds": 0.0})
+    begun: float = 0.0
 
-    while progress() < 1.0:
-        share = plan.share(progress())
-        drawn = pools(
-            tokenizer, mixture, seed=plan.seed, size=plan.pool_size, index=int(where["pool"]), copy_share=share
+    def __post_init__(self) -> None:
+        self.optimizer = Optimizer(self.model, self.plan)
+
+    def progress(self) -> float:
+        """In [0, 1]; the same in all processes."""
+        spent = (time.monotonic() - self.begun) / 3600 / self.plan.hours if self.plan.hours else 0.0
+        return self.group.first(float(max(self.where["tokens"] / self.plan.total, spent)))
+
+    def resume(self) -> None:
+        """Go on from the folder's state, if there is one."""
+        if (self.folder / "state.pt").exists():
+            saved = torch.load(self.folder / "state.pt", weights_only=True)
+            self.where = saved["where"]
+            self.optimizer.load(saved["optimizer"])
+            self.model.load_state_dict(load_file(self.folder / "weights.safetensors"), strict=False)
+        self.begun = time.monotonic() - self.where["seconds"]
+
+    def batches(self, progress: float) -> list[list[Encoded]]:
+        """The next pool as batches in random order, as many in every process."""
+        rank = f":{self.group.rank}" if self.group.rank else ""
+        drawn = pool(
+            self.tokenizer,
+            self.mixture(progress),
+            seed=f"pool:{self.plan.seed}:{self.where['pool']}{rank}",
+            size=self.plan.pool_size,
+            copy_share=self.plan.share(progress),
+            slips=self.slips,
+            slip_share=self.plan.slip_share,
         )
-        total, count = 0.0, 0
-        for ids, labels in batches(drawn, seed=f"order:{plan.seed}:{where['pool']}", tokens=plan.tokens):
-            with torch.autocast("cpu", torch.bfloat16):
-                loss = loss_of(model, ids, labels)
-            loss.backward()  # type: ignore[no-untyped-call]
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.step(plan.factor(int(where["step"]), progress()))
-            where["step"] += 1
-            where["tokens"] += ids.numel()
-            total, count = total + float(loss.detach()), count + 1
-            if progress() >= 1.0:
+        groups = grouped(drawn, tokens=self.plan.tokens)
+        count = self.group.least(len(groups))
+        order = list(range(count))
+        Random(f"order:{self.plan.seed}:{self.where['pool']}").shuffle(order)
+        return [groups[index * len(groups) // count] for index in order]
+
+    def step(self, group: list[Encoded], progress: float) -> float:
+        """One update; returns the loss."""
+        ids, labels = tensors(group)
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = loss_of(self.model, ids, labels)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.group.average_gradients(self.model)
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self.optimizer.step(self.plan.factor(int(self.where["step"]), progress))
+        self.where["step"] += 1
+        self.where["tokens"] += ids.numel() * self.group.size
+        return float(loss.detach())
+
+
+def train(run: Run) -> None:
+    """Run (or resume) one plan; its folder gets `log.jsonl`, `weights.safetensors`, `state.pt` after whole pools."""
+    run.folder.mkdir(parents=True, exist_ok=True)
+    run.resume()
+    run.model.train()
+    run.model.config._attn_implementation = attention.register()
+    if run.plan.compile:
+        object.__setattr__(run.model, "_compiled_body", torch.compile(run.model.model, dynamic=True))
+    if run.group.rank:
+        _pools(run, lambda row: None)
+        return
+    with (run.folder / "log.jsonl").open("a", encoding="utf-8") as log:
+
+        def tell(row: dict[str, Any]) -> None:
+            log.write(json.dumps(row) + "\n")
+            log.flush()
+
+        tell({"plan": asdict(run.plan), "processes": run.group.size, "resumed_at": run.where})
+        _pools(run, tell)
+
+
+def _pools(run: Run, tell: Callable[[dict[str, Any]], None]) -> None:
+    """Pool after pool until the plan's tokens or hours are used; state and a log row after each."""
+    while (progress := run.progress()) < 1.0:
+        started, before, losses = time.monotonic(), run.where["tokens"], []
+        share = run.plan.share(progress)
+        for group in run.batches(progress):
+            losses.append(run.step(group, progress))
+            if (progress := run.progress()) >= 1.0:
                 break
-        where["pool"] += 1
-        where["seconds"] = time.monotonic() - begun
-        speed = round(plan.tokens * count / max(time.monotonic() - last, 1e-9))
-        last = time.monotonic()
-        row = {
-            **where,
-            "seconds": round(where["seconds"], 1),
-            "loss": round(total / count, 4),
-            "copies": round(share, 3),
-        }
-        log.write(json.dumps({**row, "tokens_per_second": speed}) + "\n")
-        log.flush()
-        _keep(folder, model, optimizer, where)
+        run.where["pool"] += 1
+        run.where["seconds"] = time.monotonic() - run.begun
+        if run.group.rank == 0:
+            _keep(run.folder, run.model, run.optimizer, run.where)
+        speed = (run.where["tokens"] - before) / max(time.monotonic() - started, 1e-9)
+        row = {**run.where, "seconds": round(run.where["seconds"], 1), "loss": round(sum(losses) / len(losses), 4)}
+        tell({**row, "copies": round(share, 3), "tokens_per_second": round(speed)})
 
 
 def _keep(folder: Path, model: Qwen3ForCausalLM, optimizer: Optimizer, where: dict[str, Any]) -> None:

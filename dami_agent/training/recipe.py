@@ -2,75 +2,65 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
-from dami_agent.training import data, export
+from dami_agent.training import export, mixtures
 from dami_agent.training import tokenizer as tokens
-from dami_agent.training.data import Mixture, Part
-from dami_agent.training.loop import Plan
+from dami_agent.training.loop import MixtureAt, Plan
 
-BASE = Plan(total=90_000_000, copy_start=0.4, copy_until=0.08, copy_tail=0.06, final=0.05)
-MORE = Plan(total=40_000_000, copy_start=0.02, copy_until=1.0, matrix_rate=0.012, rate=2e-3, warmup=50, final=0.02)
-"""The second half of the base: mostly arithmetic, since tools are learned first and arithmetic last."""
+Stage = Literal["base", "finish", "instruct", "thinking"]
 
-TUNE = Plan(total=700_000, pool_size=1200, muon=False, rate=6e-4, warmup=10, decay=0.0)
-
-_REPLAY = 0.12
+REPLAY = 0.12
 """Share of base-style documents in both fine-tunings: without it the middle of the path dips and stops finishing."""
 
+_TUNE = Plan(total=900_000, tokens=8192, pool_size=1200, muon=False, rate=6e-4, warmup=10, decay=0.0)
 
-def _with_replay(parts: Mixture) -> Mixture:
-    own, base = sum(part.weight for part in parts), sum(part.weight for part in data.MIXTURES["arithmetic"])
-    scale = own / base * _REPLAY / (1 - _REPLAY)
-    return parts + tuple(replace(part, weight=part.weight * scale) for part in data.MIXTURES["arithmetic"])
-
-
-MIXTURES: Mapping[str, Mixture] = {
-    "base": data.MIXTURES["base"],
-    "more": data.MIXTURES["arithmetic"],
-    "instruct": _with_replay(
-        (
-            Part("question", "instruct", 3.0),
-            Part("question", "thinking", 0.5, 0.0, 0.0),
-            Part("route", "instruct", 0.8),
-            Part("work", "instruct", 0.6),
-            Part("route", "thinking", 0.15, 0.0, 0.0),
-            Part("novel", "instruct", 1.5),
-            Part("novel", "thinking", 0.2, 0.0, 0.0),
-            Part("plain", "instruct", 0.4),
-            Part("plain", "thinking", 0.1, 0.0, 0.0),
-            Part("plain", "thinking", 0.1),
-            Part("chat", "instruct", 0.3),
-            Part("writing", "instruct", 0.2),
-        )
-    ),
-    "thinking": _with_replay(
-        (
-            Part("question", "thinking", 3.0, 1.0, 1.0),
-            Part("question", "instruct", 0.5),
-            Part("route", "thinking", 0.8, 1.0, 1.0),
-            Part("work", "thinking", 1.0, 1.0, 1.0),
-            Part("route", "instruct", 0.15),
-            Part("work", "instruct", 0.15),
-            Part("novel", "thinking", 1.2, 1.0, 1.0),
-            Part("novel", "instruct", 0.3),
-            Part("plain", "thinking", 0.4, 1.0, 1.0),
-            Part("plain", "instruct", 0.1),
-            Part("plain", "thinking", 0.1),
-            Part("chat", "thinking", 0.3, 1.0, 1.0),
-            Part("writing", "thinking", 0.2, 1.0, 1.0),
-        )
-    ),
+PLANS: dict[Stage, Plan] = {
+    "base": Plan(total=60_000_000, matrix_rate=0.015, decay_from=1.0, copy_start=0.4, copy_until=0.08, copy_tail=0.06),
+    "finish": Plan(total=30_000_000, matrix_rate=0.015, warmup=50, copy_start=0.01, copy_until=1.0, slip_share=0.03),
+    "instruct": _TUNE,
+    "thinking": replace(_TUNE, slip_share=0.06),
 }
+"""`base` keeps its rate constant, so that it can be prolonged; `finish` takes it to zero."""
+
+_SEEDS: dict[Stage, int] = {"base": 0, "instruct": 1, "thinking": 2, "finish": 3}
 
 
-def plan(role: str, seed: int, total: int | None, hours: float, compile_: bool) -> Plan:
+@dataclass(frozen=True)
+class Changes:
+    """What the command line changes of a stage's plan; zero or None leaves it."""
+
+    seed: int = 0
+    total: int | None = None
+    hours: float = 0.0
+    rate: float | None = None
+    compile: bool = True
+
+
+def plan(stage: Stage, changes: Changes) -> Plan:
     """The plan of one stage with the command line's changes."""
-    chosen = {"base": BASE, "more": MORE}.get(role, TUNE)
-    seed = {"base": 0, "instruct": 1, "thinking": 2, "more": 3}[role] + 10 * seed
-    return replace(chosen, seed=seed, total=total or chosen.total, hours=hours, compile=compile_)
+    chosen = PLANS[stage]
+    return replace(
+        chosen,
+        seed=_SEEDS[stage] + 10 * changes.seed,
+        total=changes.total or chosen.total,
+        hours=changes.hours,
+        rate=changes.rate or chosen.rate,
+        compile=changes.compile,
+    )
+
+
+def mixture(stage: Stage, replay: float = REPLAY) -> MixtureAt:
+    """What a stage draws, at a progress in [0, 1]."""
+    if stage == "base":
+        return mixtures.ramp
+    if stage == "finish":
+        return lambda _: mixtures.LATE
+    own = mixtures.INSTRUCT if stage == "instruct" else mixtures.THINKING
+    parts = mixtures.with_replay(own, replay) if replay else own
+    return lambda _: parts
 
 
 def start(pair: Path, seed: int) -> None:

@@ -1,78 +1,83 @@
-"""How a thought is written at a level of detail s in [0, 1]: nothing, values only, equations, lines, lines and a check.
+"""How work is written at a level of detail s in [0, 1], and tersely.
 
 s is latent: it never appears in a document. The base model sees all levels, Instruct is tuned on none, Thinking on the
-last; between them the amount of working grows with lambda instead of switching on.
+last; between them the amount of working grows with lambda instead of switching on. The bands of s, upper ends:
+
+    EMPTY      no thought; the reply says terse values on its way
+    VALUES     29, 87, 82.
+    EQUATIONS  24 + 5 = 29, 29 * 3 = 87, 87 - 5 = 82.
+    LINES      one line a step
+    DETAIL     one line a step, each taken apart into smaller ones
+    (above)    the same, and every step is checked
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dami_agent.tasks.model import Operation, PlannedCall
+from dami_agent.tasks.model import Operation, Working
 
-EMPTY, VALUES, EQUATIONS, LINES = 0.12, 0.35, 0.6, 0.85
-"""Upper ends of the bands of s; above the last one a check is written."""
+EMPTY, VALUES, EQUATIONS, LINES, DETAIL = 0.1, 0.28, 0.46, 0.64, 0.82
 
 _ORDER = ("First", "Next", "Then", "After that")
 
 
-def _ordinal(index: int) -> str:
+def ordinal(index: int) -> str:
+    """First, Next, Then, After that, Then, ..."""
     return _ORDER[index] if index < 2 else _ORDER[2 + index % 2]
 
 
-def worked(work: Sequence[Operation], style: float) -> str:
+def terse(work: Sequence[Working]) -> str:
+    """What a terse answer says on its way to the last value: `29, 87.`, or nothing."""
+    said = [step.value for step in work[:-1] if step.said]
+    return f"{', '.join(said)}." if said else ""
+
+
+def worked(work: Sequence[Working], style: float) -> str:
     """The thought that works `work` out."""
     if style < EMPTY or not work:
         return ""
     if style < VALUES:
-        return ", ".join(str(step.result) for step in work) + "."
+        return ", ".join(step.value for step in work) + "."
     if style < EQUATIONS:
         return ", ".join(step.line for step in work) + "."
-    lines = [f"{_ordinal(i)}, {step.line}." for i, step in enumerate(work)]
-    if style >= LINES:
-        lines.insert(0, f"We have {work[0].left}.")
-        lines.append(f"Check: {', '.join(step.check for step in reversed(work))}, right.")
-    lines.append(f"So the result is {work[-1].result}.")
-    return "\n".join(lines)
+    lines = [_line(index, step, style) for index, step in enumerate(work)]
+    if style >= DETAIL:
+        first = work[0]
+        if isinstance(first, Operation):
+            lines.insert(0, f"We have {first.left}.")
+        lines += checked(work)
+    return "\n".join([*lines, result(work)])
 
 
-def _values(call: PlannedCall) -> str:
-    return " and ".join(str(value) for value in call.arguments.values())
+def _line(index: int, step: Working, style: float) -> str:
+    return f"{ordinal(index)}, {step.line if style < LINES else step.detail}."
 
 
-def before_call(call: PlannedCall, done: Sequence[PlannedCall], style: float) -> str:
-    """The thought before a tool call: what is known so far, what is worked out first, which tool comes next."""
-    if style < EMPTY:
-        return ""
-    parts = [worked(call.work, style)] if call.work else []
-    target = f"{call.name} for {_values(call)}" if call.arguments else call.name
-    if style < EQUATIONS:
-        parts.append(f"I call {call.name}.")
+def checked(work: Sequence[Working]) -> list[str]:
+    """The line that checks every step, if there is anything to check."""
+    checks = [step.check for step in work if step.check]
+    return [f"Check: {', '.join(checks)}, right."] if checks else []
+
+
+def result(work: Sequence[Working]) -> str:
+    """The last line of a thought."""
+    return f"So the result is {work[-1].value}."
+
+
+def revised(work: Sequence[Operation], wrong: int, said: int) -> str:
+    """How a thought goes on whose step number `wrong` came out as `said`, from its check on, to the right result.
+
+    `work` is the right solution of a chain, in which each step starts from the last one's result.
+    """
+    slip = work[wrong]
+    found = Operation(said, "-" if slip.symbol == "+" else "+", slip.right).result if slip.symbol != "*" else None
+    checks = [step.check for step in work[:wrong]]
+    if found is None:
+        checks.append(f"{said} / {slip.right} is not {slip.left}")
     else:
-        if style >= LINES and done:
-            known = ", ".join(f"{_values(each) or each.name} gives {each.result}" for each in done)
-            parts.append(f"So far {known}.")
-        parts.append(f"I need {target}, so I call {call.name}.")
-    return "\n".join(parts)
-
-
-def before_reply(done: Sequence[PlannedCall], work: Sequence[Operation], style: float) -> str:
-    """The thought before the final answer of an agent task."""
-    if style < EMPTY:
-        return ""
-    if not work:
-        return (
-            "I have it." if style < EQUATIONS else "I have all I need: " + ", ".join(each.result for each in done) + "."
-        )
-    known = ""
-    if style >= LINES:
-        known = ", ".join(f"{_values(each) or each.name} gives {each.result}" for each in done)
-        known = f"I know {known}.\n"
-    return known + worked(work, style)
-
-
-def small_talk(style: float) -> str:
-    """The thought before a reply that needs no working."""
-    if style < EMPTY:
-        return ""
-    return "No tool is needed here." if style < LINES else "This is small talk. No tool is needed here."
+        inverse = "-" if slip.symbol == "+" else "+"
+        checks.append(f"{said} {inverse} {slip.right} = {found}, not {slip.left}")
+    lines = [f"Check: {', '.join(checks)}.", f"Again, {slip.detail}."]
+    lines += [f"Then, {step.detail}." for step in work[wrong + 1 :]]
+    return "\n".join([*lines, result(work)])

@@ -1,4 +1,4 @@
-"""The pair's tokenizer: byte-level BPE of 1,024 entries in which a word is the same tokens wherever it stands.
+"""The pair's tokenizer: byte-level BPE of 1,152 entries in which a word is the same tokens wherever it stands.
 
 Letters, single digits, punctuation runs and newlines are split before any merge, and a space is a token of its own
 except before a fixed list of everyday words and around operators: so a name in a prompt and the same name in a JSON
@@ -20,10 +20,10 @@ from transformers import PreTrainedTokenizerFast
 from dami_agent.tasks import words
 from dami_agent.tasks.catalogue import CATALOGUE
 from dami_agent.training import documents
-from dami_agent.training.data import MIXTURES
+from dami_agent.training.mixtures import EARLY, LATE
 from dami_agent.training.templates import POSTAMBLE, PREAMBLE
 
-VOCABULARY = 1024
+VOCABULARY = 1152
 END, START, STOP = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 CONTROL = ("<think>", "</think>", "<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>")
 PIECES = (
@@ -62,7 +62,7 @@ def everyday(corpus: Iterable[str], count: int) -> list[str]:
     return [word for word, _ in seen.most_common() if word not in fixed][:count]
 
 
-def build(prose: list[str], *, seed: int = 0, vocabulary: int = VOCABULARY, everyday_words: int = 180) -> Tokenizer:
+def build(prose: list[str], *, seed: int = 0, vocabulary: int = VOCABULARY, everyday_words: int = 260) -> Tokenizer:
     """Train the tokenizer on the tasks' prose and on made-up words."""
     common = sorted(everyday(prose, everyday_words), key=lambda word: (-len(word), word))
     pattern = (
@@ -110,7 +110,7 @@ def _corpus(prose: list[str], common: list[str], seed: int) -> Iterator[str]:
 def prose(seed: int = 0, count: int = 6000) -> list[str]:
     """What the base documents say, as text to train the tokenizer on."""
     rng, found = Random(f"prose:{seed}"), []
-    mixture = MIXTURES["base"]
+    mixture = (*EARLY, *LATE)
     for part in rng.choices(mixture, [part.weight for part in mixture], k=count):
         dialogue = documents.draw(rng, part.family, part.template, rng.random())
         found += [text for turn in dialogue.turns for text in (turn.content, turn.thought) if text]

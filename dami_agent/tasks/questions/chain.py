@@ -52,5 +52,7 @@ def _brackets(rng: Random, start: int, work: tuple[Operation, ...]) -> str:
         sign = step.symbol if len(work) > 1 or rng.random() < 0.5 else _SPOKEN[step.symbol]
         text = f"({text})" if index else text
         text = f"{text} {sign} {step.right}"
-    form = rng.choice(("What is {0}?", "What is {0}", "How much is {0}?", "{0}", "Work out {0}.", "What does {0} make?"))
+    form = rng.choice(
+        ("What is {0}?", "What is {0}", "How much is {0}?", "{0}", "Work out {0}.", "What does {0} make?")
+    )
     return form.format(text)

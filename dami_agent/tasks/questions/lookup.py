@@ -73,11 +73,18 @@ def _order(rng: Random, level: int, count: int, unseen: Unseen | None) -> Questi
     shortest = level <= 3 and rng.random() < 0.4
     order = names[::-1] if shortest else names
     place = 0 if shortest else place
-    word = "over" if not shortest else "under"
-    work = [Note(order[0], f"nobody is {word} {order[0]}")]
+    work = _climb(order, order.index(facts[0].split()[-1].rstrip(".") if shortest else facts[0].split()[0]), shortest)
     work += [Note(order[i + 1], f"then {order[i + 1]}") for i in range(place)]
     ask = "Who is the shortest?" if shortest else f"Who is the {_ORDINALS[place]}tallest?"
     return _question(level, [*facts, ask], order[place], tuple(work), unseen)
+
+
+def _climb(order: list[str], start: int, down: bool) -> list[Note]:
+    """From one end of the first fact to the end of the row that is asked for."""
+    word, work = "under" if down else "over", []
+    for index in range(start, 0, -1):
+        work.append(Note(order[index - 1], f"{order[index - 1]} is {word} {order[index]}"))
+    return [*work, Note(order[0], f"nobody is {word} {order[0]}")]
 
 
 def _table(rng: Random, level: int, unseen: Unseen | None) -> Question:

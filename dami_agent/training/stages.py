@@ -1,0 +1,24 @@
+"""One stage of the recipe in one process of a group; in a module of its own, so that spawned processes can import it."""
+
+from __future__ import annotations
+
+import argparse
+
+from dami_agent.training import export, loop, recipe, slips
+from dami_agent.training import tokenizer as tokens
+from dami_agent.training.parallel import Group
+
+
+def train(options: argparse.Namespace, stage: recipe.Stage, group: Group) -> None:
+    """Train from the pair's base (or from nothing, for `base`); the first process writes the result into the pair."""
+    changes = recipe.Changes(options.seed, options.total, options.hours, options.rate, not options.no_compile)
+    tokenizer = tokens.load(options.pair / "base")
+    model = export.fresh(tokenizer, options.seed)
+    if stage != "base":
+        model.load_state_dict(export.load_state(options.pair / "base"), strict=False)
+    recorded = slips.read(options.slips) if options.slips else []
+    mixture = recipe.mixture(stage, options.replay)
+    loop.train(loop.Run(model, tokenizer, mixture, recipe.plan(stage, changes), options.run, recorded, group))
+    if group.rank == 0:
+        written = "base" if stage == "finish" else stage
+        export.save(options.pair / written, written, model.state_dict(), tokenizer)
