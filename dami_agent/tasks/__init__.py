@@ -1,7 +1,7 @@
 """Seeded questions and agent tasks with graders: pure Python, shared by training, bench and demo."""
 
 from dami_agent.tasks.agent import agent_tasks
-from dami_agent.tasks.catalogue import CATALOGUE, World
+from dami_agent.tasks.catalogue import CATALOGUE
 from dami_agent.tasks.model import (
     AgentTask,
     Note,
@@ -18,6 +18,7 @@ from dami_agent.tasks.model import (
 )
 from dami_agent.tasks.novel import novel_task
 from dami_agent.tasks.questions import FAMILIES, LEVELS, UNSEEN, Unseen, questions
+from dami_agent.tasks.world import World
 
 __all__ = [
     "CATALOGUE",

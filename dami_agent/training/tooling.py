@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Sequence
 from random import Random
 
-from dami_agent.tasks import novel, words
+from dami_agent.tasks import invented, novel, words
 from dami_agent.tasks.agent import Kind, agent_task
 from dami_agent.tasks.catalogue import CATALOGUE
 from dami_agent.tasks.model import AgentTask, Operation, PlannedCall, ToolSpec
@@ -234,14 +234,14 @@ def draw_writing(rng: Random, template: Template, style: float) -> Dialogue:
     """Free text inside JSON: a tool's or form's text fields made up from the topic, or a JSON object as asked for."""
     if rng.random() < 0.2:
         return _entry(rng, template, style)
-    keys = list(dict.fromkeys(novel.identifier(rng, "train", parts=1) for _ in range(rng.randint(1, 3))))
+    keys = list(dict.fromkeys(invented.identifier(rng, "train", parts=1) for _ in range(rng.randint(1, 3))))
     topic = words.english(rng, "train") if rng.random() < 0.5 else words.made_up(rng, "train")
     subject, value = words.english(rng, "train"), {key: f"A {key} about {topic}." for key in keys}
     forms = ("Write a {0} about {1}.", "Tell me a {0} about {1}.", "Make a {0} on {1}.", "Give me a {0} about {1}.")
     ask, thinking = rng.choice(forms).format(subject, topic), template == "thinking"
-    arguments = [novel.Argument(key, "string", value[key]) for key in keys]
-    form = novel.schema(rng, "train", arguments, form=rng.choice(_FORMS), optional=rng.random() < 0.15)
-    name = subject.capitalize() if rng.random() < 0.5 else novel.identifier(rng, "train")
+    arguments = [invented.Argument(key, "string", value[key]) for key in keys]
+    form = invented.schema(rng, "train", arguments, form=rng.choice(_FORMS), optional=rng.random() < 0.15)
+    name = subject.capitalize() if rng.random() < 0.5 else invented.identifier(rng, "train")
     if rng.random() < 0.35:
         thought = "" if style < thoughts.EMPTY else "I write it as JSON."
         turn = Turn("assistant", json.dumps(value, ensure_ascii=False), thought if thinking else None)
@@ -257,7 +257,7 @@ def draw_writing(rng: Random, template: Template, style: float) -> Dialogue:
     return Dialogue([Turn("user", ask), turn], (spec,), system(rng), template, "writing")
 
 
-_FORMS: tuple[novel.Form, ...] = ("tool", "class", "dict")
+_FORMS: tuple[invented.Form, ...] = ("tool", "class", "dict")
 _AS_JSON = (
     "Reply only with JSON that has the keys {0}.",
     "Answer as JSON with {0} as keys.",
@@ -270,7 +270,7 @@ _SCHEMA_NOTE = "Answer with JSON that follows this schema:\n"
 def _entry(rng: Random, template: Template, style: float) -> Dialogue:
     """A name in any script and a few words about it, both copied into a call: `Enter a shop named '...' - a ...`."""
     thing, kind = words.english(rng, "train"), f"{words.made_up(rng, 'train')} {words.english(rng, 'train')}"
-    native = novel.foreign(rng, most=8) if rng.random() < 0.75 else words.made_up(rng, "train").capitalize()
+    native = invented.foreign(rng, most=8) if rng.random() < 0.75 else words.made_up(rng, "train").capitalize()
     gloss = f" ({words.made_up(rng, 'train').capitalize()} {words.english(rng, 'train').capitalize()})"
     gloss = gloss if rng.random() < 0.6 else ""
     verb, mark = rng.choice(("Add", "Enter", "Make", "Register", "Note", "Save")), rng.choice(("'", '"', "'"))
@@ -279,9 +279,9 @@ def _entry(rng: Random, template: Template, style: float) -> Dialogue:
     first = rng.choice((f"{thing}_name", "name", "title", f"{thing}Name"))
     second = rng.choice(("about", "note", "details", "text", "kind", "info"))
     value = {first: native, second: f"A {kind}"}
-    arguments = [novel.Argument(key, "string", text) for key, text in value.items()]
-    name = rng.choice((f"{thing}_{words.made_up(rng, 'train')}", novel.identifier(rng, "train")))
-    spec = ToolSpec(name, f"{verb} a {thing}.", novel.schema(rng, "train", arguments, optional=False))
+    arguments = [invented.Argument(key, "string", text) for key, text in value.items()]
+    name = rng.choice((f"{thing}_{words.made_up(rng, 'train')}", invented.identifier(rng, "train")))
+    spec = ToolSpec(name, f"{verb} a {thing}.", invented.schema(rng, "train", arguments, optional=False))
     thought = "" if style < thoughts.EMPTY else f"I call {name}."
     turn = Turn("assistant", "", thought if template == "thinking" else None, ((name, value),))
     return Dialogue([Turn("user", prompt), turn], (spec,), system(rng), template, "writing")

@@ -16,10 +16,10 @@ from dami_agent.tasks.agent.deep import BETWEEN
 from dami_agent.tasks.agent.route import ROUTE
 from dami_agent.tasks.agent.scene import LARGEST, MOST_TOOLS, Scene, Template, Templates
 from dami_agent.tasks.agent.work import AFTER
-from dami_agent.tasks.catalogue import HELD, World
 from dami_agent.tasks.model import AgentTask, Split
 from dami_agent.tasks.novel import novel_task
 from dami_agent.tasks.questions.sizes import Unseen
+from dami_agent.tasks.world import HELD, World
 
 Kind = Literal["route", "work", "novel"]
 WORK: Templates = {**AFTER, **BETWEEN}

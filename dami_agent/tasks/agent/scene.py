@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any, Literal
 
-from dami_agent.tasks.catalogue import CATALOGUE, HELD, SEEN, Lookup, Names, World, mended
+from dami_agent.tasks.catalogue import CATALOGUE, Lookup
 from dami_agent.tasks.model import AgentTask, Operation, PlannedCall
 from dami_agent.tasks.questions.sizes import Unseen
 from dami_agent.tasks.words import joined
+from dami_agent.tasks.world import HELD, SEEN, Names, World, mended
 
 MOST_TOOLS = 3
 LARGEST = 999

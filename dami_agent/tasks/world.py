@@ -1,0 +1,87 @@
+"""A seeded little world that answers every lookup from a hash, the names it knows, and the lookups that fail in it.
+
+It needs no storage, always says the same thing twice, and cannot be guessed. A few lookups, chosen by the same hash,
+fail with a text that says what to ask for instead; asking for that always works.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from dami_agent.tasks import words
+from dami_agent.tasks.model import digest
+
+FAILURES = 6
+"""Per cent of lookups that fail and say what to ask for instead."""
+
+
+@dataclass(frozen=True)
+class Names:
+    """What a task talks about."""
+
+    people: tuple[str, ...]
+    items: tuple[str, ...]
+    towns: tuple[str, ...]
+
+
+SEEN = Names(words.PEOPLE, words.ITEMS, words.TOWNS)
+HELD = Names(words.HELD_PEOPLE, words.HELD_ITEMS, words.HELD_TOWNS)
+"""Names in training, and names that are never in it."""
+
+
+@dataclass(frozen=True)
+class World:
+    """A little world: `value("price", "lamp")` is a number in low..high that depends on the seed and the words."""
+
+    seed: int
+
+    def value(self, low: int, high: int, *key: object) -> int:
+        """A whole number in low..high, fixed by the world's seed and the key."""
+        return low + digest(f"world:{self.seed}:" + ":".join(map(str, key))) % (high - low + 1)
+
+
+def mended(world: World, tool: str, arguments: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]] | None:
+    """The error that a lookup gives and the arguments that its text asks for; None for a lookup that works.
+
+    Only a plain known word or number as the first argument can fail, and what is asked for instead never is one.
+    """
+    if not arguments or tool == "convert_units":
+        return None
+    key = ":".join(str(value).lower() for value in arguments.values())
+    roll = world.value(0, 9999, "failure", tool, key)
+    if roll >= FAILURES * 100:
+        return None
+    name, value = next(iter(arguments.items()))
+    found = _better_number(value, roll) if isinstance(value, int) else _better_name(str(value), roll)
+    return (f"Error: {found[0]}", {**arguments, name: found[1]}) if found else None
+
+
+def _better_number(value: int, roll: int) -> tuple[str, int] | None:
+    if not 0 <= value < 1000:
+        return None
+    better = 1000 + 1000 * (roll % 9) + value
+    forms = ("number {0} is now {1}.", "there is no {0}. Ask for {1}.", "use {1} for {0}.")
+    return forms[roll % len(forms)].format(value, better), better
+
+
+def _better_name(value: str, roll: int) -> tuple[str, str] | None:
+    lower = value.lower()
+    if lower in _TOWNS:
+        better = lower[:3].upper()
+        forms: tuple[str, ...] = ("{0} is listed as {1}.", "there is no {0}. Ask for {1}.", "the code of {0} is {1}.")
+    elif lower in _PEOPLE:
+        better = f"{value} {'ABDEKLMRST'[roll % 10]}"
+        forms = ("there are two. Ask for {1}.", "{0} is listed as {1}.", "which {0}? Ask for {1}.")
+    elif lower in _THINGS:
+        better = f"{value} {2 + roll % 8}"
+        forms = ("no {0} here. Ask for {1}.", "{0} is listed as {1}.", "there is only {1}.")
+    else:
+        return None
+    return forms[roll % len(forms)].format(value, better), better
+
+
+_TOWNS = {name.lower() for name in SEEN.towns + HELD.towns}
+_PEOPLE = {name.lower() for name in SEEN.people + HELD.people}
+_THINGS = {*SEEN.items, *HELD.items, *words.DISHES}
