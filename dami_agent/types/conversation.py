@@ -1,0 +1,67 @@
+"""What is said: messages, tools, and the form a reply must take."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from dami_agent.types.intensity import Role
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolCall:
+    """A tool call the model made: parsed name and JSON arguments. ``id`` is unique within the conversation."""
+
+    id: str
+    name: str
+    arguments: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InvalidToolCall:
+    """What stood between ``<tool_call>`` and its end but is no call; ``text`` is all of it, ``error`` says why."""
+
+    id: str
+    name: str | None
+    text: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """One message of the conversation. ``reasoning`` is an earlier turn's thought, kept apart from ``content``."""
+
+    role: Role
+    content: str = ""
+    name: str | None = None
+    reasoning: str | None = None
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str | None = None
+    status: Literal["success", "error"] = "success"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tool:
+    """A tool bound to the step; ``parameters`` is the JSON schema (draft 2020-12) of its arguments object."""
+
+    name: str
+    description: str
+    parameters: Mapping[str, Any]
+    strict: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolChoice:
+    """Whether and which tool must be called: ``auto`` may, ``any`` must, ``none`` must not, ``tool`` must ``name``."""
+
+    mode: Literal["auto", "any", "none", "tool"] = "auto"
+    name: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResponseFormat:
+    """Structured output: a JSON schema, or any JSON object when ``schema`` is None (``json_mode``)."""
+
+    schema: Mapping[str, Any] | None = None
+    name: str = "response"

@@ -1,0 +1,122 @@
+"""Token ids in, token ids out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from dami_agent.types.intensity import FinishReason, Intensity, Part, Template, ThoughtClosedBy, WeightsMode
+from dami_agent.types.step import Sampling
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Constraint:
+    """A grammar that the answer (never the thought) must follow from its first token to its end.
+
+    Attributes:
+        kind: ``structural_tag`` (XGrammar's JSON structural-tag format), ``json_schema`` or ``ebnf`` (GBNF).
+        text: the grammar in that notation.
+        tool_calls: whether a ``<tool_call>`` may come; where False it is also masked inside the thought.
+        complete: an output cut off by a cap is an error (structured output), not just ``finish_reason="length"``.
+    """
+
+    kind: Literal["structural_tag", "json_schema", "ebnf"]
+    text: str
+    tool_calls: bool = True
+    complete: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prompt:
+    """A rendered step: token ids in, and what may come out.
+
+    Attributes:
+        token_ids: prompt tokens, 1-D, no padding.
+        template: whose chat template rendered it.
+        in_thought: the template opened ``<think>``, so the first output token belongs to the thought.
+        constraint: grammar of the answer, or None.
+        reply_ids: tokens of the reply that were decoded before at the same λ (a probe) and are to be continued;
+            they count as output.
+    """
+
+    token_ids: tuple[int, ...]
+    template: Template
+    in_thought: bool = False
+    constraint: Constraint | None = None
+    reply_ids: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenLogprob:
+    """Log-probability (natural log, after the logits warpers' input, i.e. of the raw softmax) of one output token."""
+
+    token_id: int
+    logprob: float
+    top: tuple[tuple[int, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenEvent:
+    """One output token as it is decoded. ``control`` are the tokens that close the thought; they are not text."""
+
+    token_id: int
+    part: Part
+    logprob: TokenLogprob | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timing:
+    """Seconds: in the queue, switching weights, prefill, first token since submission, decode, all of it."""
+
+    queue: float = 0.0
+    switch: float = 0.0
+    prefill: float = 0.0
+    first_token: float = 0.0
+    decode: float = 0.0
+    total: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Generation:
+    """What the engine produced for one prompt.
+
+    Attributes:
+        events: all output tokens in order, without the final end-of-sequence token.
+        finish_reason: ``stop`` (end of sequence or stop string) or ``length`` (a cap).
+        thought_closed_by: None if there was no thought or it was still open at the end.
+        stop_string: the stop string that ended the answer, if one did.
+        intensity: λ the tokens were decoded with.
+        sampling: with every default filled in, seed included.
+        weights_version: of the merged copy; bumps on every rebuild. 0 for mixed.
+    """
+
+    events: tuple[TokenEvent, ...]
+    finish_reason: FinishReason
+    intensity: Intensity
+    sampling: Sampling
+    thought_closed_by: ThoughtClosedBy | None = None
+    stop_string: str | None = None
+    prompt_tokens: int = 0
+    weights_mode: WeightsMode = "merged"
+    weights_version: int = 0
+    timing: Timing = Timing()
+
+    @property
+    def token_ids(self) -> tuple[int, ...]:
+        """Ids of all output tokens."""
+        return tuple(e.token_id for e in self.events)
+
+    @property
+    def reasoning_tokens(self) -> int:
+        """Tokens of the thought, its closing tokens included."""
+        return sum(e.part != "answer" for e in self.events)
+
+    @property
+    def answer_tokens(self) -> int:
+        """Tokens after the thought."""
+        return sum(e.part == "answer" for e in self.events)
+
+    @property
+    def output_tokens(self) -> int:
+        """All output tokens."""
+        return len(self.events)

@@ -1,0 +1,91 @@
+"""The protocols between the rooms: engine, job, estimator."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
+
+from dami_agent.types.generation import Generation, Prompt, TokenEvent
+from dami_agent.types.intensity import Intensity, WeightsMode
+from dami_agent.types.record import Decision, Estimate
+
+
+@runtime_checkable
+class Job(Protocol):
+    """A submitted request: iterate for tokens as they come, or wait for ``result``; both work, from any thread."""
+
+    def __iter__(self) -> Iterator[TokenEvent]:
+        """Yield every output token in order, from the first, as it is decoded; raises what ``result`` would."""
+        ...
+
+    def result(self, timeout: float | None = None) -> Generation:
+        """Wait for the end.
+
+        Raises:
+            Cancelled, DeadlineExceeded, EngineClosed: with ``.generation`` holding what had been decoded by then.
+        """
+        ...
+
+    def cancel(self) -> None:
+        """Stop at the next token; idempotent, never blocks."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineInfo:
+    """What an engine runs on: for records, cache keys and people."""
+
+    model: str
+    fingerprint: str
+    context_length: int
+    vocab_size: int
+    weights_mode: WeightsMode
+    device: str
+    dtype: str
+    reasons: Mapping[str, str] = field(default_factory=dict)
+
+
+@runtime_checkable
+class Engine(Protocol):
+    """Token ids in, token ids out, at any λ; knows no message. Safe to use from many threads."""
+
+    @property
+    def info(self) -> EngineInfo:
+        """What it runs on."""
+        ...
+
+    def submit(self, prompt: Prompt, decision: Decision) -> Job:
+        """Queue a request.
+
+        Raises:
+            ContextOverflow, InvalidSchema, InvalidRequest: bad input, refused before anything is queued.
+            EngineBusy, EngineClosed: this engine cannot take it now, or any more.
+        """
+        ...
+
+    def generate(self, prompt: Prompt, decision: Decision) -> Generation:
+        """``submit(...).result()``."""
+        ...
+
+    def score(self, prompt: Prompt, completion: Sequence[int], intensity: Intensity) -> tuple[float, ...]:
+        """Natural-log probability of each completion token given all before it, by teacher forcing at λ."""
+        ...
+
+    def close(self) -> None:
+        """Fail what is queued or running with ``EngineClosed`` and free the memory; idempotent."""
+        ...
+
+
+@runtime_checkable
+class Estimator(Protocol):
+    """λ(q) for a prompt; may probe the engine."""
+
+    @property
+    def name(self) -> str:
+        """As it stands in the ledger."""
+        ...
+
+    def estimate(self, prompt: Prompt, decision: Decision, engine: Engine) -> Estimate:
+        """λ for ``prompt`` (rendered with Instruct's template); ``decision`` carries sampling and limits at λ=0."""
+        ...

@@ -1,0 +1,104 @@
+"""One chat-model call as the pipeline sees it, with its settings and its place in a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from dami_agent.types.conversation import Message, ResponseFormat, Tool, ToolChoice
+from dami_agent.types.intensity import Intensity
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampling:
+    """How tokens are drawn. None means: the checkpoints' ``generation_config`` (Thinking's for λ > 0).
+
+    Attributes:
+        temperature: 0 is greedy.
+        top_p, top_k, min_p, repetition_penalty: as transformers' warpers define them.
+        seed: of this request's own random stream; None draws a fresh one, which is recorded.
+        logprobs: None for none, else how many alternatives beside the chosen token (0: only the chosen).
+    """
+
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    min_p: float | None = None
+    repetition_penalty: float | None = None
+    seed: int | None = None
+    logprobs: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Bounds on one call.
+
+    Attributes:
+        max_tokens: output tokens, thought and answer together; None: what the context window leaves.
+        max_reasoning_tokens: cap of the thought; 0 closes it at once; None: no cap of its own.
+            The cap in force is ``min(max_reasoning_tokens, max_tokens - answer_reserve)``.
+        answer_reserve: tokens of ``max_tokens`` kept for the answer.
+        stop: strings that end the answer (they do not act inside the thought); left out of the text.
+        deadline: seconds from submission after which the call fails with ``DeadlineExceeded``.
+    """
+
+    max_tokens: int | None = None
+    max_reasoning_tokens: int | None = None
+    answer_reserve: int = 0
+    stop: tuple[str, ...] = ()
+    deadline: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ask:
+    """What the caller asked about depth, after precedence (init < configurable < bind < middleware < call).
+
+    ``intensity`` is a number, ``"auto"`` (ask the estimator) or None; ``effort`` a LangChain effort name or None.
+    A number beats an effort name. ``origin`` says where the winning value came from, for the reason.
+    """
+
+    intensity: Intensity | Literal["auto"] | None = None
+    effort: str | None = None
+    origin: str = "default"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trace:
+    """Where in a run this step happens; all optional, all kept in the ledger."""
+
+    call_id: str = ""
+    run_id: str | None = None
+    parent_run_id: str | None = None
+    root_run_id: str | None = None
+    thread_id: str | None = None
+    node: str | None = None
+    step: int | None = None
+    tags: tuple[str, ...] = ()
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One chat-model call as the pipeline sees it."""
+
+    messages: tuple[Message, ...]
+    tools: tuple[Tool, ...] = ()
+    tool_choice: ToolChoice = ToolChoice()
+    parallel_tool_calls: bool = True
+    response_format: ResponseFormat | None = None
+    ask: Ask = Ask()
+    sampling: Sampling = Sampling()
+    limits: Limits = Limits()
+    trace: Trace = Trace()
+
+    @property
+    def digested_tools(self) -> tuple[str, ...]:
+        """Names of the tools whose results this step reads: the tool messages at the very end."""
+        names: list[str] = []
+        by_id = {c.id: c.name for m in self.messages for c in m.tool_calls}
+        for message in reversed(self.messages):
+            if message.role != "tool":
+                break
+            names.append(message.name or by_id.get(message.tool_call_id or "", "unknown"))
+        return tuple(reversed(names))
