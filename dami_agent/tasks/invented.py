@@ -87,7 +87,7 @@ def schema(
 
     What is left None is drawn; `optional` adds an argument that may be left out.
     """
-    form = form or rng.choices(("tool", "class", "dict"), (8, 1, 1))[0]  # type: ignore[assignment]
+    form = form or rng.choices(("tool", "class", "dict"), (8, 1, 1))[0]
     described = rng.random() < (0.25 if form == "tool" else 0.8) if described is None else described
     titled = form == "class" and rng.random() < 0.5
     properties: dict[str, Any] = {}

@@ -261,8 +261,8 @@ class AgentTask:
         return next((tool for tool in self.tools if tool.spec.name == name), None)
 
     def grade(self, text: str) -> bool:
-        """Whether the final reply is right: a number must be the last one, several must end the reply in order."""
-        numbers = _NUMBER.findall(text)
+        """Whether the final reply is right: numbers must be its last ones, words must stand in order and end it."""
         if all(_NUMBER.fullmatch(answer) for answer in self.answers):
-            return tuple(numbers[-len(self.answers) :]) == self.answers
-        return all(answer in text for answer in self.answers)
+            return tuple(_NUMBER.findall(text)[-len(self.answers) :]) == self.answers
+        between = "(?!\\w).*?(?<!\\w)".join(re.escape(answer.rstrip(".")) for answer in self.answers)
+        return re.search(rf"(?<!\w){between}[\s.!\"'*]*\Z", text, re.DOTALL) is not None

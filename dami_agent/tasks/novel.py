@@ -136,7 +136,7 @@ def novel_tool(rng: Random, split: Split, *, named: float = 0.7) -> Novel:
 
 
 def novel_tools(rng: Random, split: Split, count: int, *, named: float) -> list[Novel]:
-    """Made-up tools whose names and descriptions share no word that is asked for, so that a prompt fits one of them."""
+    """Made-up tools that differ in name and in what they find, so that a prompt fits one of them."""
     found: list[Novel] = []
     while len(found) < count:
         other = novel_tool(rng, split, named=named)
@@ -146,9 +146,9 @@ def novel_tools(rng: Random, split: Split, count: int, *, named: float) -> list[
 
 
 def _apart(one: Novel, other: Novel) -> bool:
-    """Whether the two differ in name and in what they find."""
-    mine, others = ({each.spec.name.lower(), *each.subject} for each in (one, other))
-    return not mine & others and one.subject[0] != one.subject[1]
+    """Whether nothing in one description or name is the name of the other tool or what it finds."""
+    mine, others = ({each.spec.name.lower(), each.subject[0]} for each in (one, other))
+    return not (mine & {*others, other.subject[1]} or others & {*mine, one.subject[1]})
 
 
 def novel_task(rng: Random, split: Split, *, bound: int = 1) -> AgentTask:

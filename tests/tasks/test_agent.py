@@ -1,74 +1,271 @@
-"""Agent tasks: the reference plan really solves them with the bound tools, and graders can fail."""
+"""Agent tasks: solved by their plan and by independent readers of the prompt, disjoint in split, held out as said."""
 
+import re
+from collections import Counter
+from itertools import pairwise
 from random import Random
 
-from dami_agent.tasks import CATALOGUE, World, agent_tasks, novel_task
-from dami_agent.tasks.agent import MOST_TOOLS
-from dami_agent.tasks.words import made_up, word_split
+import pytest
+
+from dami_agent.tasks import UNSEEN, agent_tasks, words
+from dami_agent.tasks.agent import LARGEST, MOST_TOOLS, ROUTE, WORK, agent_task
+from dami_agent.tasks.agent.scene import IN_TURN
+
+HELD_NAMES = {*words.HELD_PEOPLE, *words.HELD_ITEMS, *words.HELD_TOWNS}
+SINGULAR = {words.plural(item): item for item in words.ITEMS}
+CORRECTION = re.compile(
+    r"(?:Ask for|listed as|is now|there is only|The code of \w+ is|the code of \w+ is|use) ([\w ]+?)(?: for |\.$)"
+)
 
 
-def test_equal_arguments_give_equal_tasks():
-    first, again = agent_tasks("test", 60, seed=1), agent_tasks("test", 60, seed=1)
-    assert [(task.prompt, task.plan, task.answers) for task in first] == [
-        (task.prompt, task.plan, task.answers) for task in again
+def ask(task, tool, **arguments):
+    """Call a tool as a reader of its answers would: what an error says to ask for is asked for."""
+    result = task.tool(tool).call(arguments)
+    if not result.startswith("Error"):
+        return result
+    key, old = next(iter(arguments.items()))
+    better = CORRECTION.search(result)[1]
+    return task.tool(tool).call({**arguments, key: int(better) if isinstance(old, int) else better})
+
+
+def named(name, *, kind="work", count=40):
+    rng, found = Random(f"reader:{name}"), []
+    while len(found) < count:
+        task = agent_task(rng, kind, name)
+        if task is not None:
+            found.append(task)
+    return found
+
+
+def held_words(task):
+    return HELD_NAMES & set(re.findall(r"\w+", task.prompt.replace("ies", "y"))) or {
+        name for name in HELD_NAMES if words.plural(name) in task.prompt
+    }
+
+
+def test_equal_arguments_give_equal_tasks_and_other_seeds_others():
+    drawn = [
+        [
+            (task.prompt, task.plan, task.answers, [tool.spec.name for tool in task.tools])
+            for task in agent_tasks("test", 60, seed=seed)
+        ]
+        for seed in (1, 1, 2)
     ]
+    assert drawn[0] == drawn[1]
+    assert drawn[0] != drawn[2]
 
 
 def test_splits_share_no_prompt():
-    prompts = {split: {task.prompt for task in agent_tasks(split, 200)} for split in ("train", "test")}
-    assert not prompts["train"] & prompts["test"]
+    prompts = {split: {task.prompt for task in agent_tasks(split, 300)} for split in ("train", "calibration", "test")}
+    assert not prompts["train"] & (prompts["test"] | prompts["calibration"])
+    assert not prompts["calibration"] & prompts["test"]
 
 
-def test_the_plan_solves_the_task_with_the_bound_tools():
-    for task in agent_tasks("test", 300, seed=2):
-        assert 1 <= len(task.tools) <= MOST_TOOLS
+@pytest.mark.parametrize("unseen", [None, *UNSEEN])
+def test_the_plan_solves_the_task_with_the_bound_tools(unseen):
+    for task in agent_tasks("test", 250, seed=2, unseen=unseen):
+        assert 1 <= len({tool.spec.name for tool in task.tools}) == len(task.tools) <= MOST_TOOLS
         assert 2 <= task.steps <= 6
-        for call in task.plan:
-            tool = task.tool(call.name)
-            assert tool is not None
-            assert tool.call(call.arguments) == call.result
+        assert all(task.tool(call.name).call(call.arguments) == call.result for call in task.plan)
+        steps = [*task.work, *(step for call in task.plan for step in call.work)]
+        assert all(0 <= step.result <= LARGEST for step in steps)
         assert task.grade(task.reply)
+        assert task.unseen == ((unseen,) if unseen else ())
+
+
+def test_plans_of_every_number_of_turns_are_common():
+    turns = Counter(task.steps for task in agent_tasks("test", 1500))
+    assert set(turns) == {2, 3, 4, 5, 6}
+    assert min(turns.values()) >= 0.04 * 1500
+
+
+def test_a_worked_out_argument_is_the_result_of_the_work_before_it():
+    found = 0
+    for task in agent_tasks("train", 400, kinds=("work",)):
+        for group in task.rounds:
+            work = [step for call in group for step in call.work]
+            asked = [value for call in group for value in call.arguments.values()]
+            assert not work or work[-1].result in asked
+            found += bool(work)
+    assert found > 50
+
+
+def test_an_error_is_followed_by_the_call_that_its_text_asks_for():
+    tasks, mended = agent_tasks("train", 1500), 0
+    for task in tasks:
+        rounds = task.rounds
+        for index, group in enumerate(rounds):
+            failed = [call for call in group if call.result.startswith("Error")]
+            if not failed:
+                continue
+            mended += 1
+            again = rounds[index + 1]
+            assert [call.name for call in again] == [call.name for call in failed]
+            for wrong, right in zip(failed, again, strict=True):
+                (old, new), *rest = zip(wrong.arguments.values(), right.arguments.values(), strict=True)
+                assert all(a == b for a, b in rest)
+                assert str(old) != str(new) == CORRECTION.search(wrong.result)[1]
+                assert not right.result.startswith("Error")
+    share = sum(any(call.result.startswith("Error") for call in task.plan) for task in tasks) / len(tasks)
+    assert mended
+    assert 0.08 <= share <= 0.17
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        ("route", "tour"),
+        ("route", "several"),
+        ("work", "basket"),
+        ("work", "trip"),
+        ("work", "purse"),
+        ("work", "group"),
+    ],
+)
+def test_lookups_go_together_unless_the_prompt_says_one_after_the_other(kind, name):
+    seen = set()
+    for task in named(name, kind=kind, count=120):
+        in_turn = IN_TURN in task.prompt or task.prompt.startswith("First")
+        rounds = [[call for call in group if not call.result.startswith("Error")] for group in task.rounds]
+        first = len(task.rounds[0])
+        lookups = sum(len(group) for group in rounds)
+        assert first == (1 if in_turn else lookups)
+        seen.add(in_turn)
+    assert seen == {True, False}
 
 
 def test_kinds_differ_in_work():
-    tasks = agent_tasks("calibration", 200, seed=5)
+    tasks = agent_tasks("calibration", 300, seed=5)
     assert all(not task.work for task in tasks if task.kind == "route")
     assert all(task.work or any(call.work for call in task.plan) for task in tasks if task.kind == "work")
 
 
+def test_without_unseen_nothing_held_out_appears():
+    held = {name for table in (ROUTE, WORK) for name, template in table.items() if template.held}
+    assert {"kitchen", "desks"} <= held
+    for split in ("train", "test"):
+        for task in agent_tasks(split, 600):
+            assert task.name not in held
+            assert not HELD_NAMES & set(re.findall(r"\w+", f"{task.prompt} {task.plan}"))
+            looked_up = [call for call in task.plan if not call.result.startswith("Error")]
+            assert not (task.name in ("tour", "group") and len(looked_up) == 4)
+
+
+def test_unseen_templates_names_and_lengths_are_those_held_out():
+    held = {name for table in (ROUTE, WORK) for name, template in table.items() if template.held}
+    assert {task.name for task in agent_tasks("test", 60, unseen="template")} == held
+    assert all(held_words(task) for task in agent_tasks("test", 150, unseen="name"))
+    lengths = Counter()
+    for task in agent_tasks("test", 200, unseen="length"):
+        assert not held_words(task)
+        looked_up = [call for call in task.plan if not call.result.startswith("Error")]
+        size = len(looked_up) if task.name in ("tour", "group", "basket", "path") else len(task.work)
+        lengths[task.name, size] += 1
+    assert {size for name, size in lengths if name in ("tour", "group")} == {4}
+    assert {size for name, size in lengths if name in ("basket", "path")} == {3}
+    assert {size for name, size in lengths if name == "sale"} == {4}
+
+
+def test_a_third_kind_has_unseen_tools():
+    tasks = agent_tasks("test", 90, kinds=("route", "work", "novel"))
+    assert Counter(task.kind for task in tasks) == {"route": 30, "work": 30, "novel": 30}
+    assert all(task.steps == 2 and len(task.tools) == 1 for task in tasks if task.kind == "novel")
+
+
+# -- readers: each template solved from its prompt and its tools alone ------------------------------------------------
+
+
+def test_a_reader_of_baskets_finds_the_answer():
+    for task in named("basket"):
+        coupon = re.search(r"coupon of (\d+)", task.prompt)
+        bought = re.findall(r"(\d+) ([a-z]+)", re.sub(r" and have a coupon.*", "", task.prompt))
+        total = sum(int(n) * int(ask(task, "get_price", item=SINGULAR[things])) for n, things in bought)
+        assert task.answers == (str(total - int(coupon[1] if coupon else 0)),)
+
+
+def test_a_reader_of_trips_finds_the_answer():
+    for task in named("trip"):
+        towns = re.search(r"from (.+?), with", task.prompt)[1].split(", then to ")
+        ways = [int(ask(task, "get_distance", start=a, end=b)) for a, b in pairwise(towns)]
+        times = re.search(r"(\d+) times", task.prompt)
+        total = (sum(ways) + int(re.search(r"detour of (\d+)", task.prompt)[1])) * int(times[1] if times else 1)
+        assert task.answers == (str(total),)
+
+
+def test_a_reader_of_sales_finds_the_answer():
+    for task in named("sale"):
+        things = re.search(r"stock of ([a-z]+)", task.prompt)[1]
+        stock = int(ask(task, "get_stock", item=SINGULAR[things]))
+        for number, what in re.findall(r"(\d+) (come in|are sold)", task.prompt):
+            stock += int(number) if what == "come in" else -int(number)
+        assert task.answers == (str(stock),)
+
+
+def test_a_reader_of_visits_finds_the_answer():
+    for task in named("visit"):
+        count = int(task.prompt.split()[0])
+        person = re.search(r"of ([A-Z][a-z]+)(?: and|\.)", task.prompt)[1]
+        for _ in range(task.prompt.count("the boss of")):
+            person = ask(task, "boss_of", person=person)
+        coupon = re.search(r"coupon of (\d+)", task.prompt)
+        fare = int(ask(task, "ticket_fare", town=ask(task, "town_of", person=person)))
+        assert task.answers == (str(fare * count - int(coupon[1] if coupon else 0)),)
+
+
+def test_a_reader_of_doors_finds_the_answer():
+    for task in named("door"):
+        more, person = re.search(r"is (\d+) more than that of (\w+)", task.prompt).groups()
+        room = int(ask(task, "room_of", extension=int(ask(task, "find_extension", person=person)) + int(more)))
+        if further := re.search(r"number is (\d+) more", task.prompt):
+            room += int(further[1])
+        taken = re.search(r"when (\d+) are taken", task.prompt)
+        expected = int(ask(task, "seats_in", room=room)) - int(taken[1]) if taken else room
+        assert task.answers == (str(expected),)
+
+
+STEPS = {
+    "boss": ("boss_of", "person"),
+    "town": ("town_of", "person"),
+    "extension": ("find_extension", "person"),
+    "room": ("room_of", "extension"),
+    "seats in": ("seats_in", "room"),
+    "free seats": ("free_seats", "train"),
+    "next train": ("next_train", "town"),
+    "fare": ("ticket_fare", "town"),
+    "temperature": ("read_temperature", "town"),
+}
+
+
+def test_a_reader_of_paths_finds_the_answer():
+    for task in named("path", kind="route", count=120):
+        words_of = re.findall("|".join(STEPS), task.prompt)
+        if task.prompt.startswith("Start with"):
+            value = task.prompt.split()[2].rstrip(".")
+        else:
+            words_of.reverse()
+            value = re.findall(r"[A-Z][a-z]+", task.prompt)[-1]
+        for word in words_of:
+            tool, key = STEPS[word]
+            value = ask(task, tool, **{key: int(value) if value.isdigit() else value})
+        assert task.answers == (value,)
+
+
+# -- grading ---------------------------------------------------------------------------------------------------------
+
+
 def test_grading_can_fail():
-    for task in agent_tasks("test", 40):
+    for task in agent_tasks("test", 80, kinds=("route", "work", "novel")):
         assert not task.grade("I do not know.")
-        assert not task.grade(task.reply.replace(task.answers[-1], "99999"))
+        assert not task.grade("")
+        assert not task.grade(task.reply.replace(task.answers[-1], "99999x"))
+        assert not task.grade(task.reply + " Or is it 1234567?")
+        if len(set(task.answers)) > 1:
+            assert not task.grade(words.joined(task.answers[::-1]))
 
 
-def test_wrong_arguments_are_an_error_text():
-    tool = CATALOGUE["get_price"].bind(World(1))
-    assert tool.call({"item": "lamp"}).isdigit()
-    assert tool.call({"item": "LAMP"}) == tool.call({"item": "lamp"})
-    assert tool.call({}).startswith("Error")
-    assert tool.call({"item": "lamp", "colour": "red"}).startswith("Error")
-    assert CATALOGUE["convert_units"].bind(World(1)).call({"amount": 3, "unit": "stones"}).startswith("Error")
-
-
-def test_worlds_differ_and_repeat():
-    assert World(1).value(0, 10**6, "price", "lamp") == World(1).value(0, 10**6, "price", "lamp")
-    assert World(1).value(0, 10**6, "price", "lamp") != World(2).value(0, 10**6, "price", "lamp")
-
-
-def test_made_up_words_of_test_are_never_those_of_training():
-    rng = Random(0)
-    train, test = ({made_up(rng, split) for _ in range(500)} for split in ("train", "test"))
-    assert not train & test
-    assert all(word_split(word.upper()) == "test" for word in test)
-
-
-def test_novel_tasks_ask_for_one_of_the_bound_tools():
-    rng = Random(4)
-    for _ in range(200):
-        task = novel_task(rng, "test", bound=3)
-        assert len({tool.spec.name for tool in task.tools}) == 3
-        tool = task.tool(task.plan[0].name)
-        assert tool is not None
-        assert tool.call(task.plan[0].arguments) == task.plan[0].result
-        assert task.grade(task.reply)
+def test_a_word_counts_only_as_a_whole_word_at_the_end():
+    task = next(task for task in agent_tasks("test", 400, kinds=("route",)) if task.answers[0] in words.PEOPLE)
+    answer = task.answers[0]
+    assert task.grade(f"It is **{answer}**.")
+    assert not task.grade(f"The answer is {answer}x.")
+    assert not task.grade(f"The answer is {answer} or Nobody.")

@@ -97,7 +97,7 @@ def _path(scene: Scene) -> AgentTask | None:
     for tool in tools:
         key, _, around = _NEXT[tool]
         nested = around.format(nested)
-        value = scene.look(tool, **{key: int(value) if value.isdigit() else value})
+        value = scene.each(tool, key, [int(value) if value.isdigit() else value])[0]
     steps = [_NEXT[tool][1] if i == 0 or tool != "boss_of" else "the boss of that one" for i, tool in enumerate(tools)]
     if rng.random() < 0.5:
         prompt = f"Start with {person}. Find {', then '.join(steps)}."
