@@ -1,7 +1,7 @@
 """Training documents: every family of dialogue the pair learns from, drawn from one seeded stream.
 
-`draw(rng, family, template, style)` gives a `Dialogue`; `recipe.py` says how often each is drawn in each phase. Questions
-stand here, everything with tools in `tooling.py`.
+`draw(rng, family, template, style)` gives a `Dialogue`; `mixtures.py` says how often each is drawn in each phase.
+Questions stand here, everything with tools in `tooling.py`.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ from dami_agent.training.render import Dialogue
 
 @dataclass(frozen=True)
 class Plan:
-    """One training run. Rates are per step; `tokens` is padded tokens per batch and process, `total` counts the same."""
+    """One training run. Rates are per step; `tokens` is padded tokens per batch and process, `total` padded tokens."""
 
     total: int
     tokens: int = 4096

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from dami_agent.tasks.agent import agent_tasks
-from dami_agent.tasks.questions import questions
 from dami_agent.tasks.model import Split
+from dami_agent.tasks.questions import questions
 from dami_agent.training import export
 from dami_agent.training import tokenizer as tokens
 from dami_agent.training.evaluate import (

@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import distributed, multiprocessing
-from torch._utils import _flatten_dense_tensors, _unflatten_dense_tensors
-
+from torch import distributed
+from torch.multiprocessing.spawn import spawn
 
 _KEEP_MEMORY = {
     "MALLOC_TRIM_THRESHOLD_": str(8 << 30),
@@ -36,11 +35,11 @@ class Group:
         if self.size == 1:
             return
         gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
-        flat = _flatten_dense_tensors(gradients)
+        flat = torch.cat([gradient.flatten() for gradient in gradients])
         distributed.all_reduce(flat)
         flat /= self.size
-        for gradient, mean in zip(gradients, _unflatten_dense_tensors(flat, gradients), strict=True):
-            gradient.copy_(mean)
+        for gradient, mean in zip(gradients, flat.split([each.numel() for each in gradients]), strict=True):
+            gradient.copy_(mean.view_as(gradient))
 
     def first(self, value: float) -> float:
         """The first process's value, in all of them."""
@@ -70,7 +69,7 @@ def launch(size: int, rendezvous: Path, work: Callable[[Group], None]) -> None:
     os.environ.update(_KEEP_MEMORY)
     rendezvous.parent.mkdir(parents=True, exist_ok=True)
     rendezvous.unlink(missing_ok=True)
-    multiprocessing.spawn(_enter, args=(size, str(rendezvous.resolve()), work), nprocs=size)  # type: ignore[no-untyped-call]
+    spawn(_enter, args=(size, str(rendezvous.resolve()), work), nprocs=size)  # type: ignore[no-untyped-call]
 
 
 def _enter(rank: int, size: int, rendezvous: str, work: Callable[[Group], None]) -> None:

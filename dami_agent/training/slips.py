@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from random import Random
 
@@ -46,7 +47,7 @@ def chained(work: Sequence[object]) -> bool:
     steps = [step for step in work if isinstance(step, Operation)]
     if len(steps) != len(work) or not steps:
         return False
-    return all(after.left == before.result for before, after in zip(steps, steps[1:], strict=False))
+    return all(after.left == before.result for before, after in pairwise(steps))
 
 
 def find(item: Question, thought: str) -> Slip | None:

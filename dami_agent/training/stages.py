@@ -1,4 +1,4 @@
-"""One stage of the recipe in one process of a group; in a module of its own, so that spawned processes can import it."""
+"""One stage of the recipe in one process of a group; a module of its own, so that spawned processes can import it."""
 
 from __future__ import annotations
 

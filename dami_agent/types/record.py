@@ -76,8 +76,8 @@ class Reply:
 class CallRecord:
     """One attempt at one call, finished or failed, as the ledger keeps it.
 
-    ``fingerprint`` identifies the pair's weights, ``frontier`` the table the policy used; ``cached_tokens`` of the prompt
-    were not computed anew.
+    ``fingerprint`` identifies the pair's weights, ``frontier`` the table the policy used; ``cached_tokens`` of the
+    prompt were not computed anew.
     """
 
     step: Step
