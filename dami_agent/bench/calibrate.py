@@ -32,7 +32,7 @@ from dami_agent.bench.tools import bound_tools
 from dami_agent.chat_model.room import Room
 from dami_agent.estimators import ConfidenceEstimator
 from dami_agent.policy import Frontier
-from dami_agent.tasks import AgentTask, Question, agent_tasks, questions
+from dami_agent.tasks import AgentTask, PlannedCall, Question, agent_tasks, questions
 from dami_agent.types import Intensity, Message, Reply, Sampling, Step, ToolCall
 
 WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -118,13 +118,20 @@ def step_items(count: int, sampling: Sampling) -> list[Item]:
     for task in agent_tasks("calibration", count, seed=1):
         at = rng.randrange(task.steps)
         messages: list[Message] = [Message(role="user", content=task.prompt)]
-        for index, call in enumerate(task.plan[:at]):
-            made = ToolCall(id=f"call_{index}", name=call.name, arguments=call.arguments)
-            messages.append(Message(role="assistant", tool_calls=(made,)))
-            messages.append(Message(role="tool", content=call.result, name=call.name, tool_call_id=made.id))
+        for index, together in enumerate(task.rounds[:at]):
+            made = [
+                ToolCall(id=f"call_{index}_{place}", name=call.name, arguments=call.arguments)
+                for place, call in enumerate(together)
+            ]
+            messages.append(Message(role="assistant", tool_calls=tuple(made)))
+            messages += [
+                Message(role="tool", content=call.result, name=call.name, tool_call_id=one.id)
+                for one, call in zip(made, together, strict=True)
+            ]
         step = dataclasses.replace(_step(task.prompt, sampling), messages=tuple(messages), tools=bound_tools(task))
-        right = _calls(task, at) if at < len(task.plan) else _replies(task)
-        items.append(Item(kind="call" if at < len(task.plan) else "reply", step=step, right=right))
+        calling = at < len(task.rounds)
+        right = _calls(task.rounds[at]) if calling else _replies(task)
+        items.append(Item(kind="call" if calling else "reply", step=step, right=right))
     return items
 
 
@@ -141,12 +148,9 @@ def _replies(task: AgentTask) -> Callable[[Reply], bool]:
     return lambda reply: not reply.tool_calls and task.grade(reply.content)
 
 
-def _calls(task: AgentTask, at: int) -> Callable[[Reply], bool]:
-    """Right is a call the plan still needs; later ones only if they need no result of an earlier one."""
-    open_calls = [call for place, call in enumerate(task.plan) if place == at or (place > at and not call.work)]
-    if task.name == "chained":
-        open_calls = [task.plan[at]]
-    wanted = [(call.name, dict(call.arguments)) for call in open_calls]
+def _calls(planned: Sequence[PlannedCall]) -> Callable[[Reply], bool]:
+    """Right are the calls that the plan makes in this turn, or some of them."""
+    wanted = [(call.name, dict(call.arguments)) for call in planned]
 
     def right(reply: Reply) -> bool:
         made = [(call.name, dict(call.arguments)) for call in reply.tool_calls]
@@ -278,7 +282,8 @@ def main(
     grid = [float(value) for value in frontier.grid] or [i / 10 for i in range(11)]
     found = question_items(items, Sampling()) + step_items(items, Sampling())
     observed = observe(room, found, grid)
-    result = report(observed, grid)
+    info = room.engine.info
+    result = {"pair": info.model, "fingerprint": info.fingerprint} | report(observed, grid)
     if output is not None:
         kept = result | {"grid": grid, "observations": [dataclasses.asdict(o) for o in observed]}
         output.write_text(json.dumps(kept) + "\n", encoding="utf-8")

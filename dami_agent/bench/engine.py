@@ -32,8 +32,9 @@ from dami_agent.types import (
     Tool,
 )
 
-MAX_TOKENS = 512
-"""Output tokens of one call in every measurement here; half of them are kept for the answer (the policy's rule)."""
+MAX_TOKENS = 1024
+"""Output tokens of one call in every measurement here. Half of them are kept for the answer (the policy's rule); the
+built-in pair's longest thoughts take about 400."""
 
 WINDOW = 900
 """Requests in flight: below the engine's default queue of 1,024, and enough to keep any batch full."""

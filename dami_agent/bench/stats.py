@@ -42,14 +42,19 @@ def half_width(successes: int, trials: int) -> float:
     return (high - low) / 2
 
 
-def paired_half_width(differences: Sequence[float]) -> float:
-    """Half of the normal interval of a mean of paired differences; infinite for fewer than two."""
-    n = len(differences)
+def mean_half_width(values: Sequence[float]) -> float:
+    """Half of the normal interval of a mean, or, of paired differences, of a mean difference; infinite below two."""
+    n = len(values)
+    return Z * math.sqrt(variance(values) / n) if n > 1 else math.inf
+
+
+def variance(values: Sequence[float]) -> float:
+    """Unbiased sample variance; infinite for fewer than two values."""
+    n = len(values)
     if n < 2:
         return math.inf
-    centre = mean(differences)
-    variance = math.fsum((d - centre) ** 2 for d in differences) / (n - 1)
-    return Z * math.sqrt(variance / n)
+    centre = mean(values)
+    return math.fsum((value - centre) ** 2 for value in values) / (n - 1)
 
 
 def bootstrap(

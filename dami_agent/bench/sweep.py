@@ -9,30 +9,32 @@ What is asked and how it is counted:
   thought that is not blank; ``finished`` the share that the model ended itself.
 - The **switch point** is the smallest λ of the sweep above which, at every λ measured, Thinking's chat template is at
   least as accurate as Instruct's, up to the noise of the paired comparison; it is measured on the *calibration* split.
+- Unseen templates, names and lengths: ``unseen.py``. Oracle, pass@k, best of n, retry: ``controls.py``. Tool calls:
+  ``tools.py``. What all of it must reach: ``bars.py``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dami_agent.bench import engine
-from dami_agent.bench.engine import Answer, Request
-from dami_agent.bench.stats import half_width, mean, paired_half_width
-from dami_agent.bench.tools import measure_tools
-from dami_agent.chat_model.room import Room
+from dami_agent.bench import controls, engine
+from dami_agent.bench.bars import bars
+from dami_agent.bench.batches import Asked, Outcome, Progress, QuestionBatch, Runner, Source
+from dami_agent.bench.easy import easy_share
+from dami_agent.bench.rows import differences, summary
+from dami_agent.bench.stats import mean, mean_half_width
+from dami_agent.bench.tools import tool_batches, tool_row
+from dami_agent.bench.unseen import LAMBDAS as UNSEEN_LAMBDAS
+from dami_agent.bench.unseen import compare_unseen, seen_accuracy, unseen_questions
 from dami_agent.errors import UsageError
-from dami_agent.tasks import FAMILIES, LEVELS, Question, questions
-from dami_agent.types import Intensity, Sampling, Template
+from dami_agent.policy import Frontier
+from dami_agent.tasks import FAMILIES, LEVELS, UNSEEN, Question, questions
+from dami_agent.types import Intensity, Template
 
-QUESTIONS = 2100
-SWITCH_QUESTIONS = 200
-TOOL_DIALOGUES = 300
 LAMBDAS = tuple(i / 10 for i in range(11))
-
-Progress = Callable[[str, int, int], None]
-"""Told what is being done, how much of it is done, and how much there is."""
+TEMPLATES: tuple[Template, Template] = ("instruct", "thinking")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,51 +44,54 @@ class Plan:
     Attributes:
         questions: in all, over the seeds.
         seeds: each with its own questions and streams.
-        lambdas: in [0, 1].
+        lambdas: in [0, 1]; 0 and 1 are always among them.
         temperature: at every λ; top-p and top-k stay the checkpoints' own, as in use.
         max_tokens: cap of one reply.
         switch_questions: for each λ and template; 0 takes the switch point as 0.
+        unseen_questions: for each of unseen templates, names and lengths, and each λ; 0 leaves them out.
+        control_questions: of the held-out ones, tried again and again; 0 leaves the controls out.
         tool_dialogues: for each setting and λ; 0 leaves the tool calls out.
     """
 
-    questions: int = QUESTIONS
+    questions: int = 2100
     seeds: int = 3
     lambdas: tuple[float, ...] = LAMBDAS
     temperature: float = 0.7
     max_tokens: int = engine.MAX_TOKENS
-    switch_questions: int = SWITCH_QUESTIONS
-    tool_dialogues: int = TOOL_DIALOGUES
+    switch_questions: int = 200
+    unseen_questions: int = 300
+    control_questions: int = 300
+    tool_dialogues: int = 300
 
     def __post_init__(self) -> None:
-        lambdas = sorted({Intensity(value) for value in self.lambdas})
-        if not lambdas:
+        if not self.lambdas:
             raise UsageError("a sweep needs at least one λ")
         if not 1 <= self.seeds <= self.questions:
             raise UsageError(f"{self.questions} questions cannot be shared by {self.seeds} seeds")
+        lambdas = sorted({Intensity(value) for value in (*self.lambdas, 0, 1)})
         object.__setattr__(self, "lambdas", tuple(lambdas))
 
-    @property
-    def sampling(self) -> Sampling:
-        """Without the seed, which is each question's own."""
-        return Sampling(temperature=self.temperature)
 
-
-def sweep(room: Room, plan: Plan, progress: Progress | None = None) -> dict[str, Any]:
+def sweep(plan: Plan, source: Source, *, workers: int = 1, progress: Progress | None = None) -> dict[str, Any]:
     """Measure; see the module's docstring.
+
+    Args:
+        plan: what.
+        source: the pair.
+        workers: processes to share the work; the results are those of one.
+        progress: told of it.
 
     Returns:
         What ``dami sweep --json`` prints and :meth:`dami_agent.policy.Frontier.from_dict` reads.
     """
-    tell = progress or _silent
-    switch, templates = measure_switch(room, plan, tell)
-    asked = list(held_out(plan))
-    rows = []
-    for value in plan.lambdas:
-        row, _ = measure_row(room, plan, asked, Intensity(value), switch, tell)
-        rows.append(row)
-    tools = measure_tools(room, plan.tool_dialogues, plan.temperature, switch, tell) if plan.tool_dialogues else []
-    info = room.engine.info
-    return {
+    with Runner(source, workers, progress) as runner:
+        switch, templates = measure_switch(runner, plan)
+        asked = list(held_out(plan))
+        found, tools, unseen = measure(runner, plan, asked, switch)
+        rows = [summary(value, asked, outcomes) for value, outcomes in found.items()]
+        tried = measure_controls(runner, plan, asked, rows, switch)
+        info = runner.room.engine.info
+    result: dict[str, Any] = {
         "rows": rows,
         "questions": plan.questions,
         "seeds": plan.seeds,
@@ -99,7 +104,12 @@ def sweep(room: Room, plan: Plan, progress: Progress | None = None) -> dict[str,
         "levels": list(LEVELS),
         "switch": templates,
         "tools": tools,
+        "differences": differences(asked, found),
+        "unseen": unseen,
+        "controls": tried,
+        "easy": easy_share(asked, found[Intensity(0)], found[Intensity(1)]),
     }
+    return result | {"bars": [bar.to_dict() for bar in bars(asked, found, result)]}
 
 
 def held_out(plan: Plan) -> Iterator[tuple[int, Question]]:
@@ -109,98 +119,82 @@ def held_out(plan: Plan) -> Iterator[tuple[int, Question]]:
         yield index // share, question
 
 
-def ask(
-    room: Room,
-    plan: Plan,
-    asked: Sequence[tuple[int, Question]],
-    intensity: Intensity,
-    *,
-    switch: float = 0.0,
-    templates: Sequence[Template | None] = (None,),
-    tell: Callable[[int], None] | None = None,
-) -> list[Answer]:
-    """All questions at one λ, once for each template (None: the policy's), one template after the other.
-
-    A question's random stream depends on it and its seed alone.
-    """
-    requests = (
-        Request(
-            step=engine.question_step(
-                question.prompt,
-                sampling=Sampling(temperature=plan.temperature, seed=engine.stream_seed(seed, question.prompt)),
-                max_tokens=plan.max_tokens,
-            ),
-            intensity=intensity,
-            template=template,
+def measure(
+    runner: Runner, plan: Plan, asked: Asked, switch: float
+) -> tuple[dict[Intensity, list[Outcome]], list[dict[str, Any]], list[dict[str, Any]]]:
+    """Outcomes of the held-out questions by λ, rows of the tool calls, rows of the unseen questions."""
+    settings: dict[str, Any] = {"temperature": plan.temperature, "max_tokens": plan.max_tokens, "switch": switch}
+    lambdas = [Intensity(value) for value in plan.lambdas]
+    tools = tool_batches(plan.tool_dialogues, plan.temperature, switch)
+    novel = {
+        (kind, value): QuestionBatch(
+            name=f"unseen {kind}s",
+            asked=unseen_questions(kind, plan.unseen_questions, plan.seeds),
+            intensity=value,
+            **settings,
         )
-        for template in templates
-        for seed, question in asked
-    )
-    return list(engine.answers(room, requests, switch_point=switch, done=tell))
-
-
-def measure_row(
-    room: Room, plan: Plan, asked: Sequence[tuple[int, Question]], intensity: Intensity, switch: float, tell: Progress
-) -> tuple[dict[str, Any], list[Answer]]:
-    """One λ of the frontier, and the answers it was counted from."""
-    done = _counter(tell, f"λ={intensity:g}", len(asked))
-    found = ask(room, plan, asked, intensity, switch=switch, tell=done)
-    return summary(intensity, asked, found), found
-
-
-def summary(intensity: Intensity, asked: Sequence[tuple[int, Question]], found: Sequence[Answer]) -> dict[str, Any]:
-    """The row of one λ, from its answers."""
-    right = [question.grade(answer.reply.content) for (_, question), answer in zip(asked, found, strict=True)]
-    tokens = [float(answer.tokens) for answer in found]
-    by_level: dict[str, list[int]] = {}
-    by_family: dict[str, list[int]] = {}
-    by_seed: dict[str, list[int]] = {}
-    for index, (seed, question) in enumerate(asked):
-        by_level.setdefault(str(question.level), []).append(index)
-        by_family.setdefault(question.family, []).append(index)
-        by_seed.setdefault(str(seed), []).append(index)
-
-    def over(groups: Mapping[str, list[int]], values: Sequence[float]) -> dict[str, float]:
-        return {name: round(mean([values[i] for i in groups[name]]), 4) for name in sorted(groups)}
-
-    return {
-        "lambda": float(intensity),
-        "accuracy": round(mean(right), 4),
-        "accuracy_ci": round(half_width(sum(right), len(right)), 4),
-        "tokens": round(mean(tokens), 2),
-        "think_ratio": round(mean([answer.thought for answer in found]), 4),
-        "finished": round(mean([answer.finished for answer in found]), 4),
-        "by_level": over(by_level, right),
-        "tokens_by_level": over(by_level, tokens),
-        "by_family": over(by_family, right),
-        "by_seed": over(by_seed, right),
-        "reasoning_tokens": round(mean([a.generation.reasoning_tokens if a.generation else 0 for a in found]), 2),
-        "errors": sum(answer.error is not None for answer in found),
-        "template": found[0].decision.template,
+        for kind in UNSEEN
+        for value in lambdas
+        if plan.unseen_questions and value in UNSEEN_LAMBDAS
     }
+    held = [QuestionBatch(name=f"λ={value:g}", asked=asked, intensity=value, **settings) for value in lambdas]
+    outcomes = runner.run([*tools, *novel.values(), *held])
+    found = dict(zip(lambdas, outcomes[-len(held) :], strict=True))
+    unseen = [
+        {"kind": kind, "lambda": float(value)}
+        | compare_unseen(kind, batch.asked, answered, seen_accuracy(asked, found[value]))
+        for ((kind, value), batch), answered in zip(novel.items(), outcomes[len(tools) : -len(held)], strict=True)
+    ]
+    return found, [tool_row(*pair) for pair in zip(tools, outcomes, strict=False)], unseen
 
 
-def measure_switch(room: Room, plan: Plan, tell: Progress) -> tuple[float, list[dict[str, Any]]]:
+def measure_controls(
+    runner: Runner, plan: Plan, asked: Asked, rows: Sequence[Mapping[str, Any]], switch: float
+) -> dict[str, Any] | None:
+    """Oracle, pass@k, best of n and retry on a part of the questions; None if there shall be none."""
+    if not plan.control_questions:
+        return None
+    grid = Frontier.from_dict({"rows": rows}).grid
+    few = controls.part(asked, plan.control_questions)
+    made = controls.batches(few, grid, temperature=plan.temperature, max_tokens=plan.max_tokens, switch=switch)
+    return controls.compare(grid, runner.run(made))
+
+
+def measure_switch(runner: Runner, plan: Plan) -> tuple[float, list[dict[str, Any]]]:
     """The switch point, and the comparison of the two templates at every λ > 0 it comes from."""
-    above = [Intensity(value) for value in plan.lambdas if value > 0]
-    if not plan.switch_questions or not above:
+    if not plan.switch_questions:
         return 0.0, []
     asked = [(0, question) for question in questions("calibration", plan.switch_questions)]
-    done = _counter(tell, "templates", 2 * len(above) * len(asked))
-    names: tuple[Template, Template] = ("instruct", "thinking")
-    rows: list[dict[str, Any]] = []
-    for value in above:
-        row: dict[str, Any] = {"lambda": float(value)}
-        found = ask(room, plan, asked, value, templates=names, tell=done)
-        right: list[list[bool]] = []
-        for name, answers in zip(names, (found[: len(asked)], found[len(asked) :]), strict=True):
-            right.append([q.grade(a.reply.content) for (_, q), a in zip(asked, answers, strict=True)])
-            row[name] = {"accuracy": round(mean(right[-1]), 4), "tokens": round(mean([a.tokens for a in answers]), 2)}
-        gains = [float(t) - float(i) for i, t in zip(*right, strict=True)]
-        row["gain"] = round(mean(gains), 4)
-        row["gain_ci"] = round(paired_half_width(gains), 4) if len(gains) > 1 else None
-        rows.append(row)
+    above = [Intensity(value) for value in plan.lambdas if value > 0]
+    batches = [
+        QuestionBatch(
+            name="templates",
+            asked=asked,
+            intensity=value,
+            temperature=plan.temperature,
+            max_tokens=plan.max_tokens,
+            template=template,
+        )
+        for value in above
+        for template in TEMPLATES
+    ]
+    outcomes = runner.run(batches)
+    rows = [_templates(value, *outcomes[2 * i : 2 * i + 2]) for i, value in enumerate(above)]
     return switch_point(rows), rows
+
+
+def _templates(value: Intensity, instruct: Sequence[Outcome], thinking: Sequence[Outcome]) -> dict[str, Any]:
+    """Both templates at one λ; ``gain`` is Thinking's accuracy less Instruct's, ``gain_ci`` its half interval."""
+    row: dict[str, Any] = {"lambda": float(value)}
+    for name, found in zip(TEMPLATES, (instruct, thinking), strict=True):
+        row[name] = {
+            "accuracy": round(mean([outcome.right for outcome in found]), 4),
+            "tokens": round(mean([outcome.tokens for outcome in found]), 2),
+        }
+    gains = [float(b.right) - float(a.right) for a, b in zip(instruct, thinking, strict=True)]
+    row["gain"] = round(mean(gains), 4)
+    row["gain_ci"] = round(mean_half_width(gains), 4) if len(gains) > 1 else None
+    return row
 
 
 def switch_point(rows: Sequence[Mapping[str, Any]]) -> float:
@@ -215,18 +209,3 @@ def switch_point(rows: Sequence[Mapping[str, Any]]) -> float:
         if row["gain"] < -noise:
             point = row["lambda"]
     return float(point)
-
-
-def _counter(tell: Progress, what: str, total: int) -> Callable[[int], None]:
-    count = 0
-
-    def done(more: int) -> None:
-        nonlocal count
-        count += more
-        tell(what, count, total)
-
-    return done
-
-
-def _silent(what: str, done: int, total: int) -> None:
-    """No progress shown."""

@@ -8,10 +8,12 @@ is in the training data.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from random import Random
 from typing import Any
 
 from dami_agent.bench import engine
+from dami_agent.bench.batches import Outcome, outcome
 from dami_agent.bench.engine import Answer, Request
 from dami_agent.bench.stats import half_width, mean
 from dami_agent.chat_model.room import Room
@@ -21,8 +23,6 @@ from dami_agent.types import Intensity, Sampling, Tool
 
 LAMBDAS = (0.0, 0.5, 1.0)
 SETTINGS = ("one unseen tool", "one of three demo tools", "one of three unseen tools")
-
-Progress = Callable[[str, int, int], None]
 
 
 def dialogues(setting: str, count: int, seed: int = 0) -> list[AgentTask]:
@@ -61,49 +61,56 @@ def named(task: AgentTask, answer: Answer) -> bool:
     return bool(answer.reply.tool_calls) and answer.reply.tool_calls[0].name == task.plan[0].name
 
 
-def measure_tools(
-    room: Room,
-    count: int,
-    temperature: float,
-    switch: float,
-    tell: Progress,
-    *,
-    lambdas: Sequence[float] = LAMBDAS,
-) -> list[dict[str, Any]]:
-    """Exactness of ``count`` dialogues for each setting and λ, with half of Wilson's 95 % interval."""
-    rows: list[dict[str, Any]] = []
-    tasks = {setting: dialogues(setting, count) for setting in SETTINGS}
-    finished, total = 0, count * len(SETTINGS) * len(lambdas)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolBatch:
+    """``size`` dialogues of one setting at one λ; they are drawn where they run, as tools hold functions."""
 
-    def done(more: int) -> None:
-        nonlocal finished
-        finished += more
-        tell("tool calls", finished, total)
+    setting: str
+    size: int
+    intensity: Intensity
+    temperature: float
+    switch: float
+    name: str = "tool calls"
 
-    for setting, members in tasks.items():
-        for value in lambdas:
-            requests = (_request(task, Intensity(value), temperature) for task in members)
-            found = list(engine.answers(room, requests, switch_point=switch, done=done))
-            right = [exact(task, answer) for task, answer in zip(members, found, strict=True)]
-            name = [named(task, answer) for task, answer in zip(members, found, strict=True)]
-            rows.append(
-                {
-                    "setting": setting,
-                    "lambda": float(value),
-                    "exact": round(mean(right), 4),
-                    "exact_ci": round(half_width(sum(right), len(right)), 4),
-                    "right_tool": round(mean(name), 4),
-                    "tokens": round(mean([answer.tokens for answer in found]), 2),
-                    "dialogues": count,
-                    "errors": sum(answer.error is not None for answer in found),
-                }
-            )
-    return rows
+    def run(self, room: Room, done: Callable[[int], None]) -> list[Outcome]:
+        """Make the first call of each dialogue and judge it."""
+        tasks = dialogues(self.setting, self.size)
+        answers = engine.answers(room, map(self._request, tasks), switch_point=self.switch, done=done)
+        return [
+            outcome(answer, right=exact(task, answer), named=named(task, answer))
+            for task, answer in zip(tasks, answers, strict=True)
+        ]
+
+    def _request(self, task: AgentTask) -> Request:
+        sampling = Sampling(temperature=self.temperature, seed=engine.stream_seed("tools", task.prompt))
+        step = engine.question_step(
+            task.prompt, tools=bound_tools(task), sampling=sampling, max_tokens=engine.MAX_TOKENS // 2
+        )
+        return Request(step=step, intensity=self.intensity)
 
 
-def _request(task: AgentTask, intensity: Intensity, temperature: float) -> Request:
-    sampling = Sampling(temperature=temperature, seed=engine.stream_seed("tools", task.prompt))
-    step = engine.question_step(
-        task.prompt, tools=bound_tools(task), sampling=sampling, max_tokens=engine.MAX_TOKENS // 2
-    )
-    return Request(step=step, intensity=intensity)
+def tool_batches(count: int, temperature: float, switch: float) -> list[ToolBatch]:
+    """Every setting at every λ of :data:`LAMBDAS`; none if ``count`` is 0."""
+    return [
+        ToolBatch(setting=setting, size=count, intensity=Intensity(value), temperature=temperature, switch=switch)
+        for setting in SETTINGS
+        for value in LAMBDAS
+        if count
+    ]
+
+
+def tool_row(batch: ToolBatch, found: Sequence[Outcome]) -> dict[str, Any]:
+    """Exactness of one batch, with half of Wilson's 95 % interval."""
+    right = [outcome.right for outcome in found]
+    name = [outcome.named for outcome in found]
+    return {
+        "setting": batch.setting,
+        "lambda": float(batch.intensity),
+        "exact": round(mean(right), 4),
+        "exact_ci": round(half_width(sum(right), len(right)), 4),
+        "right_tool": round(mean(name), 4),
+        "right_tool_ci": round(half_width(sum(name), len(name)), 4),
+        "tokens": round(mean([outcome.tokens for outcome in found]), 2),
+        "dialogues": batch.size,
+        "errors": sum(outcome.failed for outcome in found),
+    }

@@ -1,17 +1,20 @@
-"""``dami sweep``: measure a pair's frontier."""
+"""``dami sweep``: measure a pair's frontier, and hold it to its bars."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from dami_agent.cli.output import print_json, stdout
 from dami_agent.cli.progress import progress_bar
 from dami_agent.errors import UsageError
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 
 def sweep(
@@ -21,20 +24,30 @@ def sweep(
     ] = None,
     questions: Annotated[int, typer.Option(help="Held-out questions, shared by the seeds.", min=1)] = 2100,
     seeds: Annotated[int, typer.Option(help="Random streams; each has questions of its own.", min=1)] = 3,
-    lambdas: Annotated[str, typer.Option(help="λs, separated by commas.")] = "0,.1,.2,.3,.4,.5,.6,.7,.8,.9,1",
+    lambdas: Annotated[
+        str, typer.Option(help="λs, separated by commas; 0 and 1 are added.")
+    ] = "0,.1,.2,.3,.4,.5,.6,.7,.8,.9,1",
     temperature: Annotated[float, typer.Option(help="At every λ; 0 is greedy.", min=0)] = 0.7,
-    max_tokens: Annotated[int, typer.Option(help="Cap of one reply, thought and answer.", min=2)] = 512,
+    max_tokens: Annotated[int, typer.Option(help="Cap of one reply, thought and answer.", min=2)] = 1024,
     switch_questions: Annotated[
         int, typer.Option(help="Calibration questions per λ and template for the switch point; 0: take 0.", min=0)
     ] = 200,
+    unseen_questions: Annotated[
+        int, typer.Option(help="Questions with unseen templates, as many with names, with lengths; 0: none.", min=0)
+    ] = 300,
+    control_questions: Annotated[
+        int, typer.Option(help="Held-out questions for oracle, pass@k, best of n and retry; 0: none.", min=0)
+    ] = 300,
     tool_dialogues: Annotated[int, typer.Option(help="Dialogues per kind of tool call; 0: none.", min=0)] = 300,
     instruct: Annotated[str | None, typer.Option(help="Instruct checkpoint; left out: the built-in pair.")] = None,
     thinking: Annotated[str | None, typer.Option(help="Thinking checkpoint.")] = None,
     batch: Annotated[int | None, typer.Option(help="Rows decoded together.", min=1)] = None,
+    workers: Annotated[int, typer.Option(help="Processes that share the work, each with the weights.", min=1)] = 1,
 ) -> None:
     """Measure accuracy, tokens and share of thinking over λ, on questions the built-in pair never saw."""
     values = _numbers(lambdas)
     from dami_agent.bench import engine
+    from dami_agent.bench.batches import Source
     from dami_agent.bench.sweep import Plan
     from dami_agent.bench.sweep import sweep as measure
 
@@ -45,12 +58,14 @@ def sweep(
         temperature=temperature,
         max_tokens=max_tokens,
         switch_questions=switch_questions,
+        unseen_questions=unseen_questions,
+        control_questions=control_questions,
         tool_dialogues=tool_dialogues,
     )
     engine.calm_threads(instruct)
-    room = engine.open_room(instruct, thinking, batch=batch or engine.BATCH)
+    source = Source(instruct=instruct, thinking=thinking, batch=batch or engine.BATCH)
     with progress_bar() as tell:
-        result = measure(room, plan, tell)
+        result = measure(plan, source, workers=workers, progress=tell)
     if output is not None:
         output.write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     if as_json:
@@ -67,28 +82,83 @@ def _numbers(text: str) -> tuple[float, ...]:
 
 
 def _show(result: Mapping[str, Any]) -> None:
+    console = stdout()
+    tables = [_frontier(result), _tools(result["tools"]), _unseen(result["unseen"]), _controls(result["controls"])]
+    for table in [*tables, _bars(result["bars"])]:
+        if table.row_count:
+            console.print(table)
+            console.print()
+    console.print(
+        f"{result['pair']}: {result['questions']} held-out questions, {result['seeds']} seeds, temperature "
+        f"{result['temperature']:g}, ± half a 95 % interval; Thinking's template above λ={result['switch_point']:g}"
+    )
+
+
+def _table(left: Sequence[str], right: Iterable[str]) -> Table:
     from rich.table import Table
 
-    console = stdout()
-    levels = [str(level) for level in result["levels"]]
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for name in ("λ", "accuracy", "±", "tokens", "thinks", "finished", *(f"level {level}" for level in levels)):
+    for name in left:
+        table.add_column(name)
+    for name in right:
         table.add_column(name, justify="right")
+    return table
+
+
+def _frontier(result: Mapping[str, Any]) -> Table:
+    levels = [str(level) for level in result["levels"]]
+    names = ("λ", "accuracy", "±", "tokens", "thinks", "finished", *(f"level {level}" for level in levels))
+    table = _table((), names)
     for row in result["rows"]:
         shown = [f"{row['lambda']:g}", f"{row['accuracy']:.3f}", f"{row['accuracy_ci']:.3f}", f"{row['tokens']:.1f}"]
         shown += [f"{row['think_ratio']:.0%}", f"{row['finished']:.1%}"]
         table.add_row(*shown, *(f"{row['by_level'].get(level, float('nan')):.2f}" for level in levels))
-    console.print(table)
-    if result["tools"]:
-        table = Table(box=None, pad_edge=False, header_style="dim")
-        for name in ("tool calls", "λ", "exact", "±", "right tool", "tokens"):
-            table.add_column(name, justify="left" if name == "tool calls" else "right")
-        for row in result["tools"]:
-            shown = [row["setting"], f"{row['lambda']:g}", f"{row['exact']:.3f}", f"{row['exact_ci']:.3f}"]
-            table.add_row(*shown, f"{row['right_tool']:.3f}", f"{row['tokens']:.1f}")
-        console.print()
-        console.print(table)
-    console.print(
-        f"\n{result['pair']}: {result['questions']} held-out questions, {result['seeds']} seeds, temperature "
-        f"{result['temperature']:g}, ± half a 95 % interval; Thinking's template above λ={result['switch_point']:g}"
-    )
+    return table
+
+
+def _tools(rows: Sequence[Mapping[str, Any]]) -> Table:
+    table = _table(("tool calls",), ("λ", "exact", "±", "right tool", "tokens"))
+    for row in rows:
+        shown = [row["setting"], f"{row['lambda']:g}", f"{row['exact']:.3f}", f"{row['exact_ci']:.3f}"]
+        table.add_row(*shown, f"{row['right_tool']:.3f}", f"{row['tokens']:.1f}")
+    return table
+
+
+def _unseen(rows: Sequence[Mapping[str, Any]]) -> Table:
+    table = _table(("unseen",), ("λ", "accuracy", "±", "seen alike", "gap", "±", "tokens"))
+    for row in rows:
+        shown = [f"{row['kind']}s", f"{row['lambda']:g}", f"{row['accuracy']:.3f}", f"{row['accuracy_ci']:.3f}"]
+        gap = ["-"] * 3 if row["gap"] is None else [f"{row[key]:.3f}" for key in ("seen", "gap", "gap_ci")]
+        table.add_row(*shown, *gap, f"{row['tokens']:.1f}")
+    return table
+
+
+def _controls(tried: Mapping[str, Any] | None) -> Table:
+    table = _table(("controls",), ("accuracy", "tokens", "of all tries"))
+    if tried is None:
+        return table
+    k = tried["tries"]
+    rows = [("Thinking once", tried["thinking"]), (f"oracle, smallest right of {k} λs", tried["oracle"])]
+    rows += [(f"pass@{k} of Thinking", tried["pass_at_k"])]
+    rows += [(f"most probable of {row['n']}", row) for row in tried["best_of"][1:3]]
+    rows += [("least probable tenth once more", tried["retry"])]
+    for name, row in rows:
+        spent = row.get("all_tokens", row["tokens"])
+        table.add_row(name, f"{row['accuracy']:.3f}", f"{row['tokens']:.1f}", f"{spent:.1f}")
+    return table
+
+
+def _bars(bars: Sequence[Mapping[str, Any]]) -> Table:
+    from dami_agent.bench.verdicts import measured
+
+    table = _table(("bar", "must", "", "aim", "", "measured", "95 %", "note"), ())
+    for bar in bars:
+        value, interval = measured(bar)
+        table.add_row(
+            bar["title"], bar["must"], _mark(bar["met"]), bar["aim"], _mark(bar["aimed"]), value, interval, bar["note"]
+        )
+    return table
+
+
+def _mark(verdict: bool | None) -> str:
+    return {True: "[green]yes[/]", False: "[red]no[/]", None: "-"}[verdict]

@@ -8,7 +8,7 @@ import pytest
 
 from dami_agent.bench import calibrate, engine
 from dami_agent.bench.calibrate import Observation
-from dami_agent.tasks import split_of
+from dami_agent.tasks import agent_tasks, split_of
 from dami_agent.types import Limits, Reply, Sampling, ToolCall
 
 GRID = (0.0, 0.5, 1.0)
@@ -84,6 +84,27 @@ def test_items_are_of_the_calibration_split_and_judge_their_own_solution() -> No
     assert {item.kind for item in steps} == {"call", "reply"}
     for item in (i for i in steps if i.kind == "call"):
         assert not item.right(Reply(tool_calls=(ToolCall(id="a", name="nothing", arguments={}),)))
+
+
+def test_a_step_shows_what_the_plan_has_done_and_takes_what_it_does_next() -> None:
+    tasks = {task.prompt: task for task in agent_tasks("calibration", 60, seed=1)}
+    together = 0
+    for item in calibrate.step_items(60, Sampling(temperature=0.7)):
+        task = tasks[item.step.messages[0].content]
+        made = [message for message in item.step.messages if message.role == "assistant"]
+        results = [message for message in item.step.messages if message.role == "tool"]
+        done = [call for turn in task.rounds[: len(made)] for call in turn]
+        assert [call.name for message in made for call in message.tool_calls] == [call.name for call in done]
+        assert [message.content for message in results] == [call.result for call in done]
+        if len(made) == len(task.rounds):
+            assert item.right(Reply(content=task.reply))
+            continue
+        turn = [ToolCall(id=str(i), name=c.name, arguments=c.arguments) for i, c in enumerate(task.rounds[len(made)])]
+        assert item.right(Reply(tool_calls=tuple(turn)))
+        assert item.right(Reply(tool_calls=tuple(turn[:1])))
+        assert not item.right(Reply(tool_calls=(*turn, ToolCall(id="x", name="nothing", arguments={}))))
+        together += len(turn) > 1
+    assert together
 
 
 def test_observing_the_built_in_pair_gives_one_log_probability_a_probe_token() -> None:

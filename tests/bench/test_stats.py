@@ -48,9 +48,14 @@ def test_wilson_covers_the_truth_about_as_often_as_it_says() -> None:
 
 
 @given(st.lists(st.integers(-1, 1), min_size=2, max_size=60))
-def test_paired_half_width(differences: list[int]) -> None:
+def test_mean_half_width(differences: list[int]) -> None:
     expected = stats.Z * statistics.stdev(differences) / math.sqrt(len(differences))
-    assert stats.paired_half_width(differences) == pytest.approx(expected)
+    assert stats.mean_half_width(differences) == pytest.approx(expected)
+    assert stats.variance(differences) == pytest.approx(statistics.variance(differences))
+
+
+def test_one_value_has_no_interval() -> None:
+    assert stats.mean_half_width([3.0]) == math.inf
 
 
 @given(st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=50))

@@ -1,24 +1,55 @@
 """The sweep: its rows against plain counting, the switch point's rule, and one small real run of the built-in pair."""
 
+import dataclasses
 import json
 from collections import Counter
+from typing import Any
 
 import pytest
 
-from dami_agent.bench import engine, sweep, tools
+from dami_agent.bench import sweep, tools
+from dami_agent.bench.batches import QuestionBatch, Runner, Source, outcome
 from dami_agent.bench.engine import Answer
 from dami_agent.bench.sweep import Plan
-from dami_agent.chat_model.room import Room
 from dami_agent.errors import InvalidIntensity, UsageError
 from dami_agent.policy import Frontier
-from dami_agent.tasks import Question
-from dami_agent.types import Decision, Generation, Intensity, Prompt, Reply, Sampling, TokenEvent, ToolCall
+from dami_agent.tasks import FAMILIES, LEVELS
+from dami_agent.types import (
+    Decision,
+    Generation,
+    Intensity,
+    Prompt,
+    Reply,
+    Sampling,
+    TokenEvent,
+    TokenLogprob,
+    ToolCall,
+)
 
-PLAN = Plan(questions=20, seeds=2, lambdas=(0, 1), max_tokens=40, switch_questions=4, tool_dialogues=2)
+SOURCE = Source(batch=32)
+PLAN = Plan(
+    questions=20,
+    seeds=2,
+    lambdas=(0, 1),
+    max_tokens=40,
+    switch_questions=4,
+    unseen_questions=5,
+    control_questions=4,
+    tool_dialogues=2,
+)
 
 
-def answer(content: str, tokens: int, *, thought: str = "", finish: str = "stop", error: str | None = None) -> Answer:
-    events = tuple(TokenEvent(token_id=1, part="answer") for _ in range(tokens))
+def answer(
+    content: str,
+    tokens: int,
+    *,
+    thought: str = "",
+    finish: str = "stop",
+    error: str | None = None,
+    logprobs: tuple[float, ...] = (),
+) -> Answer:
+    kept = [TokenLogprob(token_id=1, logprob=value) for value in logprobs] or [None] * tokens
+    events = tuple(TokenEvent(token_id=1, part="answer", logprob=value) for value in kept)
     return Answer(
         reply=Reply(content=content, reasoning=thought),
         generation=Generation(events=events, finish_reason=finish, intensity=Intensity(1), sampling=Sampling()),  # type: ignore[arg-type]
@@ -28,29 +59,15 @@ def answer(content: str, tokens: int, *, thought: str = "", finish: str = "stop"
     )
 
 
-def test_a_row_counts_what_it_says() -> None:
-    asked = [
-        (0, Question("chain", 1, "a", 7)),
-        (0, Question("story", 1, "b", 8)),
-        (1, Question("chain", 5, "c", 9)),
-        (1, Question("story", 5, "d", 10)),
-    ]
-    found = [
-        answer("The answer is 7.", 4, thought="well"),
-        answer("The answer is 9.", 6, thought=" \n"),
-        answer("9", 20, thought="x", finish="length"),
-        answer("", 10, error="RunError: no"),
-    ]
-    row = sweep.summary(Intensity(1), asked, found)
-    assert (row["lambda"], row["accuracy"], row["tokens"]) == (1.0, 0.5, 10.0)
-    assert row["think_ratio"] == 0.5  # a blank thought is none
-    assert row["finished"] == 0.5  # neither the capped nor the failed one
-    assert row["by_level"] == {"1": 0.5, "5": 0.5}
-    assert row["tokens_by_level"] == {"1": 5.0, "5": 15.0}
-    assert row["by_family"] == {"chain": 1.0, "story": 0.0}
-    assert row["by_seed"] == {"0": 0.5, "1": 0.5}
-    assert row["errors"] == 1
-    assert 0.3 < row["accuracy_ci"] < 0.5
+def test_an_outcome_keeps_what_is_counted() -> None:
+    good = outcome(answer("The answer is 7.", 4, thought="well"), right=True)
+    assert (good.right, good.tokens, good.thought, good.finished, good.failed) == (True, 4, True, True, False)
+    assert not outcome(answer("9", 6, thought=" \n"), right=False).thought  # a blank thought is none
+    assert not outcome(answer("9", 20, finish="length"), right=True).finished
+    failed = outcome(answer("7", 10, error="RunError: no"), right=True)
+    assert (failed.right, failed.finished, failed.failed) == (False, False, True)
+    assert good.logprob is None
+    assert outcome(answer("7", 2, logprobs=(-1.0, -2.0)), right=True).logprob == -1.5
 
 
 def test_seeds_have_different_questions_of_the_test_split_and_balanced_kinds() -> None:
@@ -59,7 +76,10 @@ def test_seeds_have_different_questions_of_the_test_split_and_balanced_kinds() -
     assert Counter(seed for seed, _ in asked) == {0: 700, 1: 700, 2: 700}
     assert {question.split for _, question in asked} == {"test"}
     kinds = Counter((seed, question.family, question.level) for seed, question in asked)
-    assert max(kinds.values()) - min(kinds.values()) <= 10  # easy questions repeat, and repeats are left out
+    assert len(kinds) == 3 * len(FAMILIES) * len(LEVELS)
+    most = max(kinds.values())
+    assert all(most - count <= 16 for count in kinds.values())  # easy questions repeat, and repeats are left out
+    assert sum(most - count > 4 for count in kinds.values()) <= 4
 
 
 def rows(*gains: tuple[float, float, float]) -> list[dict[str, float]]:
@@ -89,6 +109,7 @@ def test_bad_plans_are_refused() -> None:
     with pytest.raises(UsageError):
         Plan(questions=2, seeds=3)
     assert Plan(lambdas=(1, 0, 0.5, 0)).lambdas == (0, 0.5, 1)
+    assert Plan(lambdas=(0.5,)).lambdas == (0, 0.5, 1)  # the ends are measured always
 
 
 def test_a_call_is_exact_only_as_a_whole() -> None:
@@ -116,7 +137,7 @@ def test_tool_dialogues_are_held_out_and_bind_what_they_say() -> None:
     for setting, bound in zip(tools.SETTINGS, (1, 3, 3), strict=True):
         for task in tools.dialogues(setting, 12):
             assert len(task.tools) == bound
-            assert len(task.plan) == 1
+            assert len(task.rounds[0]) == 1
             assert task.tool(task.plan[0].name) is not None
     assert all(task.split == "test" for task in tools.dialogues("one of three demo tools", 12))
 
@@ -125,18 +146,12 @@ def test_tool_dialogues_are_held_out_and_bind_what_they_say() -> None:
 
 
 @pytest.fixture(scope="module")
-def room() -> Room:
-    return engine.open_room(batch=32)
+def measured() -> dict[str, Any]:
+    return sweep.sweep(PLAN, SOURCE)
 
 
-@pytest.fixture(scope="module")
-def measured(room: Room) -> dict[str, object]:
-    return sweep.sweep(room, PLAN)
-
-
-def test_a_real_sweep_has_the_documented_shape_and_the_policy_reads_it(measured: dict[str, object]) -> None:
-    data = json.loads(json.dumps(measured))
-    assert {"rows", "questions", "seeds", "switch_point", "pair", "temperature", "tools"} <= set(data)
+def test_a_real_sweep_has_the_documented_shape_and_the_policy_reads_it(measured: dict[str, Any]) -> None:
+    data = json.loads(json.dumps(measured, allow_nan=False))
     assert (data["questions"], data["seeds"], data["temperature"]) == (20, 2, 0.7)
     needed = {"lambda", "accuracy", "accuracy_ci", "tokens", "think_ratio", "finished", "by_level", "tokens_by_level"}
     for row in data["rows"]:
@@ -147,18 +162,56 @@ def test_a_real_sweep_has_the_documented_shape_and_the_policy_reads_it(measured:
     frontier = Frontier.from_dict(data)
     assert [float(row.intensity) for row in frontier.rows] == [0.0, 1.0]
     assert {row["setting"] for row in data["tools"]} == set(tools.SETTINGS)
+    assert [(row["kind"], row["lambda"]) for row in data["unseen"]] == [
+        (kind, value) for kind in ("template", "name", "length") for value in (0.0, 1.0)
+    ]
+    assert all(row["questions"] == 5 and 0 < row["tokens"] <= 40 for row in data["unseen"])
+    assert (data["controls"]["questions"], data["controls"]["tries"]) == (4, len(frontier.grid))
+    assert len(data["bars"]) == 17
+    assert len(data["switch"]) == 1
 
 
-def test_equal_plans_give_equal_sweeps(room: Room, measured: dict[str, object]) -> None:
-    smaller = {key: measured[key] for key in ("rows", "switch_point", "switch")}
-    asked = list(sweep.held_out(PLAN))
-    switch, templates = sweep.measure_switch(room, PLAN, sweep._silent)
-    again = [sweep.measure_row(room, PLAN, asked, Intensity(value), switch, sweep._silent)[0] for value in PLAN.lambdas]
-    assert {"rows": again, "switch_point": switch, "switch": templates} == smaller
+def test_equal_plans_give_equal_sweeps(measured: dict[str, Any]) -> None:
+    assert sweep.sweep(PLAN, SOURCE) == measured
 
 
-def test_progress_is_told_to_the_end(room: Room) -> None:
+def test_what_is_left_out_is_not_judged() -> None:
+    small = Plan(questions=5, seeds=1, lambdas=(0, 1), max_tokens=8, switch_questions=0, unseen_questions=0)
+    small = dataclasses.replace(small, control_questions=0, tool_dialogues=0)
+    data = sweep.sweep(small, SOURCE)
+    assert (data["switch"], data["tools"], data["unseen"], data["controls"]) == ([], [], [], None)
+    verdicts = {bar["name"]: bar["met"] for bar in data["bars"]}
+    assert {name for name, met in verdicts.items() if met is None} >= {"oracle", "one_unseen_tool", "unseen_length"}
+
+
+def few(count: int, value: float) -> QuestionBatch:
+    asked = list(sweep.held_out(PLAN))[:count]
+    return QuestionBatch(name=f"λ={value:g}", asked=asked, intensity=Intensity(value), temperature=0.7, max_tokens=16)
+
+
+def test_progress_is_told_to_the_end() -> None:
     told: list[tuple[str, int, int]] = []
-    asked = list(sweep.held_out(PLAN))[:3]
-    sweep.measure_row(room, PLAN, asked, Intensity(0), 0.0, lambda *event: told.append(event))
-    assert told == [("λ=0", 1, 3), ("λ=0", 2, 3), ("λ=0", 3, 3)]
+    with Runner(SOURCE, tell=lambda *event: told.append(event)) as runner:
+        runner.run([few(2, 0), few(1, 0), few(1, 1)])
+    assert told == [("λ=0", 1, 3), ("λ=0", 2, 3), ("λ=0", 3, 3), ("λ=1", 1, 1)]
+
+
+@pytest.mark.slow
+def test_two_processes_give_what_one_gives() -> None:
+    batches = [few(5, 0), few(6, 0.5), few(4, 1)]
+    with Runner(SOURCE) as runner:
+        alone = runner.run(batches)
+    told: list[tuple[str, int, int]] = []
+    with Runner(SOURCE, 2, lambda *event: told.append(event)) as runner:
+        assert runner.run(batches) == alone
+    assert sorted(told) == [("λ=0", 5, 5), ("λ=0.5", 6, 6), ("λ=1", 4, 4)]
+
+
+def test_another_stream_gives_another_answer() -> None:
+    batch = few(8, 1)
+    with Runner(SOURCE) as runner:
+        one, same, other = runner.run([batch, batch, dataclasses.replace(batch, stream=("try", 1), logprobs=True)])
+    assert one == same
+    assert [o.tokens for o in one] != [o.tokens for o in other]
+    assert all(o.logprob is not None and o.logprob < 0 for o in other)
+    assert all(o.logprob is None for o in one)

@@ -1,0 +1,101 @@
+"""Questions with a template, a name or a length that training never shows, against matching questions it might have.
+
+What "matching" means, for each kind of novelty:
+
+- **template**, **name**: the seen accuracy of the same families and levels, each cell weighted by how many unseen
+  questions it has. Within a cell the kinds are not matched: all unseen templates of stories are about one hoard, seen
+  ones also about boxes and ladders; names exist in three of the families only.
+- **length**: asked on levels 3 to 5 alone, where the numbers are of the size that levels of neighbouring length have. A
+  held-out length is compared with the mean of the seen accuracy at the level below it and the level above it, or with
+  its own level where that already has shorter and longer ones (:data:`NEIGHBOURS`). Where a cell mixes kinds with
+  neighbours of their own (half balls, half rows of people), each is counted, so a level may stand there twice.
+
+Both sides are at the same λ, with different questions; the interval of the gap is that of independent samples, the seen
+side being a weighted sum over cells.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from dami_agent.bench.batches import Asked, Outcome
+from dami_agent.bench.rows import Cell, cells_of
+from dami_agent.bench.stats import Z, half_width, mean, variance
+from dami_agent.tasks import LEVELS, Question, Unseen, questions
+
+LAMBDAS = (0.0, 0.5, 1.0)
+LENGTH_LEVELS = (3, 4, 5)
+
+NEIGHBOURS: Mapping[str, Mapping[int, tuple[int, ...]]] = {
+    "chain": {3: (3, 4), 4: (4, 5), 5: (4, 5)},  # 4 operations between 3 and 5, 6 between 5 and 7
+    "story": {3: (3, 4), 4: (4, 5), 5: (4, 5)},
+    "prices": {3: (4, 5), 4: (4, 5), 5: (4, 5)},  # 3 things on the bill, between 2 and 4
+    "list": {3: (3, 4), 4: (4,), 5: (5,)},  # 6 numbers between 5 and 7, and 10 between 9 and 11
+    "lookup": {3: (3, 4, 4, 5), 4: (4, 4, 4, 5), 5: (5, 5, 4, 5)},  # passes of the ball; people in a row
+}
+"""Family -> level of a held-out length -> levels it is compared with, weighted alike."""
+
+
+Seen = Callable[[Mapping[Cell, float]], tuple[float, float]]
+"""Weights of cells -> the weighted accuracy of the seen questions and its variance; infinite without questions."""
+
+
+def unseen_questions(kind: Unseen, count: int, seeds: int) -> list[tuple[int, Question]]:
+    """``count`` questions of the test split, families and levels in turn, shared by the seeds."""
+    levels = LENGTH_LEVELS if kind == "length" else LEVELS
+    share = -(-count // seeds)
+    drawn = questions("test", count, levels=levels, unseen=kind)
+    return [(index // share, question) for index, question in enumerate(drawn)]
+
+
+def compare_unseen(kind: Unseen, asked: Asked, found: Sequence[Outcome], seen: Seen) -> dict[str, Any]:
+    """One kind at one λ: its accuracy, the matching seen one, and the gap between them (positive: unseen is worse).
+
+    ``seen``, ``gap`` and ``gap_ci`` are None if a matching cell has no seen questions.
+    """
+    right = [float(outcome.right) for outcome in found]
+    weights: dict[Cell, float] = {}
+    for _, question in asked:
+        cells = matching(kind, question)
+        for cell in cells:
+            weights[cell] = weights.get(cell, 0.0) + 1 / len(cells) / len(asked)
+    row: dict[str, Any] = {
+        "accuracy": round(mean(right), 4),
+        "accuracy_ci": round(half_width(int(sum(right)), len(right)), 4),
+        "tokens": round(mean([outcome.tokens for outcome in found]), 2),
+        "finished": round(mean([outcome.finished for outcome in found]), 4),
+        "questions": len(found),
+        "seen": None,
+        "gap": None,
+        "gap_ci": None,
+    }
+    reference, spread = seen(weights)
+    spread += variance(right) / len(right)
+    if math.isfinite(spread):
+        gap = reference - mean(right)
+        row |= {"seen": round(reference, 4), "gap": round(gap, 4), "gap_ci": round(Z * math.sqrt(spread), 4)}
+    return row
+
+
+def matching(kind: Unseen, question: Question) -> tuple[Cell, ...]:
+    """The seen cells a question with something unseen is compared with; see the module's docstring."""
+    if kind != "length":
+        return ((question.family, question.level),)
+    return tuple((question.family, level) for level in NEIGHBOURS[question.family][question.level])
+
+
+def seen_accuracy(asked: Asked, found: Sequence[Outcome]) -> Seen:
+    """The seen side of the comparison, from the held-out questions at one λ."""
+    cells = {cell: [float(found[index].right) for index in places] for cell, places in cells_of(asked).items()}
+
+    def weighted(weights: Mapping[Cell, float]) -> tuple[float, float]:
+        accuracy = spread = 0.0
+        for cell, weight in weights.items():
+            right = cells.get(cell, [])
+            accuracy += weight * mean(right)
+            spread += weight**2 * variance(right) / max(1, len(right))
+        return accuracy, spread
+
+    return weighted

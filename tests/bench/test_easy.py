@@ -1,0 +1,44 @@
+"""Where Instruct is good enough: by cells, and tried on a seed that did not choose them."""
+
+from __future__ import annotations
+
+import pytest
+
+from dami_agent.bench.easy import easy_share
+from tests.bench.outcomes import asked, draw, outcome
+
+
+def test_cells_count_only_if_as_good_and_cheap() -> None:
+    questions = asked(25 * 4, seeds=1)
+    thinking = [outcome(True, 100) for _ in questions]
+    instruct = []
+    for _, question in questions:
+        good = question.level == 1 or question.family == "list"
+        cheap = question.level != 3
+        instruct.append(outcome(good, 20 if cheap else 21))
+    told = easy_share(questions, instruct, thinking)
+    cells = {(cell["family"], cell["level"]) for cell in told["cells"]}
+    families = {question.family for _, question in questions}
+    assert cells == {(family, 1) for family in families} | {("list", level) for level in (2, 4, 5)}
+    assert told["share"] == pytest.approx(8 / 25)
+    assert told["tokens_ratio"] == 0.2
+    assert told["elsewhere"] is None  # one seed cannot be tried on another
+
+
+def test_cells_chosen_by_luck_lose_on_the_seed_that_did_not_choose_them() -> None:
+    questions = asked(300)
+    thinking = draw(questions, 1, right=lambda _: 0.5, tokens=lambda _: 100)
+    instruct = draw(questions, 2, right=lambda _: 0.4, tokens=lambda _: 10)
+    told = easy_share(questions, instruct, thinking)
+    inside = [(c["family"], c["level"]) for c in told["cells"]]
+    places = [i for i, (_, q) in enumerate(questions) if (q.family, q.level) in inside]
+    chosen = sum(instruct[i].right - thinking[i].right for i in places) / len(places)
+    assert chosen >= 0.0
+    assert told["elsewhere"] < chosen
+    assert told["elsewhere_questions"] > 0
+
+
+def test_no_cells() -> None:
+    questions = asked(50)
+    told = easy_share(questions, [outcome(False, 10)] * 50, [outcome(True, 10)] * 50)
+    assert (told["share"], told["cells"], told["tokens_ratio"], told["elsewhere"]) == (0.0, [], None, None)

@@ -1,0 +1,99 @@
+"""Unseen templates, names, lengths: what is asked, and what it is compared with."""
+
+from __future__ import annotations
+
+import math
+import random
+import re
+import statistics
+from collections import Counter
+
+import pytest
+
+from dami_agent.bench import unseen
+from dami_agent.bench.stats import Z
+from dami_agent.bench.unseen import NEIGHBOURS
+from dami_agent.tasks import FAMILIES, UNSEEN, Question, questions
+from tests.bench.outcomes import asked, found, outcome
+
+
+@pytest.mark.parametrize("kind", UNSEEN)
+def test_questions_are_held_out_and_shared_by_the_seeds(kind: str) -> None:
+    drawn = unseen.unseen_questions(kind, 60, 3)  # type: ignore[arg-type]
+    assert Counter(seed for seed, _ in drawn) == {0: 20, 1: 20, 2: 20}
+    assert len({question.prompt for _, question in drawn}) == 60
+    for _, question in drawn:
+        assert question.split == "test"
+        assert question.unseen == (kind,)
+        assert all(cell in {(f, level) for f in FAMILIES for level in range(1, 6)} for cell in _cells(kind, question))
+
+
+def _cells(kind: str, question: Question) -> tuple[tuple[str, int], ...]:
+    return unseen.matching(kind, question)  # type: ignore[arg-type]
+
+
+def size(question: Question) -> int:
+    """How long a question is, read off its text: operations, things on the bill, numbers, passes, people."""
+    if question.family in ("chain", "story"):
+        return len(question.work)
+    if question.family == "prices":
+        return len(set(re.findall(r"\d+ (\w+)", question.prompt)) - {"euros"})
+    if question.family == "list":
+        return max(len(part.split(", ")) for part in re.findall(r"[\d, ]+", question.prompt))
+    if passes := re.search(r"after (\d+) pass", question.prompt):
+        return int(passes[1])
+    return len(set(re.findall(r"\w+(?= is taller)|(?<=than )\w+", question.prompt)))
+
+
+def kind_of(question: Question) -> str:
+    """Lookups are balls or rows of people, whose lengths do not compare."""
+    ball = question.family == "lookup" and "ball" in question.prompt
+    return "ball" if ball else question.family
+
+
+def test_a_held_out_length_lies_between_those_it_is_compared_with() -> None:
+    seen = [q for q in questions("test", 1500, seed=11) if "room" not in q.prompt]  # tables have no length
+    lengths: dict[tuple[str, int], set[int]] = {}
+    for question in seen:
+        lengths.setdefault((kind_of(question), question.level), set()).add(size(question))
+    for _, question in unseen.unseen_questions("length", 300, 3):
+        kind, levels = kind_of(question), NEIGHBOURS[question.family][question.level]
+        around = set().union(*(lengths[kind, level] for level in levels))
+        assert min(around) < size(question) < max(around), question.prompt
+        assert size(question) not in set().union(*(lengths.get((kind, level), set()) for level in range(1, 6)))
+
+
+def test_the_gap_is_the_weighted_seen_accuracy_less_the_unseen_one() -> None:
+    questions = asked(400)
+    outcomes = next(iter(found(questions, (0.5,)).values()))
+    rng = random.Random(4)
+    new = unseen.unseen_questions("length", 70, 2)
+    answers = [outcome(rng.random() < 0.6, rng.randint(3, 9)) for _ in new]
+    row = unseen.compare_unseen("length", new, answers, unseen.seen_accuracy(questions, outcomes))
+
+    def seen(family: str, level: int) -> list[bool]:
+        return [
+            o.right for (_, q), o in zip(questions, outcomes, strict=True) if (q.family, q.level) == (family, level)
+        ]
+
+    per_question = [
+        statistics.fmean(statistics.fmean(seen(q.family, level)) for level in NEIGHBOURS[q.family][q.level])
+        for _, q in new
+    ]
+    right = [a.right for a in answers]
+    assert row["seen"] == pytest.approx(statistics.fmean(per_question), abs=1e-4)
+    assert row["gap"] == pytest.approx(statistics.fmean(per_question) - statistics.fmean(right), abs=2e-4)
+    weights: Counter[tuple[str, int]] = Counter()
+    for _, q in new:
+        for level in NEIGHBOURS[q.family][q.level]:
+            weights[q.family, level] += 1 / len(NEIGHBOURS[q.family][q.level]) / len(new)
+    spread = statistics.variance(right) / len(right)
+    spread += sum(w**2 * statistics.variance(seen(*cell)) / len(seen(*cell)) for cell, w in weights.items())
+    assert row["gap_ci"] == pytest.approx(Z * math.sqrt(spread), abs=1e-4)
+
+
+def test_without_matching_questions_there_is_no_gap() -> None:
+    few = asked(5)  # level 1 only
+    new = unseen.unseen_questions("template", 30, 1)
+    row = unseen.compare_unseen("template", new, [outcome()] * 30, unseen.seen_accuracy(few, [outcome()] * 5))
+    assert (row["accuracy"], row["seen"], row["gap"], row["gap_ci"]) == (1.0, None, None, None)
