@@ -1,12 +1,14 @@
-"""A short run resumes to the bit; our attention and our sampler agree with transformers."""
+"""A short run resumes to the bit, in one process or several; attention and sampler agree with transformers."""
 
+from functools import partial
 from pathlib import Path
+from random import Random
 
 import pytest
 import torch
 
 import dami_agent
-from dami_agent.training import attention, export, loop, recipe, sampler
+from dami_agent.training import attention, data, export, loop, mixtures, parallel, recipe, sampler
 from dami_agent.training import tokenizer as tokens
 from dami_agent.training.evaluate import Bench, auc, on_questions, run_agents
 
@@ -21,8 +23,57 @@ def tokenizer():
 
 def _run(tokenizer, folder, plan=PLAN):
     model = export.fresh(tokenizer, 0)
-    loop.train(model, tokenizer, recipe.MIXTURES["base"], plan, folder)
+    loop.train(loop.Run(model, tokenizer, recipe.mixture("base"), plan, folder))
     return model.state_dict()
+
+
+def _in_a_group(folder, group):
+    tokenizer = tokens.load(BUILTIN / "base")
+    model = export.fresh(tokenizer, 0)
+    loop.train(loop.Run(model, tokenizer, recipe.mixture("base"), PLAN, folder, group=group))
+    if group.rank == 0:
+        torch.save(dict(model.state_dict()), folder / "end.pt")
+
+
+def test_two_processes_train_as_one_that_sees_both_batches(tokenizer, tmp_path):
+    parallel.launch(2, tmp_path / "rendezvous", partial(_in_a_group, tmp_path / "two"))
+    found = torch.load(tmp_path / "two" / "end.pt", weights_only=True)
+    model = export.fresh(tokenizer, 0).train()
+    model.config._attn_implementation = attention.register()
+    runs = [
+        loop.Run(model, tokenizer, recipe.mixture("base"), PLAN, tmp_path, group=parallel.Group(rank))
+        for rank in (0, 1)
+    ]
+    optimizer, step, seen = loop.Optimizer(model, PLAN), 0, 0
+    while seen < PLAN.total:
+        progress = seen / PLAN.total
+        drawn = [data.grouped(_drawn(run, progress), tokens=PLAN.tokens) for run in runs]
+        count = min(map(len, drawn))
+        order = list(range(count))
+        Random(f"order:{PLAN.seed}:{runs[0].where['pool']}").shuffle(order)
+        for index in order:
+            for mine in drawn:
+                ids, labels = data.tensors(mine[index * len(mine) // count])
+                with torch.autocast("cpu", torch.bfloat16):
+                    (loop.loss_of(model, ids, labels) / 2).backward()
+                if mine is drawn[0]:
+                    seen += 2 * ids.numel()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step(PLAN.factor(step, progress))
+            step, progress = step + 1, seen / PLAN.total
+            if seen >= PLAN.total:
+                break
+        for run in runs:
+            run.where["pool"] += 1
+    for name, value in model.state_dict().items():
+        torch.testing.assert_close(found[name], value, atol=2e-3, rtol=2e-2, msg=name)
+
+
+def _drawn(run, progress):
+    rank = f":{run.group.rank}" if run.group.rank else ""
+    seed = f"pool:{PLAN.seed}:{run.where['pool']}{rank}"
+    share = PLAN.share(progress)
+    return data.pool(run.tokenizer, run.mixture(progress), seed=seed, size=PLAN.pool_size, copy_share=share)
 
 
 def test_a_run_that_was_killed_resumes_to_the_same_bits(tokenizer, tmp_path, monkeypatch):
@@ -86,8 +137,23 @@ def test_auc():
     assert auc([0.5, 0.5], [True, False]) == 0.5
 
 
-def test_recipe_mixtures_hold_the_replay():
-    for role in ("instruct", "thinking"):
-        own = recipe.MIXTURES[role]
-        base = sum(part.weight for part in own[-len(recipe.MIXTURES["more"]) :])
-        assert base / sum(part.weight for part in own) == pytest.approx(0.12)
+def test_both_fine_tunings_replay_the_base():
+    for stage in ("instruct", "thinking"):
+        parts = recipe.mixture(stage)(0.0)
+        base = sum(part.weight for part in parts[-len(mixtures.LATE) :])
+        assert base / sum(part.weight for part in parts) == pytest.approx(recipe.REPLAY)
+
+
+def test_the_mixture_moves_from_tools_to_arithmetic():
+    def share(parts, family):
+        return sum(part.weight for part in parts if part.family == family) / sum(part.weight for part in parts)
+
+    early, middle, late = (recipe.mixture("base")(progress) for progress in (0.0, 0.4, 1.0))
+    assert share(early, "novel") > share(middle, "novel") > share(late, "novel") > 0
+    assert share(early, "question") < share(middle, "question") < share(late, "question")
+
+
+def test_rate_rises_stays_and_falls():
+    plan = loop.Plan(total=1, warmup=10, decay_from=0.5)
+    assert [plan.factor(step, 0.0) for step in (0, 4, 9, 50)] == pytest.approx([0.1, 0.5, 1.0, 1.0])
+    assert [plan.factor(99, progress) for progress in (0.4, 0.5, 0.75, 1.0)] == pytest.approx([1.0, 1.0, 0.5, 0.0])
