@@ -1,5 +1,6 @@
 """Documents: rendered as the shipped chat templates render them, encoded reversibly, learned from replies only."""
 
+import re
 import warnings
 from pathlib import Path
 from random import Random
@@ -7,7 +8,8 @@ from random import Random
 import pytest
 
 import dami_agent
-from dami_agent.training import data, documents, render, templates
+from dami_agent.tasks import split_of, words
+from dami_agent.training import data, documents, mixtures, render, templates, thoughts
 from dami_agent.training import tokenizer as tokens
 from dami_agent.training.render import Turn
 
@@ -24,10 +26,12 @@ def _messages(dialogue):
     for turn in dialogue.turns:
         message = {"role": turn.role, "content": turn.content}
         if turn.thought is not None:
-            message["reasoning_content"] = turn.thought
-        if turn.call:
-            name, arguments = turn.call
-            message["tool_calls"] = [{"type": "function", "function": {"name": name, "arguments": dict(arguments)}}]
+            message["reasoning_content"] = turn.given + turn.thought
+        if turn.calls:
+            message["tool_calls"] = [
+                {"type": "function", "function": {"name": name, "arguments": dict(arguments)}}
+                for name, arguments in turn.calls
+            ]
         messages.append(message)
     return messages
 
@@ -39,10 +43,13 @@ def test_segments_are_what_the_chat_template_renders(template):
         from transformers import AutoTokenizer
 
         wrapped = AutoTokenizer.from_pretrained(BUILTIN / template)
-    rng = Random(7)
-    for index in range(120):
+    rng, parallel, said = Random(7), 0, 0
+    for index in range(200):
         family = tuple(documents.FAMILIES)[index % len(documents.FAMILIES)]
-        dialogue = documents.draw(rng, family, template, rng.uniform(0.2, 1.0))
+        # Below EMPTY a thought is empty, and the template leaves an empty thought out of all turns but the last.
+        dialogue = documents.draw(rng, family, template, rng.uniform(thoughts.EMPTY, 1.0))
+        parallel += any(len(turn.calls) > 1 for turn in dialogue.turns)
+        said += any(turn.calls and turn.content for turn in dialogue.turns)
         tools = [tool.to_openai() for tool in dialogue.tools]
         whole = "".join(text for text, _ in render.segments(dialogue))
         rendered = wrapped.apply_chat_template(_messages(dialogue), tools=tools or None, tokenize=False)
@@ -52,6 +59,8 @@ def test_segments_are_what_the_chat_template_renders(template):
             _messages(first), tools=tools or None, tokenize=False, add_generation_prompt=True
         )
         assert render.prompt(first) == asked
+    assert parallel > 5
+    assert (said > 0) == (template == "instruct")
 
 
 def test_the_shipped_templates_are_these():
@@ -100,22 +109,70 @@ def test_a_turn_without_its_thought_teaches_nothing_under_thinking():
     assert not any(flag for _, flag in render.segments(render.Dialogue(turns, template="thinking")))
 
 
-def test_pools_depend_on_seed_and_number_alone(tokenizer):
-    mixture = data.MIXTURES["base"]
-    first = data.pools(tokenizer, mixture, seed=1, size=40, index=3, copy_share=0.2)
-    assert first == data.pools(tokenizer, mixture, seed=1, size=40, index=3, copy_share=0.2)
-    assert first != data.pools(tokenizer, mixture, seed=1, size=40, index=4, copy_share=0.2)
+def test_what_is_given_of_a_thought_is_not_learned_from():
+    turns = [Turn("user", "Go on"), Turn("assistant", "Bye", "and so on", given="First, this. ")]
+    *_, context, reply = render.segments(render.Dialogue(turns, template="thinking"))
+    assert context[0].endswith("<think>\nFirst, this. ")
+    assert reply == ("and so on\n</think>\n\nBye<|im_end|>", True)
 
 
-def test_training_documents_hold_no_test_question_and_no_tool_of_the_standard_suites():
+def test_pools_depend_on_the_seed_alone(tokenizer):
+    drawn = [data.pool(tokenizer, mixtures.LATE, seed=seed, size=40, copy_share=0.2) for seed in ("1:3", "1:3", "1:4")]
+    assert drawn[0] == drawn[1]
+    assert drawn[0] != drawn[2]
+
+
+def test_batches_hold_every_document_once_padded_to_the_right(tokenizer):
+    drawn = data.pool(tokenizer, mixtures.LATE, seed="batches", size=60, copy_share=0.2)
+    found = []
+    for group in data.grouped(drawn, tokens=2000):
+        ids, labels = data.tensors(group)
+        assert ids.shape[1] % 16 == 0
+        assert len(group) == 1 or ids.numel() <= 2000
+        for row, each in enumerate(group):
+            length = len(each.ids)
+            assert ids[row].tolist() == each.ids + [0] * (ids.shape[1] - length)
+            wanted = [token if known else data.IGNORED for token, known in zip(each.ids, each.learn, strict=True)]
+            assert labels[row].tolist() == wanted + [data.IGNORED] * (ids.shape[1] - length)
+        found += group
+    assert sorted(each.ids for each in found) == sorted(each.ids for each in drawn)
+
+
+def test_documents_fit(tokenizer):
+    rng = Random(5)
+    for family in documents.FAMILIES:
+        drawn = data.encode(tokenizer, [documents.draw(rng, family, "thinking", 1.0) for _ in range(60)])
+        assert max(len(each.ids) for each in drawn) < data.LONGEST
+
+
+def test_training_documents_hold_only_questions_and_tasks_of_the_training_split():
     rng = Random(11)
-    from dami_agent.tasks import split_of
-
-    for _ in range(300):
+    for _ in range(400):
         dialogue = documents.draw(rng, rng.choice(("question", "route", "work")), "thinking", rng.random())
         assert split_of([turn.content for turn in dialogue.turns if turn.role == "user"][-1]) == "train"
+
+
+def test_training_documents_hold_nothing_of_the_standard_suites_and_nothing_held_out():
+    rng = Random(12)
     text = " ".join(
-        str(documents.draw(rng, family, "instruct", 0.5)) for family in ("novel", "writing", "chat") for _ in range(300)
-    ).lower()
-    for word in ("magic_function", "get_weather", "san francisco", "joke", "punchline", "haiku"):
-        assert word not in text
+        str(documents.draw(rng, family, template, rng.random()))
+        for family in documents.FAMILIES
+        for template in ("instruct", "thinking")
+        for _ in range(300)
+    )
+    suites = (
+        "magic_function",
+        "get_weather",
+        "weather",
+        "san francisco",
+        "joke",
+        "punchline",
+        "haiku",
+        "cats",
+        "setup",
+    )
+    suites += ("customer", "unicode", "japanese", "chinese", "\u4f60\u597d", "\u3053\u3093\u306b\u3061\u306f")
+    for word in suites:
+        assert word not in text.lower()
+    for name in (*words.HELD_PEOPLE, *words.HELD_ITEMS, *words.HELD_TOWNS):
+        assert not re.search(rf"\b{name}\b", text)
