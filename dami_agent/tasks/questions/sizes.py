@@ -67,6 +67,8 @@ def nearest_level(size: Size) -> int:
 
 def operations(rng: Random, size: Size, start: int, count: int | None = None) -> tuple[Operation, ...]:
     """Operations from `start` on, every value in 1..largest; the last one is the answer."""
+    if not 1 <= start <= size.largest:
+        raise ValueError(f"start {start} is not in 1..{size.largest}")
     work: list[Operation] = []
     value = start
     while len(work) < (size.count if count is None else count):

@@ -48,7 +48,8 @@ def _hoard(rng: Random, level: int, size: Size, unseen: Unseen | None) -> Questi
 def _boxes(rng: Random, level: int, size: Size, unseen: Unseen | None) -> Question:
     """Each box holds 6 pens. Tom buys 4 boxes. He loses 5. How many pens does Tom have now?"""
     boxes = rng.randint(2, size.factor)
-    first = Operation(rng.randint(2, max(12, min(size.largest // boxes, size.addend))), "*", boxes)
+    most = max(2, min(size.largest // boxes, max(12, size.addend)))
+    first = Operation(rng.randint(2, most), "*", boxes)
     work = (first, *operations(rng, size, first.result, size.count - 1))
     (name, who), things = person(rng, unseen == "name"), plural(some_item(rng, unseen == "name"))
     box = rng.choice(("box", "crate", "pack"))
