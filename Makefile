@@ -8,13 +8,25 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 WORKERS ?= 2
 PYTEST_ARGS ?=
 
-.PHONY: demo test check bench clean
+.PHONY: demo test check bench results publish clean
 
 demo: $(VENV)/.installed
 	$(BIN)/dami demo
 
 bench: $(VENV)/.installed
 	$(BIN)/dami bench --tasks 200
+
+# Measures everything anew and puts it where it is read: the frontier that ships, README, docs, card, plot (half an hour).
+results: $(VENV)/.installed-report
+	mkdir -p results
+	$(BIN)/dami sweep --workers $(WORKERS) --output results/sweep.json
+	cp results/sweep.json dami_agent/checkpoints/builtin/frontier.json
+	$(BIN)/dami bench --output results/bench.json
+	$(BIN)/python -m dami_agent.bench.calibrate --output results/calibrate.json > /dev/null
+	$(MAKE) publish
+
+publish: $(VENV)/.installed-report
+	$(BIN)/python -m dami_agent.bench.publish
 
 test: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
@@ -35,6 +47,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PIP) --upgrade pip
 	$(PIP) $$(grep '^torch==' constraints.txt)
 	$(PIP) --editable '.[agents]'
+	touch $@
+
+$(VENV)/.installed-report: $(VENV)/.installed
+	$(PIP) --editable '.[agents,report]'
 	touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed

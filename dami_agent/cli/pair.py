@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 
 import typer
@@ -27,7 +28,7 @@ def pair(
     from rich.markdown import Markdown
 
     console = stdout()
-    text = card.read_text(encoding="utf-8")
+    text = re.sub(r"<!--.*?-->\n?", "", card.read_text(encoding="utf-8"), flags=re.DOTALL)  # where figures are put in
     if console.is_terminal:
         console.print(Markdown(text))
     else:

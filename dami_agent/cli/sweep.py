@@ -151,7 +151,7 @@ def _controls(tried: Mapping[str, Any] | None) -> Table:
 def _bars(bars: Sequence[Mapping[str, Any]]) -> Table:
     from dami_agent.bench.verdicts import measured
 
-    table = _table(("bar", "must", "", "aim", "", "measured", "95 %", "note"), ())
+    table = _table(("bar", "must", "met", "aim", "met", "measured", "95 %", "note"), ())
     for bar in bars:
         value, interval = measured(bar)
         table.add_row(

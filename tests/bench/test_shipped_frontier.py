@@ -6,8 +6,13 @@ from typing import Any
 
 import pytest
 
+from dami_agent.bench import publish
+from dami_agent.bench.tables import BLOCKS
 from dami_agent.checkpoints import CheckpointPair
 from dami_agent.policy import Frontier
+
+KNOWN = {"standard_suites"}
+"""Bars that are not met, as the card says too; this one is not measured by the sweep."""
 
 
 @pytest.fixture(scope="module")
@@ -26,23 +31,23 @@ def test_it_was_measured_on_these_weights(shipped: tuple[CheckpointPair, dict[st
     assert [row["lambda"] for row in data["rows"]] == [i / 10 for i in range(11)]
 
 
-def test_the_pair_is_what_the_card_says(shipped: tuple[CheckpointPair, dict[str, Any]]) -> None:
-    rows = shipped[1]["rows"]
-    instruct, thinking = rows[0], rows[-1]
-    assert thinking["accuracy"] - instruct["accuracy"] >= 0.15
-    assert instruct["by_level"]["1"] >= 0.90
-    assert instruct["tokens_by_level"]["1"] <= 0.25 * thinking["tokens_by_level"]["1"]
-    for place, row in enumerate(rows):
-        assert row["finished"] >= 0.97
-        assert row["errors"] == 0
-        assert all(row["accuracy"] >= earlier["accuracy"] - 0.03 for earlier in rows[:place])
+def test_every_bar_it_must_meet_is_met(shipped: tuple[CheckpointPair, dict[str, Any]]) -> None:
+    bars = {bar["name"]: bar for bar in shipped[1]["bars"]}
+    missed = {name: bar["value"] for name, bar in bars.items() if not bar["met"]}
+    assert set(missed) <= KNOWN, missed
+    assert all(row["errors"] == 0 for row in (*shipped[1]["rows"], *shipped[1]["tools"]))
 
 
-def test_its_tool_calls(shipped: tuple[CheckpointPair, dict[str, Any]]) -> None:
-    exact = {(row["setting"], row["lambda"]): row["exact"] for row in shipped[1]["tools"]}
-    assert exact["one unseen tool", 0.0] >= 0.90
-    assert exact["one of three demo tools", 0.0] >= 0.95
-    assert exact["one of three demo tools", 1.0] >= 0.95
+def test_the_card_says_what_was_measured(shipped: tuple[CheckpointPair, dict[str, Any]]) -> None:
+    pair, data = shipped
+    assert pair.card_path is not None
+    text = pair.card_path.read_text(encoding="utf-8")
+    found = {"sweep": data, "pair": publish.facts(pair)}
+    here = [name for name, (source, _) in BLOCKS.items() if source in found and f"<!-- results:{name} -->" in text]
+    assert set(here) == {name for name in publish.REQUIRED[publish.CARD] if BLOCKS[name][0] in found}
+    for name in here:
+        source, write = BLOCKS[name]
+        assert f"<!-- results:{name} -->\n{write(found[source])}\n<!-- /results" in text, f"{name}: run `make publish`"
 
 
 def test_the_policy_finds_both_ends_in_its_grid(shipped: tuple[CheckpointPair, dict[str, Any]]) -> None:

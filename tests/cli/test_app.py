@@ -3,8 +3,11 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 import dami_agent
-from dami_agent.tasks import questions
+from dami_agent.tasks import FAMILIES, UNSEEN, Unseen, questions
+from dami_agent.tasks.questions import NAMED
 from tests.cli.conftest import Dami
 
 
@@ -37,19 +40,37 @@ def test_sampled_tasks_are_the_tasks(dami: Dami) -> None:
         q.prompt for q in questions("test", 4, seed=9, families=("story",), levels=(2,))
     ]
     assert all(r["work"][-1].endswith(f"= {r['answer']}") for r in rows)
-    table = dami("tasks", "sample", "chain").out
-    assert len(table.splitlines()) == 6
+    for family in FAMILIES:
+        table = dami("tasks", "sample", family, "--level", "3").out
+        assert len(table.splitlines()) == 6
 
 
 def test_tasks_that_are_none(dami: Dami) -> None:
-    for wrong in (["poems"], ["chain", "--level", "77"], ["chain", "--split", "dev"]):
+    for wrong in (["poems"], ["chain", "--level", "77"], ["chain", "--split", "dev"], ["story", "--unseen", "words"]):
         ended = dami("tasks", "sample", *wrong)
         assert ended.status == 2
         assert "is none of" in ended.err
+    ended = dami("tasks", "sample", "list", "--unseen", "name")
+    assert ended.status == 2
+    assert "list has no names" in ended.err
+
+
+@pytest.mark.parametrize("kind", UNSEEN)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_sampled_tasks_with_something_unseen(dami: Dami, family: str, kind: Unseen) -> None:
+    if kind == "name" and family not in NAMED:
+        return
+    arguments = (family, "--level", "3", "--unseen", kind, "--count", "3", "--json")
+    rows = dami("tasks", "sample", *arguments).json
+    expected = questions("test", 3, families=(family,), levels=(3,), unseen=kind)
+    assert [row["prompt"] for row in rows] == [question.prompt for question in expected]
+    assert all(row["unseen"] == [kind] for row in rows)
 
 
 def test_pair(dami: Dami) -> None:
     found = dami("pair", "--json").json
     assert found["name"]
     assert len(found["fingerprint"]) >= 12
-    assert dami("pair").out.startswith("# The built-in pair")
+    card = dami("pair").out
+    assert card.startswith("# The built-in pair")
+    assert "<!--" not in card

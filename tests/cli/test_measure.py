@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+from inspect import signature
 from pathlib import Path
 
+from dami_agent.bench.sweep import Plan
+from dami_agent.cli.sweep import sweep
 from tests.cli.conftest import Dami
 
 
@@ -51,6 +55,10 @@ def test_sweep_writes_what_it_prints(dami: Dami, tmp_path: Path) -> None:
         "0",
         "--tool-dialogues",
         "0",
+        "--unseen-questions",
+        "2",
+        "--control-questions",
+        "2",
         "--max-tokens",
         "24",
     )
@@ -60,6 +68,26 @@ def test_sweep_writes_what_it_prints(dami: Dami, tmp_path: Path) -> None:
     assert [row["lambda"] for row in ended.json["rows"]] == [0, 1]
     for row in ended.json["rows"]:
         assert set(row) >= {"lambda", "accuracy", "accuracy_ci", "tokens", "think_ratio", "finished", "by_level"}
+
+
+def test_sweep_for_people_shows_the_checklist(dami: Dami) -> None:
+    few = ("--questions", "5", "--seeds", "1", "--switch-questions", "0", "--tool-dialogues", "1", "--max-tokens", "8")
+    out = dami("sweep", "--lambdas", "0,1", "--unseen-questions", "1", "--control-questions", "1", *few).out
+    for words in (
+        "seen alike",
+        "oracle, smallest right of",
+        "one unseen tool",
+        "Thinking minus Instruct",
+        "≥ 25 points",
+    ):
+        assert words in out
+
+
+def test_what_sweep_measures_unasked_is_the_plan_that_ships() -> None:
+    defaults = {name: parameter.default for name, parameter in signature(sweep).parameters.items()}
+    plan = dataclasses.asdict(Plan())
+    assert tuple(float(part) for part in defaults.pop("lambdas").split(",")) == plan.pop("lambdas")
+    assert {name: defaults[name] for name in plan} == plan
 
 
 def test_sweep_refuses_what_is_no_list(dami: Dami) -> None:
