@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from random import Random
-from typing import Literal
 
 from dami_agent.tasks import catalogue
 from dami_agent.tasks.model import Operation, Question, ToolSpec
 from dami_agent.tasks.questions import FAMILIES as QUESTIONS
 from dami_agent.tasks.questions import practice
+from dami_agent.tasks.questions.sizes import SYMBOLS
 from dami_agent.training import thoughts, tooling
 from dami_agent.training.render import Dialogue, Template, Turn
 
@@ -74,7 +74,7 @@ def _operation(rng: Random) -> Operation:
     """One operation of any size that the questions have, small ones more often."""
     largest = rng.choice((40, 100, 100, 200, 400, 999))
     while True:
-        symbol: Literal["+", "-", "*"] = rng.choices(("+", "-", "*"), (4, 4, 3))[0]  # type: ignore[assignment]
+        symbol = rng.choices(SYMBOLS, (4, 4, 3))[0]
         left = rng.randint(2, largest)
         right = rng.randint(2, 9) if symbol == "*" else rng.randint(2, largest)
         step = Operation(left, symbol, right)

@@ -88,7 +88,7 @@ def _sum(rng: Random, numbers: list[int]) -> Kind:
 
 def _range(rng: Random, numbers: list[int]) -> Kind:
     last = Operation(max(numbers), "-", min(numbers))
-    work = (*_extreme(numbers, ">", "largest"), *_extreme(numbers, "<", "smallest"), last)
+    work: tuple[Working, ...] = (*_extreme(numbers, ">", "largest"), *_extreme(numbers, "<", "smallest"), last)
     asked = rng.choice(("How far apart are the largest and the smallest?", "What is the largest minus the smallest?"))
     return asked, work, last.result
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from random import Random
 
 from dami_agent.tasks.model import Note, Question
@@ -67,7 +68,7 @@ def _ball(rng: Random, level: int, hops: int, unseen: Unseen | None) -> Question
 def _order(rng: Random, level: int, count: int, unseen: Unseen | None) -> Question:
     """Ana is taller than Ben. Leo is taller than Ana. Who is the tallest?"""
     names = some_people(rng, count, held=unseen == "name")
-    facts = [f"{upper} is taller than {lower}." for upper, lower in zip(names, names[1:], strict=False)]
+    facts = [f"{upper} is taller than {lower}." for upper, lower in pairwise(names)]
     rng.shuffle(facts)
     place = 0 if level <= 2 else rng.randrange(min(count, 2 + level // 2, 4))
     shortest = level <= 3 and rng.random() < 0.4
@@ -81,9 +82,9 @@ def _order(rng: Random, level: int, count: int, unseen: Unseen | None) -> Questi
 
 def _climb(order: list[str], start: int, down: bool) -> list[Note]:
     """From one end of the first fact to the end of the row that is asked for."""
-    word, work = "under" if down else "over", []
-    for index in range(start, 0, -1):
-        work.append(Note(order[index - 1], f"{order[index - 1]} is {word} {order[index]}"))
+    word = "under" if down else "over"
+    climb = [(order[index - 1], order[index]) for index in range(start, 0, -1)]
+    work = [Note(above, f"{above} is {word} {below}") for above, below in climb]
     return [*work, Note(order[0], f"nobody is {word} {order[0]}")]
 
 

@@ -8,8 +8,8 @@ from dami_agent.tasks.model import Operation, Question
 from dami_agent.tasks.questions.sizes import Size, Unseen
 from dami_agent.tasks.words import an, joined, person, plural, some_items
 
-UNITS = (("hours", "minutes", 60), ("weeks", "days", 7), ("dozens", "pieces", 12), ("feet", "inches", 12))
-UNITS += (("years", "months", 12), ("minutes", "seconds", 60))
+UNITS: tuple[tuple[str, str, int], ...] = (("hours", "minutes", 60), ("weeks", "days", 7), ("dozens", "pieces", 12))
+UNITS += (("feet", "inches", 12), ("years", "months", 12), ("minutes", "seconds", 60))
 
 _ITEMS = {1: 1, 2: 1, 3: 2, 4: 2, 5: 4}
 """Different things on the bill, per level; three are never trained on."""
@@ -19,7 +19,7 @@ def draw(rng: Random, level: int, size: Size, unseen: Unseen | None = None) -> Q
     """One bill or conversion; the unseen template is a shopping list, the unseen length three items."""
     if unseen is None and level <= 3 and rng.random() < 0.35:
         return _conversion(rng, level, size)
-    count = 3 if unseen == "length" else _ITEMS[level]
+    count = 3 if unseen == "length" else max(_ITEMS[level], 2) if unseen == "template" else _ITEMS[level]
     return _bill(rng, level, size, count, level in (2, 4), unseen)
 
 

@@ -14,6 +14,8 @@ from dami_agent.tasks.model import Operation
 
 LEVELS = (1, 2, 3, 4, 5)
 
+SYMBOLS: tuple[Literal["+", "-", "*"], ...] = ("+", "-", "*")
+
 Unseen = Literal["template", "name", "length"]
 UNSEEN: tuple[Unseen, ...] = ("template", "name", "length")
 """What questions can have that is never in the training data; such questions are asked and reported apart."""
@@ -72,7 +74,7 @@ def operations(rng: Random, size: Size, start: int, count: int | None = None) ->
     work: list[Operation] = []
     value = start
     while len(work) < (size.count if count is None else count):
-        symbol: Literal["+", "-", "*"] = rng.choices(("+", "-", "*"), (4, 4, 2))[0]  # type: ignore[assignment]
+        symbol = rng.choices(SYMBOLS, (4, 4, 2))[0]
         right = rng.randint(2, size.factor) if symbol == "*" else rng.randint(2, size.addend)
         step = Operation(value, symbol, right)
         if 1 <= step.result <= size.largest:

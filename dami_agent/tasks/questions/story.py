@@ -19,12 +19,13 @@ def draw(rng: Random, level: int, size: Size, unseen: Unseen | None = None) -> Q
 def _event(rng: Random, who: str, step: Operation, others: list[str]) -> str:
     """One sentence that changes how many things a person has."""
     other, number = rng.choice(others), step.right
+    forms: tuple[str, ...]
     if step.symbol == "+":
         forms = (f"{who} buys {number} more.", f"{who} finds {number} more.", f"{other} brings {number} more.")
     elif step.symbol == "-":
         forms = (f"{who} gives {number} to {other}.", f"{who} sells {number}.", f"{who} loses {number}.")
     else:
-        forms = (f"Then there are {number} times as many.", f"{who} trades them for {number} times as many.") * 2
+        forms = (f"Then there are {number} times as many.", f"{who} trades them for {number} times as many.")
     return rng.choice(forms)
 
 
