@@ -17,6 +17,7 @@
     ├── RunError                    the call was fine, the run failed
     │   ├── EngineClosed            the engine was closed under the request
     │   ├── EngineBusy              the bounded queue is full
+    │   ├── BudgetExhausted         a run's or thread's budget is used up
     │   ├── Cancelled               the caller cancelled
     │   ├── DeadlineExceeded        the deadline passed before an answer was there
     │   └── OutputError             the answer breaks what was asked of it
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from dami_agent.types import Generation
 
 __all__ = [
+    "BudgetExhausted",
     "Cancelled",
     "CheckpointError",
     "CheckpointNotFound",
@@ -168,6 +170,10 @@ class EngineClosed(RunError):
 
 class EngineBusy(RunError):
     """The engine's bounded queue is full; try again later."""
+
+
+class BudgetExhausted(RunError):
+    """A run's (or thread's) budget has no room left for another step; ``hint`` names the setting to raise."""
 
 
 class Cancelled(RunError):

@@ -42,6 +42,8 @@ class Decision:
         rule: the rule that won, as its policy names it; "" if none matched.
         considered: what else was looked at, in order, each with why it did not win.
         charged_to: the tool whose reasoning budget pays for this step, or ``answer``.
+        estimator: name of the estimator that a rule wants; "" is the model's own.
+        tools_disabled: a budget is used up: answer now, call no tool.
     """
 
     intensity: Intensity
@@ -58,6 +60,8 @@ class Decision:
     rule: str = ""
     considered: tuple[str, ...] = ()
     charged_to: str = "answer"
+    estimator: str = ""
+    tools_disabled: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -80,13 +80,17 @@ class Trace:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """One chat-model call as the pipeline sees it."""
+    """One chat-model call as the pipeline sees it.
+
+    ``structured``: an object is asked for, by a ``response_format`` or by the forced call that stands for one.
+    """
 
     messages: tuple[Message, ...]
     tools: tuple[Tool, ...] = ()
     tool_choice: ToolChoice = ToolChoice()
     parallel_tool_calls: bool = True
     response_format: ResponseFormat | None = None
+    structured: bool = False
     ask: Ask = Ask()
     sampling: Sampling = Sampling()
     limits: Limits = Limits()
