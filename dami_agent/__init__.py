@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from dami_agent.checkpoints import CheckpointPair
     from dami_agent.errors import DamiError
     from dami_agent.estimators import ConfidenceEstimator, FixedEstimator
-    from dami_agent.ledger import Ledger
+    from dami_agent.ledger import Ledger, Prices, trace
     from dami_agent.policy import Frontier, ReasoningPolicy
     from dami_agent.runtime import LocalEngine
     from dami_agent.types import Intensity
@@ -34,7 +34,9 @@ _HOMES = {
     "Intensity": "dami_agent.types",
     "Ledger": "dami_agent.ledger",
     "LocalEngine": "dami_agent.runtime",
+    "Prices": "dami_agent.ledger",
     "ReasoningPolicy": "dami_agent.policy",
+    "trace": "dami_agent.ledger",
 }
 
 __all__ = [
@@ -47,8 +49,10 @@ __all__ = [
     "Intensity",
     "Ledger",
     "LocalEngine",
+    "Prices",
     "ReasoningPolicy",
     "__version__",
+    "trace",
 ]
 
 

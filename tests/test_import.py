@@ -21,8 +21,10 @@ PUBLIC = {
     "Intensity",
     "Ledger",
     "LocalEngine",
+    "Prices",
     "ReasoningPolicy",
     "__version__",
+    "trace",
 }
 
 

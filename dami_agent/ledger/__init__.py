@@ -1,10 +1,26 @@
 """Every call on record, and questions to it. Knows SQL; knows neither tokens nor models.
 
-One row per attempt at a call, failures included, committed before the answer is returned. No prompt and no answer text.
+One row per attempt at a call, failures included, committed before the answer is returned. No prompt and no answer text,
+unless the user turns it on. :func:`trace` shows the calls of a ``with`` block, with or without a ledger.
 """
 
 from dami_agent.ledger.ledger import Ledger
 from dami_agent.ledger.location import default_location
+from dami_agent.ledger.prices import Price, Prices
 from dami_agent.ledger.row import Row
+from dami_agent.ledger.summary import Run, by_tool, runs, totals
+from dami_agent.ledger.tracing import RunTrace, trace
 
-__all__ = ["Ledger", "Row", "default_location"]
+__all__ = [
+    "Ledger",
+    "Price",
+    "Prices",
+    "Row",
+    "Run",
+    "RunTrace",
+    "by_tool",
+    "default_location",
+    "runs",
+    "totals",
+    "trace",
+]

@@ -27,16 +27,21 @@ def make_engine(url: URL) -> Engine:
     options: dict[str, Any] = {"poolclass": StaticPool if memory else QueuePool}
     if url.get_backend_name() == "sqlite":
         options["connect_args"] = {"check_same_thread": False}
+    else:
+        options["pool_pre_ping"] = True  # a server that was restarted in between costs no row
     try:
         engine = create_engine(url, **options)
     except (ImportError, NoSuchModuleError) as e:
-        raise LedgerError(
-            f"no driver for the ledger at {url}: {e}", hint=f"pip install the driver of {url.drivername}"
-        ) from e
+        raise LedgerError(f"no driver for the ledger at {url}: {e}", hint=_driver_hint(url)) from e
     if url.get_backend_name() == "sqlite":
         event.listen(engine, "connect", _set_up_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
     return engine
+
+
+def _driver_hint(url: URL) -> str:
+    extra = url.drivername == "postgresql+psycopg"
+    return 'pip install "dami-agent[postgres]"' if extra else f"pip install the driver of {url.drivername}"
 
 
 def in_memory(url: URL) -> bool:

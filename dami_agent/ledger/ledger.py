@@ -12,10 +12,14 @@ from sqlalchemy import URL, ColumnElement, Select, Text, cast, or_, select, true
 from sqlalchemy.exc import SQLAlchemyError
 
 from dami_agent.errors import LedgerError
-from dami_agent.ledger.location import resolve
-from dami_agent.ledger.row import Row, values_of
+from dami_agent.ledger import tracing
+from dami_agent.ledger.location import prices_file, resolve, text_wanted
+from dami_agent.ledger.prices import Prices
+from dami_agent.ledger.row import Row
 from dami_agent.ledger.schema import calls
 from dami_agent.ledger.store import Store
+from dami_agent.ledger.text import Redact, Redaction
+from dami_agent.ledger.values import values_of
 from dami_agent.types import CallRecord
 
 
@@ -29,25 +33,58 @@ class Ledger:
     Args:
         url: of the database; None keeps nothing. :meth:`open` takes paths and knows the default.
         backlog: how many unwritten rows are kept.
+        keep_text: keep prompts, thoughts and answers too; off unless asked for.
+        redact: shown every text that is kept (metadata and errors as well); what it returns is kept instead.
+        prices: for the money column; without them it stays empty.
 
     Raises:
         LedgerError: if the URL's database driver is not installed.
     """
 
-    def __init__(self, url: URL | None, *, backlog: int = 10_000) -> None:
+    def __init__(
+        self,
+        url: URL | None,
+        *,
+        backlog: int = 10_000,
+        keep_text: bool = False,
+        redact: Redact | None = None,
+        prices: Prices | None = None,
+    ) -> None:
         self.url = url
+        self.keep_text = keep_text
+        self.prices = prices
+        self._redaction = Redaction(redact)
         self._store = None if url is None else Store(url, backlog)
         if self._store is not None:
             weakref.finalize(self, self._store.close)  # also at exit
 
     @classmethod
-    def open(cls, location: str | Path | None = None) -> Ledger:
-        """A ledger at a path or SQLAlchemy URL; None is :func:`default_location`, ``"off"`` keeps nothing.
+    def open(
+        cls,
+        location: str | Path | None = None,
+        *,
+        keep_text: bool | None = None,
+        redact: Redact | None = None,
+        prices: Prices | str | Path | None = None,
+    ) -> Ledger:
+        """A ledger as the user set it up.
+
+        Args:
+            location: path or SQLAlchemy URL; None is :func:`default_location`, ``"off"`` keeps nothing.
+            keep_text: None is what ``DAMI_LEDGER_TEXT`` says (``1`` or ``0``), else False.
+            redact: see :class:`Ledger`.
+            prices: a table or its JSON file; None is the file that ``DAMI_LEDGER_PRICES`` names, else no prices.
 
         Raises:
-            LedgerError: if the location is no usable path or URL.
+            LedgerError: if the location is no usable path or URL, or the prices do not validate.
         """
-        return cls(resolve(location))
+        prices = prices_file() if prices is None else prices
+        return cls(
+            resolve(location),
+            keep_text=text_wanted() if keep_text is None else keep_text,
+            redact=redact,
+            prices=Prices.from_file(prices) if isinstance(prices, (str, Path)) else prices,
+        )
 
     @classmethod
     def disabled(cls) -> Ledger:
@@ -63,9 +100,18 @@ class Ledger:
         return 0 if self._store is None else self._store.waiting
 
     def record(self, record: CallRecord) -> None:
-        """Keep one attempt; committed when this returns, if it can be at all. A broken ledger raises nothing."""
+        """Keep one attempt; committed when this returns, if it can be at all. A broken ledger raises nothing.
+
+        Open traces see it too, of a ledger that is off as well.
+        """
+        listening = tracing.listening()
+        if self._store is None and not listening:
+            return
+        values = values_of(record, prices=self.prices, keep_text=self.keep_text, redact=self._redaction)
         if self._store is not None:
-            self._store.add(values_of(record))
+            self._store.add(values)
+        for trace in listening:
+            trace.add(values)
 
     def flush(self) -> bool:
         """Write what waits, now; whether nothing waits afterwards."""
@@ -85,17 +131,19 @@ class Ledger:
         tool: str | None = None,
         node: str | None = None,
         since: datetime | None = None,
+        after: int | None = None,
         limit: int | None = None,
     ) -> list[Row]:
         """Rows that match all filters, oldest first; ``limit`` keeps the newest. A ledger never written to has none.
 
         Args:
             run: id of the call's run, its parent's or the root's.
-            call: call id; gives all its attempts.
+            call: call id, or how it begins; gives all its attempts.
             thread: LangGraph thread id.
             tool: name of a tool whose result the call digested, or that it called.
             node: LangGraph node.
             since: rows started at or after it; a naive datetime is local time.
+            after: rows with a greater ``id``: what was written since that row.
             limit: at most so many.
 
         Raises:
@@ -106,9 +154,13 @@ class Ledger:
         query = select(calls).order_by(calls.c.started_at.desc(), calls.c.id.desc())
         if run is not None:
             query = query.where(or_(*(c == run for c in (calls.c.run_id, calls.c.parent_run_id, calls.c.root_run_id))))
-        for column, value in ((calls.c.call_id, call), (calls.c.thread_id, thread), (calls.c.node, node)):
+        if call is not None:
+            query = query.where(calls.c.call_id.startswith(call, autoescape=True))
+        for column, value in ((calls.c.thread_id, thread), (calls.c.node, node)):
             if value is not None:
                 query = query.where(column == value)
+        if after is not None:
+            query = query.where(calls.c.id > after)
         if since is not None:
             query = query.where(calls.c.started_at >= since.timestamp())
         if tool is not None:

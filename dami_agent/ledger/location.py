@@ -1,4 +1,7 @@
-"""Where the ledger is: an argument, else ``DAMI_LEDGER``, else a file in the user's data directory."""
+"""How the environment sets up the ledger: where it is, whether it keeps text, and its prices.
+
+Where: an argument, else ``DAMI_LEDGER``, else a file in the user's data directory.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,8 @@ from sqlalchemy.exc import ArgumentError
 from dami_agent.errors import LedgerError
 
 VARIABLE = "DAMI_LEDGER"
+TEXT_VARIABLE = "DAMI_LEDGER_TEXT"
+PRICES_VARIABLE = "DAMI_LEDGER_PRICES"
 OFF = frozenset({"off", "none", "disabled"})
 
 
@@ -20,6 +25,23 @@ def default_location() -> str:
     return os.environ.get(VARIABLE) or str(
         Path(platformdirs.user_data_dir("dami-agent", appauthor=False)) / "ledger.sqlite"
     )
+
+
+def text_wanted() -> bool:
+    """Whether ``DAMI_LEDGER_TEXT`` turns the keeping of text on.
+
+    Raises:
+        LedgerError: if it says neither yes nor no: whether text is kept is not to be guessed.
+    """
+    said = os.environ.get(TEXT_VARIABLE, "").lower()
+    if said not in {"", "0", "1", "true", "false", "yes", "no", "on", "off"}:
+        raise LedgerError(f"{TEXT_VARIABLE}={said!r} is neither yes nor no", hint="1 keeps text, 0 does not")
+    return said in {"1", "true", "yes", "on"}
+
+
+def prices_file() -> str | None:
+    """The price table that ``DAMI_LEDGER_PRICES`` names."""
+    return os.environ.get(PRICES_VARIABLE) or None
 
 
 def resolve(location: str | Path | None) -> URL | None:
@@ -33,7 +55,10 @@ def resolve(location: str | Path | None) -> URL | None:
         return None
     if "://" in text:
         try:
-            return make_url(text)
+            url = make_url(text)
+            # Both schemes are in use for PostgreSQL; psycopg is the driver that the extra `postgres` installs.
+            plain = url.drivername in ("postgresql", "postgres")
+            return url.set(drivername="postgresql+psycopg") if plain else url
         except ArgumentError as e:
             raise LedgerError(
                 f"the ledger's location {text!r} is no database URL: {e}",

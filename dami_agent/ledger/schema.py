@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import (
     JSON,
@@ -26,10 +27,12 @@ from sqlalchemy import (
     inspect,
     select,
 )
+from sqlalchemy.schema import CreateColumn
 
 from dami_agent.errors import LedgerError
 from dami_agent.ledger.engine import BEGIN
 
+MIGRATION_LOCK = 0xDA31  # PostgreSQL's advisory lock for it; any number that others are unlikely to use
 metadata = MetaData()
 
 migrations = Table(
@@ -110,7 +113,35 @@ def _calls_v1(meta: MetaData) -> Table:
     return table
 
 
-calls = _calls_v1(metadata)
+def _columns_v2() -> tuple[Column[Any], ...]:
+    """All may be NULL: rows of the first schema know nothing of them."""
+    return (
+        Column("intensity_low", Double),
+        Column("intensity_high", Double),
+        Column("intensity_answer", Double),
+        Column("rule", Text),
+        Column("considered", JSON(none_as_null=True)),
+        Column("charged_to", Text),
+        Column("cached_tokens", Integer),
+        Column("fingerprint", Text),
+        Column("frontier", Text),
+        Column("money", Double),
+        Column("currency", Text),
+        # only where the user turned it on
+        Column("prompt_text", Text),
+        Column("reasoning_text", Text),
+        Column("answer_text", Text),
+    )
+
+
+def _newest_calls(meta: MetaData) -> Table:
+    table = _calls_v1(meta)
+    for column in _columns_v2():
+        table.append_column(column)
+    return table
+
+
+calls = _newest_calls(metadata)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +157,16 @@ def _create_calls(connection: Connection) -> None:
     _calls_v1(MetaData()).create(connection)
 
 
-MIGRATIONS: tuple[Migration, ...] = (Migration(1, "one row per attempt at a call", _create_calls),)
+def _explain_calls(connection: Connection) -> None:
+    for column in _columns_v2():
+        definition = CreateColumn(column).compile(dialect=connection.dialect)
+        connection.exec_driver_sql(f"ALTER TABLE calls ADD COLUMN {definition}")
+
+
+MIGRATIONS: tuple[Migration, ...] = (
+    Migration(1, "one row per attempt at a call", _create_calls),
+    Migration(2, "bounds, rule, charge, cache, money and (where wanted) text of a call", _explain_calls),
+)
 
 
 def migrate(connection: Connection) -> None:
@@ -149,13 +189,21 @@ def migrate(connection: Connection) -> None:
         return
     connection.execution_options(**{BEGIN: "IMMEDIATE"})
     with connection.begin():
+        _exclude_others(connection)
         migrations.create(connection, checkfirst=True)
     for migration in MIGRATIONS:
         with connection.begin():
+            _exclude_others(connection)
             if migration.number not in (_applied(connection) or ()):
                 row = {"number": migration.number, "name": migration.name, "applied_at": time.time()}
                 connection.execute(insert(migrations), row)
                 migration.apply(connection)
+
+
+def _exclude_others(connection: Connection) -> None:
+    """Until the transaction ends nobody else migrates; SQLite's BEGIN IMMEDIATE has seen to it already."""
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({MIGRATION_LOCK})")
 
 
 def _applied(connection: Connection) -> set[int] | None:

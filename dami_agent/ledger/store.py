@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from sqlalchemy import URL, Connection, insert
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
 
 from dami_agent.errors import LedgerError
 from dami_agent.ledger.engine import BEGIN, file_of, in_memory, make_engine
@@ -20,6 +20,7 @@ from dami_agent.ledger.schema import calls, migrate
 
 log = logging.getLogger("dami_agent.ledger")
 
+REFUSED = (DataError, IntegrityError, OverflowError)  # it is the row: the next try would fail like this one
 LONGEST_PAUSE = 60.0  # seconds between two tries of a ledger that cannot be written
 
 
@@ -95,8 +96,7 @@ class Store:
             self._make_room()
             with self.engine.connect() as connection:
                 self._prepare(connection)
-                with connection.execution_options(**{BEGIN: "IMMEDIATE"}).begin():
-                    connection.execute(insert(calls), list(self._waiting))
+                self._insert(connection.execution_options(**{BEGIN: "IMMEDIATE"}))
         except (SQLAlchemyError, LedgerError, OSError) as e:
             self._failures += 1
             self._next_try = time.monotonic() + min(2.0**self._failures, LONGEST_PAUSE)
@@ -112,6 +112,25 @@ class Store:
         self._waiting.clear()
         self._failures = self._dropped = 0
         self._next_try = 0.0
+
+    def _insert(self, connection: Connection) -> None:
+        """All in one transaction; where the database refuses a value, one by one, so that one row blocks no other."""
+        rows = list(self._waiting)
+        try:
+            with connection.begin():
+                connection.execute(insert(calls), rows)
+        except REFUSED:
+            with connection.begin():
+                for row in rows:
+                    self._insert_or_lose(connection, row)
+
+    def _insert_or_lose(self, connection: Connection, row: dict[str, Any]) -> None:
+        try:
+            with connection.begin_nested():
+                connection.execute(insert(calls), row)
+        except REFUSED as e:
+            why = str(e).splitlines()[0]
+            log.warning("the ledger at %s refuses call %s, it is lost: %s", self.url, row["call_id"], why)
 
     def _prepare(self, connection: Connection) -> None:
         if not self._prepared:

@@ -274,3 +274,23 @@ def test_migrations_add_up_to_the_table(tmp_path: Path) -> None:
     engine.dispose()
     assert [m.number for m in MIGRATIONS] == list(range(1, len(MIGRATIONS) + 1))
     assert [f.name for f in dataclasses.fields(Row)] == [c.name for c in calls.columns]
+
+
+def test_a_row_the_database_refuses_blocks_no_other(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    ledger = Ledger.open(path)
+    ledger.record(make_record(1))
+    ledger.record(make_record(2, step=2**70))  # more than an SQL integer holds
+    ledger.record(make_record(3))
+    assert ledger.waiting == 0
+    expected = [make_record(seed).step.trace.call_id for seed in (1, 3)]
+    assert [r.call_id for r in ledger.rows()] == expected
+    assert "it is lost" in caplog.text
+
+
+def test_a_call_is_found_by_how_its_id_begins_and_rows_by_what_came_after(path: Path) -> None:
+    ledger = Ledger.open(path)
+    for seed, call_id in enumerate(("ab1", "ab2", "a%", "b")):
+        ledger.record(make_record(seed, call_id=call_id))
+    assert [r.call_id for r in ledger.rows(call="ab")] == ["ab1", "ab2"]
+    assert [r.call_id for r in ledger.rows(call="a%")] == ["a%"]
+    assert [r.call_id for r in ledger.rows(after=ledger.rows(call="ab2")[0].id)] == ["a%", "b"]

@@ -1,0 +1,92 @@
+"""Sums over rows: all together, by tool, by run."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from dami_agent.ledger.row import Row
+
+TOKENS = ("prompt_tokens", "probe_tokens", "reasoning_tokens", "answer_tokens", "output_tokens")
+ANSWER = "answer"  # what a step is charged to that digests no tool's result and is forced to call none
+
+
+def totals(rows: Sequence[Row]) -> dict[str, Any]:
+    """Plain sums, ready for JSON; the mean λ is weighted by calls, money is by currency, priced calls only."""
+    used = [row.intensity for row in rows if row.intensity is not None]
+    return {
+        "calls": len(rows),
+        "failed": sum(row.error_type is not None for row in rows),
+        "runs": len({row.run for row in rows}),
+        "mean_intensity": sum(used) / len(used) if used else None,
+        **{name: sum(getattr(row, name) for row in rows) for name in TOKENS},
+        "cached_tokens": sum(row.cached_tokens or 0 for row in rows),
+        "seconds": sum(row.seconds for row in rows),
+        "money": money(rows),
+    }
+
+
+def money(rows: Iterable[Row]) -> dict[str, float]:
+    """By currency; {} where nothing has a price."""
+    sums: dict[str, float] = {}
+    for row in rows:
+        if row.money is not None:
+            sums[row.currency or ""] = sums.get(row.currency or "", 0.0) + row.money
+    return sums
+
+
+def by_tool(rows: Iterable[Row]) -> dict[str, dict[str, Any]]:
+    """:func:`totals` by the tool each call was charged to; every call is charged once, so they add up."""
+    return {tool: totals(group) for tool, group in sorted(_grouped(rows, lambda r: r.charged_to or ANSWER).items())}
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """The calls of one agent or chain run on record, oldest first; never empty."""
+
+    id: str
+    rows: tuple[Row, ...]
+
+    @property
+    def steps(self) -> int:
+        """Calls, however many attempts each took."""
+        return len({row.call_id for row in self.rows})
+
+    @property
+    def intensities(self) -> tuple[float, float] | None:
+        """Lowest and highest λ used; None if no call came so far."""
+        used = [row.intensity for row in self.rows if row.intensity is not None]
+        return (min(used), max(used)) if used else None
+
+    @property
+    def started_at(self) -> datetime:
+        """Of its first call."""
+        return self.rows[0].started_at
+
+    @property
+    def seconds(self) -> float:
+        """From the start of its first call to the end of its last, tools between them included."""
+        end = max(row.started_at + timedelta(seconds=row.seconds) for row in self.rows)
+        return (end - self.started_at).total_seconds()
+
+    @property
+    def totals(self) -> dict[str, Any]:
+        """Sums over its calls."""
+        return totals(self.rows)
+
+
+def runs(rows: Iterable[Row]) -> list[Run]:
+    """Rows by run, the run that began last at the end."""
+    groups = _grouped(rows, lambda row: row.run)
+    found = [Run(key, tuple(sorted(group, key=lambda r: (r.started_at, r.id)))) for key, group in groups.items()]
+    return sorted(found, key=lambda run: (run.started_at, run.rows[0].id))
+
+
+def _grouped(rows: Iterable[Row], key: Callable[[Row], str]) -> dict[str, list[Row]]:
+    groups: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        groups[key(row)].append(row)
+    return groups

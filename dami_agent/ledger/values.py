@@ -1,0 +1,169 @@
+"""A record as a row's columns: what the ledger keeps of a call."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from dami_agent.ledger.prices import Prices
+from dami_agent.ledger.text import TEXTS, Redaction, storable, texts_of
+from dami_agent.types import CallRecord, Decision, Generation, Step
+
+LONGEST_TEXT = 2_000  # characters of one string (an error, a metadata value): a ledger is no dump
+DEEPEST = 6  # levels of nesting kept in metadata
+REDACTED = ("metadata", "error")  # free text that may quote a prompt, an answer or a secret
+
+
+def values_of(
+    record: CallRecord,
+    *,
+    prices: Prices | None = None,
+    keep_text: bool = False,
+    redact: Redaction | None = None,
+) -> dict[str, Any]:
+    """The columns of ``schema.calls`` for a record, all but ``id``; plain values that any database takes.
+
+    Args:
+        record: the attempt.
+        prices: for ``money``; None, or no price of its model, leaves it NULL.
+        keep_text: fill the columns of text, uncut.
+        redact: shown every kept string of metadata, error and text; what it returns is kept.
+    """
+    redaction = redact or Redaction(None)
+    error_type, _, error = (record.error or "").partition(": ")
+    money = None if prices is None else prices.of(record)
+    values: dict[str, Any] = {
+        **_of_step(record.step),
+        **_of_decision(record.decision),
+        **_of_generation(record.generation),
+        "invalid_tool_calls": len(record.reply.invalid_tool_calls) if record.reply else 0,
+        "tools_called": [c.name for c in record.reply.tool_calls] if record.reply else [],
+        "accepted": record.reply.accepted if record.reply else None,
+        "probe_tokens": record.probe_tokens,
+        "output_tokens": record.output_tokens,
+        "error_type": error_type or None,
+        "error": error or None,
+        "model": record.model,
+        "version": _version(),
+        "started_at": record.started_at,
+        "seconds": record.seconds,
+        "cached_tokens": record.cached_tokens,
+        "fingerprint": record.fingerprint or None,
+        "frontier": record.frontier or None,
+        "money": money,
+        "currency": None if prices is None or money is None else prices.currency,
+    }
+    if record.generation is None and record.prompt is not None:
+        values["prompt_tokens"] = len(record.prompt.token_ids)
+    if record.reply is not None:
+        values["finish_reason"] = record.reply.finish_reason
+    plain = {name: _plain(value, redaction if name in REDACTED else None) for name, value in values.items()}
+    texts = texts_of(record, redaction) if keep_text else dict.fromkeys(TEXTS)
+    return plain | texts
+
+
+@cache
+def _version() -> str:
+    try:
+        return version("dami-agent")
+    except PackageNotFoundError:  # a source tree that was never installed
+        return "unknown"
+
+
+def _of_step(step: Step) -> dict[str, Any]:
+    trace, ask = step.trace, step.ask
+    asked = ask.effort if ask.intensity is None else ask.intensity
+    return {
+        "call_id": trace.call_id,
+        "run_id": trace.run_id,
+        "parent_run_id": trace.parent_run_id,
+        "root_run_id": trace.root_run_id,
+        "thread_id": trace.thread_id,
+        "node": trace.node,
+        "step": trace.step,
+        "tags": trace.tags,
+        "metadata": trace.metadata,
+        "messages": len(step.messages),
+        "tools_bound": [t.name for t in step.tools],
+        "tools_digested": step.digested_tools,
+        "asked": None if asked is None else str(float(asked)) if isinstance(asked, float) else asked,
+        "asked_by": ask.origin,
+    }
+
+
+def _of_decision(decision: Decision | None) -> dict[str, Any]:
+    estimate = decision.estimate if decision else None
+    return {
+        "attempt": decision.attempt if decision else 0,
+        "intensity_requested": decision.requested if decision else None,
+        "intensity": decision.intensity if decision else None,
+        "template": decision.template if decision else None,
+        "reason": decision.reason if decision else None,
+        "policy": decision.policy if decision else None,
+        "sampling": dataclasses.asdict(decision.sampling) if decision else {},
+        "limits": dataclasses.asdict(decision.limits) if decision else {},
+        "intensity_estimated": estimate.intensity if estimate else None,
+        "estimator": estimate.estimator if estimate else None,
+        "features": estimate.features if estimate else {},
+        "scored_tokens": estimate.scored_tokens if estimate else 0,
+        "estimate_seconds": estimate.seconds if estimate else None,
+        "intensity_low": decision.bounds[0] if decision and decision.bounds else None,
+        "intensity_high": decision.bounds[1] if decision and decision.bounds else None,
+        "intensity_answer": decision.answer_intensity if decision else None,
+        "rule": (decision.rule or None) if decision else None,
+        "considered": decision.considered if decision else (),
+        "charged_to": decision.charged_to if decision else None,
+    }
+
+
+def _of_generation(generation: Generation | None) -> dict[str, Any]:
+    if generation is None:
+        none = ("finish_reason", "thought_closed_by", "stop", "weights_mode", "weights_version")
+        times = ("queue_seconds", "switch_seconds", "prefill_seconds", "first_token_seconds", "decode_seconds")
+        return dict.fromkeys((*none, *times)) | dict.fromkeys(("prompt_tokens", "reasoning_tokens", "answer_tokens"), 0)
+    timing = generation.timing
+    return {
+        "finish_reason": generation.finish_reason,
+        "thought_closed_by": generation.thought_closed_by,
+        "stop": generation.stop_string,
+        "intensity": generation.intensity,
+        "sampling": dataclasses.asdict(generation.sampling),  # as drawn: defaults and seed filled in
+        "weights_mode": generation.weights_mode,
+        "weights_version": generation.weights_version,
+        "prompt_tokens": generation.prompt_tokens,
+        "reasoning_tokens": generation.reasoning_tokens,
+        "answer_tokens": generation.answer_tokens,
+        "queue_seconds": timing.queue,
+        "switch_seconds": timing.switch,
+        "prefill_seconds": timing.prefill,
+        "first_token_seconds": timing.first_token,
+        "decode_seconds": timing.decode,
+    }
+
+
+def _plain(value: Any, redact: Redaction | None = None, depth: int = 0) -> Any:
+    """``value`` as JSON can hold it, whatever it is: strings cut and made encodable, unknown things by their text."""
+    if value is None or isinstance(value, (bool, int)):
+        return value
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else str(float(value))
+    if isinstance(value, str):
+        return _text(value, redact)
+    if depth < DEEPEST and isinstance(value, Mapping):
+        return {_text(str(k)): _plain(v, redact, depth + 1) for k, v in value.items()}
+    if depth < DEEPEST and isinstance(value, (list, tuple, set, frozenset)):
+        return [_plain(v, redact, depth + 1) for v in value]
+    try:
+        return _text(str(value), redact)
+    except Exception:  # a foreign object whose text cannot be had must not cost the row
+        return f"<{type(value).__name__}>"
+
+
+def _text(text: str, redact: Redaction | None = None) -> str:
+    """Redacted, then cut to ``LONGEST_TEXT``: a secret cut in half would not be recognised."""
+    text = redact(text) if redact is not None else text
+    return storable(text if len(text) <= LONGEST_TEXT else text[:LONGEST_TEXT] + "…")

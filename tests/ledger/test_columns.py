@@ -1,0 +1,217 @@
+"""What schema 2 added: bounds, rule, charge, cache, fingerprint, money, text; and that older files get it in place."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import random
+import re
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dami_agent.errors import LedgerError
+from dami_agent.ledger import Ledger, Price, Prices
+from dami_agent.ledger.text import FAILED, step_of
+from dami_agent.types import CallRecord, Intensity, Message, ToolCall
+from tests.ledger.records import make_record
+
+OLD = Path(__file__).with_name("ledger_v1.sql")
+TEXTS = ("prompt_text", "reasoning_text", "answer_text")
+
+
+def decided(record: CallRecord, **changes: Any) -> CallRecord:
+    assert record.decision is not None
+    return dataclasses.replace(record, decision=dataclasses.replace(record.decision, **changes))
+
+
+def test_a_row_says_why() -> None:
+    record = decided(
+        make_record(random.randrange(10**6)),
+        bounds=(0.25, 0.75),
+        answer_intensity=Intensity(0.0),
+        rule="tools.search",
+        considered=("nodes.plan: the node is model", "default: a rule matched"),
+        charged_to="search",
+    )
+    record = dataclasses.replace(record, fingerprint="abc", frontier="frontier.json", cached_tokens=7)
+    ledger = Ledger.open(":memory:")
+    ledger.record(record)
+    ledger.record(make_record(1))
+    row, plain = ledger.rows(call=record.step.trace.call_id)[0], ledger.rows()[0]
+    assert (row.intensity_low, row.intensity_high, row.intensity_answer) == (0.25, 0.75, 0.0)
+    assert (row.rule, row.charged_to) == ("tools.search", "search")
+    assert row.considered == ("nodes.plan: the node is model", "default: a rule matched")
+    assert (row.fingerprint, row.frontier, row.cached_tokens) == ("abc", "frontier.json", 7)
+    assert (plain.intensity_low, plain.intensity_high, plain.intensity_answer, plain.rule) == (None,) * 4
+    assert (plain.considered, plain.charged_to, plain.cached_tokens) == ((), "answer", 0)
+    assert (plain.money, plain.currency, plain.fingerprint, plain.frontier) == (None,) * 4
+
+
+def test_a_file_of_the_first_release_is_upgraded_in_place(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    with sqlite3.connect(path) as connection:
+        connection.executescript(OLD.read_text(encoding="utf-8"))
+        connection.row_factory = sqlite3.Row
+        before = [dict(values) for values in connection.execute("select * from calls order by id")]
+    connection.close()
+    ledger = Ledger.open(path)
+    rows = ledger.rows()  # reading is enough
+    assert [(r.call_id, r.reason, r.output_tokens, r.error) for r in rows] == [
+        (v["call_id"], v["reason"], v["output_tokens"], v["error"]) for v in before
+    ]
+    assert {(r.cached_tokens, r.charged_to, r.considered, r.money, r.prompt_text) for r in rows} == {
+        (None, None, (), None, None)
+    }
+    ledger.record(decided(make_record(77), rule="new"))
+    ledger.close()
+    with sqlite3.connect(path) as connection:
+        assert [n for (n,) in connection.execute("select number from dami_migrations order by 1")] == [1, 2]
+        names = ", ".join(before[0])
+        after = connection.execute(f"select {names} from calls order by id").fetchall()
+    connection.close()
+    assert after[:-1] == [tuple(v.values()) for v in before]  # not a bit of the old columns has changed
+    assert len(after) == 5
+
+
+# ---- money ----------------------------------------------------------------------------------------------------------
+
+
+@given(st.integers(0, 10**6), st.integers(0, 50), st.booleans())
+def test_money_against_a_sum_by_hand(seed: int, cached: int, failed: bool) -> None:
+    record = make_record(seed, error="E: x" if failed else None)
+    record = dataclasses.replace(record, cached_tokens=cached)
+    generation, decision = record.generation, record.decision
+    assert generation is not None
+    assert decision is not None
+    assert decision.estimate is not None
+    price = Price(prompt=3.0, cached=1.0, output=7.0, device_second=0.5)
+    expected = decision.estimate.seconds * 0.5 + (0.2 + 0.3 + 1.5) * 0.5
+    hit = min(cached, generation.prompt_tokens)
+    for tokens, each in (
+        (generation.prompt_tokens - hit, 3e-6),
+        (hit, 1e-6),
+        (decision.estimate.scored_tokens, 3e-6),
+        (generation.reasoning_tokens + generation.answer_tokens + record.probe_tokens, 7e-6),
+    ):
+        expected += tokens * each
+    assert Prices(models={"tiny": price}).of(record) == pytest.approx(expected)
+    assert Prices(models={"*": price, "tiny": Price(output=7.0)}).of(record) == pytest.approx(
+        record.output_tokens * 7e-6
+    )
+    assert Prices(models={"another": price}).of(record) is None
+
+
+def test_a_price_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "prices.json"
+    file.write_text(json.dumps({"currency": "EUR", "models": {"*": {"output": 2_000_000}}}))
+    record = make_record(5)
+    for ledger in (
+        Ledger.open(tmp_path / "a.sqlite", prices=file),
+        Ledger.open(tmp_path / "b.sqlite", prices=Prices.from_file(file)),
+        (monkeypatch.setenv("DAMI_LEDGER_PRICES", str(file)), Ledger.open(tmp_path / "c.sqlite"))[1],
+    ):
+        ledger.record(record)
+        (row,) = ledger.rows()
+        assert (row.money, row.currency) == (pytest.approx(2 * record.output_tokens), "EUR")
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("{", "cannot read the prices"),
+        ("[]", "models is missing"),
+        ('{"models": {}, "curency": "EUR"}', "curency is no field"),
+        ('{"models": {"*": 3}}', r"models\.\* is no object"),
+        ('{"models": {"tiny": {"ouput": 3}}}', r"models\.tiny\.ouput is no field"),
+        ('{"models": {"tiny": {"output": -1}}}', r"models\.tiny\.output must be a number of at least 0"),
+        ('{"models": {"tiny": {"output": true}}}', "not True"),
+        ('{"models": {"tiny": {"output": NaN}}}', "not nan"),
+    ],
+)
+def test_a_price_file_that_is_wrong(tmp_path: Path, text: str, says: str) -> None:
+    (tmp_path / "prices.json").write_text(text)
+    with pytest.raises(LedgerError, match=says) as e:
+        Ledger.open("off", prices=tmp_path / "prices.json")
+    assert "prices.json" in str(e.value)
+
+
+# ---- text -----------------------------------------------------------------------------------------------------------
+
+
+def test_text_is_kept_where_it_is_turned_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    record = make_record(3)
+    monkeypatch.setenv("DAMI_LEDGER_TEXT", "1")
+    on = Ledger.open(tmp_path / "on.sqlite")
+    off = Ledger.open(tmp_path / "off.sqlite", keep_text=False)
+    monkeypatch.setenv("DAMI_LEDGER_TEXT", "perhaps")
+    with pytest.raises(LedgerError, match="neither yes nor no"):
+        Ledger.open(tmp_path / "x.sqlite")
+    for ledger in (on, off):
+        ledger.record(record)
+    (row,), (empty,) = on.rows(), off.rows()
+    assert [getattr(empty, name) for name in TEXTS] == [None] * 3
+    assert row.reasoning_text == "SECRET THOUGHT"
+    assert row.answer_text is not None
+    assert row.answer_text.startswith("SECRET ANSWER\n<tool_call>\n{")
+    assert "SECRET CALL" in row.answer_text
+    assert row.prompt_text is not None
+    kept = step_of(row.prompt_text)
+    assert (kept.messages, kept.tools, kept.tool_choice) == (
+        record.step.messages,
+        record.step.tools,
+        record.step.tool_choice,
+    )
+
+
+def test_long_text_is_kept_whole_and_a_failed_call_keeps_its_prompt() -> None:
+    ledger = Ledger.open(":memory:", keep_text=True)
+    record = make_record(3, error="E: x")
+    step = dataclasses.replace(record.step, messages=(Message(role="user", content="ä\0\ud800" * 5000),))
+    ledger.record(dataclasses.replace(record, step=step))
+    (row,) = ledger.rows()
+    assert row.prompt_text is not None
+    assert len(step_of(row.prompt_text).messages[0].content) >= 15_000
+    assert (row.reasoning_text, row.answer_text) == (None, None)
+
+
+def test_redaction_sees_all_text(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    ledger = Ledger.open(path, keep_text=True, redact=lambda text: re.sub("SECRET", "[gone]", text))
+    metadata = {"key": "SECRET", "deep": [{"x": "y" * 1998 + "SECRET"}], "n": 3}
+    ledger.record(make_record(4, metadata=metadata))
+    ledger.record(make_record(4, metadata=metadata, error="OutputInvalid: it said SECRET ANSWER"))
+    ledger.close()
+    assert b"SECRET" not in path.read_bytes()
+    first, second = Ledger.open(path).rows()
+    assert first.metadata["key"] == "[gone]"
+    assert first.metadata["n"] == 3
+    assert second.error == "it said [gone] ANSWER"
+    assert first.reasoning_text == "[gone] THOUGHT"
+    assert step_of(first.prompt_text or "").messages[0] == Message(role="user", content="[gone] QUESTION")
+
+
+@pytest.mark.parametrize("hook", [lambda text: 1 / 0, lambda text: None])
+def test_a_redaction_that_fails_leaks_nothing_and_breaks_nothing(hook: Any, caplog: pytest.LogCaptureFixture) -> None:
+    ledger = Ledger.open(":memory:", keep_text=True, redact=hook)
+    ledger.record(make_record(4))
+    (row,) = ledger.rows()
+    assert row.reasoning_text == FAILED
+    assert "SECRET" not in json.dumps(row.to_dict())
+    assert len([r for r in caplog.records if "redaction hook failed" in r.message]) == 1
+
+
+def test_arguments_that_json_cannot_hold_cost_the_text_but_not_the_row(caplog: pytest.LogCaptureFixture) -> None:
+    ring: dict[str, Any] = {}
+    ring["self"] = ring
+    record = make_record(3)
+    said = Message(role="assistant", tool_calls=(ToolCall(id="c", name="x", arguments=ring),))
+    ledger = Ledger.open(":memory:", keep_text=True, redact=str.upper)
+    ledger.record(dataclasses.replace(record, step=dataclasses.replace(record.step, messages=(said,))))
+    (row,) = ledger.rows()
+    assert [getattr(row, name) for name in TEXTS] == [None] * 3
+    assert "cannot be kept" in caplog.text
