@@ -41,6 +41,24 @@ LATE: Mixture = (
 )
 """Arithmetic last: it takes longest."""
 
+LAST: Mixture = (
+    Part("question", "instruct", 4.6),
+    Part("question", "thinking", 4.6),
+    Part("drill", "instruct", 1.2),
+    Part("drill", "thinking", 0.3),
+    Part("route", "instruct", 0.3),
+    Part("route", "thinking", 0.3),
+    Part("work", "instruct", 0.45),
+    Part("work", "thinking", 0.6),
+    Part("novel", "instruct", 0.5),
+    Part("novel", "thinking", 0.4),
+    Part("chat", "instruct", 0.12),
+    Part("chat", "thinking", 0.12),
+    Part("writing", "instruct", 0.15),
+    Part("writing", "thinking", 0.12),
+)
+"""While the rate falls: two thirds of the tokens are questions."""
+
 INSTRUCT: Mixture = (
     Part("question", "instruct", 3.2),
     Part("question", "thinking", 0.5, 0.0, 0.0),
@@ -84,9 +102,9 @@ def ramp(progress: float) -> Mixture:
 
 def with_replay(parts: Mixture, share: float) -> Mixture:
     """A fine-tuning's mixture with `share` of base-style documents, of all levels of detail."""
-    own, base = sum(part.weight for part in parts), sum(part.weight for part in LATE)
+    own, base = sum(part.weight for part in parts), sum(part.weight for part in LAST)
     scale = own / base * share / (1 - share)
-    return parts + tuple(replace(part, weight=part.weight * scale) for part in LATE)
+    return parts + tuple(replace(part, weight=part.weight * scale) for part in LAST)
 
 
 def _key(part: Part) -> tuple[str, str, float, float]:

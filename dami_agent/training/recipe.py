@@ -57,7 +57,7 @@ def mixture(stage: Stage, replay: float = REPLAY) -> MixtureAt:
     if stage == "base":
         return mixtures.ramp
     if stage == "finish":
-        return lambda _: mixtures.LATE
+        return lambda _: mixtures.LAST
     own = mixtures.INSTRUCT if stage == "instruct" else mixtures.THINKING
     parts = mixtures.with_replay(own, replay) if replay else own
     return lambda _: parts

@@ -140,7 +140,7 @@ def test_auc():
 def test_both_fine_tunings_replay_the_base():
     for stage in ("instruct", "thinking"):
         parts = recipe.mixture(stage)(0.0)
-        base = sum(part.weight for part in parts[-len(mixtures.LATE) :])
+        base = sum(part.weight for part in parts[-len(mixtures.LAST) :])
         assert base / sum(part.weight for part in parts) == pytest.approx(recipe.REPLAY)
 
 
