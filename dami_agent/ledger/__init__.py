@@ -10,6 +10,7 @@ from dami_agent.ledger.prices import Price, Prices
 from dami_agent.ledger.row import Row
 from dami_agent.ledger.summary import Run, by_tool, runs, totals
 from dami_agent.ledger.tracing import RunTrace, trace
+from dami_agent.ledger.verify import Verification
 
 __all__ = [
     "Ledger",
@@ -18,6 +19,7 @@ __all__ = [
     "Row",
     "Run",
     "RunTrace",
+    "Verification",
     "by_tool",
     "default_location",
     "runs",

@@ -20,6 +20,7 @@ from dami_agent.ledger.schema import calls
 from dami_agent.ledger.store import Store
 from dami_agent.ledger.text import Redact, Redaction
 from dami_agent.ledger.values import values_of
+from dami_agent.ledger.verify import Verification, verify
 from dami_agent.types import CallRecord
 
 
@@ -121,6 +122,10 @@ class Ledger:
         """Write what waits and let go of the file; idempotent, and the ledger may be used again afterwards."""
         if self._store is not None:
             self._store.close()
+
+    def verify(self) -> Verification:
+        """Check file, schema, every row and the sums; what is wrong is in the result, not raised."""
+        return Verification(rows=0, schema=0, problems=()) if self._store is None else verify(self._store)
 
     def rows(
         self,

@@ -1,0 +1,138 @@
+"""Whether a ledger is whole: the file, its schema, every row, and the sums."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import JSON, Column, Connection, Double, Text, cast, func, select
+from sqlalchemy.exc import SQLAlchemyError
+
+from dami_agent.errors import LedgerError
+from dami_agent.ledger.row import Row
+from dami_agent.ledger.schema import MIGRATIONS, calls, migrations
+from dami_agent.ledger.store import Store
+from dami_agent.ledger.summary import TOKENS
+
+MOST = 20  # problems of one kind that are spelt out
+INTENSITIES = ("intensity", "intensity_estimated", "intensity_low", "intensity_high", "intensity_answer")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verification:
+    """What was looked at, and what is wrong with it; whole if ``problems`` is empty.
+
+    Attributes:
+        rows: how many could be read.
+        schema: number of the newest migration applied; 0 for a ledger never written to.
+        problems: in words, each with the row's id.
+    """
+
+    rows: int
+    schema: int
+    problems: tuple[str, ...]
+
+    @property
+    def whole(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.problems
+
+
+def verify(store: Store) -> Verification:
+    """Read everything in one transaction and check it; others may be writing."""
+    problems: list[str] = []
+    rows, schema = 0, 0
+    try:
+        if store.exists():
+            with store.reading() as connection:
+                problems += _file(connection)
+                schema, wrong = _schema(connection)
+                problems += wrong
+                rows, wrong = _rows(connection)
+                problems += wrong
+    except (SQLAlchemyError, LedgerError, OSError) as e:
+        problems.append(f"cannot be read to the end: {str(e).splitlines()[0]}")
+    return Verification(rows=rows, schema=schema, problems=tuple(problems))
+
+
+def _file(connection: Connection) -> list[str]:
+    """SQLite's own check of pages and indexes; a server looks after its files itself."""
+    if connection.dialect.name != "sqlite":
+        return []
+    said = connection.exec_driver_sql(f"PRAGMA integrity_check({MOST})").scalars()
+    return [f"integrity_check: {line}" for line in said if line != "ok"]
+
+
+def _schema(connection: Connection) -> tuple[int, list[str]]:
+    applied = {row.number: row.name for row in connection.execute(select(migrations.c.number, migrations.c.name))}
+    expected = {m.number: m.name for m in MIGRATIONS}
+    wrong = [
+        f"migration {n} is {applied.get(n)!r}, not {name!r}" for n, name in expected.items() if applied.get(n) != name
+    ]
+    return max(applied, default=0), wrong
+
+
+def _rows(connection: Connection) -> tuple[int, list[str]]:
+    count, last, problems = 0, 0, []
+    sums: Counter[str] = Counter()
+    attempts: Counter[tuple[str, int]] = Counter()
+    # JSON as text: one value that does not parse must not hide the rows after it
+    columns = [cast(c, Text).label(c.name) if isinstance(c.type, JSON) else c for c in calls.columns]
+    for values in connection.execute(select(*columns).order_by(calls.c.id).execution_options(yield_per=500)).mappings():
+        wrong = list(_wrong(values))
+        if values["id"] <= last:
+            wrong.append(f"comes after id {last}")
+        problems += [f"row {values['id']}: {what}" for what in wrong]
+        last, count = values["id"], count + 1
+        attempts[values["call_id"], values["attempt"]] += 1
+        sums.update({name: values[name] for name in TOKENS if isinstance(values[name], int)})
+    for (call_id, attempt), times in attempts.items():
+        if times > 1 and call_id:
+            problems.append(f"call {call_id}, attempt {attempt} stands there {times} times")
+    cut = problems[:MOST] + ([f"and {len(problems) - MOST} more"] if len(problems) > MOST else [])
+    total = connection.execute(select(func.count(), *(func.sum(calls.c[name]) for name in TOKENS))).one()
+    if (found := (count, *(sums[name] for name in TOKENS))) != tuple(value or 0 for value in total):
+        cut.append(f"the totals {tuple(total)} are not those of the rows, {found}")
+    return count, cut
+
+
+def _wrong(values: Mapping[Any, Any]) -> Iterator[str]:
+    """What is wrong with one row; ``values`` holds JSON as text."""
+    try:
+        row = Row.read({column.name: _read(column, values[column.name]) for column in calls.columns})
+    except _Misfit as e:
+        yield str(e)
+        return
+    except (TypeError, ValueError, OverflowError) as e:
+        yield f"does not parse: {type(e).__name__}: {e}"
+        return
+    if row.output_tokens != row.probe_tokens + row.reasoning_tokens + row.answer_tokens:
+        yield f"output_tokens {row.output_tokens} is not the sum of probe, reasoning and answer"
+    if min(getattr(row, name) for name in TOKENS) < 0 or not 0 <= (row.cached_tokens or 0) <= row.prompt_tokens:
+        yield "a count of tokens that cannot be"
+    if not all(0 <= value <= 1 for name in INTENSITIES if (value := getattr(row, name)) is not None):
+        yield "an intensity outside [0, 1]"
+    if (row.money is None) != (row.currency is None):
+        yield "money without currency, or currency without money"
+
+
+class _Misfit(Exception):
+    """A value that its column cannot hold."""
+
+
+def _read(column: Column[Any], value: Any) -> Any:
+    """The value as its column's type; SQLite stores anything anywhere."""
+    if value is None and column.nullable:
+        return None
+    if isinstance(column.type, JSON) and isinstance(value, str):
+        try:
+            return json.loads(value)
+        except ValueError as e:
+            raise _Misfit(f"{column.name} is {value!r}: {e}") from e
+    known = (float, int) if isinstance(column.type, Double) else (column.type.python_type,)
+    if not isinstance(value, known) or isinstance(column.type, JSON):
+        raise _Misfit(f"{column.name} is {value!r}: not of type {known[0].__name__}")
+    return value
