@@ -11,10 +11,13 @@ from dami_agent.cli.bench import bench
 from dami_agent.cli.chat import chat
 from dami_agent.cli.demo import demo
 from dami_agent.cli.doctor import doctor
+from dami_agent.cli.explain import explain
 from dami_agent.cli.logs import logs
 from dami_agent.cli.pair import pair
+from dami_agent.cli.runs import runs
 from dami_agent.cli.sweep import sweep
 from dami_agent.cli.tasks import tasks
+from dami_agent.cli.watch import watch
 from dami_agent.errors import DamiError, UsageError
 
 app = typer.Typer(
@@ -27,6 +30,9 @@ app = typer.Typer(
 app.command()(demo)
 app.command()(chat)
 app.command()(logs)
+app.command()(runs)
+app.command()(explain)
+app.command()(watch)
 app.command()(doctor)
 app.command()(sweep)
 app.command()(bench)

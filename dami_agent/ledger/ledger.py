@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from dami_agent.ledger.row import Row
 from dami_agent.ledger.schema import calls
 from dami_agent.ledger.store import Store
 from dami_agent.ledger.text import Redact, Redaction
+from dami_agent.ledger.timing import write_cost
 from dami_agent.ledger.values import values_of
 from dami_agent.ledger.verify import Verification, verify
 from dami_agent.types import CallRecord
@@ -127,6 +128,13 @@ class Ledger:
         """Check file, schema, every row and the sums; what is wrong is in the result, not raised."""
         return Verification(rows=0, schema=0, problems=()) if self._store is None else verify(self._store)
 
+    def write_cost(self, rows: int = 500) -> dict[str, float]:
+        """What :meth:`record` costs: ``median``, ``p95`` and ``p99`` in µs over ``rows`` calls, and ``rows``.
+
+        Written to a file of its own beside this one's, on the same disk, and deleted; in memory where this is no file.
+        """
+        return write_cost(self._store, rows)
+
     def rows(
         self,
         *,
@@ -137,6 +145,7 @@ class Ledger:
         node: str | None = None,
         since: datetime | None = None,
         after: int | None = None,
+        containing: str | None = None,
         limit: int | None = None,
     ) -> list[Row]:
         """Rows that match all filters, oldest first; ``limit`` keeps the newest. A ledger never written to has none.
@@ -149,6 +158,7 @@ class Ledger:
             node: LangGraph node.
             since: rows started at or after it; a naive datetime is local time.
             after: rows with a greater ``id``: what was written since that row.
+            containing: text that stands somewhere on record, in any case.
             limit: at most so many.
 
         Raises:
@@ -171,7 +181,7 @@ class Ledger:
         if tool is not None:
             query = query.where(_may_name(tool))
         try:
-            return list(_read(self._store, query, tool, limit))[::-1]
+            return list(_read(self._store, query, _keeper(tool, containing), limit))[::-1]
         except (SQLAlchemyError, OSError) as e:
             why = str(e).splitlines()[0]
             raise LedgerError(
@@ -180,21 +190,34 @@ class Ledger:
 
 
 def _may_name(tool: str) -> ColumnElement[bool]:
-    """Rows whose lists of tools could hold the name; :func:`_read` looks at the names themselves."""
+    """Rows whose lists of tools could hold the name; :func:`_keeper` looks at the names themselves."""
     if not (tool.isascii() and tool.isidentifier()):
         return true()  # JSON may write it with escapes
     lists = (calls.c.tools_called, calls.c.tools_digested)
     return or_(*(cast(c, Text).contains(f'"{tool}"', autoescape=True) for c in lists))
 
 
-def _read(store: Store, query: Select[Any], tool: str | None, limit: int | None) -> Iterator[Row]:
-    if tool is None and limit is not None:
+def _keeper(tool: str | None, containing: str | None) -> Callable[[Row], bool] | None:
+    """What SQL cannot ask of every database: names in JSON lists, and text whatever its case and script."""
+    if tool is None and containing is None:
+        return None
+    wanted = (containing or "").casefold()
+
+    def keep(row: Row) -> bool:
+        named = tool is None or tool in (*row.tools_called, *row.tools_digested)
+        return named and (not wanted or any(wanted in str(value).casefold() for value in row.to_dict().values()))
+
+    return keep
+
+
+def _read(store: Store, query: Select[Any], keep: Callable[[Row], bool] | None, limit: int | None) -> Iterator[Row]:
+    if keep is None and limit is not None:
         query = query.limit(limit)
     count = 0
     with store.reading() as connection:
         for values in connection.execute(query.execution_options(yield_per=500)).mappings():
             row = Row.read(dict(values))
-            if tool is not None and tool not in (*row.tools_called, *row.tools_digested):
+            if keep is not None and not keep(row):
                 continue
             yield row
             count += 1

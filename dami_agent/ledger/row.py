@@ -29,6 +29,7 @@ class Row:
         intensity_answer: λ of the answer where it is not the thought's.
         rule, considered: the rule that won, if one did; what else was looked at, each with why it did not win.
         charged_to: the tool whose reasoning budget paid, or ``answer``; None in rows of the first release.
+        tools_disabled: a budget was used up, so no tool could be called.
         cached_tokens: of the prompt, not computed anew; None in rows of the first release.
         fingerprint, frontier: which weights, and which measured table the policy used.
         money, currency: by the price table; None without one.
@@ -94,6 +95,7 @@ class Row:
     rule: str | None
     considered: tuple[str, ...]
     charged_to: str | None
+    tools_disabled: bool | None
     cached_tokens: int | None
     fingerprint: str | None
     frontier: str | None

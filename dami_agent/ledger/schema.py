@@ -122,6 +122,7 @@ def _columns_v2() -> tuple[Column[Any], ...]:
         Column("rule", Text),
         Column("considered", JSON(none_as_null=True)),
         Column("charged_to", Text),
+        Column("tools_disabled", Boolean),
         Column("cached_tokens", Integer),
         Column("fingerprint", Text),
         Column("frontier", Text),

@@ -37,6 +37,7 @@ class Redaction:
 
     def _text(self, text: str) -> str:
         assert self.hook is not None
+        redacted: Any
         try:
             redacted = self.hook(text)
         except Exception as e:  # the user's code must not break the answer
@@ -68,6 +69,7 @@ def _texts(step: Step, reply: Reply | None, redact: Redaction) -> dict[str, str 
         "tools": [dataclasses.asdict(t) for t in step.tools],
         "tool_choice": dataclasses.asdict(step.tool_choice),
         "parallel_tool_calls": step.parallel_tool_calls,
+        "structured": step.structured,
         "response_format": dataclasses.asdict(step.response_format) if step.response_format else None,
     }
     return {
@@ -88,6 +90,7 @@ def step_of(text: str) -> Step:
         tools=tuple(Tool(**tool) for tool in asked["tools"]),
         tool_choice=ToolChoice(**asked["tool_choice"]),
         parallel_tool_calls=asked["parallel_tool_calls"],
+        structured=asked["structured"],
         response_format=None if form is None else ResponseFormat(**form),
     )
 

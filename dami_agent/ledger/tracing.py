@@ -5,13 +5,10 @@ from __future__ import annotations
 import threading
 from contextvars import ContextVar
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dami_agent.ledger.row import Row
 from dami_agent.ledger.summary import by_tool, totals
-
-if TYPE_CHECKING:
-    import pandas
 
 _open: ContextVar[tuple[RunTrace, ...]] = ContextVar("dami_traces", default=())
 
@@ -67,13 +64,13 @@ class RunTrace:
         """Totals by the tool whose reasoning budget paid, or ``answer``; they add up to :attr:`totals`."""
         return by_tool(self.steps)
 
-    def to_pandas(self) -> pandas.DataFrame:
-        """A data frame with a row per step and the ledger's columns.
+    def to_pandas(self) -> Any:
+        """A ``pandas.DataFrame`` with a row per step and the ledger's columns.
 
         Raises:
             ImportError: if pandas is not installed.
         """
-        import pandas as pd
+        import pandas as pd  # type: ignore[import-untyped,import-not-found,unused-ignore]
 
         return pd.DataFrame([row.to_dict() for row in self.steps], columns=list(Row.__dataclass_fields__))
 

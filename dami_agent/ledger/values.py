@@ -117,6 +117,7 @@ def _of_decision(decision: Decision | None) -> dict[str, Any]:
         "rule": (decision.rule or None) if decision else None,
         "considered": decision.considered if decision else (),
         "charged_to": decision.charged_to if decision else None,
+        "tools_disabled": decision.tools_disabled if decision else None,
     }
 
 

@@ -17,7 +17,7 @@ def test_version(dami: Dami) -> None:
 
 def test_help_lists_the_commands(dami: Dami) -> None:
     out = dami("--help").out
-    for command in ("demo", "chat", "logs", "doctor", "sweep", "bench", "pair", "tasks"):
+    for command in ("demo", "chat", "logs", "runs", "explain", "watch", "doctor", "sweep", "bench", "pair", "tasks"):
         assert command in out
 
 

@@ -1,0 +1,115 @@
+"""``dami explain``: why one call got its λ, and what it cost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dami_agent.cli import calls
+from dami_agent.cli.output import print_json
+from dami_agent.errors import UsageError
+
+if TYPE_CHECKING:
+    from dami_agent.cli.savings import Savings
+    from dami_agent.ledger import Row
+
+LAST = "last"
+
+
+def explain(
+    call: Annotated[str, typer.Argument(help="Id of a call or how it begins; `dami logs` shows it.")] = LAST,
+    as_json: Annotated[bool, typer.Option("--json", help="A JSON array of its attempts.")] = False,
+    frontier: Annotated[
+        Path | None, typer.Option(help="Frontier file to reckon savings by; left out: the built-in pair's own.")
+    ] = None,
+    ledger: Annotated[str | None, typer.Option(help="Path or URL; left out: DAMI_LEDGER or the default file.")] = None,
+) -> None:
+    """Explain one call: the rule that won, the estimator's features, the bounds, what else was considered."""
+    from dami_agent.cli.savings import Savings
+    from dami_agent.ledger import Ledger
+
+    savings = Savings(frontier)
+    opened = Ledger.open(ledger)
+    rows = opened.rows(limit=1) if call == LAST else opened.rows(call=call)
+    rows = opened.rows(call=rows[0].call_id) if call == LAST and rows else rows
+    opened.close()
+    ids = list(dict.fromkeys(row.call_id for row in rows))
+    if not ids:
+        raise UsageError(f"no call {call} in {opened.url or 'a ledger that is off'}", hint="`dami logs` shows the ids")
+    if len(ids) > 1 and call not in ids:
+        shown = ", ".join(ids[:5]) + (", …" if len(ids) > 5 else "")
+        raise UsageError(f"{len(ids)} calls begin with {call}: {shown}", hint="give more of the id")
+    rows = [row for row in rows if len(ids) == 1 or row.call_id == call]
+    if as_json:
+        print_json([row.to_dict() | {"saved_tokens_expected": savings.of(row)} for row in rows])
+        return
+    for n, row in enumerate(rows):
+        typer.echo("\n" if n else "", nl=False)
+        for name, value in story(row, savings):
+            typer.echo(f"{name:<12}{value}")
+
+
+def story(row: Row, savings: Savings) -> Iterator[tuple[str, str]]:
+    """(what, how it was) in the order in which it happened."""
+    place = [f"node {row.node}" if row.node else "", f"step {row.step}" if row.step is not None else ""]
+    place += [f"thread {row.thread_id}" if row.thread_id else "", f"run {row.run}" if row.run != row.call_id else ""]
+    yield "call", f"{row.call_id}, attempt {row.attempt + 1}, {calls.local(row.started_at)}"
+    yield "where", ", ".join(filter(None, place)) or "outside any run"
+    yield "model", ", ".join(filter(None, (row.model, row.fingerprint, row.weights_mode)))
+    yield "tools", f"{calls.tools(row) or 'none read, none called'}; bound: {', '.join(row.tools_bound) or 'none'}"
+    yield from _depth(row)
+    yield from _cost(row, savings)
+    if row.error_type:
+        yield "failed", f"{row.error_type}: {row.error or ''}"
+    else:
+        yield "ended", f"{row.finish_reason}{'' if row.accepted in (None, True) else ', not accepted'}"
+
+
+def _depth(row: Row) -> Iterator[tuple[str, str]]:
+    """From what was asked to the λ used."""
+    yield "asked", f"{row.asked or 'nothing'} (by {row.asked_by or 'nobody'})"
+    if row.estimator:
+        features = ", ".join(f"{name} {_number(value)}" for name, value in row.features.items())
+        estimated = "–" if row.intensity_estimated is None else f"{row.intensity_estimated:.3g}"
+        yield "estimated", f"λ = {estimated} by {row.estimator}{f', from {features}' if features else ''}"
+    if row.intensity_requested is not None:
+        yield "requested", f"λ = {row.intensity_requested:g}"
+    yield "rule", row.rule or f"none of policy {row.policy or '–'} matched"
+    if row.intensity_low is not None and row.intensity_high is not None:
+        yield "bounds", f"λ in [{row.intensity_low:g}, {row.intensity_high:g}], left by rules and budgets"
+    used = "not decided" if row.intensity is None else f"λ = {row.intensity:g} with {row.template}'s template"
+    answer = "" if row.intensity_answer is None else f"; the answer with λ = {row.intensity_answer:g}"
+    yield "used", used + answer
+    yield "because", row.reason or "it failed before a decision"
+    for n, other in enumerate(row.considered):
+        yield "considered" if n == 0 else "", other
+    if row.tools_disabled:
+        yield "budget", "used up: no tool could be called"
+
+
+def _cost(row: Row, savings: Savings) -> Iterator[tuple[str, str]]:
+    cached = f" ({row.cached_tokens} of them cached)" if row.cached_tokens else ""
+    closed = f", closed by {row.thought_closed_by}" if row.thought_closed_by else ""
+    probe = f", {row.probe_tokens} of a probe thrown away" if row.probe_tokens else ""
+    yield "tokens", f"{row.prompt_tokens} read{cached}; {row.output_tokens} decoded:"
+    yield "", f"{row.reasoning_tokens} of thought{closed}, {row.answer_tokens} of answer{probe}"
+    if row.charged_to:
+        yield "charged to", row.charged_to
+    names = ("estimate", "queue", "switch", "prefill", "first_token", "decode")
+    parts = ((name, getattr(row, f"{name}_seconds")) for name in names)
+    times = ", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in parts if value)
+    yield "seconds", f"{row.seconds:.3f}{f' ({times})' if times else ''}"
+    if row.money is not None:
+        yield "money", f"{row.money:.6g} {row.currency}"
+    saved = savings.of(row)
+    if saved is not None:
+        statement = savings.statement([row])
+        yield "saved", f"{saved:,.0f} tokens against {statement['baseline']}"
+        yield "", f"({statement['method']}; {', '.join(statement['frontiers'])})"
+
+
+def _number(value: float | str) -> str:
+    return f"{value:.3g}" if isinstance(value, (int, float)) else str(value)
