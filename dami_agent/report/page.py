@@ -1,0 +1,149 @@
+"""The page: data as JSON, script and style from ``assets``, nothing from anywhere else."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from dami_agent.errors import LedgerError
+from dami_agent.ledger import Row, totals
+from dami_agent.policy import Frontier
+from dami_agent.report.columns import table
+
+# In the order they need each other; the page holds them as one script.
+SCRIPTS = (
+    "data.js",
+    "format.js",
+    "dom.js",
+    "colour.js",
+    "select.js",
+    "bars.js",
+    "runs.js",
+    "totals.js",
+    "groups.js",
+    "charts.js",
+    "detail.js",
+    "calls.js",
+    "page.js",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """What the page says about where its numbers come from.
+
+    Attributes:
+        ledger: its name, without credentials or folders.
+        scope: which of its calls these are, e.g. ``since 2h``; "" for all.
+        measured: the model that the frontier speaks for, as the ledger names it; None: for all.
+        made_at: UTC.
+    """
+
+    ledger: str
+    scope: str = ""
+    measured: str | None = None
+    made_at: datetime = field(default_factory=lambda: datetime.now(timezone.utc))
+
+
+def render(rows: Sequence[Row], source: Source, frontier: Frontier | None = None) -> str:
+    """The page as text. ``rows`` are oldest first, as :meth:`Ledger.rows` gives them."""
+    script, style = "\n".join(map(_asset, SCRIPTS)), _asset("report.css")
+    script = f'"use strict";\n(() => {{\n{script}}})();\n'
+    data = {
+        **table(rows),
+        "ledger": source.ledger,
+        "scope": source.scope,
+        "made_at": round(source.made_at.timestamp() * 1000),
+        "frontier": _frontier(frontier, source),
+    }
+    environment = Environment(
+        loader=PackageLoader("dami_agent.report", "assets"), autoescape=True, undefined=StrictUndefined
+    )
+    return environment.get_template("report.html.jinja").render(
+        policy=f"default-src 'none'; script-src {_hash(script)}; style-src {_hash(style)}; "
+        "base-uri 'none'; form-action 'none'",
+        script=Markup(script),
+        style=Markup(style),
+        data=_embedded(data),
+        source=source,
+        totals=_totals(rows),
+    )
+
+
+def write(path: Path, rows: Sequence[Row], source: Source, frontier: Frontier | None = None) -> int:
+    """Write the page to ``path``, whole or not at all; returns its bytes.
+
+    Raises:
+        LedgerError: if the file cannot be written.
+    """
+    page = render(rows, source, frontier).encode("utf-8")
+    try:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+            file.write(page)
+        Path(file.name).chmod(0o666 & ~_umask())
+        os.replace(file.name, path)
+    except OSError as error:
+        raise LedgerError(
+            f"cannot write the report to {path}: {error.strerror or error}", hint="name a writable file with -o"
+        ) from error
+    return len(page)
+
+
+def _umask() -> int:
+    """The process's umask, which can only be read by setting it."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
+
+
+def _asset(name: str) -> str:
+    """Text of a packaged file, with the line ends a browser hashes."""
+    return (files("dami_agent.report") / "assets" / name).read_text(encoding="utf-8").replace("\r\n", "\n")
+
+
+def _hash(text: str) -> str:
+    """A CSP hash source of an inline element's text."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode('utf-8')).digest()).decode()}'"
+
+
+def _embedded(data: Any) -> Markup:
+    """JSON that no HTML parser can take for anything but text."""
+    text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return Markup(text)
+
+
+def _frontier(frontier: Frontier | None, source: Source) -> dict[str, Any] | None:
+    if frontier is None or not frontier.rows:
+        return None
+    grid = set(frontier.grid)
+    names = ("accuracy", "accuracy_ci", "tokens", "think_ratio")
+    return {
+        "pair": frontier.pair,
+        "source": frontier.source,
+        "model": source.measured,
+        "rows": [
+            {"lambda": float(row.intensity), "efficient": row.intensity in grid}
+            | {name: getattr(row, name) for name in names}
+            for row in frontier.rows
+        ],
+    }
+
+
+def _totals(rows: Sequence[Row]) -> dict[str, str]:
+    """For a reader without scripts."""
+    plain = {name: value for name, value in totals(rows).items() if isinstance(value, (int, float))}
+    return {n.replace("_", " "): f"{v:,.2f}" if isinstance(v, float) else f"{v:,}" for n, v in plain.items()}
