@@ -1,14 +1,29 @@
 """Step -> decision: rules, budgets, efforts, frontier. Knows no tokens' text and no weights."""
 
+from dami_agent.policy.aim import AskEstimator
+from dami_agent.policy.budgets import Spent, Usage
 from dami_agent.policy.frontier import EFFORTS, Frontier, FrontierRow
-from dami_agent.policy.policy import AskEstimator, GreedyThinkingWarning, IntensityWarning, ReasoningPolicy
+from dami_agent.policy.policy import GreedyThinkingWarning, IntensityWarning, ReasoningPolicy, Verifier
+from dami_agent.policy.presets import PRESETS
+from dami_agent.policy.rules import Escalation, Price, Rule, RunBudget, Settings, ToolSettings, When
 
 __all__ = [
     "EFFORTS",
+    "PRESETS",
     "AskEstimator",
+    "Escalation",
     "Frontier",
     "FrontierRow",
     "GreedyThinkingWarning",
     "IntensityWarning",
+    "Price",
     "ReasoningPolicy",
+    "Rule",
+    "RunBudget",
+    "Settings",
+    "Spent",
+    "ToolSettings",
+    "Usage",
+    "Verifier",
+    "When",
 ]

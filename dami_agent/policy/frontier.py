@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +124,12 @@ class Frontier:
             pair=str(data.get("pair", "")),
             source=source,
         )
+
+    @property
+    def fingerprint(self) -> str:
+        """Identifies what was measured, wherever it was read from; "" if nothing was."""
+        said = repr((self.rows, self.switch_point)).encode()
+        return blake2b(said, digest_size=6).hexdigest() if self.rows or self.switch_point else ""
 
     @property
     def grid(self) -> tuple[Intensity, ...]:

@@ -1,20 +1,29 @@
-"""Step -> decision: what was asked, what the estimator says, what the frontier allows, and the reason in words."""
+"""Step -> decision: what was asked, which rule won, what budgets left, what the estimator says; the reason in words."""
 
 from __future__ import annotations
 
 import dataclasses
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
+from typing_extensions import Self
+
+from dami_agent.policy import aim, depth, load
+from dami_agent.policy.aim import AskEstimator
+from dami_agent.policy.budgets import Budgets, Grant, Spent, Usage
 from dami_agent.policy.frontier import Frontier
-from dami_agent.types import Ask, Decision, Estimate, Intensity, Limits, Step
+from dami_agent.policy.match import Facts, all_rules, match, tool_errors
+from dami_agent.policy.presets import read_preset
+from dami_agent.policy.rules import Escalation, PolicyFile, Rule, RunBudget, Settings, ToolSettings
+from dami_agent.types import Ask, Decision, Intensity, Reply, Step, Trace
 
-AskEstimator = Callable[[Decision], Estimate]
-"""Runs the estimator; the decision it is given is the one a λ=0 call of this step would get (limits, sampling)."""
+Verifier = Callable[[Step, Reply], bool]
+"""Whether a reply is good enough; False asks for another attempt with more λ."""
 
-DEFAULT_ANSWER_RESERVE = 512
-"""Tokens of ``max_tokens`` that a thought may not use up, at most half of it."""
+_LONGEST_WHY = 200  # characters of a rejection in the next attempt's reason
 
 
 class IntensityWarning(UserWarning):
@@ -25,79 +34,268 @@ class GreedyThinkingWarning(UserWarning):
     """Greedy decoding with a thought: thinking models then tend to repeat themselves without end."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class ReasoningPolicy:
     """Chooses λ, template and limits for each step.
 
-    Precedence of what is asked is settled before (:class:`~dami_agent.types.Ask`); here a number beats an effort name,
-    an effort name beats ``"auto"``. Only estimates snap to the frontier's grid.
+    Precedence. What the caller asked (init < configurable < bind < call is settled before, in
+    :class:`~dami_agent.types.Ask`) beats what the winning rule asks, and that beats ``default``; a caller's ``"auto"``
+    leaves the choice to the rule. A number beats an effort name, an effort name beats ``"auto"``. Only estimates snap
+    to the frontier's grid. Bounds come after all of that, for explicit numbers too; then a doubted answer's floor
+    (never for a number or effort the caller gave); budget ceilings last. Caps only tighten. What a rule leaves out is
+    ``default``'s.
 
     Attributes:
-        frontier: of the pair in use.
-        default: what to do when nothing is asked.
+        frontier: of the pair in use; an empty one is filled in by :class:`~dami_agent.chat_model.ChatDAMI`.
+        default: settings of steps that no rule is about.
         name: kept in the ledger.
+        rules, tools, nodes, run, escalation, accuracy_over_cost, challenge: see :mod:`dami_agent.policy.rules`; given
+            as those models or as plain dicts.
+        verifier: judges replies, if ``escalation`` has attempts for it.
+
+    Raises:
+        InvalidPolicy: naming the field.
     """
 
     frontier: Frontier = field(default_factory=Frontier)
-    default: Ask = field(default_factory=lambda: Ask(intensity="auto", origin="default"))
+    default: Settings | Ask | Mapping[str, Any] = field(default_factory=Settings)
     name: str = "default"
-    _warned: set[str] = field(default_factory=set, repr=False, compare=False)
+    rules: Sequence[Rule | Mapping[str, Any]] = ()
+    tools: Mapping[str, ToolSettings | Mapping[str, Any]] = field(default_factory=dict)
+    nodes: Mapping[str, Settings | Mapping[str, Any]] = field(default_factory=dict)
+    run: RunBudget | Mapping[str, Any] = field(default_factory=RunBudget)
+    escalation: Escalation | Mapping[str, Any] = field(default_factory=Escalation)
+    accuracy_over_cost: float = 0.5
+    challenge: bool = True
+    verifier: Verifier | None = None
+    _spec: PolicyFile = field(init=False, compare=False)
+    _rules: tuple[Rule, ...] = field(init=False, compare=False)
+    _budgets: Budgets = field(init=False, compare=False)
+    _warned: set[str] = field(init=False, compare=False, default_factory=set)
 
-    def decide(self, step: Step, attempt: int, ask: AskEstimator) -> Decision:
-        """λ, template, limits and reason for one attempt at ``step``; calls ``ask`` only if an estimate is needed."""
-        asked = step.ask if step.ask.intensity is not None or step.ask.effort is not None else self.default
-        limits = _with_reserve(step.limits)
+    def __post_init__(self) -> None:
+        default = aim.settings_of(self.default) if isinstance(self.default, Ask) else self.default
+        given = {name: getattr(self, name) for name in PolicyFile.model_fields} | {"default": default}
+        spec = load.read_dict(given, "ReasoningPolicy")
+        for name in PolicyFile.model_fields:
+            object.__setattr__(self, name, getattr(spec, name))
+        budgets = {n: t.run_max_reasoning_tokens for n, t in spec.tools.items()}
+        object.__setattr__(self, "_spec", spec)
+        object.__setattr__(self, "_rules", all_rules(spec))
+        object.__setattr__(self, "_budgets", Budgets(spec.run, {n: b for n, b in budgets.items() if b is not None}))
+
+    def __repr__(self) -> str:
+        """All that changes a decision, the same in every process: it is part of cache keys."""
+        judge = self.verifier
+        name = getattr(judge, "__qualname__", type(judge).__qualname__)
+        verifier = f", verifier={getattr(judge, '__module__', '')}.{name}" if judge is not None else ""
+        given = {n: getattr(self._spec, n) for n in PolicyFile.model_fields}
+        blank = PolicyFile()
+        said = "".join(f", {n}={v!r}" for n, v in given.items() if n != "name" and v != getattr(blank, n))
+        return f"ReasoningPolicy(name={self.name!r}{said}{verifier}, frontier={self.frontier!r})"
+
+    # ---- reading ------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def from_file(cls, path: str | Path, *, frontier: Frontier | None = None, verifier: Verifier | None = None) -> Self:
+        """A YAML or TOML file with the keys ``default tools nodes rules run escalation`` and more.
+
+        Raises:
+            InvalidPolicy: naming file, line and field.
+        """
+        return cls._of(load.read_file(path), Path(path).stem, frontier, verifier)
+
+    @classmethod
+    def from_dict(
+        cls, data: Mapping[str, Any], *, frontier: Frontier | None = None, verifier: Verifier | None = None
+    ) -> Self:
+        """What a file would hold, as plain values.
+
+        Raises:
+            InvalidPolicy: naming the field.
+        """
+        return cls._of(load.read_dict(data), "dict", frontier, verifier)
+
+    @classmethod
+    def preset(cls, name: str, *, frontier: Frontier | None = None, verifier: Verifier | None = None) -> Self:
+        """``frugal``, ``balanced`` or ``thorough``.
+
+        Raises:
+            InvalidPolicy: there is none of that name.
+        """
+        return cls._of(read_preset(name), name, frontier, verifier)
+
+    @classmethod
+    def _of(cls, spec: PolicyFile, name: str, frontier: Frontier | None, verifier: Verifier | None) -> Self:
+        given: dict[str, Any] = {n: getattr(spec, n) for n in PolicyFile.model_fields if n in spec.model_fields_set}
+        return cls(**{"name": name, **given}, frontier=frontier or Frontier(), verifier=verifier)
+
+    def on(self, frontier: Frontier) -> Self:
+        """This policy with the pair's frontier where it has none of its own; the accounts are shared."""
+        if self.frontier.rows or not (frontier.rows or frontier.switch_point):
+            return self
+        other = dataclasses.replace(self, frontier=frontier)
+        object.__setattr__(other, "_budgets", self._budgets)
+        object.__setattr__(other, "_warned", self._warned)
+        return other
+
+    @property
+    def estimators(self) -> frozenset[str]:
+        """Names of the estimators that rules ask for."""
+        return frozenset(s.estimator for s in (self._spec.default, *self._rules) if s.estimator)
+
+    # ---- deciding -----------------------------------------------------------------------------------------------
+
+    def decide(
+        self, step: Step, attempt: int, ask: AskEstimator, previous: Decision | None = None, why: str = ""
+    ) -> Decision:
+        """λ, template, limits and reason for one attempt at ``step``; calls ``ask`` only if an estimate is needed.
+
+        Where budgets are set this reserves; :meth:`settle` must follow, whatever becomes of the attempt.
+
+        Args:
+            step: the call.
+            attempt: 0, or how many attempts were rejected before.
+            ask: runs the estimator.
+            previous: the decision of the attempt before; its λ is raised.
+            why: what was wrong with that attempt.
+
+        Raises:
+            BudgetExhausted: nothing is left for this step.
+        """
+        spec, frontier, facts = self._spec, self.frontier, Facts.of(step, attempt)
+        found = match(self._rules, facts, frontier)
+        settings = aim.with_default(found.rule, spec.default)
+        grant = Grant(limits=aim.tightened(step.limits, settings))
+        if self._budgets.limited:
+            account, key = self.account(step.trace), _key(step, attempt)
+            grant = self._budgets.reserve(account, key, grant.limits, found.charged_to)
+        doubted = facts.challenge and not aim.explicit(step.ask)
+        space = aim.room(frontier, found.rule, spec, grant.ceiling, grant.reason, doubted)
         base = Decision(
             intensity=Intensity(0),
-            template=self.frontier.template(Intensity(0)),
+            template=frontier.template(Intensity(0)),
             reason="probe",
             sampling=step.sampling,
-            limits=limits,
+            limits=aim.with_reserve(grant.limits),
             attempt=attempt,
             policy=self.name,
+            bounds=space.bounds,
+            rule=found.rule.name if found.rule else "",
+            considered=found.considered,
+            charged_to=found.charged_to,
+            estimator=settings.estimator or "",
+            tools_disabled=grant.tools_disabled,
         )
-        if isinstance(asked.intensity, float):
-            return self._settle(base, Intensity(asked.intensity), self._explicit_reason(asked))
-        if asked.effort is not None:
-            intensity = self.frontier.for_effort(asked.effort)
-            return self._settle(base, intensity, f"reasoning_effort={asked.effort} ({asked.origin})")
-        estimate = ask(base)
-        snapped = self.frontier.snap(estimate.intensity)
-        moved = f", snapped from {estimate.intensity:.2f}" if abs(snapped - estimate.intensity) > 5e-3 else ""
-        decision = self._settle(base, snapped, f"{estimate.estimator} estimate {snapped:.2f}{moved}")
-        return dataclasses.replace(decision, estimate=estimate, requested=None)
+        wanted = self._again(previous, why, found.rule, space) or aim.target(frontier, step.ask, found.rule, spec)
+        decision = aim.aimed(frontier, base, wanted, space, ask, spec.accuracy_over_cost)
+        decision = self._after_errors(decision, step, space)
+        if settings.answer_intensity is not None:
+            own = Intensity(min(settings.answer_intensity, grant.ceiling))
+            decision = dataclasses.replace(decision, answer_intensity=own if own != decision.intensity else None)
+        return self._settled(decision, wanted, space)
 
-    def _explicit_reason(self, asked: Ask) -> str:
-        intensity = Intensity(asked.intensity)  # type: ignore[arg-type]  # the caller has checked that it is a float
-        reason = f"reasoning_intensity={intensity:g} ({asked.origin})"
-        if not self.frontier.in_valley(intensity):
-            return reason
-        warnings.warn(
-            f"reasoning_intensity={intensity:g} lies in the valley of this pair's frontier: another λ is more accurate "
-            f"at no more tokens; measured grid: {[float(g) for g in self.frontier.grid]}",
-            IntensityWarning,
-            stacklevel=2,
-        )
-        return f"{reason}, in the valley"
+    def _again(self, previous: Decision | None, why: str, rule: Rule | None, space: aim.Room) -> aim.Target | None:
+        """After a rejected attempt: one step up the grid, unless a rule about this attempt says otherwise."""
+        if previous is None:
+            return None
+        if rule is not None and rule.when.attempt is not None and (rule.number is not None or rule.effort is not None):
+            return aim.target(self.frontier, Ask(), rule, self._spec)
+        deeper = depth.raised(self.frontier, previous.intensity, 1, space.high)
+        reason = f"attempt {previous.attempt + 1} after λ={previous.intensity:g}"
+        return aim.Target(intensity=deeper, reason=f"{reason}: {why[:_LONGEST_WHY]}" if why else reason)
 
-    def _settle(self, base: Decision, intensity: Intensity, reason: str) -> Decision:
-        if intensity > 0 and base.sampling.temperature == 0 and "greedy" not in self._warned:
+    def _after_errors(self, decision: Decision, step: Step, space: aim.Room) -> Decision:
+        """One step up the grid for each error in a row that the step's tools report."""
+        if "tool_error" not in self._spec.escalation.on or decision.attempt:
+            return decision
+        errors = min(tool_errors(step.messages), self.attempts - 1)
+        deeper = depth.raised(self.frontier, decision.intensity, errors, space.high)
+        if deeper == decision.intensity:
+            return decision
+        reason = f"{decision.reason}, {errors} tool error{'s' if errors > 1 else ''} in a row: {deeper:g}"
+        return dataclasses.replace(decision, intensity=deeper, reason=reason)
+
+    def _settled(self, decision: Decision, wanted: aim.Target, space: aim.Room) -> Decision:
+        """Template, warnings, what the probe left of the limits, and the whole reason."""
+        intensity, reason = decision.intensity, decision.reason
+        if intensity > 0 and decision.sampling.temperature == 0 and "greedy" not in self._warned:
             self._warned.add("greedy")
             warnings.warn(
                 f"temperature=0 at λ={intensity:g}: thinking models loop under greedy decoding; leave temperature out "
                 "for the checkpoint's own (a runaway repetition is cut off either way)",
                 GreedyThinkingWarning,
-                stacklevel=2,
+                stacklevel=3,
             )
-        template = self.frontier.template(intensity)
-        return dataclasses.replace(
-            base, intensity=intensity, template=template, reason=reason, requested=float(intensity)
+        if wanted.number and wanted.intensity == intensity:
+            reason += self._valley(intensity)
+        if decision.rule and f"rule {decision.rule}" not in reason:
+            reason += f"; rule {decision.rule}"
+        decision = dataclasses.replace(
+            decision, template=self.frontier.template(intensity), reason="; ".join([reason, *space.notes])
         )
+        return aim.after_probe(decision) if self._budgets.limited else decision
+
+    def _valley(self, intensity: Intensity) -> str:
+        if not self.frontier.in_valley(intensity):
+            return ""
+        warnings.warn(
+            f"λ={intensity:g} lies in the valley of this pair's frontier: another λ is more accurate "
+            f"at no more tokens; measured grid: {[float(g) for g in self.frontier.grid]}",
+            IntensityWarning,
+            stacklevel=4,
+        )
+        return ", in the valley"
+
+    # ---- budgets and attempts -----------------------------------------------------------------------------------
+
+    def account(self, trace: Trace) -> str:
+        """The budget account of a step: its thread's or its root run's; a call alone is a run of its own."""
+        if self._spec.run.per == "thread" and trace.thread_id:
+            return f"thread {trace.thread_id}"
+        return f"run {trace.root_run_id or trace.parent_run_id or trace.run_id or trace.call_id}"
+
+    def settle(self, step: Step, attempt: int, usage: Usage | None) -> None:
+        """After an attempt: charge what it used, free the rest; None charges all that was set aside."""
+        if self._budgets.limited:
+            self._budgets.settle(self.account(step.trace), _key(step, attempt), usage)
+
+    @property
+    def budgeted(self) -> bool:
+        """Whether any budget is set, so that attempts must be settled."""
+        return self._budgets.limited
+
+    def spent(self, trace: Trace) -> Spent:
+        """What the account of a step has used so far; counted only where a budget is set."""
+        return self._budgets.spent(self.account(trace))
+
+    def rejects(self, step: Step, reply: Reply) -> str:
+        """Why a reply is not good enough for ``escalation``; "" if it is."""
+        on = self._spec.escalation.on
+        if "invalid_tool_call" in on and reply.invalid_tool_calls:
+            return f"invalid tool call: {reply.invalid_tool_calls[0].error}"
+        if "verifier" in on and self.verifier is not None and not self.verifier(step, reply):
+            return "the verifier said no"
+        return ""
+
+    def may_retry(self, decision: Decision) -> bool:
+        """Whether another attempt is allowed, and λ can still be raised (or a rule is about later attempts)."""
+        if decision.attempt + 1 >= self.attempts:
+            return False
+        high = 1.0 if decision.bounds is None else decision.bounds[1]
+        higher = depth.raised(self.frontier, decision.intensity, 1, high) > decision.intensity
+        return higher or any(rule.when.attempt is not None for rule in self._rules)
+
+    @property
+    def attempts(self) -> int:
+        """How often a step is tried at most."""
+        return self._spec.escalation.max_attempts
+
+    @property
+    def retries_schema_failures(self) -> bool:
+        """Whether an ``OutputError`` is a reason for another attempt."""
+        return "schema_failure" in self._spec.escalation.on
 
 
-def _with_reserve(limits: Limits) -> Limits:
-    """Keep room for the answer, so that a thought cannot eat the whole of ``max_tokens``."""
-    if limits.answer_reserve:
-        return limits
-    half = DEFAULT_ANSWER_RESERVE if limits.max_tokens is None else limits.max_tokens // 2
-    return dataclasses.replace(limits, answer_reserve=min(DEFAULT_ANSWER_RESERVE, half))
+def _key(step: Step, attempt: int) -> tuple[str | int, int]:
+    return (step.trace.call_id or id(step), attempt)

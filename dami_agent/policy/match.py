@@ -1,0 +1,205 @@
+"""Which rule wins a step, and which tool pays for it.
+
+Rules are looked at in order: those of ``rules`` as written, then the short forms: ``tools`` (first for the tool whose
+result is digested, then for the one that must be called), then ``nodes``. The first that matches wins.
+
+One exception: a step that digests the results of several tools (parallel calls) and whose first match is a rule about
+a digested tool goes to the **strictest** of the matching rules about digested tools: the one with the lowest upper
+bound of λ (a number is its own bound, ``auto`` or nothing is 1), then with the smallest ``max_reasoning_tokens``, then
+the first in order.
+
+The step's reasoning is charged to the tool it digests (of several, the one whose rule won; if no rule about them won,
+the first), else to the tool it must call, else to ``answer``.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from dami_agent.policy.frontier import Frontier
+from dami_agent.policy.rules import Level, PolicyFile, Rule, Settings, When
+from dami_agent.types import Message, Step
+
+ANSWER = "answer"
+"""Who pays for a step that digests no tool's result and need not call one."""
+
+_DOUBT = re.compile(
+    r"\bare you (really |quite |absolutely |completely |100 ?% )?(sure|certain)\b"
+    r"|\b(that|this|it|your answer|the answer)('s| is| was| looks| seems| can'?not be| can't be) "
+    r"(all |just |still |also |clearly )?(wrong|incorrect|false|not (right|correct|true)|a mistake|right\?|correct\?)"
+    r"|\b(that|this|it) (isn't|is not|can't be|cannot be) (right|correct|true)\b"
+    r"|\byou('re| are) (wrong|mistaken|incorrect)\b|\byou (made|have made|must have made) an? (mistake|error)\b"
+    r"|\bi (don't|do not) (think (so|that's|that is|it's|it is)|believe (you|that|it)|agree)\b"
+    r"|\bis (that|this|it) (really )?(right|correct|true)\b"
+    r"|\b(double|re-?)[ -]?check\b|\bcheck (that|it|this|your (answer|work)) again\b|\bthink again\b",
+    re.IGNORECASE,
+)
+_LONGEST_DOUBT = 300  # characters: what is longer is a task that happens to hold such words
+
+
+def is_challenge(messages: Sequence[Message]) -> bool:
+    """Whether the last user message doubts an answer given before it."""
+    last = next((i for i in reversed(range(len(messages))) if messages[i].role == "user"), None)
+    if last is None or not any(m.role == "assistant" for m in messages[:last]):
+        return False
+    text = messages[last].content.replace("’", "'")
+    return len(text) <= _LONGEST_DOUBT and _DOUBT.search(text) is not None
+
+
+def tool_errors(messages: Sequence[Message]) -> int:
+    """How many rounds of tool calls in a row, up to the last message, ended in an error of at least one tool."""
+    count, failed, inside = 0, False, False
+    for message in reversed(messages):
+        if message.role == "tool":
+            inside, failed = True, failed or message.status == "error"
+        elif message.role == "assistant" and inside:
+            if not failed:
+                break
+            count, failed, inside = count + 1, False, False
+        else:
+            break
+    return count
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What rules may ask about a step, found out once."""
+
+    digests: tuple[str, ...]
+    calls: str | None
+    tools: frozenset[str]
+    node: str | None
+    tags: frozenset[str]
+    metadata: Mapping[str, object]
+    step: int | None
+    attempt: int
+    prompt_characters: int
+    messages: int
+    said: str
+    structured: bool
+    challenge: bool
+
+    @classmethod
+    def of(cls, step: Step, attempt: int) -> Facts:
+        """Of one attempt at a step."""
+        bound = [tool.name for tool in step.tools]
+        choice = step.tool_choice
+        only = bound[0] if choice.mode == "any" and len(bound) == 1 else None
+        return cls(
+            digests=tuple(dict.fromkeys(step.digested_tools)),
+            calls=choice.name if choice.mode == "tool" else only,
+            tools=frozenset(bound),
+            node=step.trace.node,
+            tags=frozenset(step.trace.tags),
+            metadata=step.trace.metadata,
+            step=step.trace.step,
+            attempt=attempt,
+            prompt_characters=sum(len(message.content) for message in step.messages),
+            messages=len(step.messages),
+            said=next((m.content for m in reversed(step.messages) if m.role == "user"), ""),
+            structured=step.structured or step.response_format is not None,
+            challenge=is_challenge(step.messages),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Match:
+    """The winning rule (None: no rule matches), the others with why not, and who pays."""
+
+    rule: Rule | None
+    considered: tuple[str, ...] = field(default=())
+    charged_to: str = ANSWER
+
+
+def all_rules(policy: PolicyFile) -> tuple[Rule, ...]:
+    """Every rule in order, the short forms written out."""
+    return (
+        *policy.rules,
+        *(_short(f"tools.{name}", s, When(digests=(name,))) for name, s in policy.tools.items()),
+        *(_short(f"tools.{name} (call)", s, When(calls=(name,))) for name, s in policy.tools.items()),
+        *(_short(f"nodes.{name}", s, When(node=(name,))) for name, s in policy.nodes.items()),
+    )
+
+
+def _short(name: str, settings: Settings, when: When) -> Rule:
+    given = {f: getattr(settings, f) for f in Settings.model_fields if f in settings.model_fields_set}
+    return Rule(name=name, when=when, **given)
+
+
+def match(rules: Sequence[Rule], facts: Facts, frontier: Frontier) -> Match:
+    """The rule that wins; see the module's text."""
+    looked_at = [(rule, why_not(rule.when, facts)) for rule in rules]
+    matching = [rule for rule, reason in looked_at if reason is None]
+    winner, lost = (matching[0] if matching else None), "matches too, but comes later"
+    if winner is not None and len(facts.digests) > 1 and winner.when.digests:
+        winner = min((r for r in matching if r.when.digests), key=lambda r: strictness(r, frontier))
+        lost = f"matches too, but {winner.name} is stricter or comes first"
+    considered = tuple(f"{rule.name}: {reason or lost}" for rule, reason in looked_at if rule is not winner)
+    return Match(rule=winner, considered=considered, charged_to=_charged_to(winner, facts))
+
+
+def _charged_to(winner: Rule | None, facts: Facts) -> str:
+    if facts.digests:
+        named = winner.when.digests if winner is not None and winner.when.digests else ()
+        return next((name for name in facts.digests if name in named), facts.digests[0])
+    return facts.calls or ANSWER
+
+
+def strictness(settings: Settings, frontier: Frontier) -> tuple[float, float]:
+    """The smaller, the stricter: highest λ allowed, then the cap of the thought."""
+    if settings.bounds is not None:
+        highest = level(settings.bounds[1], frontier)
+    elif settings.number is not None:
+        highest = float(settings.number)
+    else:
+        highest = level(settings.effort, frontier) if settings.effort else 1.0
+    cap = settings.max_reasoning_tokens
+    return highest, math.inf if cap is None else float(cap)
+
+
+def level(value: Level, frontier: Frontier) -> float:
+    """A bound as a number: efforts through the frontier."""
+    return float(frontier.for_effort(value)) if isinstance(value, str) else float(value)
+
+
+def why_not(when: When, facts: Facts) -> str | None:
+    """None if every condition holds, else the first that does not, in words."""
+    for name, is_one_of in (("digests", facts.digests), ("calls", facts.calls), ("tools", facts.tools)):
+        wanted, there = getattr(when, name), _several(is_one_of)
+        if wanted is not None and not set(wanted) & set(there):
+            return f"{name} {' or '.join(wanted)}, here {', '.join(sorted(there)) or 'none'}"
+    if when.node is not None and facts.node not in when.node:
+        return f"node {' or '.join(when.node)}, here {facts.node or 'none'}"
+    if when.tags is not None and not set(when.tags) <= facts.tags:
+        return f"tags {', '.join(sorted(set(when.tags) - facts.tags))} missing"
+    for key, value in (when.metadata or {}).items():
+        if key not in facts.metadata or facts.metadata[key] != value:
+            return f"metadata {key}={value!r}, here {facts.metadata.get(key)!r}"
+    for name in ("step", "attempt", "prompt_characters", "messages"):
+        bounds, here = getattr(when, name), getattr(facts, name)
+        if bounds is not None and not _within(bounds, here):
+            return f"{name} {_range_text(bounds)}, here {here}"
+    if when.pattern is not None and re.search(when.pattern, facts.said) is None:
+        return f"pattern {when.pattern!r} not found"
+    for name in ("structured", "challenge"):
+        wanted = getattr(when, name)
+        if wanted is not None and wanted != getattr(facts, name):
+            return f"{name} is {getattr(facts, name)}".lower()
+    return None
+
+
+def _several(value: str | tuple[str, ...] | frozenset[str] | None) -> tuple[str, ...]:
+    return (value,) if isinstance(value, str) else tuple(value or ())
+
+
+def _within(bounds: tuple[int | None, int | None], value: int | None) -> bool:
+    low, high = bounds
+    return value is not None and (low is None or value >= low) and (high is None or value <= high)
+
+
+def _range_text(bounds: tuple[int | None, int | None]) -> str:
+    low, high = bounds
+    return str(low) if low == high else f"{'' if low is None else low}..{'' if high is None else high}"

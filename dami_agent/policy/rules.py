@@ -1,0 +1,255 @@
+"""What a policy can say: settings, conditions and rules. Frozen and declarative; :mod:`match` applies them.
+
+The same models are read from YAML, TOML and dicts and written in Python::
+
+    Rule(name="forms", when=When(structured=True), intensity=(0, 0.3), max_reasoning_tokens=64)
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator
+
+from dami_agent.policy.frontier import EFFORTS
+from dami_agent.types import Intensity
+
+Level: TypeAlias = "float | str"
+"""One end of a range of λ: a number in [0, 1] or an effort's name, which the pair's frontier turns into a number."""
+
+Bounds: TypeAlias = "tuple[Level, Level]"
+
+
+def close_match(word: object, known: list[str]) -> str:
+    """``did you mean 'x'?`` or all that is known: the hint beside a name nobody knows."""
+    close = difflib.get_close_matches(str(word), known, n=1)
+    return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"
+
+
+def _effort(value: Any) -> str:
+    if value not in EFFORTS:
+        raise ValueError(f"unknown effort {value!r}; {close_match(value, list(EFFORTS))}")
+    return str(value)
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not (math.isfinite(value) and 0 <= value <= 1):
+        raise ValueError(f"{value!r} is no number in [0, 1]")
+    return float(value)
+
+
+def _level(value: Any) -> Level:
+    return _effort(value) if isinstance(value, str) else _number(value)
+
+
+def _intensity(value: Any) -> Intensity | str | Bounds | None:
+    if value is None or value == "auto":
+        return value  # type: ignore[no-any-return]
+    if isinstance(value, str):
+        raise ValueError(f"{value!r} is neither a number in [0, 1], 'auto' nor [low, high]; names go to effort")
+    if not isinstance(value, (list, tuple)):
+        return Intensity(_number(value))
+    if len(value) != 2:
+        raise ValueError(f"a range is [low, high], got {len(value)} values")
+    low, high = _level(value[0]), _level(value[1])
+    names = isinstance(low, str) and isinstance(high, str)
+    if (EFFORTS.index(low) > EFFORTS.index(high)) if names else (not _mixed(low, high) and low > high):  # type: ignore[operator]
+        raise ValueError(f"the range [{low}, {high}] is empty: its low end is above its high end")
+    return low, high
+
+
+def _mixed(low: Level, high: Level) -> bool:
+    return isinstance(low, str) != isinstance(high, str)
+
+
+def _names(value: Any) -> tuple[str, ...]:
+    values = (value,) if isinstance(value, str) else value
+    if not isinstance(values, (list, tuple)) or not values or not all(isinstance(v, str) and v for v in values):
+        raise ValueError("expected a name or a list of names")
+    return tuple(values)
+
+
+def _range(value: Any) -> tuple[int | None, int | None]:
+    ends = (value, value) if isinstance(value, int) else value
+    if not isinstance(ends, (list, tuple)) or len(ends) != 2 or ends == (None, None):
+        raise ValueError("expected a whole number or [low, high], where one end may be null")
+    if any(e is not None and (isinstance(e, bool) or not isinstance(e, int) or e < 0) for e in ends):
+        raise ValueError(f"{value!r} does not count from 0 upwards")
+    low, high = ends
+    if low is not None and high is not None and low > high:
+        raise ValueError(f"the range [{low}, {high}] is empty")
+    return low, high
+
+
+def _pattern(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError("expected a regular expression")
+    try:
+        re.compile(value)
+    except re.error as error:
+        raise ValueError(f"{value!r} is no regular expression: {error}") from error
+    return value
+
+
+Asked = Annotated[Any, PlainValidator(_intensity)]
+Names = Annotated[tuple[str, ...] | None, BeforeValidator(_names)]
+Range = Annotated[tuple[int | None, int | None] | None, PlainValidator(_range)]
+Number = Annotated[float | None, PlainValidator(_number)]
+Effort = Annotated[str | None, PlainValidator(_effort)]
+Pattern = Annotated[str | None, PlainValidator(_pattern)]
+Count = Annotated[int, Field(strict=True, ge=0)]
+Positive = Annotated[int, Field(strict=True, ge=1)]
+
+
+class Declared(BaseModel):
+    """Frozen, knows its keys, and shows only what was given."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def __repr__(self) -> str:
+        given = {name: getattr(self, name) for name in type(self).model_fields if name in self.model_fields_set}
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in given.items())})"
+
+
+class Settings(Declared):
+    """What a rule sets. Caps only ever tighten what the caller gave; λ is asked for, or bounded by ``[low, high]``.
+
+    Attributes:
+        intensity: λ in [0, 1]; ``"auto"`` (the estimator's); or bounds ``(low, high)`` that come after whatever was
+            asked, an explicit number included. An end may be an effort's name.
+        effort: a ``reasoning_effort`` name; a number beats it.
+        answer_intensity: λ of the answer after the thought.
+        estimator: name of the estimator to ask in place of the model's own.
+        max_reasoning_tokens, max_tokens: caps of one step.
+        deadline: seconds.
+    """
+
+    intensity: Asked = None
+    effort: Effort = None
+    answer_intensity: Number = None
+    estimator: str | None = None
+    max_reasoning_tokens: Count | None = None
+    max_tokens: Positive | None = None
+    deadline: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+
+    @property
+    def number(self) -> Intensity | None:
+        """λ, where it is one number."""
+        return self.intensity if isinstance(self.intensity, Intensity) else None
+
+    @property
+    def bounds(self) -> Bounds | None:
+        """(low, high), where it is a range."""
+        return self.intensity if isinstance(self.intensity, tuple) else None
+
+
+class ToolSettings(Settings):
+    """A tool's own rule, and how many tokens of thought one run may spend on it (a hard budget)."""
+
+    run_max_reasoning_tokens: Count | None = None
+
+
+class When(Declared):
+    """Conditions; all that are given must hold. Names take one or a list (any of them), ranges n or [low, high].
+
+    Attributes:
+        digests: a tool whose result the step reads.
+        calls: a tool that the step is forced to call.
+        tools: a tool that is bound.
+        node: the LangGraph node.
+        tags: all of these must be set.
+        metadata: each key must have this value.
+        step: number of the step in the graph's run (LangGraph's, from 0).
+        attempt: 0 for the first try of a step, 1 for its first retry, …
+        prompt_characters, messages: size of the prompt.
+        pattern: regular expression searched for in the last user message.
+        structured: whether an object is asked for.
+        challenge: whether the user doubts an answer ("are you sure?").
+    """
+
+    digests: Names = None
+    calls: Names = None
+    tools: Names = None
+    node: Names = None
+    tags: Names = None
+    metadata: Mapping[str, Any] | None = None
+    step: Range = None
+    attempt: Range = None
+    prompt_characters: Range = None
+    messages: Range = None
+    pattern: Pattern = None
+    structured: bool | None = None
+    challenge: bool | None = None
+
+
+class Rule(Settings):
+    """Settings for the steps that ``when`` describes; the first rule that matches wins."""
+
+    name: Annotated[str, Field(min_length=1)]
+    when: When = When()
+
+
+class Price(Declared):
+    """What a run costs, in one currency: per million tokens of prompt and output, and per second of the device."""
+
+    prompt: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    output: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    second: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+
+
+class RunBudget(Declared):
+    """What all steps of one agent run (or thread) may use together; see :mod:`budgets` for how it is kept.
+
+    Attributes:
+        max_tokens: output tokens: thoughts, answers, and probes thrown away.
+        max_reasoning_tokens: tokens of the thoughts, as ``max_reasoning_tokens`` of a step caps them.
+        max_seconds: seconds in which at least one call was running.
+        max_money: by ``price``.
+        per: ``run`` (the root of LangChain's run tree) or ``thread`` (``thread_id``).
+        on_exhausted: ``taper`` (λ's ceiling and the caps sink as the budget drains, then as ``end``), ``end`` (answer
+            with tools disabled, λ=0) or ``error`` (``BudgetExhausted``).
+        answer_reserve: tokens kept for the final answer.
+    """
+
+    max_tokens: Positive | None = None
+    max_reasoning_tokens: Count | None = None
+    max_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    max_money: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    price: Price = Price()
+    per: Literal["run", "thread"] = "run"
+    on_exhausted: Literal["taper", "end", "error"] = "taper"
+    answer_reserve: Positive = 64
+
+
+Trigger: TypeAlias = Literal["invalid_tool_call", "schema_failure", "tool_error", "verifier"]
+
+
+class Escalation(Declared):
+    """When a step is tried again with more λ: one step up the grid per attempt.
+
+    ``tool_error`` rejects nothing: the step that digests a tool's error starts one step up for each error in a row.
+    """
+
+    max_attempts: Annotated[int, Field(strict=True, ge=1, le=10)] = 1
+    on: tuple[Trigger, ...] = ("invalid_tool_call", "schema_failure", "tool_error", "verifier")
+
+
+class PolicyFile(Declared):
+    """The whole of a policy file; ``tools`` and ``nodes`` are short forms of rules.
+
+    ``challenge: false`` switches the built-in rule off that answers doubt with more λ.
+    """
+
+    name: Annotated[str, Field(min_length=1)] = "policy"
+    accuracy_over_cost: Annotated[float, PlainValidator(_number)] = 0.5
+    challenge: bool = True
+    default: Settings = Settings()
+    tools: Mapping[str, ToolSettings] = {}
+    nodes: Mapping[str, Settings] = {}
+    rules: tuple[Rule, ...] = ()
+    run: RunBudget = RunBudget()
+    escalation: Escalation = Escalation()

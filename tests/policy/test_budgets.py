@@ -1,0 +1,227 @@
+"""Budgets of runs: never overspent, whatever runs beside each other; charges add up; the final answer has its room."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from random import Random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dami_agent.errors import BudgetExhausted
+from dami_agent.policy import Price, ReasoningPolicy, RunBudget, Usage
+from dami_agent.policy.budgets import Budgets
+from dami_agent.types import Ask, Decision, Estimate, Generation, Intensity, Limits, Prompt, Sampling, TokenEvent
+from tests.policy.support import FRONTIER, round_of, step, user
+
+TOOLS = ("search", "sum", "mail")
+cap = st.none() | st.integers(0, 80)
+intensity = st.sampled_from([0, 0.3, 1, "auto", (0, 0.4), (0.5, 1), ("low", "high")])
+tool_settings = st.fixed_dictionaries(
+    {"intensity": intensity},
+    optional={"max_reasoning_tokens": st.integers(0, 60), "run_max_reasoning_tokens": st.integers(0, 150)},
+)
+run_budget = st.fixed_dictionaries(
+    {"on_exhausted": st.sampled_from(["taper", "end", "error"]), "answer_reserve": st.integers(1, 60)},
+    optional={"max_tokens": st.integers(1, 600), "max_reasoning_tokens": st.integers(0, 200)},
+)
+policies = st.builds(
+    lambda tools, run, rules, knob, attempts: ReasoningPolicy(
+        frontier=FRONTIER, tools=tools, run=run, rules=rules, accuracy_over_cost=knob, escalation=attempts
+    ),
+    tools=st.dictionaries(st.sampled_from(TOOLS), tool_settings, max_size=3),
+    run=run_budget,
+    rules=st.lists(
+        st.fixed_dictionaries(
+            {"when": st.sampled_from([{}, {"digests": ["sum", "mail"]}, {"node": "n"}, {"attempt": [1, None]}])},
+            optional={"intensity": intensity, "max_tokens": st.integers(1, 100)},
+        ),
+        max_size=2,
+    ),
+    knob=st.sampled_from([0.0, 0.3, 0.5, 1.0]),
+    attempts=st.sampled_from([{}, {"max_attempts": 3}]),
+)
+
+
+def made(tokens: int, thought: int, value: float, prompt: int = 7) -> Generation:
+    events = [TokenEvent(token_id=1, part="reasoning")] * thought
+    events += [TokenEvent(token_id=2, part="answer")] * (tokens - thought)
+    return Generation(
+        events=tuple(events),
+        finish_reason="stop",
+        intensity=Intensity(value),
+        sampling=Sampling(),
+        prompt_tokens=prompt,
+    )
+
+
+class Worker:
+    """A branch of an agent: takes steps and uses of each as much as it pleases, at most what was decided."""
+
+    def __init__(self, policy: ReasoningPolicy, seed: int) -> None:
+        self.policy, self.random = policy, Random(seed)
+        self.used: list[tuple[str, Usage]] = []
+        self.refused = 0
+
+    def probe(self, base: Decision) -> Estimate:
+        most = min(32, base.limits.max_tokens or 32)
+        tokens = self.random.choice([most, self.random.randint(1, most)])
+        thought = min(tokens, self.random.choice([0, 0, base.limits.max_reasoning_tokens or 0]))
+        return Estimate(
+            estimator="test",
+            intensity=Intensity(self.random.choice([0, 0.2, 0.7, 1])),
+            probe=made(tokens, thought, 0),
+            probe_prompt=Prompt(token_ids=(1,), template="instruct"),
+            tokens=tokens,
+        )
+
+    def one(self, place: int) -> None:
+        names = self.random.choices(TOOLS, k=self.random.randint(0, 3))
+        messages = (user("go"), *round_of(*names)) if names else (user("go"),)
+        own = Limits(max_tokens=self.random.choice([None, 5, 50, 1000]))
+        ask = Ask(intensity=self.random.choice([None, None, Intensity(0.9), "auto"]))
+        now = step(*messages, ask=ask, limits=own, node=self.random.choice(["n", "m"]), root_run_id="run")
+        now = step(
+            *messages, ask=ask, limits=own, root_run_id="run", call_id=f"{id(self)}-{place}", node=now.trace.node
+        )
+        previous = None
+        for attempt in range(self.policy.attempts):
+            try:
+                previous = decision = self.policy.decide(now, attempt, self.probe, previous)
+            except BudgetExhausted:
+                self.refused += 1
+                return
+            usage = self.decode(decision)
+            if self.random.random() < 0.2:
+                threading.Event().wait(0.0002)
+            self.policy.settle(now, attempt, usage)
+            self.policy.settle(now, attempt, usage)  # twice is once
+            self.used.append((decision.charged_to, usage))
+            if not self.policy.may_retry(decision):
+                return
+
+    def decode(self, decision: Decision) -> Usage:
+        """As a pipeline counts: a probe that became the answer or was carried on is not counted twice."""
+        limits, estimate = decision.limits, decision.estimate
+        most = limits.max_tokens if limits.max_tokens is not None else 2000
+        thought = min(most, limits.max_reasoning_tokens if limits.max_reasoning_tokens is not None else 2000)
+        kept = estimate is not None and (decision.intensity, decision.template) == (0, "instruct")
+        least = estimate.tokens if kept and estimate is not None else 1
+        tokens = self.random.choice([most, self.random.randint(min(least, most), most)])
+        thinks = self.random.choice([min(thought, tokens), 0]) if decision.template == "thinking" else 0
+        probe = estimate.probe if estimate is not None else None
+        if probe is not None and kept:
+            own = sum(e.part == "reasoning" for e in probe.events)
+            return Usage(tokens=max(tokens, probe.output_tokens), reasoning_tokens=own)
+        thrown = probe.events if probe is not None else ()
+        return Usage(tokens=tokens + len(thrown), reasoning_tokens=thinks + sum(e.part == "reasoning" for e in thrown))
+
+
+@settings(max_examples=60, deadline=None)
+@given(policies, st.integers(1, 5), st.integers(0, 2**31))
+def test_no_random_branching_run_overspends(policy: ReasoningPolicy, branches: int, seed: int) -> None:
+    workers = [Worker(policy, seed + n) for n in range(branches)]
+    with ThreadPoolExecutor(branches) as pool:
+        for done in [pool.submit(lambda w=w: [w.one(n) for n in range(6)]) for w in workers]:
+            done.result()
+    used = [entry for worker in workers for entry in worker.used]
+    if not policy.budgeted:
+        return
+    run, spent = policy.run, policy.spent(step(root_run_id="run").trace)
+    tokens = sum(usage.tokens for _, usage in used)
+    reasoning = sum(usage.reasoning_tokens for _, usage in used)
+    assert (spent.tokens, spent.reasoning_tokens, spent.steps) == (tokens, reasoning, len(used))
+    assert tokens <= (run.max_tokens if run.max_tokens is not None else tokens)
+    assert reasoning <= (run.max_reasoning_tokens if run.max_reasoning_tokens is not None else reasoning)
+    assert sum(spent.by_tool.values()) == reasoning  # charges add up
+    for tool, its in policy.tools.items():
+        assert spent.by_tool.get(tool, 0) == sum(u.reasoning_tokens for name, u in used if name == tool)
+        if its.run_max_reasoning_tokens is not None:
+            assert spent.by_tool.get(tool, 0) <= its.run_max_reasoning_tokens
+
+
+@given(st.integers(1, 2000), st.integers(1, 200), st.sampled_from(["taper", "end"]), st.randoms(use_true_random=False))
+def test_the_step_that_finds_the_budget_drained_has_the_answers_room(
+    whole: int, reserve: int, on_exhausted: str, random: Random
+) -> None:
+    budgets = Budgets(RunBudget(max_tokens=whole, answer_reserve=reserve, on_exhausted=on_exhausted))
+    ceilings = []
+    for place in range(200):
+        grant = budgets.reserve("run", place, Limits(), "answer")
+        most = grant.limits.max_tokens
+        assert most is not None
+        ceilings.append(grant.ceiling)
+        if grant.tools_disabled:
+            assert most >= max(1, min(reserve, whole // 2))
+            assert (grant.ceiling, grant.limits.max_reasoning_tokens) == (0, 0)
+            break
+        budgets.settle("run", place, Usage(tokens=random.choice([most, random.randint(1, most)])))
+    else:
+        raise AssertionError("never drained")
+    assert ceilings == sorted(ceilings, reverse=True)  # λ's ceiling only sinks
+    assert on_exhausted == "taper" or set(ceilings[:-1]) <= {1.0}
+
+
+def test_what_runs_beside_each_other_is_set_aside() -> None:
+    budgets = Budgets(RunBudget(max_tokens=100, answer_reserve=10, on_exhausted="end"))
+    grants = [budgets.reserve("run", branch, Limits(), "answer") for branch in range(6)]
+    caps = [grant.limits.max_tokens for grant in grants]
+    assert caps == [45, 23, 11, 10, 10, 1]  # half of what is not the final answer's; then that; then the rest
+    assert [grant.tools_disabled for grant in grants] == [False] * 4 + [True] * 2
+    with pytest.raises(BudgetExhausted, match=r"raise run\.max_tokens"):
+        budgets.reserve("run", 6, Limits(), "answer")
+    budgets.settle("run", 0, Usage(tokens=1))
+    assert budgets.reserve("run", "next", Limits(), "answer").limits.max_tokens
+    budgets.settle("run", 1, None)  # nobody knows what it used: all of it
+    assert budgets.spent("run").tokens == 1 + 23
+    assert budgets.spent("other").tokens == 0
+
+
+def test_an_error_budget_gives_all_and_then_fails() -> None:
+    budgets = Budgets(RunBudget(max_tokens=100, on_exhausted="error"))
+    assert budgets.reserve("run", 0, Limits(max_tokens=70), "answer").limits.max_tokens == 70
+    assert budgets.reserve("run", 1, Limits(max_tokens=70), "answer").limits.max_tokens == 30
+    with pytest.raises(BudgetExhausted, match="no tokens left"):
+        budgets.reserve("run", 2, Limits(), "answer")
+
+
+def test_a_tool_that_used_up_its_share_is_answered_without_thought() -> None:
+    budgets = Budgets(tools={"search": 50})
+    first = budgets.reserve("run", 0, Limits(max_reasoning_tokens=40), "search")
+    assert (first.limits.max_reasoning_tokens, first.ceiling) == (40, 1)
+    assert budgets.reserve("run", 1, Limits(max_reasoning_tokens=40), "search").limits.max_reasoning_tokens == 10
+    third = budgets.reserve("run", 2, Limits(), "search")
+    assert (third.limits.max_reasoning_tokens, third.ceiling, third.tools_disabled) == (0, 0, False)
+    assert budgets.reserve("run", 3, Limits(), "sum").limits.max_reasoning_tokens is None
+
+
+def test_seconds_count_once_for_calls_that_run_together_and_bound_the_deadline() -> None:
+    now = [100.0]
+    budgets = Budgets(RunBudget(max_seconds=10, on_exhausted="end"), clock=lambda: now[0])
+    budgets.reserve("run", 0, Limits(), "answer")
+    now[0] += 2
+    assert budgets.reserve("run", 1, Limits(deadline=60), "answer").limits.deadline == 8
+    now[0] += 1
+    budgets.settle("run", 0, Usage())
+    now[0] += 1
+    budgets.settle("run", 1, Usage())
+    now[0] += 50  # nothing runs: nothing counts
+    assert budgets.spent("run").seconds == 4
+    budgets.reserve("run", 2, Limits(), "answer")
+    now[0] += 5.5
+    last = budgets.reserve("run", 3, Limits(), "answer")
+    assert (last.tools_disabled, last.limits.deadline) == (True, 0.5)
+    now[0] += 1
+    with pytest.raises(BudgetExhausted, match="seconds"):
+        budgets.reserve("run", 4, Limits(), "answer")
+
+
+def test_money_bounds_tokens() -> None:
+    price = Price(prompt=10, output=100)
+    budgets = Budgets(RunBudget(max_money=0.01, price=price, on_exhausted="error"))  # 100 output tokens
+    assert budgets.reserve("run", 0, Limits(max_tokens=60), "answer").limits.max_tokens == 60
+    assert budgets.reserve("run", 1, Limits(), "answer").limits.max_tokens == 40
+    budgets.settle("run", 0, Usage(tokens=20, prompt_tokens=100))
+    assert budgets.spent("run").money == pytest.approx(20 * 1e-4 + 100 * 1e-5)

@@ -1,0 +1,168 @@
+"""Policy files: the same in YAML, TOML and Python; what is wrong is named with file, line and field."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from dami_agent.errors import InvalidPolicy
+from dami_agent.policy import PRESETS, ReasoningPolicy, Rule, RunBudget, Settings, ToolSettings, When
+
+YAML = """
+name: careful
+accuracy_over_cost: 0.6
+default: {intensity: auto, max_reasoning_tokens: 256}
+tools:
+  search: {intensity: [0, .3], max_reasoning_tokens: 64, run_max_reasoning_tokens: 400}
+  no: {intensity: 0}
+nodes:
+  planner: {effort: high}
+rules:
+  - name: forms
+    when: {structured: true, step: [2, null], tags: prod}
+    intensity: [none, medium]
+  - when: {pattern: "(?i)prove"}
+    effort: max
+run: {max_tokens: 4000, per: thread, on_exhausted: end}
+escalation: {max_attempts: 2, on: [invalid_tool_call]}
+"""
+TOML = """
+name = "careful"
+accuracy_over_cost = 0.6
+default = {intensity = "auto", max_reasoning_tokens = 256}
+[tools]
+search = {intensity = [0, 0.3], max_reasoning_tokens = 64, run_max_reasoning_tokens = 400}
+no = {intensity = 0}
+[nodes.planner]
+effort = "high"
+[[rules]]
+name = "forms"
+when = {structured = true, step = [2, 99], tags = "prod"}
+intensity = ["none", "medium"]
+[[rules]]
+effort = "max"
+[rules.when]
+pattern = "(?i)prove"
+[run]
+max_tokens = 4000
+per = "thread"
+on_exhausted = "end"
+[escalation]
+max_attempts = 2
+on = ["invalid_tool_call"]
+"""
+
+
+def written(tmp_path: Path, text: str, name: str) -> Path:
+    path = tmp_path / name
+    path.write_text(text)
+    return path
+
+
+def test_yaml_toml_and_python_say_the_same(tmp_path: Path) -> None:
+    from_yaml = ReasoningPolicy.from_file(written(tmp_path, YAML, "p.yaml"))
+    from_toml = ReasoningPolicy.from_file(written(tmp_path, TOML, "p.toml"))
+    in_python = ReasoningPolicy(
+        name="careful",
+        accuracy_over_cost=0.6,
+        default=Settings(intensity="auto", max_reasoning_tokens=256),
+        tools={
+            "search": ToolSettings(intensity=(0, 0.3), max_reasoning_tokens=64, run_max_reasoning_tokens=400),
+            "no": {"intensity": 0},
+        },
+        nodes={"planner": Settings(effort="high")},
+        rules=[
+            Rule(name="forms", when=When(structured=True, step=(2, None), tags="prod"), intensity=("none", "medium")),
+            {"when": {"pattern": "(?i)prove"}, "effort": "max"},
+        ],
+        run=RunBudget(max_tokens=4000, per="thread", on_exhausted="end"),
+        escalation={"max_attempts": 2, "on": ["invalid_tool_call"]},
+    )
+    assert from_yaml == in_python
+    assert repr(from_yaml) == repr(in_python)
+    assert from_toml.tools == from_yaml.tools
+    assert from_toml.rules[1] == from_yaml.rules[1]
+    assert from_yaml.rules[1].name == "rule 2"  # a nameless rule is called by its place
+    assert ReasoningPolicy.from_file(written(tmp_path, "{}", "empty.yml")).name == "empty"
+
+
+def test_the_repr_tells_policies_apart() -> None:
+    one, same = ReasoningPolicy.preset("frugal"), ReasoningPolicy.preset("frugal")
+    assert repr(one) == repr(same)
+    others = [
+        ReasoningPolicy(),
+        ReasoningPolicy.preset("thorough"),
+        ReasoningPolicy(tools={"a": {"intensity": 0.1}}),
+        ReasoningPolicy(tools={"a": {"intensity": 0.2}}),
+        ReasoningPolicy(challenge=False),
+        ReasoningPolicy(verifier=lambda step, reply: True),
+    ]
+    assert len({repr(p) for p in [one, *others]}) == 1 + len(others)
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "field", "says"),
+    [
+        ("name: x\ntools:\n  search:\n    intensty: 0.3\n", 4, "tools.search.intensty", "did you mean 'intensity'"),
+        ("run:\n  max_tokns: 3\n", 2, "run.max_tokns", "did you mean 'max_tokens'"),
+        ("rules:\n- when:\n    digest: a\n", 3, "rules[0].when.digest", "did you mean 'digests'"),
+        ("default: {intensity: 1.5}\n", 1, "default.intensity", "no number in [0, 1]"),
+        ("default:\n  effort: hihg\n", 2, "default.effort", "did you mean 'high'"),
+        ("default:\n  intensity: [.6, .2]\n", 2, "default.intensity", "empty"),
+        ("default:\n  intensity: [high, low]\n", 2, "default.intensity", "empty"),
+        ("rules:\n- name: a\n- name: b\n  when:\n    pattern: '('\n", 5, "rules[1].when.pattern", "regular expression"),
+        ("rules:\n- name: a\n- intensity: 0\n  name: a\n", 4, "rules[1].name", "two rules are named 'a'"),
+        ("run:\n  max_tokens: 0\n", 2, "run.max_tokens", "greater than or equal to 1"),
+        ("run:\n  max_money: 1\n", 2, "run.max_money", "money without a price"),
+        ("tools:\n  a: {intensity: 0}\n  a: {intensity: 1}\n", 3, "", "'a' comes twice"),
+        ("tools: [\n", 2, "", "no YAML"),
+        ("- a\n", None, "", "a policy is a mapping"),
+        ("rules:\n- when: {attempt: -1}\n", 2, "rules[0].when.attempt", "count"),
+    ],
+)
+def test_yaml_errors_name_line_and_field(tmp_path: Path, text: str, line: int | None, field: str, says: str) -> None:
+    with pytest.raises(InvalidPolicy) as caught:
+        ReasoningPolicy.from_file(written(tmp_path, text, "p.yaml"))
+    assert says in str(caught.value)
+    assert f"p.yaml:{line}: {field}" in str(caught.value) if line else "p.yaml: " in str(caught.value)
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "field"),
+    [
+        ("name = 'x'\n[tools.search]\nintensity = 7\n", 3, "tools.search.intensity"),
+        ("[tools]\nsearch = {intensty = 1}\n", 2, "tools.search.intensty"),
+        ("[[rules]]\nname = 'a'\n[[rules]]\nname = 'b'\n[rules.when]\nnode = 3\n", 6, "rules[1].when.node"),
+        ("[[rules]]\nname = 'a'\nwhen.step = 'x'\n[[rules]]\nname = 'b'\n", 3, "rules[0].when.step"),
+        ('["tools"."my tool"]\nmax_tokens = -1\n', 2, "tools.my tool.max_tokens"),
+        ("name = \n", 1, ""),
+    ],
+)
+def test_toml_errors_name_line_and_field(tmp_path: Path, text: str, line: int, field: str) -> None:
+    with pytest.raises(InvalidPolicy) as caught:
+        ReasoningPolicy.from_file(written(tmp_path, text, "p.toml"))
+    assert f"p.toml:{line}: {field}" in str(caught.value)
+
+
+def test_every_finding_is_listed_and_other_sources_are_named(tmp_path: Path) -> None:
+    with pytest.raises(InvalidPolicy) as caught:
+        ReasoningPolicy.from_dict({"runn": {}, "default": {"effort": "x", "max_tokens": 0}})
+    assert {line.split(":")[1].strip() for line in caught.value.message.splitlines()} == {
+        "runn",
+        "default.effort",
+        "default.max_tokens",
+    }
+    with pytest.raises(InvalidPolicy, match=r"unknown kind of file '\.json'"):
+        ReasoningPolicy.from_file(written(tmp_path, "{}", "p.json"))
+    with pytest.raises(InvalidPolicy, match="cannot read"):
+        ReasoningPolicy.from_file(tmp_path / "none.yaml")
+    with pytest.raises(InvalidPolicy, match="did you mean 'balanced'"):
+        ReasoningPolicy.preset("balance")
+    with pytest.raises(InvalidPolicy, match=r"accuracy_over_cost"):
+        ReasoningPolicy(accuracy_over_cost=2)
+
+
+def test_presets_load() -> None:
+    assert [ReasoningPolicy.preset(name).name for name in PRESETS] == ["frugal", "balanced", "thorough"]
