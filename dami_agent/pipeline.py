@@ -7,33 +7,35 @@ engine's, rows are the ledger's.
 from __future__ import annotations
 
 import dataclasses
-import threading
-import time
 import uuid
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from dami_agent.errors import Cancelled
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
+
+from dami_agent.attempt import Attempt, Cancellation, Watched
+from dami_agent.errors import InvalidPolicy, OutputError
 from dami_agent.types import (
     CallRecord,
     Decision,
     Engine,
-    EngineInfo,
     Estimate,
     Estimator,
     Generation,
-    Intensity,
-    Job,
     Prompt,
     Reply,
     Step,
+    ToolChoice,
 )
 
 if TYPE_CHECKING:
     from dami_agent.dialogue import Delta, Dialogue
     from dami_agent.policy import ReasoningPolicy
+
+
+__all__ = ["Cancellation", "Outcome", "Pipeline", "Recorder"]
 
 
 class Recorder(Protocol):
@@ -44,37 +46,6 @@ class Recorder(Protocol):
         ...
 
 
-class Cancellation:
-    """A switch that stops a call at its next token; safe to pull from any thread, before or while it runs."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._job: Job | None = None
-        self._cancelled = False
-
-    def cancel(self) -> None:
-        """Stop the call; idempotent."""
-        with self._lock:
-            self._cancelled = True
-            job = self._job
-        if job is not None:
-            job.cancel()
-
-    def watch(self, job: Job) -> Job:
-        """Make ``job`` the one to cancel; cancels it at once if the switch was pulled already."""
-        with self._lock:
-            self._job = job
-            cancelled = self._cancelled
-        if cancelled:
-            job.cancel()
-        return job
-
-    def check(self) -> None:
-        """Raise ``Cancelled`` if the switch was pulled."""
-        if self._cancelled:
-            raise Cancelled("the call was cancelled by its caller")
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
     """The end of a call: the accepted reply and the record of the attempt that gave it."""
@@ -83,62 +54,8 @@ class Outcome:
     record: CallRecord
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Watched:
-    """An engine whose jobs a cancellation can reach, so that a probe stops as promptly as an answer."""
-
-    engine: Engine
-    cancellation: Cancellation
-
-    @property
-    def info(self) -> EngineInfo:
-        """The engine's."""
-        return self.engine.info
-
-    def submit(self, prompt: Prompt, decision: Decision) -> Job:
-        """Submit and watch."""
-        self.cancellation.check()
-        return self.cancellation.watch(self.engine.submit(prompt, decision))
-
-    def generate(self, prompt: Prompt, decision: Decision) -> Generation:
-        """``submit(...).result()``."""
-        return self.submit(prompt, decision).result()
-
-    def score(self, prompt: Prompt, completion: Sequence[int], intensity: Intensity) -> tuple[float, ...]:
-        """The engine's, unless the call was cancelled."""
-        self.cancellation.check()
-        return self.engine.score(prompt, completion, intensity)
-
-    def close(self) -> None:
-        """Not ours to close."""
-
-
-@dataclass(slots=True)
-class _Attempt:
-    """What is known so far of one attempt; becomes a record whatever happens."""
-
-    step: Step
-    model: str
-    started_at: float = field(default_factory=time.time)
-    clock: float = field(default_factory=time.perf_counter)
-    decision: Decision | None = None
-    prompt: Prompt | None = None
-    generation: Generation | None = None
-    reply: Reply | None = None
-
-    def record(self, error: BaseException | None = None) -> CallRecord:
-        partial = getattr(error, "generation", None)
-        return CallRecord(
-            step=self.step,
-            decision=self.decision,
-            prompt=self.prompt,
-            generation=self.generation or partial,
-            reply=self.reply,
-            model=self.model,
-            started_at=self.started_at,
-            seconds=time.perf_counter() - self.clock,
-            error=None if error is None else f"{type(error).__name__}: {error}",
-        )
+class _Rejected(Exception):
+    """An attempt that is not good enough while another one is allowed; ``str`` says why."""
 
 
 class Pipeline:
@@ -150,6 +67,10 @@ class Pipeline:
         policy: the one authority over λ.
         estimator: asked by the policy when λ is to be estimated.
         ledger: every attempt is recorded there before its answer is returned; None keeps nothing.
+        estimators: others, by the names that the policy's rules use.
+
+    Raises:
+        InvalidPolicy: a rule asks for an estimator that is not here.
     """
 
     def __init__(
@@ -160,12 +81,21 @@ class Pipeline:
         policy: ReasoningPolicy,
         estimator: Estimator,
         ledger: Recorder | None = None,
+        estimators: Mapping[str, Estimator] | None = None,
     ) -> None:
         self.engine = engine
         self.dialogue = dialogue
         self.policy = policy
         self.estimator = estimator
         self.ledger = ledger
+        self.estimators = {**(estimators or {}), "": estimator, estimator.name: estimator}
+        self._frontier = policy.frontier.fingerprint
+        missing = sorted(policy.estimators - set(self.estimators))
+        if missing:
+            raise InvalidPolicy(
+                f"a rule asks for the estimator {missing[0]!r}",
+                hint=f"known here: {', '.join(sorted(name for name in self.estimators if name))}",
+            )
 
     def run(self, step: Step, cancellation: Cancellation | None = None) -> Outcome:
         """The whole call at once; see :meth:`stream`."""
@@ -177,7 +107,8 @@ class Pipeline:
     def stream(self, step: Step, cancellation: Cancellation | None = None) -> Iterator[Delta | Outcome]:
         """Yield pieces of the reply as they are decoded, then the outcome, recorded.
 
-        Closing the iterator early cancels the call; that is recorded too.
+        Closing the iterator early cancels the call; that is recorded too. What an attempt says that the policy may
+        still reject is held back until it is accepted, so nothing is shown twice; the last attempt streams.
 
         Raises:
             UsageError: bad input, before anything runs.
@@ -187,26 +118,74 @@ class Pipeline:
             trace = dataclasses.replace(step.trace, call_id=uuid.uuid4().hex)
             step = dataclasses.replace(step, trace=trace)
         cancellation = cancellation or Cancellation()
-        attempt = _Attempt(step=step, model=self.engine.info.model)
+        before: Attempt | None = None
+        why = ""
+        attempts = stop_after_attempt(self.policy.attempts)
+        for trial in Retrying(stop=attempts, retry=retry_if_exception_type(_Rejected), reraise=True):
+            with trial:
+                number = trial.retry_state.attempt_number - 1
+                attempt = self._new(step, number)
+                try:
+                    yield from self._attempt(attempt, cancellation, before.decision if before else None, why)
+                except _Rejected as rejected:
+                    before, why = attempt, str(rejected)
+                    raise
+
+    def _new(self, step: Step, number: int) -> Attempt:
+        info = self.engine.info
+        return Attempt(
+            step=step, model=info.model, fingerprint=info.fingerprint, frontier=self._frontier, number=number
+        )
+
+    def _attempt(
+        self, attempt: Attempt, cancellation: Cancellation, previous: Decision | None, why: str
+    ) -> Generator[Delta | Outcome, None, None]:
+        """One attempt, recorded and paid for whatever happens; raises ``_Rejected`` where another is to follow."""
+        policy = self.policy
+        held: list[Delta] = []
         try:
-            with closing(self._attempt(attempt, cancellation)) as deltas:
-                yield from deltas
+            with closing(self._decode(attempt, cancellation, previous, why)) as deltas:
+                for delta in deltas:
+                    assert attempt.decision is not None
+                    if policy.may_retry(attempt.decision):
+                        held.append(delta)
+                    else:
+                        yield delta
+            assert attempt.reply is not None
+            assert attempt.decision is not None
+            wrong = policy.rejects(attempt.step, attempt.reply)
+            if wrong:
+                attempt.reply = dataclasses.replace(attempt.reply, accepted=False)
+            again = bool(wrong) and policy.may_retry(attempt.decision)
+            if not again:
+                yield from held
         except BaseException as error:  # GeneratorExit and KeyboardInterrupt too: what it cost must be on record
-            cancellation.cancel()
-            self._record(attempt.record(error))
+            decision = attempt.decision
+            again = isinstance(error, OutputError) and policy.retries_schema_failures
+            again = again and decision is not None and policy.may_retry(decision)
+            if not again:
+                cancellation.cancel()
+            self._close(attempt, error)
+            if again:
+                raise _Rejected(f"{type(error).__name__}: {error}") from error
             raise
-        assert attempt.reply is not None
-        record = attempt.record()
-        self._record(record)
+        record = self._close(attempt)
+        if again:
+            raise _Rejected(wrong)
         yield Outcome(reply=attempt.reply, record=record)
 
-    def _attempt(self, attempt: _Attempt, cancellation: Cancellation) -> Generator[Delta, None, None]:
-        step, engine = attempt.step, _Watched(engine=self.engine, cancellation=cancellation)
+    def _decode(
+        self, attempt: Attempt, cancellation: Cancellation, previous: Decision | None, why: str
+    ) -> Generator[Delta, None, None]:
+        step = attempt.step
+        engine = Watched(engine=self.engine, cancellation=cancellation, jobs=attempt.jobs)
 
         def ask(base: Decision) -> Estimate:
-            return self.estimator.estimate(self.dialogue.render(step, base.template), base, engine)
+            return self.estimators[base.estimator].estimate(self.dialogue.render(step, base.template), base, engine)
 
-        decision = attempt.decision = self.policy.decide(step, 0, ask)
+        decision = attempt.decision = self.policy.decide(step, attempt.number, ask, previous, why)
+        if decision.tools_disabled and step.tools and step.tool_choice.mode == "auto":
+            step = dataclasses.replace(step, tool_choice=ToolChoice(mode="none"))
         whole = _whole_probe(decision)
         if whole is not None:
             assert decision.estimate is not None
@@ -219,6 +198,7 @@ class Pipeline:
             events = iter(job)
         parser = self.dialogue.parser(prompt, step)
         for event in events:
+            attempt.seen += 1
             yield from parser.feed(event)
         generation = attempt.generation = job.result() if job is not None else whole
         assert generation is not None
@@ -234,9 +214,14 @@ class Pipeline:
                 return dataclasses.replace(prompt, reply_ids=estimate.probe.token_ids)
         return self.dialogue.render(step, decision.template)
 
-    def _record(self, record: CallRecord) -> None:
+    def _close(self, attempt: Attempt, error: BaseException | None = None) -> CallRecord:
+        """Put the attempt on record and settle its budget."""
+        record = attempt.record(error)
+        if self.policy.budgeted:
+            self.policy.settle(attempt.step, attempt.number, attempt.usage(record, error))
         if self.ledger is not None:
             self.ledger.record(record)
+        return record
 
 
 def _whole_probe(decision: Decision) -> Generation | None:
