@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -30,9 +31,10 @@ def watch(
     from dami_agent.ledger import Ledger
 
     opened = Ledger.open(ledger)
+    end = None if seconds is None else time.monotonic() + seconds
     typer.echo(f"watching {opened.url or 'a ledger that is off'}", err=True)
     try:
-        follow(opened, stdout(), run=run, every=every, seconds=seconds)
+        follow(opened, stdout(), run=run, every=every, stop=lambda _: end is not None and time.monotonic() >= end)
     except KeyboardInterrupt:
         pass
     finally:
@@ -40,35 +42,46 @@ def watch(
 
 
 def follow(
-    ledger: Ledger, console: Console, *, run: str | None = None, every: float = 0.5, seconds: float | None = None
+    ledger: Ledger,
+    console: Console,
+    *,
+    stop: Callable[[Sequence[Row]], bool],
+    run: str | None = None,
+    every: float = 0.5,
 ) -> list[Row]:
-    """Show calls that end from now on, for so many seconds or for ever; returns them, the last 10,000 at most."""
+    """Show calls that end from now on; returns them, the last 10,000 at most.
+
+    Args:
+        ledger: where they are written, by whatever process.
+        console: a terminal gets a live table, anything else one line a call.
+        stop: asked after each look, with the calls so far; True ends it.
+        run: only calls of this run.
+        every: seconds between two looks.
+    """
     from rich.live import Live
 
-    end = None if seconds is None else time.monotonic() + seconds
     before = ledger.rows(run=run, limit=LAST)
     last = max((row.id for row in before), default=0)
-    seen = {row.id for row in before}
+    seen = {row.id for row in before}  # a long call may end late: its id is higher than its start suggests
     shown: deque[Row] = deque(before, maxlen=LAST)
     new: deque[Row] = deque(maxlen=10_000)
-    with Live(frame(shown, new), console=console, auto_refresh=False, transient=False) as live:
-        while end is None or time.monotonic() < end:
-            time.sleep(every if end is None else max(0.0, min(every, end - time.monotonic())))
+    with Live(console=console, auto_refresh=False) if console.is_terminal else nullcontext() as live:
+        while True:
             found = [row for row in ledger.rows(run=run, after=last) if row.id not in seen]
-            for row in found:
-                last = max(last, row.id)
-                shown.append(row)
-                new.append(row)
-                if not console.is_terminal:
-                    console.print(calls.line(row), markup=False, soft_wrap=True)
-            if found and console.is_terminal:
+            last = max((row.id for row in found), default=last)
+            shown.extend(found)
+            new.extend(found)
+            if live is not None:
                 live.update(frame(shown, new), refresh=True)
-        if not console.is_terminal:
-            live.update("")
-    return list(new)
+            else:
+                for row in found:
+                    console.print(calls.line(row), markup=False, soft_wrap=True)
+            if stop(new):
+                return list(new)
+            time.sleep(every)
 
 
-def frame(shown: Sequence[Row] | deque[Row], new: Sequence[Row] | deque[Row]) -> Group:
+def frame(shown: Sequence[Row], new: Sequence[Row]) -> Group:
     """The last calls, and the sums of those that ended while we watched."""
     from rich.console import Group
     from rich.text import Text
