@@ -78,7 +78,7 @@ function frontierPlot(groups, width, height, rows) {
   const mark = took <= across[across.length - 1]
     ? [svg("line", { class: "took", x1: x(took), x2: x(took), y1: y(0), y2: y(1) }), svg("text", { class: "took", x: x(took) + (took > across[across.length - 1] * 0.6 ? -6 : 6), y: y(0) - 8, "text-anchor": took > across[across.length - 1] * 0.6 ? "end" : "start" }, `these calls' mean: ${tenth(took)}`)]
     : [];
-  const ends = [points[0], points[points.length - 1]].map((p, at) => svg("text", { x: x(p.tokens) + (at ? -8 : 8), y: y(p.accuracy) + (at ? 20 : 16), "text-anchor": at ? "end" : "start" }, `λ = ${lambda(p.lambda)}`));
+  const ends = [points[0], points[points.length - 1]].map((p, at) => svg("text", { x: x(p.tokens) + (at ? 6 : 28), y: y(p.accuracy) + (at ? 38 : 16), "text-anchor": at ? "end" : "start" }, `λ = ${lambda(p.lambda)}`));
   return svg("svg", { width, height, viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": "Accuracy against output tokens; the same numbers follow as a table" },
     svg("g", { class: "grid" }, grid), svg("text", { x: width - pad.right, y: height - 5, "text-anchor": "end" }, "mean output tokens"), circles, line, whiskers, dots, mark, ends);
 }

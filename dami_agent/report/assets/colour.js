@@ -25,7 +25,8 @@ function colour(intensity) {
   return mix(ramp[low], ramp[low + 1], at - low);
 }
 
-/** A swatch and the number. */
-function chip(intensity) {
-  return el("span", { class: "chip" }, el("i", { style: { background: colour(intensity) } }), lambda(intensity));
+/** A swatch and the number, a mean with a fixed number of digits. */
+function chip(intensity, digits = null) {
+  const text = digits === null || Number.isNaN(intensity) ? lambda(intensity) : intensity.toFixed(digits);
+  return el("span", { class: "chip" }, el("i", { style: { background: colour(intensity) } }), text);
 }

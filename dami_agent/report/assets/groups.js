@@ -29,7 +29,7 @@ function drawGroups(id, heading, groups, name) {
     const graph = el("div", { class: "bar", "aria-hidden": "true", style: { "--c": colour(depth) } },
       el("i", { class: "thought", style: { width: width(thought + probe) } }), el("i", { class: "answer", style: { width: width(answer) } }));
     return [
-      name(key), whole(members.length), chip(depth), el("div", { class: "barred" }, graph, el("span", { class: "num" }, whole(output))),
+      name(key), whole(members.length), chip(depth, 2), el("div", { class: "barred" }, graph, el("span", { class: "num" }, whole(output))),
       whole(thought), whole(answer), ...(HAS_PROBES ? [whole(probe)] : []), whole(sum(N.prompt, members)),
       seconds(sum(N.seconds, members)), ...(HAS_MONEY ? [money(members)] : []),
     ];
@@ -70,9 +70,9 @@ function top(rows, measure) {
 function drawTops(rows) {
   const line = (shown) => (i) => [
     button(momentOf(i), () => showDetail(i), { class: "link", "aria-label": `Call of ${momentOf(i)}: all about it` }),
-    shown(i), chip(N.intensity[i]), whole(N.output[i]), value("node", i) || "", readAndCalled(i), String(W.run.values[W.run.codes[i]]),
+    shown(i), chip(N.intensity[i]), whole(N.output[i]), value("node", i) || "", readAndCalled(i),
   ];
-  const columns = (heading) => [["Started", ""], [heading, "num"], ["λ", ""], ["Output", "num"], ["Node", ""], ["Read → called", ""], ["Run", "id"]];
+  const columns = (heading) => [["Started", ""], [heading, "num"], ["λ", ""], ["Output", "num"], ["Node", ""], ["Read → called", ""]];
   const slowest = top(rows, (i) => N.seconds[i]);
   $("slowest").replaceChildren(simpleTable("Slowest steps", columns("Time"), slowest.map(line((i) => seconds(N.seconds[i])))));
   const priced = HAS_MONEY && CURRENCIES.length < 2; // amounts in two currencies have no order

@@ -65,8 +65,7 @@ function start() {
 }
 
 function themeChanged() {
-  const dark = theme() === "dark";
-  $("theme").setAttribute("aria-pressed", String(dark));
+  $("theme").textContent = theme() === "dark" ? "Light theme" : "Dark theme";
   draw();
 }
 
