@@ -9,18 +9,19 @@ from typing import TYPE_CHECKING, Any, Literal
 from langchain_core.language_models import BaseChatModel, LangSmithParams
 from langchain_core.language_models.model_profile import ModelProfile
 from langchain_core.messages import BaseMessage
-from pydantic import ConfigDict, Field, PrivateAttr, SecretStr, field_validator, model_validator
+from pydantic import ConfigDict, Field, InstanceOf, PrivateAttr, SecretStr, field_validator, model_validator
 from typing_extensions import Self
 
 from dami_agent.chat_model import settings
 from dami_agent.chat_model.messages import to_messages
 from dami_agent.chat_model.room import BUILTIN, Room, RoomKey, enter, leave
+from dami_agent.chat_model.runs import trace_of
 from dami_agent.errors import InvalidRequest
 from dami_agent.estimators import ConfidenceEstimator
 from dami_agent.ledger import Ledger
 from dami_agent.pipeline import Pipeline
 from dami_agent.policy import EFFORTS, ReasoningPolicy
-from dami_agent.types import Engine, Estimator, Step, Trace
+from dami_agent.types import Engine, Estimator, Step
 
 if TYPE_CHECKING:
     from dami_agent.dialogue import Dialogue
@@ -45,7 +46,9 @@ class ConfiguredChatModel(BaseChatModel):
     engine: Any = Field(default="local", description="entry-point name of an engine, or an Engine", exclude=True)
     dialogue: Any = Field(default=None, description="the Dialogue of an Engine given as object", exclude=True)
     estimator: Any = Field(default_factory=ConfidenceEstimator, description="λ(q), asked for auto", exclude=True)
-    policy: ReasoningPolicy | None = Field(default=None, description="None: the default policy", exclude=True)
+    policy: InstanceOf[ReasoningPolicy] | None = Field(
+        default=None, description="ReasoningPolicy, file, preset or dict; None: the default policy", exclude=True
+    )
     ledger: Any = Field(default=None, description="Ledger, path or URL; None: DAMI_LEDGER or the default", exclude=True)
 
     reasoning_intensity: float | Literal["auto"] | None = Field(default=None, description="per call: λ, or auto")
@@ -94,6 +97,11 @@ class ConfiguredChatModel(BaseChatModel):
     @classmethod
     def _valid_effort(cls, value: Any) -> Any:
         return settings.effort(value)
+
+    @field_validator("policy", mode="before")
+    @classmethod
+    def _read_policy(cls, value: Any) -> Any:
+        return settings.policy(value)
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
@@ -196,11 +204,13 @@ class ConfiguredChatModel(BaseChatModel):
         if self._pipeline is None:
             room = self._room()
             estimator: Estimator = self.estimator
+            policy = self.policy or ReasoningPolicy()
             self._pipeline = Pipeline(
                 engine=room.engine,
                 dialogue=room.dialogue,
-                policy=self.policy or ReasoningPolicy(frontier=room.frontier),
+                policy=policy.on(room.frontier),
                 estimator=estimator,
+                estimators={"confidence": ConfidenceEstimator()},
                 ledger=self.ledger if isinstance(self.ledger, Ledger) else Ledger.open(self.ledger),
             )
         return self._pipeline
@@ -239,26 +249,9 @@ class ConfiguredChatModel(BaseChatModel):
             tool_choice=settings.tool_choice(call.get("tool_choice"), tools),
             parallel_tool_calls=call.get("parallel_tool_calls") is not False,
             response_format=settings.response_format(call.get("response_format")),
+            structured=call.get("response_format") is not None or "ls_structured_output_format" in call,
             ask=settings.ask(levels),
             sampling=settings.sampling(given),
             limits=settings.limits(given, self._stops(stops), self._default_max_tokens()),
-            trace=_trace(manager),
+            trace=trace_of(manager),
         )
-
-
-def _trace(manager: Any) -> Trace:
-    """Where in a run this call happens, as LangChain's and LangGraph's metadata tell it."""
-    if manager is None:
-        return Trace()
-    metadata: dict[str, Any] = dict(manager.metadata or {})
-    step = metadata.get("langgraph_step")
-    thread = metadata.get("thread_id")
-    return Trace(
-        run_id=str(manager.run_id),
-        parent_run_id=str(manager.parent_run_id) if manager.parent_run_id else None,
-        thread_id=str(thread) if thread is not None else None,
-        node=metadata.get("langgraph_node"),
-        step=step if isinstance(step, int) else None,
-        tags=tuple(manager.tags or ()),
-        metadata=metadata,
-    )

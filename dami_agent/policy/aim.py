@@ -106,7 +106,7 @@ def room(frontier: Frontier, rule: Rule | None, spec: PolicyFile, ceiling: float
     if source is not None and source.bounds is not None:
         low, high = (level(end, frontier) for end in source.bounds)
         low, by = min(low, high), "policy default" if silent or rule is None else f"rule {rule.name}"
-    if doubted and spec.challenge:
+    if doubted and spec.challenge and (rule is None or rule.when.challenge is None):
         floor = min(high, float(frontier.for_effort(CHALLENGE_EFFORT)))
         if floor > low:
             low = floor

@@ -142,6 +142,7 @@ def test_no_random_branching_run_overspends(policy: ReasoningPolicy, branches: i
             assert spent.by_tool.get(tool, 0) <= its.run_max_reasoning_tokens
 
 
+@settings(deadline=None)
 @given(st.integers(1, 2000), st.integers(1, 200), st.sampled_from(["taper", "end"]), st.randoms(use_true_random=False))
 def test_the_step_that_finds_the_budget_drained_has_the_answers_room(
     whole: int, reserve: int, on_exhausted: str, random: Random

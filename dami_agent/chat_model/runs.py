@@ -1,0 +1,83 @@
+"""Which run a call belongs to: the root of LangChain's run tree, and the thread.
+
+A call's own callbacks know its parent only. LangChain lets a handler be added to every callback manager of the process
+(``register_configure_hook``); ours keeps the root of each run that is open. It costs a dictionary entry per run, and
+works for chains, tools, LangGraph (subgraphs and parallel branches too), sync and async.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from contextvars import ContextVar
+from typing import Any
+from uuid import UUID
+
+from langchain_core.callbacks import BaseCallbackHandler
+from langchain_core.runnables.config import var_child_runnable_config
+from langchain_core.tracers.context import register_configure_hook
+
+from dami_agent.types import Trace
+
+_MOST_RUNS = 100_000  # open runs; an iterator that is dropped half-way never says that its run has ended
+
+
+class RunTree(BaseCallbackHandler):
+    """The root of every open run; safe to use from many threads."""
+
+    run_inline = True  # in order with the run it is about, async too
+    ignore_llm = True  # type: ignore[assignment]  # a model call has no children
+    ignore_chat_model = True  # type: ignore[assignment]
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._roots: OrderedDict[UUID, UUID] = OrderedDict()
+
+    def root(self, run_id: UUID, parent_run_id: UUID | None) -> UUID:
+        """The topmost run above ``run_id`` that is known; a run without a parent is its own root."""
+        if parent_run_id is None:
+            return run_id
+        with self._lock:
+            return self._roots.get(parent_run_id, parent_run_id)
+
+    def _begin(self, *_: Any, run_id: UUID, parent_run_id: UUID | None = None, **__: Any) -> None:
+        root = self.root(run_id, parent_run_id)
+        with self._lock:
+            self._roots[run_id] = root
+            if len(self._roots) > _MOST_RUNS:
+                self._roots.popitem(last=False)
+
+    def _end(self, *_: Any, run_id: UUID, **__: Any) -> None:
+        with self._lock:
+            self._roots.pop(run_id, None)
+
+    on_chain_start = on_tool_start = on_retriever_start = _begin
+    on_chain_end = on_tool_end = on_retriever_end = _end
+    on_chain_error = on_tool_error = on_retriever_error = _end
+
+
+_TREE = RunTree()
+_TREE_VAR: ContextVar[RunTree | None] = ContextVar("dami_agent_run_tree", default=_TREE)
+register_configure_hook(_TREE_VAR, inheritable=True)
+
+
+def trace_of(manager: Any) -> Trace:
+    """Where in a run a call happens, as LangChain's callbacks and LangGraph's metadata tell it.
+
+    The thread is ``configurable["thread_id"]`` of a chain or graph around the model, or ``metadata["thread_id"]``.
+    """
+    if manager is None:
+        return Trace()
+    metadata: dict[str, Any] = dict(manager.metadata or {})
+    configurable = (var_child_runnable_config.get() or {}).get("configurable", {})
+    step, thread = metadata.get("langgraph_step"), metadata.get("thread_id", configurable.get("thread_id"))
+    return Trace(
+        run_id=str(manager.run_id),
+        parent_run_id=str(manager.parent_run_id) if manager.parent_run_id else None,
+        root_run_id=str(_TREE.root(manager.run_id, manager.parent_run_id)),
+        thread_id=str(thread) if thread is not None else None,
+        node=metadata.get("langgraph_node"),
+        step=step if isinstance(step, int) else None,
+        tags=tuple(manager.tags or ()),
+        metadata=metadata,
+    )
