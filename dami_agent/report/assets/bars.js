@@ -63,7 +63,7 @@ function drawStrip(canvas, rows, scale, full) {
   const pen = canvas.getContext("2d");
   const lane = scale === "seconds" ? lanes(rows, 4) : rows.map(() => 0);
   const tall = height / (largest(lane, (at) => at, 0) + 1);
-  const red = getComputedStyle(canvas).getPropertyValue("--bad");
+  const red = getComputedStyle(canvas).color;
   const hits = [];
   let left = 0;
   rows.forEach((row, at) => {
@@ -96,7 +96,7 @@ function bar(row, scale, full, from = 0) {
   const kinds = ["prompt", "thought", "answer"];
   const tints = tintsOf(row);
   const parts = partsOf(row, scale).map((part, at) => el("i", { class: kinds[at], style: { width: share(part), "--c": tints[at] } }));
-  return el("div", { class: failed(row) ? "bar bad" : "bar" }, el("b", { style: { width: share(from) } }), parts);
+  return el("div", { class: failed(row) ? "bar bad" : "bar", "aria-hidden": "true" }, el("b", { style: { width: share(from) } }), parts);
 }
 
 function describe(row) {

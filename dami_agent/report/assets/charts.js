@@ -69,7 +69,7 @@ function frontierPlot(groups, width, height, rows) {
   const most = largest(groups, (g) => g.members.length, 1);
   const circles = groups.map((g) => {
     const place = onFrontier(g.key), text = `λ ${lambda(g.key)}: ${plural(g.members.length, "call")}`;
-    return svg("circle", { class: "calls", cx: x(place.tokens), cy: y(place.accuracy), r: Math.max(22 * Math.sqrt(g.members.length / most), 4), fill: colour(g.key) }, svg("title", {}, text));
+    return svg("circle", { class: "used", cx: x(place.tokens), cy: y(place.accuracy), r: Math.max(22 * Math.sqrt(g.members.length / most), 4), fill: colour(g.key) }, svg("title", {}, text));
   });
   const whiskers = points.map((p) => svg("line", { class: "whisker", x1: x(p.tokens), x2: x(p.tokens), y1: y(Math.min(p.accuracy + p.accuracy_ci, 1)), y2: y(Math.max(p.accuracy - p.accuracy_ci, 0)) }));
   const dots = points.map((p) => svg("circle", { class: p.efficient ? "dot" : "dot beaten", cx: x(p.tokens), cy: y(p.accuracy), r: 3.5 },

@@ -16,8 +16,11 @@ function shownAs(name, thing) {
   if (name.endsWith("seconds") && typeof thing === "number") return seconds(thing);
   if (name.startsWith("intensity") && typeof thing === "number") return chip(thing);
   if (name === "money") return MONEY.format(thing);
-  return plain(thing);
+  return name.endsWith("tokens") ? whole(thing) : plain(thing);
 }
+
+/** A column's name for people: "λ low", "queue", "tools bound". */
+const title = (name) => name.replace("intensity", "λ").replace(/^seconds$/, "in all").replace(/_seconds$/, "").replaceAll("_", " ");
 
 function showDetail(row) {
   const dialog = $("detail"), listed = new Set(SECTIONS.flatMap(([, names]) => names)), back = document.activeElement;
@@ -26,7 +29,7 @@ function showDetail(row) {
     const pairs = names.map((name) => [name, value(name, row)]).filter(([, thing]) => !empty(thing));
     if (!pairs.length) return null;
     return el("section", {}, el("h3", {}, heading), el("dl", {}, pairs.map(([name, thing]) =>
-      el("div", {}, el("dt", {}, name.replaceAll("_", " ")), el("dd", { "data-name": name }, shownAs(name, thing))))));
+      el("div", {}, el("dt", {}, title(name)), el("dd", { "data-name": name }, shownAs(name, thing))))));
   });
   const close = button("Close", () => dialog.close(), { class: "close" });
   dialog.replaceChildren(

@@ -59,7 +59,6 @@ const ending = (row) => value("error_type", row) || value("finish_reason", row) 
 /** Anything from the ledger as one line of text. */
 function plain(thing) {
   if (thing === null || thing === undefined) return NONE;
-  if (typeof thing === "number") return Number.isInteger(thing) ? WHOLE.format(thing) : String(thing);
   if (Array.isArray(thing)) return thing.map((part) => (typeof part === "string" ? part : plain(part))).join(", ");
   if (typeof thing === "object") return Object.entries(thing).map(([k, v]) => `${k}: ${plain(v)}`).join("\n");
   return String(thing);

@@ -119,7 +119,7 @@ function showTip(lines, x = 0, y = 0) {
 function stepsOf(run) {
   const scale = view.scale, first = N.start[run.rows[0]];
   const full = scale === "seconds" ? run.seconds || 1e-9 : largest(run.rows, (i) => lengthOf(i, scale), 1e-9);
-  const columns = [["Step", "num"], ["Node", ""], ["Read → called", ""], ["λ", ""], ["", "graph"], ["Prompt", "num"], ["Reasoning", "num"], ["Answer", "num"], ["Time", "num"], ["Why", "why"]];
+  const columns = [["Step", "num"], ["Node", ""], ["Read → called", ""], ["λ", ""], [{ tokens: "All tokens", output: "Output tokens", seconds: "Seconds" }[scale], "graph"], ["Prompt", "num"], ["Reasoning", "num"], ["Answer", "num"], ["Time", "num"], ["Why", "why"]];
   const line = (i) => [
     button(value("attempt", i) > 0 ? `${N.ordinal[i]}, attempt ${value("attempt", i) + 1}` : String(N.ordinal[i]), () => showDetail(i), { class: "link", "aria-label": `Step ${N.ordinal[i]}: all about it` }),
     value("node", i) || "", readAndCalled(i), chip(N.intensity[i]),
