@@ -14,6 +14,7 @@ from dami_agent.cli.doctor import doctor
 from dami_agent.cli.explain import explain
 from dami_agent.cli.logs import logs
 from dami_agent.cli.pair import pair
+from dami_agent.cli.replay import replay
 from dami_agent.cli.report import report
 from dami_agent.cli.runs import runs
 from dami_agent.cli.sweep import sweep
@@ -34,6 +35,7 @@ app.command()(logs)
 app.command()(runs)
 app.command()(explain)
 app.command()(watch)
+app.command()(replay)
 app.command()(report)
 app.command()(doctor)
 app.command()(sweep)

@@ -22,7 +22,7 @@ LAST = 20  # rows shown on a terminal unless --limit says otherwise
 
 def logs(
     run: Annotated[
-        str | None, typer.Option(help="Only calls of this run (its id, its parent's or the root run's).")
+        str | None, typer.Option(help="Only calls of this run (its own, its parent's or the root's id).")
     ] = None,
     tool: Annotated[str | None, typer.Option(help="Only calls that called this tool or read its result.")] = None,
     node: Annotated[str | None, typer.Option(help="Only calls of this LangGraph node.")] = None,

@@ -9,6 +9,7 @@ from dami_agent.ledger.location import default_location
 from dami_agent.ledger.prices import Price, Prices
 from dami_agent.ledger.row import Row
 from dami_agent.ledger.summary import Run, by_tool, runs, totals
+from dami_agent.ledger.text import step_of
 from dami_agent.ledger.tracing import RunTrace, trace
 from dami_agent.ledger.verify import Verification
 
@@ -23,6 +24,7 @@ __all__ = [
     "by_tool",
     "default_location",
     "runs",
+    "step_of",
     "totals",
     "trace",
 ]

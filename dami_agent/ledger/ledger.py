@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, ColumnElement, Select, Text, cast, or_, select, true
+from sqlalchemy import URL, ColumnElement, Select, Text, cast, func, or_, select, true
 from sqlalchemy.exc import SQLAlchemyError
 
 from dami_agent.errors import LedgerError
@@ -151,7 +151,7 @@ class Ledger:
         """Rows that match all filters, oldest first; ``limit`` keeps the newest. A ledger never written to has none.
 
         Args:
-            run: id of the call's run, its parent's or the root's.
+            run: id of the call's run, its parent's or the root's, or how it begins.
             call: call id, or how it begins; gives all its attempts.
             thread: LangGraph thread id.
             tool: name of a tool whose result the call digested, or that it called.
@@ -168,9 +168,10 @@ class Ledger:
             return []
         query = select(calls).order_by(calls.c.started_at.desc(), calls.c.id.desc())
         if run is not None:
-            query = query.where(or_(*(c == run for c in (calls.c.run_id, calls.c.parent_run_id, calls.c.root_run_id))))
+            places = (calls.c.run_id, calls.c.parent_run_id, calls.c.root_run_id)
+            query = query.where(or_(*(_begins(c, run) for c in places)))
         if call is not None:
-            query = query.where(calls.c.call_id.startswith(call, autoescape=True))
+            query = query.where(_begins(calls.c.call_id, call))
         for column, value in ((calls.c.thread_id, thread), (calls.c.node, node)):
             if value is not None:
                 query = query.where(column == value)
@@ -187,6 +188,10 @@ class Ledger:
             raise LedgerError(
                 f"cannot read the ledger at {self.url}: {why}", hint="is that file a ledger of dami-agent?"
             ) from e
+
+
+def _begins(column: ColumnElement[Any], text: str) -> ColumnElement[bool]:
+    return func.substr(column, 1, len(text)) == text  # not LIKE: SQLite's knows no case
 
 
 def _may_name(tool: str) -> ColumnElement[bool]:
@@ -214,8 +219,9 @@ def _read(store: Store, query: Select[Any], keep: Callable[[Row], bool] | None, 
     if keep is None and limit is not None:
         query = query.limit(limit)
     count = 0
-    with store.reading() as connection:
-        for values in connection.execute(query.execution_options(yield_per=500)).mappings():
+    query = query.execution_options(yield_per=500)
+    with store.reading() as connection, connection.execute(query) as result:  # a server's cursor is closed at the limit
+        for values in result.mappings():
             row = Row.read(dict(values))
             if keep is not None and not keep(row):
                 continue

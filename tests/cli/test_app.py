@@ -17,7 +17,8 @@ def test_version(dami: Dami) -> None:
 
 def test_help_lists_the_commands(dami: Dami) -> None:
     out = dami("--help").out
-    for command in ("demo", "chat", "logs", "runs", "explain", "watch", "doctor", "sweep", "bench", "pair", "tasks"):
+    ledger = ("logs", "runs", "explain", "watch", "replay")
+    for command in ("demo", "chat", *ledger, "doctor", "sweep", "bench", "pair", "tasks"):
         assert command in out
 
 

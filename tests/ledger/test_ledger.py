@@ -86,7 +86,10 @@ def matches(record: CallRecord, run: str | None, tool: str | None, node: str | N
     trace = record.step.trace
     called = [c.name for c in record.reply.tool_calls] if record.reply else []
     return (
-        (run is None or run in (trace.run_id, trace.parent_run_id, trace.root_run_id))
+        (
+            run is None
+            or any((id_ or "").startswith(run) for id_ in (trace.run_id, trace.parent_run_id, trace.root_run_id))
+        )
         and (tool is None or tool in called or tool in record.step.digested_tools)
         and (node is None or trace.node == node)
         and (since is None or record.started_at >= since)
@@ -96,7 +99,7 @@ def matches(record: CallRecord, run: str | None, tool: str | None, node: str | N
 def test_filters_agree_with_a_plain_loop() -> None:
     rng = random.Random()
     ledger = Ledger.open(":memory:")
-    names = ["r%", "r_", "rx", 'r"']
+    names = ["r%", "r_", "rx", 'r"', "r", "R"]
     records = [
         make_record(
             rng.randrange(10**6),

@@ -1,0 +1,167 @@
+"""``dami replay``: decode a recorded run again at another λ, and so measure what it saved."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from dami_agent.cli import calls
+from dami_agent.cli.output import print_json, stdout
+from dami_agent.errors import DamiError, RunError, UsageError
+from dami_agent.types import Ask, Intensity, Limits, Sampling, Step, Trace
+
+if TYPE_CHECKING:
+    from dami_agent.ledger import Row
+    from dami_agent.pipeline import Pipeline
+
+METHOD = (
+    "measured: every recorded prompt decoded again at that λ, with the checkpoints' own sampling, the recorded seed "
+    "and max_tokens, no other cap; the path of the agent is the recorded one"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replayed:
+    """One call, as recorded (all of its attempts) and as decoded again. Tokens are output tokens, probes included."""
+
+    call_id: str
+    node: str | None
+    intensity: float | None
+    recorded_tokens: int
+    replayed_tokens: int
+    replayed_reasoning_tokens: int
+    error: str | None = None
+
+
+def replay(
+    run: Annotated[str, typer.Argument(help="Id of a run or of a call, or how it begins; `dami runs` shows them.")],
+    target: Annotated[str, typer.Option("--as", help="thinking (λ=1), instruct (λ=0) or a λ.")] = "thinking",
+    instruct: Annotated[str | None, typer.Option(help="Instruct checkpoint; left out: the built-in pair.")] = None,
+    thinking: Annotated[str | None, typer.Option(help="Thinking checkpoint: folder or hub id.")] = None,
+    concurrency: Annotated[int, typer.Option(help="Calls decoded at a time.", min=1)] = 4,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of the table.")] = False,
+    ledger: Annotated[str | None, typer.Option(help="Path or URL; left out: DAMI_LEDGER or the default file.")] = None,
+) -> None:
+    """Decode a recorded run again at another λ and compare tokens. Needs a ledger that kept text; records nothing."""
+    intensity = _intensity(target)
+    from dami_agent.ledger import Ledger
+
+    opened = Ledger.open(ledger)
+    rows = opened.rows(run=run) or opened.rows(call=run)
+    opened.close()
+    check(rows, run)
+    from dami_agent import ChatDAMI
+
+    model = ChatDAMI(instruct=instruct, thinking=thinking, ledger="off")
+    pipeline = model.pipeline()
+    found = {row.fingerprint for row in rows} - {None, pipeline.engine.info.fingerprint}
+    if found:
+        raise UsageError(
+            f"run {run} was decoded by other weights ({', '.join(sorted(map(str, found)))}) than these "
+            f"({pipeline.engine.info.fingerprint})",
+            hint="give the checkpoints it ran on with --instruct and --thinking",
+        )
+    print(f"decoding {len({row.call_id for row in rows})} calls at λ={intensity:g}", file=sys.stderr, flush=True)
+    done = again(rows, pipeline, intensity, concurrency)
+    model.close()
+    _show(run, intensity, done, as_json)
+
+
+def check(rows: Sequence[Row], run: str) -> None:
+    """Raise ``UsageError`` if there is nothing to decode again, or not the text of all of it."""
+    if not rows:
+        raise UsageError(f"no calls of run {run} are on record", hint="`dami runs` shows the ids")
+    several = sorted({row.run for row in rows})
+    if len(several) > 1:
+        raise UsageError(f"{len(several)} runs begin with {run}: {', '.join(several[:5])}", hint="give more of the id")
+    bare = {row.call_id for row in rows if row.prompt_text is None}
+    if bare:
+        raise UsageError(
+            f"{len(bare)} of the {len({row.call_id for row in rows})} calls of run {run} have no text on record, "
+            "so they cannot be decoded again",
+            hint="text is kept from now on with DAMI_LEDGER_TEXT=1 or Ledger.open(..., keep_text=True)",
+        )
+
+
+def again(rows: Sequence[Row], pipeline: Pipeline, intensity: Intensity, concurrency: int = 4) -> list[Replayed]:
+    """Decode every call of ``rows`` once more at ``intensity``; ``rows`` have their text, see :func:`check`."""
+    attempts: dict[str, list[Row]] = {}
+    for row in rows:
+        attempts.setdefault(row.call_id, []).append(row)
+    with ThreadPoolExecutor(concurrency) as pool:
+        return list(pool.map(lambda group: _one(group, pipeline, intensity), attempts.values()))
+
+
+def _one(attempts: Sequence[Row], pipeline: Pipeline, intensity: Intensity) -> Replayed:
+    generation, error = None, None
+    try:
+        generation = pipeline.run(step(attempts[0], intensity)).record.generation
+    except DamiError as e:
+        error = type(e).__name__
+        generation = e.generation if isinstance(e, RunError) else None
+    return Replayed(
+        call_id=attempts[0].call_id,
+        node=attempts[0].node,
+        intensity=attempts[-1].intensity,
+        recorded_tokens=sum(row.output_tokens for row in attempts),
+        replayed_tokens=generation.output_tokens if generation else 0,
+        replayed_reasoning_tokens=generation.reasoning_tokens if generation else 0,
+        error=error,
+    )
+
+
+def step(row: Row, intensity: Intensity) -> Step:
+    """The recorded step, to be decoded at ``intensity``."""
+    from dataclasses import replace
+
+    from dami_agent.ledger import step_of
+
+    assert row.prompt_text is not None
+    return replace(
+        step_of(row.prompt_text),
+        ask=Ask(intensity=intensity, origin="replay"),
+        sampling=Sampling(seed=row.sampling.get("seed")),
+        limits=Limits(max_tokens=row.limits.get("max_tokens"), stop=tuple(row.limits.get("stop") or ())),
+        trace=Trace(tags=("replay",), metadata={"replay_of": row.call_id}),
+    )
+
+
+def _intensity(target: str) -> Intensity:
+    named = {"thinking": 1.0, "instruct": 0.0}
+    try:
+        return Intensity(named[target] if target in named else float(target))
+    except ValueError:  # InvalidIntensity is one too
+        raise typer.BadParameter(
+            f"{target!r} is neither thinking, instruct nor a number from 0 to 1", param_hint="--as"
+        ) from None
+
+
+def _show(run: str, intensity: Intensity, done: Sequence[Replayed], as_json: bool) -> None:
+    failed = sum(call.error is not None for call in done)
+    recorded, replayed = (sum(getattr(call, f"{name}_tokens") for call in done) for name in ("recorded", "replayed"))
+    sums: dict[str, Any] = {
+        "run": run,
+        "baseline": f"λ={intensity:g} on every call",
+        "method": METHOD,
+        "recorded_tokens": recorded,
+        "replayed_tokens": replayed,
+        "saved_tokens": None if failed else replayed - recorded,
+        "failed": failed,
+    }
+    if as_json:
+        print_json({**sums, "calls": [asdict(call) for call in done]})
+        return
+    grid = calls.columns(("call", "node"), ("λ then", "tokens then", f"tokens at λ={intensity:g}", "of thought"))
+    grid.add_column("end")
+    for call in done:
+        then = "" if call.intensity is None else f"{call.intensity:g}"
+        counts = (call.recorded_tokens, call.replayed_tokens, call.replayed_reasoning_tokens)
+        grid.add_row(call.call_id[: calls.SHORT_ID], call.node or "", then, *map(str, counts), call.error or "")
+    stdout().print(grid)
+    verdict = f"{failed} calls failed, so nothing is claimed" if failed else f"saved {replayed - recorded:,}"
+    typer.echo(f"\n{recorded:,} output tokens then, {replayed:,} at {sums['baseline']}: {verdict}\n({METHOD})")
