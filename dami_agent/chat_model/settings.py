@@ -97,7 +97,7 @@ def effort(value: Any) -> Any:
 def policy(value: Any) -> ReasoningPolicy | None:
     """A policy, or what names one: a preset, a path, a dict.
 
-    A preset and an unchanged file are read once per process, so that models built anew from the same name (as
+    A preset, an unchanged file and equal dicts are read once per process, so that models built anew from the same (as
     ``configurable_fields`` does for each call) spend from the same budgets.
 
     Raises:
@@ -106,13 +106,29 @@ def policy(value: Any) -> ReasoningPolicy | None:
     if value is None or isinstance(value, ReasoningPolicy):
         return value
     if isinstance(value, Mapping):
-        return ReasoningPolicy.from_dict(value)
+        return _policy_dict(_Plain(value))
     if not isinstance(value, (str, os.PathLike)):
         raise InvalidPolicy(f"policy={value!r}", hint="give a ReasoningPolicy, a preset, a path or a dict")
     path = Path(value)
     if path.suffix or path.exists():
         return _policy_file(path.absolute(), path.stat().st_mtime_ns if path.exists() else 0)
     return _preset(str(value))
+
+
+class _Plain(str):
+    """A dict's text, to be told apart by, and the dict."""
+
+    def __new__(cls, value: Mapping[str, Any]) -> _Plain:
+        made = super().__new__(cls, repr(value))
+        made.value = value
+        return made
+
+    value: Mapping[str, Any]
+
+
+@lru_cache(maxsize=64)
+def _policy_dict(given: _Plain) -> ReasoningPolicy:
+    return ReasoningPolicy.from_dict(given.value)
 
 
 @lru_cache(maxsize=64)
