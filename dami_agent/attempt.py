@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 
 from dami_agent.errors import Cancelled, RunError
@@ -20,9 +21,11 @@ from dami_agent.types import (
     Prompt,
     Reply,
     Step,
+    Timing,
+    TokenEvent,
 )
 
-_STOPS_WITHIN = 5.0  # seconds: far longer than one decode step
+_STOPS_WITHIN = 30.0  # seconds: far longer than one decode step
 
 
 class Cancellation:
@@ -91,7 +94,14 @@ class Watched:
 
 @dataclass(slots=True)
 class Attempt:
-    """What is known so far of one attempt; becomes a record whatever happens."""
+    """What is known so far of one attempt; becomes a record whatever happens.
+
+    Attributes:
+        number: 0 for the first try.
+        jobs: everything submitted for it, probes too.
+        seen: output tokens that reached the reader.
+        dropped: tokens of an answer begun at the thought's λ where it has one of its own.
+    """
 
     step: Step
     model: str
@@ -100,6 +110,7 @@ class Attempt:
     number: int = 0
     jobs: list[Job] = field(default_factory=list)
     seen: int = 0
+    dropped: int = 0
     started_at: float = field(default_factory=time.time)
     clock: float = field(default_factory=time.perf_counter)
     decision: Decision | None = None
@@ -135,10 +146,79 @@ class Attempt:
         thrown = estimate.probe if estimate is not None and record.probe_tokens else None
         decoded = [g for g in (generation, thrown) if g is not None]
         return Usage(
-            tokens=record.probe_tokens + max(self.seen, generation.output_tokens if generation else 0),
+            tokens=record.probe_tokens + self.dropped + max(self.seen, generation.output_tokens if generation else 0),
             reasoning_tokens=sum(event.part == "reasoning" for g in decoded for event in g.events),
             prompt_tokens=sum(g.prompt_tokens for g in decoded),
         )
+
+
+def decode(engine: Engine, prompt: Prompt, decision: Decision, attempt: Attempt) -> Generator[TokenEvent, None, None]:
+    """Every output token as it comes; the whole is left in ``attempt.generation``.
+
+    Where the answer has a λ of its own, the thought is decoded at ``decision.intensity``; at its end the job is
+    stopped, and its tokens are carried over (the KV is not) to a second job that decodes the answer.
+    """
+    job = engine.submit(prompt, decision)
+    if decision.answer_intensity is None or not prompt.in_thought:
+        yield from job
+        attempt.generation = job.result()
+        return
+    thought: list[TokenEvent] = []
+    for event in job:
+        if event.part == "answer":
+            break
+        thought.append(event)
+        yield event
+    else:  # it never came to an answer
+        attempt.generation = job.result()
+        return
+    first = _abandoned(job)
+    if first is None:
+        raise RunError("the thought's end is not known", hint="the engine did not stop within seconds; try again")
+    if thought and thought[-1].part != "control":  # a tool call closed it, and is the answer's first token
+        thought.append(event)
+        yield event
+    dropped, limits = max(0, first.output_tokens - len(thought)), decision.limits
+    if limits.max_tokens is not None and limits.max_tokens - dropped <= len(thought):  # no room to say it again
+        yield from first.events[len(thought) :]
+        attempt.generation = first
+        return
+    attempt.dropped = dropped
+    if limits.max_tokens is not None:
+        limits = dataclasses.replace(limits, max_tokens=limits.max_tokens - dropped)
+    answer = dataclasses.replace(
+        decision,
+        intensity=decision.answer_intensity,
+        sampling=first.sampling,  # the same random stream, from where it was
+        limits=limits,
+    )
+    ids = tuple(event.token_id for event in thought)
+    second = engine.submit(dataclasses.replace(prompt, reply_ids=ids), answer)
+    for place, event in enumerate(second):
+        if place >= len(thought):
+            yield event
+    attempt.generation = _joined(first, second.result())
+
+
+def _joined(first: Generation, second: Generation) -> Generation:
+    """One generation of two: λ, first token and the thought's end are the first's, times add up."""
+    one, other = first.timing, second.timing
+    both = list(zip(first.events, second.events, strict=False))
+    carried = next((place for place, (_, event) in enumerate(both) if event.part == "answer"), len(both))
+    return dataclasses.replace(
+        second,
+        events=first.events[:carried] + second.events[carried:],  # the first's have their log-probabilities
+        intensity=first.intensity,
+        thought_closed_by=first.thought_closed_by,
+        timing=Timing(
+            queue=one.queue + other.queue,
+            switch=one.switch + other.switch,
+            prefill=one.prefill + other.prefill,
+            first_token=one.first_token,
+            decode=one.decode + other.decode,
+            total=one.total + other.total,
+        ),
+    )
 
 
 def _abandoned(job: Job) -> Generation | None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
 
-from dami_agent.attempt import Attempt, Cancellation, Watched
+from dami_agent.attempt import Attempt, Cancellation, Watched, decode
 from dami_agent.errors import InvalidPolicy, OutputError
 from dami_agent.types import (
     CallRecord,
@@ -191,18 +191,18 @@ class Pipeline:
             assert decision.estimate is not None
             prompt = attempt.prompt = decision.estimate.probe_prompt
             assert prompt is not None
-            events, job = iter(whole.events), None
+            attempt.generation = whole
+            events = iter(whole.events)
         else:
             prompt = attempt.prompt = self._prompt(step, decision)
-            job = engine.submit(prompt, decision)
-            events = iter(job)
+            decision = attempt.decision = self._fitting(step, decision, prompt)
+            events = decode(engine, prompt, decision, attempt)
         parser = self.dialogue.parser(prompt, step)
         for event in events:
             attempt.seen += 1
             yield from parser.feed(event)
-        generation = attempt.generation = job.result() if job is not None else whole
-        assert generation is not None
-        deltas, attempt.reply = parser.finish(generation)
+        assert attempt.generation is not None
+        deltas, attempt.reply = parser.finish(attempt.generation)
         yield from deltas
 
     def _prompt(self, step: Step, decision: Decision) -> Prompt:
@@ -213,6 +213,16 @@ class Pipeline:
             if decision.intensity == estimate.probe.intensity and decision.template == prompt.template:
                 return dataclasses.replace(prompt, reply_ids=estimate.probe.token_ids)
         return self.dialogue.render(step, decision.template)
+
+    def _fitting(self, step: Step, decision: Decision, prompt: Prompt) -> Decision:
+        """A cap that only the policy set never asks for more than the context window leaves."""
+        limits, room = decision.limits, self.engine.info.context_length - len(prompt.token_ids)
+        if step.limits.max_tokens is not None or limits.max_tokens is None or not 0 < room < limits.max_tokens:
+            return decision
+        reserve = min(limits.answer_reserve, room // 2)
+        return dataclasses.replace(
+            decision, limits=dataclasses.replace(limits, max_tokens=room, answer_reserve=reserve)
+        )
 
     def _close(self, attempt: Attempt, error: BaseException | None = None) -> CallRecord:
         """Put the attempt on record and settle its budget."""

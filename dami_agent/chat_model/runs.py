@@ -26,8 +26,8 @@ class RunTree(BaseCallbackHandler):
     """The root of every open run; safe to use from many threads."""
 
     run_inline = True  # in order with the run it is about, async too
-    ignore_llm = True  # type: ignore[assignment]  # a model call has no children
-    ignore_chat_model = True  # type: ignore[assignment]
+    ignore_llm = True  # a model call has no children
+    ignore_chat_model = True
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

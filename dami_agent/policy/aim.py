@@ -111,6 +111,7 @@ def room(frontier: Frontier, rule: Rule | None, spec: PolicyFile, ceiling: float
         if floor > low:
             low = floor
             notes.append(f"the user doubts the answer: at least {floor:g}")
+    ceiling = max((g for g in frontier.grid if g <= ceiling), default=ceiling)  # saving must not lead into a valley
     if ceiling < high:
         high, low = ceiling, min(low, ceiling)
         by = "budget"

@@ -24,7 +24,7 @@ tool_settings = st.fixed_dictionaries(
     optional={"max_reasoning_tokens": st.integers(0, 60), "run_max_reasoning_tokens": st.integers(0, 150)},
 )
 run_budget = st.fixed_dictionaries(
-    {"on_exhausted": st.sampled_from(["taper", "end", "error"]), "answer_reserve": st.integers(1, 60)},
+    {"on_exhausted": st.sampled_from(["error", "taper", "end"]), "answer_reserve": st.integers(1, 60)},
     optional={"max_tokens": st.integers(1, 600), "max_reasoning_tokens": st.integers(0, 200)},
 )
 policies = st.builds(
@@ -40,7 +40,7 @@ policies = st.builds(
         ),
         max_size=2,
     ),
-    knob=st.sampled_from([0.0, 0.3, 0.5, 1.0]),
+    knob=st.sampled_from([0.5, 0.4, 1.0, 0.0]),
     attempts=st.sampled_from([{}, {"max_attempts": 3}]),
 )
 
@@ -71,7 +71,7 @@ class Worker:
         thought = min(tokens, self.random.choice([0, 0, base.limits.max_reasoning_tokens or 0]))
         return Estimate(
             estimator="test",
-            intensity=Intensity(self.random.choice([0, 0.2, 0.7, 1])),
+            intensity=Intensity(self.random.choice([0, 0.7, 0.8, 1])),
             probe=made(tokens, thought, 0),
             probe_prompt=Prompt(token_ids=(1,), template="instruct"),
             tokens=tokens,
@@ -80,8 +80,8 @@ class Worker:
     def one(self, place: int) -> None:
         names = self.random.choices(TOOLS, k=self.random.randint(0, 3))
         messages = (user("go"), *round_of(*names)) if names else (user("go"),)
-        own = Limits(max_tokens=self.random.choice([None, 5, 50, 1000]))
-        ask = Ask(intensity=self.random.choice([None, None, Intensity(0.9), "auto"]))
+        own = Limits(max_tokens=self.random.choice([None, None, None, 5, 50]))
+        ask = Ask(intensity=self.random.choice([None, None, None, Intensity(0.9), "auto"]))
         now = step(*messages, ask=ask, limits=own, node=self.random.choice(["n", "m"]), root_run_id="run")
         now = step(
             *messages, ask=ask, limits=own, root_run_id="run", call_id=f"{id(self)}-{place}", node=now.trace.node
@@ -109,7 +109,7 @@ class Worker:
         thought = min(most, limits.max_reasoning_tokens if limits.max_reasoning_tokens is not None else 2000)
         kept = estimate is not None and (decision.intensity, decision.template) == (0, "instruct")
         least = estimate.tokens if kept and estimate is not None else 1
-        tokens = self.random.choice([most, self.random.randint(min(least, most), most)])
+        tokens = self.random.choice([most, most, self.random.randint(min(least, most), most)])
         thinks = self.random.choice([min(thought, tokens), 0]) if decision.template == "thinking" else 0
         probe = estimate.probe if estimate is not None else None
         if probe is not None and kept:

@@ -10,7 +10,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dami_agent.policy import ReasoningPolicy, Usage
-from dami_agent.types import Decision, Estimate, InvalidToolCall, Limits, Reply, Step
+from dami_agent.types import (
+    Decision,
+    Estimate,
+    Generation,
+    Intensity,
+    InvalidToolCall,
+    Limits,
+    Prompt,
+    Reply,
+    Sampling,
+    Step,
+    TokenEvent,
+)
 from tests.policy.support import FRONTIER, asked, never, round_of, said, saying, step, user
 
 CHALLENGE = (user("1+1?"), said("3"), user("Are you sure?"))
@@ -124,8 +136,7 @@ def test_a_draining_budget_lowers_the_ceiling_then_ends() -> None:
     run = {"max_tokens": 1000, "answer_reserve": 50}
     assert policy(run=run).decide(now, 0, never).intensity == 1
     low = run_out(policy(run=run), now, 750)
-    assert 0.2 < low.intensity < 0.5
-    assert low.bounds == (0, low.intensity)
+    assert (low.intensity, low.bounds) == (0.2, (0, 0.2))  # 0.34 on the way down the grid
     assert "budget" in low.reason
     done = run_out(policy(run=run), now, 920)
     assert (done.intensity, done.tools_disabled, done.limits.max_tokens) == (0, True, 50)
@@ -143,6 +154,28 @@ def test_a_probe_thrown_away_is_paid_from_the_step() -> None:
     own = policy(run={"max_tokens": 200, "answer_reserve": 20})
     assert own.decide(step(root_run_id="r"), 0, ask).limits.max_tokens == 90 - 30
     assert policy().decide(step(limits=Limits(max_tokens=90)), 0, ask).limits.max_tokens == 90
+
+
+def probing(tokens: int, thought: int, says: float) -> Any:
+    """An estimator whose probe at λ=0 wrote this much."""
+    events = [TokenEvent(token_id=1, part="reasoning")] * thought
+    events += [TokenEvent(token_id=1, part="answer")] * (tokens - thought)
+    probe = Generation(
+        events=tuple(events), finish_reason="length", intensity=Intensity(0), sampling=Sampling(), prompt_tokens=1
+    )
+    prompt = Prompt(token_ids=(1,), template="instruct")
+    return lambda base: dataclasses.replace(saying(says)(base), probe=probe, probe_prompt=prompt, tokens=tokens)
+
+
+def test_a_probes_thought_counts_and_a_probe_that_took_all_is_the_answer() -> None:
+    run = {"max_tokens": 40, "max_reasoning_tokens": 20, "on_exhausted": "error"}
+    thrown = policy(run=run).decide(step(root_run_id="r"), 0, probing(30, 5, says=1)).limits
+    assert (thrown.max_tokens, thrown.max_reasoning_tokens) == (10, 15)
+    kept = policy(run=run).decide(step(root_run_id="r"), 0, probing(30, 5, says=0)).limits
+    assert (kept.max_tokens, kept.max_reasoning_tokens) == (40, 20)
+    whole = policy(run=run).decide(step(root_run_id="r"), 0, probing(40, 5, says=1))
+    assert (whole.intensity, whole.template, whole.limits.max_tokens) == (0, "instruct", 40)
+    assert "ends with the probe" in whole.reason
 
 
 def test_attempts_climb_the_grid_and_stop_at_the_top() -> None:

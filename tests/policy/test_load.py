@@ -166,3 +166,12 @@ def test_every_finding_is_listed_and_other_sources_are_named(tmp_path: Path) -> 
 
 def test_presets_load() -> None:
     assert [ReasoningPolicy.preset(name).name for name in PRESETS] == ["frugal", "balanced", "thorough"]
+
+
+def test_the_example_of_the_docs_loads(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "policy.md").read_text(encoding="utf-8")
+    example = page.split("```yaml\n")[1].split("```")[0]
+    policy = ReasoningPolicy.from_file(written(tmp_path, example, "policy.yaml"))
+    assert [rule.name for rule in policy.rules] == ["forms", "proofs"]
+    assert policy.tools["search"].run_max_reasoning_tokens == 400
+    assert policy.run.max_tokens == 4000

@@ -1,0 +1,170 @@
+"""Attempts: rejected replies are tried again with more λ, each on record, none shown twice; budgets hold throughout."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+
+from dami_agent.errors import BudgetExhausted, InvalidPolicy, OutputInvalid, RunError
+from dami_agent.estimators import FixedEstimator
+from dami_agent.pipeline import Outcome, Pipeline
+from dami_agent.policy import ReasoningPolicy
+from dami_agent.testing import FakeReply, fake_chat_model
+from dami_agent.types import CallRecord, Intensity, Limits, Reply, Step, ToolChoice, Trace
+from tests.policy.support import FRONTIER, asked, step, user
+
+BROKEN = '<tool_call>\n{"name": "add", "arguments": {"a": \n</tool_call>'
+
+
+class Book:
+    def __init__(self) -> None:
+        self.rows: list[CallRecord] = []
+
+    def record(self, record: CallRecord) -> None:
+        self.rows.append(record)
+
+
+def made(replies: Any, estimators: Any = None, **policy: Any) -> tuple[Pipeline, Book, Any]:
+    model, book = fake_chat_model(replies), Book()
+    own = ReasoningPolicy(frontier=FRONTIER, **policy)
+    pipeline = Pipeline(
+        engine=model.engine,
+        dialogue=model.dialogue,
+        policy=own,
+        estimator=model.estimator,
+        ledger=book,
+        estimators=estimators,
+    )
+    return pipeline, book, model.engine
+
+
+def adding(value: float | str = 0.0) -> Step:
+    return step(user("Add 3."), ask=asked(value), tools=("add",), root_run_id="run")
+
+
+def test_a_broken_call_is_tried_again_deeper_and_shown_once() -> None:
+    replies = [BROKEN, FakeReply(BROKEN, reasoning="hm"), FakeReply(reasoning="hm", tool_calls=[("add", {"a": 3})])]
+    pipeline, book, engine = made(replies, escalation={"max_attempts": 3})
+    items = list(pipeline.stream(adding()))
+    outcome = items.pop()
+    assert isinstance(outcome, Outcome)
+    assert [(r.decision.attempt, float(r.decision.intensity), r.reply.accepted) for r in book.rows] == [
+        (0, 0.0, False),
+        (1, 0.2, False),
+        (2, 0.6, True),
+    ]
+    assert len({row.step.trace.call_id for row in book.rows}) == 1
+    assert "invalid tool call" in book.rows[1].decision.reason
+    assert "".join(d.text for d in items if d.kind == "reasoning") == outcome.reply.reasoning  # nothing shown twice
+    assert [d.call for d in items if d.kind == "tool_call"] == list(outcome.reply.tool_calls)
+    assert outcome.record is book.rows[-1]
+    assert len(engine.requests) == 3
+
+
+def test_the_last_attempt_streams_and_is_returned_as_it_is() -> None:
+    pipeline, book, _ = made(lambda _: BROKEN, escalation={"max_attempts": 2})
+    outcome = pipeline.run(adding())
+    assert not outcome.reply.accepted
+    assert len(outcome.reply.invalid_tool_calls) == 1
+    assert len(book.rows) == 2
+    stream = pipeline.stream(adding(1.0))  # no λ above: nothing is held back
+    next(stream)
+    assert len(book.rows) == 2
+    stream.close()
+
+
+def test_without_escalation_there_is_one_attempt() -> None:
+    pipeline, book, _ = made(lambda _: BROKEN)
+    assert pipeline.run(adding()).reply.invalid_tool_calls
+    assert len(book.rows) == 1
+
+
+def test_a_verifier_and_a_schema_failure_ask_for_more() -> None:
+    def even(_: Step, reply: Reply) -> bool:
+        return int(reply.content) % 2 == 0
+
+    replies = ["7", FakeReply(error=OutputInvalid("no JSON", text="{")), "8"]
+    pipeline, book, _ = made(replies, escalation={"max_attempts": 3}, verifier=even)
+    assert pipeline.run(adding()).reply.content == "8"
+    assert [row.error is None for row in book.rows] == [True, False, True]
+    assert "verifier" in book.rows[1].decision.reason
+    assert "OutputInvalid" in book.rows[2].decision.reason
+
+
+@pytest.mark.parametrize("escalation", [{"max_attempts": 3, "on": ["verifier"]}, {"max_attempts": 3}])
+def test_other_errors_are_not_tried_again(escalation: Any) -> None:
+    error = RunError("the card fell off") if "on" not in escalation else OutputInvalid("no JSON")
+    pipeline, book, engine = made([FakeReply("7", error=error)] * 3, escalation=escalation)
+    with pytest.raises(type(error)):
+        pipeline.run(adding())
+    assert len(book.rows) == len(engine.requests) == 1
+
+
+def test_every_attempt_is_paid_from_the_budget() -> None:
+    pipeline, book, _ = made(lambda _: BROKEN, escalation={"max_attempts": 3}, run={"max_tokens": 5000})
+    now = adding()
+    pipeline.run(now)
+    spent = pipeline.policy.spent(now.trace)
+    assert spent.tokens == sum(row.output_tokens for row in book.rows)
+    assert spent.steps == 3
+
+
+def test_failures_and_closed_streams_are_paid_too() -> None:
+    replies = ["one two three four five six", FakeReply("x", error=RunError("nobody knows what it cost"))]
+    pipeline, book, _ = made(replies, run={"max_tokens": 1000, "answer_reserve": 100, "on_exhausted": "end"})
+    now = adding()
+    stream = pipeline.stream(now)
+    next(stream)
+    next(stream)
+    stream.close()
+    seen = pipeline.policy.spent(now.trace).tokens
+    assert 2 <= seen < 10
+    reserved = -(-(1000 - seen - 100) // 2)
+    with pytest.raises(RunError):
+        pipeline.run(now)
+    assert pipeline.policy.spent(now.trace).tokens == seen + reserved
+    assert len(book.rows) == 2
+
+
+def test_a_drained_run_answers_without_tools_and_then_refuses() -> None:
+    run = {"max_tokens": 30, "answer_reserve": 10, "on_exhausted": "end"}
+    pipeline, book, engine = made(lambda _: "a b c d e f g h i j k l m n o p", run=run)
+    now = adding("auto")
+
+    def run_on() -> None:
+        for _ in range(30):
+            pipeline.run(dataclasses.replace(now, trace=Trace(root_run_id="run")))
+
+    with pytest.raises(BudgetExhausted):
+        run_on()
+    assert sum(row.output_tokens for row in book.rows) <= 30
+    assert [row.decision.tools_disabled for row in book.rows if row.decision][-1]
+    constraints = [request.prompt.constraint for request in engine.requests]
+    assert constraints[0] != constraints[-1]  # the last may not call
+    assert book.rows[-1].error is not None
+    forced = dataclasses.replace(now, tool_choice=ToolChoice(mode="any"), trace=Trace(root_run_id="other"))
+    assert pipeline.run(forced).reply
+
+
+def test_a_rules_estimator_is_asked_by_name() -> None:
+    rules = [{"name": "fixed", "estimator": "deep"}]
+    deep = FixedEstimator(Intensity(1))
+    pipeline, book, _ = made(["7"], {"deep": deep}, rules=rules)
+    assert pipeline.run(adding("auto")).record.decision.intensity == 1
+    assert book.rows[0].frontier == FRONTIER.fingerprint
+    with pytest.raises(InvalidPolicy, match="known here: fixed"):
+        made([], rules=rules)
+
+
+def test_a_budget_never_asks_for_more_than_the_context_leaves() -> None:
+    pipeline, _, engine = made(["7", "8"], run={"max_tokens": 100_000})
+    engine.info = dataclasses.replace(engine.info, context_length=300)
+    pipeline.run(adding(1.0))
+    prompt, limits = engine.requests[0].prompt, engine.requests[0].decision.limits
+    assert limits.max_tokens == 300 - len(prompt.token_ids)
+    assert 0 < limits.answer_reserve <= limits.max_tokens // 2
+    own = dataclasses.replace(adding(1.0), limits=Limits(max_tokens=999))  # the caller's own mistake is told
+    pipeline.run(own)
+    assert engine.requests[1].decision.limits.max_tokens == 999
