@@ -1,6 +1,8 @@
 // The table of all calls. Only the rows in sight are in the document; one tab stop, arrow keys move.
 
 const HIGH = 34; // pixels of a row
+const IN_SIGHT = 14; // rows in sight at most
+const BAR = 18; // pixels for a scroll bar
 const AROUND = 8; // rows kept above and below what is in sight
 
 const CALL_COLUMNS = [
@@ -16,7 +18,7 @@ const CALL_COLUMNS = [
   ["Time", "num", 96, (i) => N.seconds[i], (i) => seconds(N.seconds[i])],
   ...(HAS_MONEY ? [["Money", "num", 110, (i) => (Number.isNaN(N.money[i]) ? -1 : N.money[i]), (i) => money([i])]] : []),
   ["End", "", 120, ending, (i) => el("span", { class: failed(i) ? "bad" : "" }, ending(i))],
-  ["Why", "why", 340, (i) => value("error", i) || value("reason", i) || "", (i) => value("error", i) || value("reason", i) || ""],
+  ["Why", "why", 340, whyOf, whyOf],
 ];
 
 const sorting = { column: 0, down: true };
@@ -41,62 +43,91 @@ function callLine(at) {
   const cells = CALL_COLUMNS.map(([, kind, , , show], column) => {
     const shown = show(i);
     if (column) return el("td", { class: kind, title: typeof shown === "string" ? shown : null }, shown);
-    const open = button(shown, () => { current = at; showDetail(i); }, { class: "link", tabindex: at === current ? "0" : "-1", "data-at": at });
+    const open = button(
+      shown,
+      () => {
+        current = at;
+        showDetail(i);
+      },
+      { class: "link", tabindex: at === current ? "0" : "-1", "data-at": at },
+    );
     return el("th", { scope: "row" }, open);
   });
   return el("tr", { "aria-rowindex": at + 2, class: at % 2 ? "odd" : "" }, cells);
 }
 
+/** A column's heading: a button that sorts by it, the other way round when it already does. */
+function callHead([name, kind], at, rows) {
+  const sorted = at === sorting.column,
+    arrow = sorted ? (sorting.down ? " ↓" : " ↑") : "";
+  const sort = () => {
+    Object.assign(sorting, { column: at, down: sorted ? !sorting.down : kind === "num" || at === 0 });
+    drawCalls(rows);
+    $("calls").querySelectorAll("thead button")[at].focus();
+  };
+  const order = sorted ? (sorting.down ? "descending" : "ascending") : "none";
+  return el("th", { scope: "col", class: kind, "aria-sort": order }, button(name + arrow, sort, { class: "sort" }));
+}
+
 function drawCalls(rows) {
   sortCalls(rows);
-  const body = el("tbody"), heads = CALL_COLUMNS.map(([name, kind], at) => {
-    const sorted = at === sorting.column, arrow = sorted ? (sorting.down ? " ↓" : " ↑") : "";
-    const sort = () => {
-      Object.assign(sorting, { column: at, down: sorted ? !sorting.down : kind === "num" || at === 0 });
-      drawCalls(rows);
-      $("calls").querySelectorAll("thead button")[at].focus();
-    };
-    return el("th", { scope: "col", class: kind, "aria-sort": sorted ? (sorting.down ? "descending" : "ascending") : "none" }, button(name + arrow, sort, { class: "sort" }));
-  });
-  const widths = el("colgroup", {}, CALL_COLUMNS.map(([, , wide]) => el("col", { style: { width: `${wide}px` } })));
-  const table = el("table", { "aria-label": "All calls", "aria-rowcount": rows.length + 1, style: { width: `${CALL_COLUMNS.reduce((all, column) => all + column[2], 0)}px` } },
-    widths, el("thead", {}, el("tr", { "aria-rowindex": 1 }, heads)), body);
-  const scroller = el("div", { class: "wide-table calls", style: { height: `${Math.min(rows.length, 14) * HIGH + HIGH + 18}px` } }, table);
+  const body = el("tbody"),
+    widths = CALL_COLUMNS.map((column) => column[2]);
+  const heads = CALL_COLUMNS.map((column, at) => callHead(column, at, rows));
+  const table = el(
+    "table",
+    {
+      "aria-label": "All calls",
+      "aria-rowcount": rows.length + 1,
+      style: { width: `${widths.reduce((a, b) => a + b)}px` },
+    },
+    el(
+      "colgroup",
+      {},
+      widths.map((width) => el("col", { style: { width: `${width}px` } })),
+    ),
+    el("thead", {}, el("tr", { "aria-rowindex": 1 }, heads)),
+    body,
+  );
+  const height = `${Math.min(rows.length, IN_SIGHT) * HIGH + HIGH + BAR}px`;
+  const scroller = el("div", { class: "wide-table calls", style: { height } }, table);
   $("calls").replaceChildren(scroller);
+  scrollRows(scroller, body);
+}
+
+/** Keep the rows in sight in `body`, and the focus on the current one, while the reader scrolls or presses keys. */
+function scrollRows(scroller, body) {
+  const opener = () => body.querySelector(`[data-at="${current}"]`);
+  const space = (count) => {
+    const cell = el("td", { colspan: CALL_COLUMNS.length, style: { height: `${count * HIGH}px` } });
+    return el("tr", { class: "space", "aria-hidden": "true" }, cell);
+  };
   let shown = "";
-  const draw = () => {
+  const draw = (wanted = null) => {
     const from = Math.max(Math.floor(scroller.scrollTop / HIGH) - AROUND, 0);
     const to = Math.min(Math.ceil((scroller.scrollTop + scroller.clientHeight) / HIGH) + AROUND, callRows.length);
-    if (shown === `${from} ${to}`) return;
+    if (wanted === null && shown === `${from} ${to}`) return;
     shown = `${from} ${to}`;
+    current = Math.min(Math.max(wanted ?? current, from), to - 1);
     const focused = body.contains(document.activeElement);
-    if (!focused && (current < from || current >= to)) current = Math.min(from + AROUND, to - 1);
-    const space = (count) => el("tr", { class: "space", "aria-hidden": "true" }, el("td", { colspan: CALL_COLUMNS.length, style: { height: `${count * HIGH}px` } }));
-    body.replaceChildren(space(from), ...Array.from({ length: to - from }, (_, k) => callLine(from + k)), space(callRows.length - to));
-    if (focused) focusCurrent();
-  };
-  const focusCurrent = () => {
-    const target = body.querySelector(`[data-at="${current}"]`);
-    if (target) target.focus({ preventScroll: true });
-  };
-  const move = (to) => {
-    const before = body.querySelector(`[data-at="${current}"]`);
-    current = Math.min(Math.max(to, 0), callRows.length - 1);
-    if (before) before.tabIndex = -1;
-    const top = current * HIGH, bottom = top + 2 * HIGH; // the heading covers one row
-    if (top < scroller.scrollTop) scroller.scrollTop = top;
-    else if (bottom > scroller.scrollTop + scroller.clientHeight - 18) scroller.scrollTop = bottom - scroller.clientHeight + 18;
-    draw();
-    const now = body.querySelector(`[data-at="${current}"]`);
-    if (now) now.tabIndex = 0;
-    focusCurrent();
+    const lines = Array.from({ length: to - from }, (_, k) => callLine(from + k));
+    body.replaceChildren(space(from), ...lines, space(callRows.length - to));
+    if (focused) opener().focus({ preventScroll: true });
   };
   body.addEventListener("keydown", (event) => {
-    const steps = { ArrowDown: current + 1, ArrowUp: current - 1, PageDown: current + 12, PageUp: current - 12, Home: 0, End: callRows.length - 1 };
-    if (!(event.key in steps)) return;
+    const last = callRows.length - 1,
+      [up, down] = [current - 1, current + 1];
+    const page = { PageDown: current + IN_SIGHT - 2, PageUp: current - IN_SIGHT + 2 };
+    const goal = { ArrowDown: down, ArrowUp: up, Home: 0, End: last, ...page }[event.key];
+    if (goal === undefined) return;
     event.preventDefault();
-    move(steps[event.key]);
+    const wanted = Math.min(Math.max(goal, 0), last),
+      top = wanted * HIGH;
+    const lowest = top + 2 * HIGH + BAR - scroller.clientHeight; // the heading covers one row, a scroll bar some more
+    if (top < scroller.scrollTop) scroller.scrollTop = top;
+    else if (lowest > scroller.scrollTop) scroller.scrollTop = lowest;
+    draw(wanted);
   });
-  scroller.addEventListener("scroll", draw, { passive: true });
+  scroller.addEventListener("scroll", () => draw(), { passive: true });
   draw();
 }

@@ -21,7 +21,8 @@ const value = (name, i) => valueIn(DATA.columns[name], i);
 
 /** A column of numbers, `missing` where it has none; a column that the ledger does not have is all missing. */
 function numbers(name, missing = NaN) {
-  const out = new Float64Array(COUNT), spec = DATA.columns[name] || { all: null };
+  const out = new Float64Array(COUNT),
+    spec = DATA.columns[name] || { all: null };
   const number = (thing) => (typeof thing === "number" ? thing : missing);
   if ("all" in spec) return out.fill(number(spec.all));
   for (let i = 0; i < COUNT; i++) out[i] = number("list" in spec ? spec.list[i] : valueIn(spec, i));
@@ -58,8 +59,16 @@ const N = {
   money: numbers("money"),
   ordinal: numbers("ordinal", 0),
 };
-const W = { run: words("run"), tool: words("tool"), node: words("node"), call: words("call_id"), model: words("model"), currency: words("currency") };
-const ERROR = words("error_type"), GOOD = ERROR.values.indexOf(null);
+const W = {
+  run: words("run"),
+  tool: words("tool"),
+  node: words("node"),
+  call: words("call_id"),
+  model: words("model"),
+  currency: words("currency"),
+};
+const ERROR = words("error_type"),
+  GOOD = ERROR.values.indexOf(null);
 const failed = (i) => ERROR.codes[i] !== GOOD;
 
 /** Sum of a column over some rows; what is missing (NaN) counts as nothing. */

@@ -1,11 +1,87 @@
 // Everything on record about one call.
 
 const SECTIONS = [
-  ["How deep, and why", ["intensity", "reason", "rule", "considered", "intensity_low", "intensity_high", "intensity_answer", "intensity_requested", "intensity_estimated", "asked", "asked_by", "policy", "estimator", "features", "template", "charged_to"]],
-  ["Tokens and money", ["prompt_tokens", "cached_tokens", "reasoning_tokens", "answer_tokens", "probe_tokens", "output_tokens", "scored_tokens", "money", "currency", "limits"]],
-  ["Time", ["seconds", "queue_seconds", "estimate_seconds", "switch_seconds", "prefill_seconds", "first_token_seconds", "decode_seconds"]],
-  ["How it ended", ["finish_reason", "error_type", "error", "accepted", "thought_closed_by", "stop", "invalid_tool_calls", "tools_disabled"]],
-  ["Where in the run", ["call_id", "attempt", "ordinal", "step", "node", "run", "run_id", "parent_run_id", "thread_id", "tags", "messages", "tools_bound", "tools_digested", "tools_called", "metadata"]],
+  [
+    "How deep, and why",
+    [
+      "intensity",
+      "reason",
+      "rule",
+      "considered",
+      "intensity_low",
+      "intensity_high",
+      "intensity_answer",
+      "intensity_requested",
+      "intensity_estimated",
+      "asked",
+      "asked_by",
+      "policy",
+      "estimator",
+      "features",
+      "template",
+      "charged_to",
+    ],
+  ],
+  [
+    "Tokens and money",
+    [
+      "prompt_tokens",
+      "cached_tokens",
+      "reasoning_tokens",
+      "answer_tokens",
+      "probe_tokens",
+      "output_tokens",
+      "scored_tokens",
+      "money",
+      "currency",
+      "limits",
+    ],
+  ],
+  [
+    "Time",
+    [
+      "seconds",
+      "queue_seconds",
+      "estimate_seconds",
+      "switch_seconds",
+      "prefill_seconds",
+      "first_token_seconds",
+      "decode_seconds",
+    ],
+  ],
+  [
+    "How it ended",
+    [
+      "finish_reason",
+      "error_type",
+      "error",
+      "accepted",
+      "thought_closed_by",
+      "stop",
+      "invalid_tool_calls",
+      "tools_disabled",
+    ],
+  ],
+  [
+    "Where in the run",
+    [
+      "call_id",
+      "attempt",
+      "ordinal",
+      "step",
+      "node",
+      "run",
+      "run_id",
+      "parent_run_id",
+      "thread_id",
+      "tags",
+      "messages",
+      "tools_bound",
+      "tools_digested",
+      "tools_called",
+      "metadata",
+    ],
+  ],
   ["Text", ["prompt_text", "reasoning_text", "answer_text"]],
 ];
 
@@ -20,16 +96,35 @@ function shownAs(name, thing) {
 }
 
 /** A column's name for people: "λ low", "queue", "tools bound". */
-const title = (name) => name.replace("intensity", "λ").replace(/^seconds$/, "in all").replace(/_seconds$/, "").replaceAll("_", " ");
+const title = (name) =>
+  name
+    .replace("intensity", "λ")
+    .replace(/^seconds$/, "in all")
+    .replace(/_seconds$/, "")
+    .replaceAll("_", " ");
 
 function showDetail(row) {
-  const dialog = $("detail"), listed = new Set(SECTIONS.flatMap(([, names]) => names)), back = document.activeElement;
-  const others = Object.keys(DATA.columns).filter((name) => !listed.has(name) && name !== "started_at" && name !== "tool");
+  const dialog = $("detail"),
+    listed = new Set(SECTIONS.flatMap(([, names]) => names)),
+    back = document.activeElement;
+  const others = Object.keys(DATA.columns).filter(
+    (name) => !listed.has(name) && name !== "started_at" && name !== "tool",
+  );
   const sections = [...SECTIONS, ["What ran it", others]].map(([heading, names]) => {
     const pairs = names.map((name) => [name, value(name, row)]).filter(([, thing]) => !empty(thing));
     if (!pairs.length) return null;
-    return el("section", {}, el("h3", {}, heading), el("dl", {}, pairs.map(([name, thing]) =>
-      el("div", {}, el("dt", {}, title(name)), el("dd", { "data-name": name }, shownAs(name, thing))))));
+    return el(
+      "section",
+      {},
+      el("h3", {}, heading),
+      el(
+        "dl",
+        {},
+        pairs.map(([name, thing]) =>
+          el("div", {}, el("dt", {}, title(name)), el("dd", { "data-name": name }, shownAs(name, thing))),
+        ),
+      ),
+    );
   });
   const close = button("Close", () => dialog.close(), { class: "close" });
   dialog.replaceChildren(

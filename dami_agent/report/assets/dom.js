@@ -16,13 +16,21 @@ function fill(node, attributes, children) {
 
 const el = (tag, attributes = {}, ...children) => fill(document.createElement(tag), attributes, children);
 const svg = (tag, attributes = {}, ...children) => fill(document.createElementNS(SVG, tag), attributes, children);
-const button = (text, onclick, attributes = {}) => el("button", { type: "button", on: { click: onclick }, ...attributes }, text);
+const button = (text, onclick, attributes = {}) =>
+  el("button", { type: "button", on: { click: onclick }, ...attributes }, text);
 
-/** A small table. `columns` are [heading, class]; `rows` are arrays of cells: text or nodes. The first is the header. */
+/** A small table. `columns` are [heading, class]; `rows` are arrays of cells, text or nodes, the first a heading. */
 function simpleTable(label, columns, rows) {
   const head = columns.map(([text, kind]) => el("th", { scope: "col", class: kind }, text));
-  const body = rows.map((cells) => el("tr", {}, cells.map((cell, at) => at === 0
-    ? el("th", { scope: "row", class: columns[at][1] }, cell) : el("td", { class: columns[at][1] }, cell))));
+  const body = rows.map((cells) =>
+    el(
+      "tr",
+      {},
+      cells.map((cell, at) =>
+        at === 0 ? el("th", { scope: "row", class: columns[at][1] }, cell) : el("td", { class: columns[at][1] }, cell),
+      ),
+    ),
+  );
   const table = el("table", { "aria-label": label }, el("thead", {}, el("tr", {}, head)), el("tbody", {}, body));
   return el("div", { class: "wide-table", tabindex: "0", role: "region", "aria-label": label }, table);
 }

@@ -36,7 +36,8 @@ const momentOf = (row) => MOMENT.format(DATA.epoch + N.start[row]);
 
 /** λs of some rows: one number, or the lowest and the highest. */
 function lambdaRange(rows) {
-  let low = Infinity, high = -Infinity;
+  let low = Infinity,
+    high = -Infinity;
   for (const i of rows) {
     const at = N.intensity[i];
     if (at < low) low = at;
@@ -48,10 +49,15 @@ function lambdaRange(rows) {
 
 /** "search, add → answer": the tools whose results were read, then those called. */
 function readAndCalled(row) {
-  const read = value("tools_digested", row) || [], called = value("tools_called", row) || [];
+  const read = value("tools_digested", row) || [],
+    called = value("tools_called", row) || [];
   if (!read.length && !called.length) return "";
   return `${read.join(", ")} → ${called.join(", ")}`.trim();
 }
+
+/** Why a call got its λ, or why it failed. */
+const whyOf = (row) =>
+  [value("error_type", row), value("error", row)].filter(Boolean).join(": ") || value("reason", row) || "";
 
 /** How a call ended. */
 const ending = (row) => value("error_type", row) || value("finish_reason", row) || "";
@@ -60,6 +66,9 @@ const ending = (row) => value("error_type", row) || value("finish_reason", row) 
 function plain(thing) {
   if (thing === null || thing === undefined) return NONE;
   if (Array.isArray(thing)) return thing.map((part) => (typeof part === "string" ? part : plain(part))).join(", ");
-  if (typeof thing === "object") return Object.entries(thing).map(([k, v]) => `${k}: ${plain(v)}`).join("\n");
+  if (typeof thing === "object")
+    return Object.entries(thing)
+      .map(([k, v]) => `${k}: ${plain(v)}`)
+      .join("\n");
   return String(thing);
 }

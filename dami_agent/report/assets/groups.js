@@ -8,7 +8,8 @@ const expanded = new Set();
 function groupBy(rows, keyOf) {
   const groups = new Map();
   for (const i of rows) {
-    const key = keyOf(i), group = groups.get(key);
+    const key = keyOf(i),
+      group = groups.get(key);
     if (group) group.push(i);
     else groups.set(key, [i]);
   }
@@ -19,40 +20,71 @@ function groupBy(rows, keyOf) {
 function drawGroups(id, heading, groups, name) {
   const most = largest(groups, (g) => g.output, 1);
   const columns = [
-    [heading, ""], ["Calls", "num"], ["Mean λ", ""], ["Output tokens", "graph"], ["Reasoning", "num"], ["Answer", "num"],
-    ...(HAS_PROBES ? [["Probes", "num"]] : []), ["Prompt", "num"], ["Time", "num"], ...(HAS_MONEY ? [["Money", "num"]] : []),
+    [heading, ""],
+    ["Calls", "num"],
+    ["Mean λ", ""],
+    ["Output tokens", "graph"],
+    ["Reasoning", "num"],
+    ["Answer", "num"],
+    ...(HAS_PROBES ? [["Probes", "num"]] : []),
+    ["Prompt", "num"],
+    ["Time", "num"],
+    ...(HAS_MONEY ? [["Money", "num"]] : []),
   ];
   const width = (part) => `${((100 * part) / most).toFixed(2)}%`;
   const line = ({ key, members, output }) => {
     const [thought, probe, answer] = [N.reasoning, N.probe, N.answer].map((column) => sum(column, members));
     const depth = mean(N.intensity, members);
-    const graph = el("div", { class: "bar", "aria-hidden": "true", style: { "--c": colour(depth) } },
-      el("i", { class: "thought", style: { width: width(thought + probe) } }), el("i", { class: "answer", style: { width: width(answer) } }));
+    const graph = el(
+      "div",
+      { class: "bar", "aria-hidden": "true", style: { "--c": colour(depth) } },
+      el("i", { class: "thought", style: { width: width(thought + probe) } }),
+      el("i", { class: "answer", style: { width: width(answer) } }),
+    );
     return [
-      name(key), whole(members.length), chip(depth, 2), el("div", { class: "barred" }, graph, el("span", { class: "num" }, whole(output))),
-      whole(thought), whole(answer), ...(HAS_PROBES ? [whole(probe)] : []), whole(sum(N.prompt, members)),
-      seconds(sum(N.seconds, members)), ...(HAS_MONEY ? [money(members)] : []),
+      name(key),
+      whole(members.length),
+      chip(depth, 2),
+      el("div", { class: "barred" }, graph, el("span", { class: "num" }, whole(output))),
+      whole(thought),
+      whole(answer),
+      ...(HAS_PROBES ? [whole(probe)] : []),
+      whole(sum(N.prompt, members)),
+      seconds(sum(N.seconds, members)),
+      ...(HAS_MONEY ? [money(members)] : []),
     ];
   };
   const shown = expanded.has(id) ? groups : groups.slice(0, FIRST);
-  const more = groups.length > FIRST
-    ? [button(expanded.has(id) ? `Show ${FIRST}` : `Show all ${whole(groups.length)}`, () => {
-      expanded[expanded.has(id) ? "delete" : "add"](id);
-      drawGroups(id, heading, groups, name);
-      $(id).lastElementChild.focus();
-    })]
-    : [];
+  const more =
+    groups.length > FIRST
+      ? [
+          button(expanded.has(id) ? `Show ${FIRST}` : `Show all ${whole(groups.length)}`, () => {
+            expanded[expanded.has(id) ? "delete" : "add"](id);
+            drawGroups(id, heading, groups, name);
+            $(id).lastElementChild.focus();
+          }),
+        ]
+      : [];
   $(id).replaceChildren(simpleTable(`By ${heading.toLowerCase()}`, columns, shown.map(line)), ...more);
 }
 
-const groupWords = (rows, column) => groupBy(rows, (i) => column.codes[i]).map((group) => ({ ...group, key: column.values[group.key] }));
+const groupWords = (rows, column) =>
+  groupBy(rows, (i) => column.codes[i]).map((group) => ({ ...group, key: column.values[group.key] }));
 
 function drawAllGroups(rows) {
   const costliest = (a, b) => b.output - a.output;
-  const filterBy = (field) => (key) => (key === null ? "none" : button(key, () => setFilters({ [field]: key }), { class: "link", "aria-label": `${key}: only this ${field}` }));
+  const filterBy = (field) => (key) =>
+    key === null
+      ? "none"
+      : button(key, () => setFilters({ [field]: key }), { class: "link", "aria-label": `${key}: only this ${field}` });
   drawGroups("by-tool", "Tool", groupWords(rows, W.tool).sort(costliest), filterBy("tool"));
   drawGroups("by-node", "Node", groupWords(rows, W.node).sort(costliest), filterBy("node"));
-  drawGroups("by-step", "Step", groupBy(rows, (i) => N.ordinal[i]).sort((a, b) => a.key - b.key), (key) => whole(key));
+  drawGroups(
+    "by-step",
+    "Step",
+    groupBy(rows, (i) => N.ordinal[i]).sort((a, b) => a.key - b.key),
+    (key) => whole(key),
+  );
 }
 
 /** The rows with the most of something, most first. */
@@ -70,13 +102,28 @@ function top(rows, measure) {
 function drawTops(rows) {
   const line = (shown) => (i) => [
     button(momentOf(i), () => showDetail(i), { class: "link", "aria-label": `Call of ${momentOf(i)}: all about it` }),
-    shown(i), chip(N.intensity[i]), whole(N.output[i]), value("node", i) || "", readAndCalled(i),
+    shown(i),
+    chip(N.intensity[i]),
+    whole(N.output[i]),
+    value("node", i) || "",
+    readAndCalled(i),
   ];
-  const columns = (heading) => [["Started", ""], [heading, "num"], ["λ", ""], ["Output", "num"], ["Node", ""], ["Read → called", ""]];
+  const columns = (heading) => [
+    ["Started", ""],
+    [heading, "num"],
+    ["λ", ""],
+    ["Output", "num"],
+    ["Node", ""],
+    ["Read → called", ""],
+  ];
   const slowest = top(rows, (i) => N.seconds[i]);
-  $("slowest").replaceChildren(simpleTable("Slowest steps", columns("Time"), slowest.map(line((i) => seconds(N.seconds[i])))));
+  $("slowest").replaceChildren(
+    simpleTable("Slowest steps", columns("Time"), slowest.map(line((i) => seconds(N.seconds[i])))),
+  );
   const priced = HAS_MONEY && CURRENCIES.length < 2; // amounts in two currencies have no order
   const cost = priced ? (i) => (Number.isNaN(N.money[i]) ? -1 : N.money[i]) : (i) => N.output[i] + N.prompt[i];
   const text = priced ? (i) => money([i]) : (i) => whole(N.output[i] + N.prompt[i]);
-  $("costliest").replaceChildren(simpleTable("Costliest steps", columns(priced ? "Money" : "Tokens"), top(rows, cost).map(line(text))));
+  $("costliest").replaceChildren(
+    simpleTable("Costliest steps", columns(priced ? "Money" : "Tokens"), top(rows, cost).map(line(text))),
+  );
 }

@@ -4,8 +4,16 @@ const form = $("filters");
 
 function readFilters() {
   const text = (name) => form.elements[name].value;
-  const bound = (name, otherwise) => (text(name) === "" || Number.isNaN(Number(text(name))) ? otherwise : Number(text(name)));
-  return { text: text("text"), run: text("run").trim(), tool: text("tool"), node: text("node"), from: bound("from", 0), to: bound("to", 1) };
+  const bound = (name, otherwise) =>
+    text(name) === "" || Number.isNaN(Number(text(name))) ? otherwise : Number(text(name));
+  return {
+    text: text("text"),
+    run: text("run").trim(),
+    tool: text("tool"),
+    node: text("node"),
+    from: bound("from", 0),
+    to: bound("to", 1),
+  };
 }
 
 /** Set some filters, as if typed. */
@@ -16,7 +24,8 @@ function setFilters(values) {
 }
 
 function draw() {
-  const rows = select(readFilters()), all = rows.length === COUNT;
+  const rows = select(readFilters()),
+    all = rows.length === COUNT;
   $("matches").textContent = all ? plural(COUNT, "call") : `${whole(rows.length)} of ${plural(COUNT, "call")}`;
   $("found").hidden = rows.length === 0;
   $("none").hidden = rows.length > 0;
@@ -32,11 +41,23 @@ function draw() {
 }
 
 function drawNothing() {
-  const clear = button("Clear the filters", () => { form.reset(); });
+  const clear = button("Clear the filters", () => {
+    form.reset();
+  });
   const filtered = [el("h2", {}, "No call passes these filters"), clear];
   const never = [
     el("h2", {}, "No calls on record yet"),
-    el("p", {}, "This page fills once a model call has been made: run ", el("code", {}, "dami demo"), ", or your own agent with ", el("code", {}, "ChatDAMI"), ", then ", el("code", {}, "dami report"), " again."),
+    el(
+      "p",
+      {},
+      "This page fills once a model call has been made: run ",
+      el("code", {}, "dami demo"),
+      ", or your own agent with ",
+      el("code", {}, "ChatDAMI"),
+      ", then ",
+      el("code", {}, "dami report"),
+      " again.",
+    ),
   ];
   $("none").replaceChildren(...(COUNT ? filtered : never));
 }
@@ -48,20 +69,41 @@ function offer(select, names) {
 function start() {
   offer(form.elements.tool, byFrequency(W.tool, words("tools_digested"), words("tools_called")));
   offer(form.elements.node, byFrequency(W.node));
-  $("runs").append(...[...new Set(W.run.codes.slice(-5000))].reverse().slice(0, 100).map((code) => el("option", { value: W.run.values[code] })));
+  $("runs").append(
+    ...[...new Set(W.run.codes.slice(-5000))]
+      .reverse()
+      .slice(0, 100)
+      .map((code) => el("option", { value: W.run.values[code] })),
+  );
   let waiting = 0;
-  form.addEventListener("input", () => { clearTimeout(waiting); waiting = setTimeout(draw, 120); });
-  form.addEventListener("submit", (event) => { event.preventDefault(); draw(); });
+  form.addEventListener("input", () => {
+    clearTimeout(waiting);
+    waiting = setTimeout(draw, 120);
+  });
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    draw();
+  });
   form.addEventListener("reset", () => setTimeout(draw));
-  $("run-order").addEventListener("change", (event) => { Object.assign(view, { order: event.target.value, page: 0 }); draw(); });
-  $("run-scale").addEventListener("change", (event) => { view.scale = event.target.value; draw(); });
-  $("detail").addEventListener("click", (event) => { if (event.target === event.currentTarget) event.target.close(); });
+  $("run-order").addEventListener("change", (event) => {
+    Object.assign(view, { order: event.target.value, page: 0 });
+    draw();
+  });
+  $("run-scale").addEventListener("change", (event) => {
+    view.scale = event.target.value;
+    draw();
+  });
+  $("detail").addEventListener("click", (event) => {
+    if (event.target === event.currentTarget) event.target.close();
+  });
   form.hidden = COUNT === 0;
   if (COUNT) {
     const last = DATA.epoch + largest(N.start, (t) => t, 0);
     $("about").append(` · ${MINUTE.format(DATA.epoch)} to ${MINUTE.format(last)}`);
   }
-  $("foot").textContent = `Made ${MINUTE.format(DATA.made_at)} by dami report from the ledger's rows. Times are local. Nothing on this page comes from or goes to a network.`;
+  $("foot").textContent =
+    `Made ${MINUTE.format(DATA.made_at)} by dami report. Times are local. ` +
+    "Nothing on this page comes from a network or goes to one.";
 }
 
 function themeChanged() {
@@ -81,4 +123,4 @@ addEventListener("resize", () => {
   if (COUNT && innerWidth !== drawnWidth && !$("found").hidden) drawFrontier(select(readFilters()));
   drawnWidth = innerWidth;
 });
-document.documentElement.dataset.drawn = String(Math.round(performance.now())); // milliseconds since the page was asked for
+document.documentElement.dataset.drawn = String(Math.round(performance.now())); // milliseconds from the start

@@ -28,7 +28,8 @@ function gatherRuns(rows) {
   return [...runs.values()].sort(orders[view.order]);
 }
 
-const runLength = (run) => (view.scale === "seconds" ? run.seconds : run.rows.reduce((all, i) => all + lengthOf(i, view.scale), 0));
+const runLength = (run) =>
+  view.scale === "seconds" ? run.seconds : run.rows.reduce((all, i) => all + lengthOf(i, view.scale), 0);
 const runName = (run) => String(W.run.values[run.code]);
 
 function drawRuns(runs) {
@@ -54,28 +55,58 @@ function drawRuns(runs) {
 }
 
 function legend(full) {
-  const unit = view.scale === "seconds" ? seconds(full) : `${whole(full)} ${view.scale === "output" ? "output tokens" : "tokens"}`;
-  const names = view.scale === "seconds"
-    ? [["prompt", "before the first token"], ["thought", "reasoning"], ["answer", "answer"]]
-    : [["prompt", "prompt"], ["thought", HAS_PROBES ? "reasoning and probes" : "reasoning"], ["answer", "answer"]];
+  const unit =
+    view.scale === "seconds" ? seconds(full) : `${whole(full)} ${view.scale === "output" ? "output tokens" : "tokens"}`;
+  const names =
+    view.scale === "seconds"
+      ? [
+          ["prompt", "before the first token"],
+          ["thought", "reasoning"],
+          ["answer", "answer"],
+        ]
+      : [
+          ["prompt", "prompt"],
+          ["thought", HAS_PROBES ? "reasoning and probes" : "reasoning"],
+          ["answer", "answer"],
+        ];
   const steps = [0, 0.25, 0.5, 0.75, 1];
   return [
-    el("span", { class: "ramp" }, "λ 0", el("i", { style: { background: `linear-gradient(90deg, ${steps.map(colour).join(", ")})` } }), "1"),
-    ...names.filter(([kind]) => view.scale !== "output" || kind !== "prompt").map(([kind, text]) =>
-      el("span", { class: "bar key", style: { "--c": colour(0.5) } }, el("i", { class: kind }), text)),
+    el(
+      "span",
+      { class: "ramp" },
+      "λ 0",
+      el("i", { style: { background: `linear-gradient(90deg, ${steps.map(colour).join(", ")})` } }),
+      "1",
+    ),
+    ...names
+      .filter(([kind]) => view.scale !== "output" || kind !== "prompt")
+      .map(([kind, text]) =>
+        el("span", { class: "bar key", style: { "--c": colour(0.5) } }, el("i", { class: kind }), text),
+      ),
     el("span", { class: "bar key bad", style: { "--c": colour(NaN) } }, el("i", { class: "thought" }), "failed"),
     el("span", {}, `full width: ${unit}`),
   ];
 }
 
 function runItem(run, full) {
-  const { rows, code } = run, thread = value("thread_id", rows[0]), bad = count(rows, failed);
-  const facts = [plural(run.steps, "step"), `λ ${lambdaRange(rows)}`, `${whole(run.output)} output tokens`, seconds(run.seconds)];
+  const { rows, code } = run,
+    thread = value("thread_id", rows[0]),
+    bad = count(rows, failed);
+  const facts = [
+    plural(run.steps, "step"),
+    `λ ${lambdaRange(rows)}`,
+    `${whole(run.output)} output tokens`,
+    seconds(run.seconds),
+  ];
   if (HAS_MONEY) facts.push(money(rows));
   if (bad) facts.push(`${whole(bad)} failed`);
   const strip = el("canvas", { class: "strip", role: "img", "aria-label": facts.join(", ") });
   const steps = el("div", { class: "steps", id: `run-${code}`, hidden: true });
-  const opener = button("", () => toggle(!view.open.has(code)), { class: "opener", "aria-expanded": "false", "aria-controls": steps.id });
+  const opener = button("", () => toggle(!view.open.has(code)), {
+    class: "opener",
+    "aria-expanded": "false",
+    "aria-controls": steps.id,
+  });
   opener.append(el("span", { class: "when" }, momentOf(rows[0])), el("code", {}, runName(run)));
   function toggle(open) {
     view.open[open ? "add" : "delete"](code);
@@ -84,8 +115,18 @@ function runItem(run, full) {
     steps.replaceChildren(...(open ? stepsOf(run) : []));
   }
   watchStrip(strip, run, full, () => toggle(!view.open.has(code)));
-  const item = el("li", {}, el("div", { class: "title" }, opener, thread ? el("span", { class: "quiet" }, `thread ${thread}`) : null),
-    el("p", { class: "facts" }, facts.map((fact, at) => el("span", { class: bad && at === facts.length - 1 ? "bad" : "" }, fact))), strip, steps);
+  const item = el(
+    "li",
+    {},
+    el("div", { class: "title" }, opener, thread ? el("span", { class: "quiet" }, `thread ${thread}`) : null),
+    el(
+      "p",
+      { class: "facts" },
+      facts.map((fact, at) => el("span", { class: bad && at === facts.length - 1 ? "bad" : "" }, fact)),
+    ),
+    strip,
+    steps,
+  );
   if (view.open.has(code)) toggle(true);
   return item;
 }
@@ -93,9 +134,13 @@ function runItem(run, full) {
 /** Draw when the strip has a width, and again when that changes; tell about the step under the pointer. */
 function watchStrip(strip, run, full, toggle) {
   let hits = [];
-  new ResizeObserver(() => { hits = drawStrip(strip, run.rows, view.scale, full); }).observe(strip);
+  new ResizeObserver(() => {
+    hits = drawStrip(strip, run.rows, view.scale, full);
+  }).observe(strip);
   const under = (event) => {
-    const box = strip.getBoundingClientRect(), x = event.clientX - box.left, y = event.clientY - box.top;
+    const box = strip.getBoundingClientRect(),
+      x = event.clientX - box.left,
+      y = event.clientY - box.top;
     return hits.find(([x0, x1, y0, y1]) => x >= x0 && x < x1 && y >= y0 && y < y1);
   };
   strip.addEventListener("pointermove", (event) => {
@@ -103,7 +148,10 @@ function watchStrip(strip, run, full, toggle) {
     showTip(hit ? describe(hit[4]) : null, event.clientX, event.clientY);
   });
   strip.addEventListener("pointerleave", () => showTip(null));
-  strip.addEventListener("click", (event) => { const hit = under(event); hit ? showDetail(hit[4]) : toggle(); });
+  strip.addEventListener("click", (event) => {
+    const hit = under(event);
+    hit ? showDetail(hit[4]) : toggle();
+  });
 }
 
 function showTip(lines, x = 0, y = 0) {
@@ -115,26 +163,35 @@ function showTip(lines, x = 0, y = 0) {
   tip.style.top = `${y + 18 + tip.offsetHeight > innerHeight ? y - tip.offsetHeight - 8 : y + 18}px`;
 }
 
+/** A step of an opened run as cells; its bar begins at `from`, and `full` is the width of the whole axis. */
+function stepCells(i, scale, full, from) {
+  const attempt = value("attempt", i),
+    name = `${N.ordinal[i]}${attempt > 0 ? `, attempt ${attempt + 1}` : ""}`;
+  const opener = button(name, () => showDetail(i), { class: "link", "aria-label": `Step ${name}: all about it` });
+  const numbers = [N.prompt[i], N.probe[i] + N.reasoning[i], N.answer[i]].map(whole);
+  const why = el("span", { class: failed(i) ? "bad" : "" }, whyOf(i));
+  const tools = [value("node", i) || "", readAndCalled(i)];
+  return [opener, ...tools, chip(N.intensity[i]), bar(i, scale, full, from), ...numbers, seconds(N.seconds[i]), why];
+}
+
 /** An opened run: its steps as a table, bars on one axis. */
 function stepsOf(run) {
-  const scale = view.scale, first = N.start[run.rows[0]];
-  const full = scale === "seconds" ? run.seconds || 1e-9 : largest(run.rows, (i) => lengthOf(i, scale), 1e-9);
-  const columns = [["Step", "num"], ["Node", ""], ["Read → called", ""], ["λ", ""], [{ tokens: "All tokens", output: "Output tokens", seconds: "Seconds" }[scale], "graph"], ["Prompt", "num"], ["Reasoning", "num"], ["Answer", "num"], ["Time", "num"], ["Why", "why"]];
-  const line = (i) => [
-    button(value("attempt", i) > 0 ? `${N.ordinal[i]}, attempt ${value("attempt", i) + 1}` : String(N.ordinal[i]), () => showDetail(i), { class: "link", "aria-label": `Step ${N.ordinal[i]}: all about it` }),
-    value("node", i) || "", readAndCalled(i), chip(N.intensity[i]),
-    bar(i, scale, full, scale === "seconds" ? (N.start[i] - first) / 1000 : 0),
-    whole(N.prompt[i]), whole(N.probe[i] + N.reasoning[i]), whole(N.answer[i]), seconds(N.seconds[i]),
-    value("error", i) ? el("span", { class: "bad" }, `${value("error_type", i)}: ${value("error", i)}`) : value("reason", i) || "",
-  ];
-  let shown = OPENED;
+  const scale = view.scale,
+    timed = scale === "seconds",
+    name = { tokens: "All tokens", output: "Output tokens" }[scale];
+  const full = timed ? run.seconds || 1e-9 : largest(run.rows, (i) => lengthOf(i, scale), 1e-9);
+  const counts = ["Prompt", "Reasoning", "Answer", "Time"].map((heading) => [heading, "num"]);
+  const facts = ["Node", "Read → called", "λ"].map((heading) => [heading, ""]);
+  const columns = [["Step", "num"], ...facts, [name || "Seconds", "graph"], ...counts, ["Why", "why"]];
+  const line = (i) => stepCells(i, scale, full, timed ? (N.start[i] - N.start[run.rows[0]]) / 1000 : 0);
   const box = el("div");
-  const draw = () => {
+  const show = (shown) => {
     const table = simpleTable(`Steps of run ${runName(run)}`, columns, run.rows.slice(0, shown).map(line));
-    const rest = run.rows.length - shown;
-    box.replaceChildren(table, ...(rest > 0 ? [button(`Show ${whole(Math.min(rest, OPENED))} more of ${whole(rest)}`, () => { shown += OPENED; draw(); })] : []));
+    const rest = run.rows.length - shown,
+      next = `Show ${whole(Math.min(rest, OPENED))} more of ${whole(rest)}`;
+    box.replaceChildren(table, ...(rest > 0 ? [button(next, () => show(shown + OPENED))] : []));
   };
-  draw();
+  show(OPENED);
   const only = button("Only this run", () => setFilters({ run: runName(run) }));
   return [box, el("p", { class: "tools" }, only)];
 }

@@ -31,7 +31,11 @@ function matching(term) {
 
 /** Every tool name a row may be found by: charged to, read, called. */
 function toolsOf(row) {
-  return [W.tool.values[W.tool.codes[row]], ...(value("tools_digested", row) || []), ...(value("tools_called", row) || [])];
+  return [
+    W.tool.values[W.tool.codes[row]],
+    ...(value("tools_digested", row) || []),
+    ...(value("tools_called", row) || []),
+  ];
 }
 
 /** Indices of the rows that pass `filters`: {text, run, tool, node, from, to}. */
