@@ -1,16 +1,20 @@
 """Tokens saved, against a baseline that is always named: the frontier's expectation at λ=1. Expected, not measured.
 
 For each call: the mean output tokens that the pair's frontier shows at λ=1, less those at the λ used, less a probe that
-was thrown away. It is a mean over the frontier's questions, not the user's, and so it is labelled wherever it shows.
+was thrown away. A call with tools bound is reckoned by the tool dialogues that were measured, which think far less than
+questions do; any other by the questions. It is a mean over those, not over the user's calls, and so it is labelled
+wherever it shows.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib import resources
 from itertools import pairwise
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 from dami_agent.policy import Frontier
@@ -20,8 +24,8 @@ if TYPE_CHECKING:
 
 BASELINE = "λ=1 on every call, as the frontier expects it"
 METHOD = (
-    "expected, not measured: per call, the frontier's mean output tokens at λ=1 less those at the λ used, "
-    "less probes thrown away"
+    "expected, not measured: per call, the mean output tokens at λ=1 less those at the λ used, of the frontier's tool "
+    "dialogues where tools are bound, else of its questions; less probes thrown away"
 )
 BUILTIN = "dami-builtin"
 
@@ -47,11 +51,12 @@ class Savings:
     """
 
     def __init__(self, frontier: str | Path | None = None) -> None:
-        self._given = None if frontier is None else Frontier.from_file(frontier)
+        self._given = None if frontier is None else _read(frontier)
 
     def frontier(self, row: Row) -> Frontier | None:
-        """The measured table that speaks for this call, if there is one."""
-        found = self._given or (_builtin() if row.model == BUILTIN else None)
+        """The measured table that speaks for this call, if there is one: of tool dialogues, or of questions."""
+        tables = self._given or (_builtin() if row.model == BUILTIN else None)
+        found = None if tables is None else tables[1 if row.tools_bound else 0]
         return found if found is not None and found.rows else None
 
     def of(self, row: Row) -> float | None:
@@ -76,6 +81,17 @@ class Savings:
 
 
 @cache
-def _builtin() -> Frontier | None:
+def _builtin() -> tuple[Frontier, Frontier] | None:
     path = Path(str(resources.files("dami_agent.checkpoints"))) / "builtin" / "frontier.json"
-    return Frontier.from_file(path) if path.is_file() else None
+    return _read(path) if path.is_file() else None
+
+
+def _read(path: str | Path) -> tuple[Frontier, Frontier]:
+    """The tables of questions and of tool dialogues, the latter a mean over its settings; empty if not measured."""
+    questions = Frontier.from_file(path)
+    measured = json.loads(Path(path).read_text(encoding="utf-8"))
+    tokens: dict[float, list[float]] = {}
+    for row in measured.get("tools") or ():
+        tokens.setdefault(row["lambda"], []).append(row["tokens"])
+    rows = [{"lambda": at, "accuracy": 0.0, "tokens": fmean(each)} for at, each in tokens.items()]  # only tokens count
+    return questions, Frontier.from_dict({"rows": rows, "pair": questions.pair}, source=questions.source)

@@ -34,6 +34,12 @@ TABLE = {
         {"lambda": 0.5, "accuracy": 0.7, "tokens": 130},
         {"lambda": 1, "accuracy": 0.9, "tokens": 100},
     ],
+    "tools": [
+        {"setting": "one", "lambda": 0.0, "tokens": 20},
+        {"setting": "one", "lambda": 1.0, "tokens": 60},
+        {"setting": "three", "lambda": 0.0, "tokens": 10},
+        {"setting": "three", "lambda": 1.0, "tokens": 50},
+    ],
 }
 
 
@@ -52,6 +58,8 @@ def records(ledger_file: Path) -> list[CallRecord]:
         make_record(base + i, started_at=now + i, run_id=f"c{i}", root_run_id=f"root-{i % 3}-of-three", thread_id="th")
         for i in range(12)
     ]
+    for i in (0, 1, 2, 7):
+        made[i] = dataclasses.replace(made[i], step=dataclasses.replace(made[i].step, tools=()))
     made[4] = dataclasses.replace(made[4], decision=None, generation=None, reply=None, error="ContextOverflow: long")
     ledger = Ledger.open(prices=Prices(models={"*": Price(output=1e6)}, currency="EUR"))
     for record in made:
@@ -129,11 +137,20 @@ def test_runs_are_sums_of_calls(dami: Dami, records: list[CallRecord], frontier:
         assert run["failed"] == sum(r["error_type"] is not None for r in calls)
         assert run["output_tokens"] == sum(r["output_tokens"] for r in calls)
         assert run["money"] == {"EUR": pytest.approx(run["output_tokens"])}
-        saved = sum(
-            (0 if r["intensity"] is None else 100 - slow_expectation(r["intensity"])) - r["probe_tokens"] for r in calls
-        )
+        saved = 0.0
+        for r in calls:
+            more = 40 * (1 - (r["intensity"] or 0)) if r["tools_bound"] else 100 - slow_expectation(r["intensity"] or 0)
+            saved += (0 if r["intensity"] is None else more) - r["probe_tokens"]
         assert run["saved_tokens_expected"] == pytest.approx(saved)
         assert run["baseline_tokens_expected"] == pytest.approx(saved + run["output_tokens"])
+
+
+def test_nothing_is_claimed_for_tools_that_were_not_measured(
+    dami: Dami, records: list[CallRecord], frontier: Path
+) -> None:
+    frontier.write_text(json.dumps({**TABLE, "tools": []}))
+    said = dami("runs", "--json", "--frontier", str(frontier)).json["runs"]
+    assert {run["saved_tokens_expected"] for run in said} == {None}  # each run has calls with tools bound
 
 
 def test_nothing_is_claimed_without_a_frontier(dami: Dami, records: list[CallRecord]) -> None:
@@ -152,7 +169,10 @@ def test_the_built_in_pairs_own_frontier(dami: Dami, ledger_file: Path) -> None:
     rows = ledger.rows()
     ledger.close()
     folder = Path(dami_agent.__file__).parent
-    builtin = Frontier.from_file(folder / "checkpoints/builtin/frontier.json")
+    table = json.loads((folder / "checkpoints/builtin/frontier.json").read_text())
+    at = {x: [r["tokens"] for r in table["tools"] if r["lambda"] == x] for x in (0.0, 0.5, 1.0)}
+    rows_of = [{"lambda": x, "accuracy": 0, "tokens": sum(each) / len(each)} for x, each in at.items()]
+    builtin = Frontier.from_dict({"rows": rows_of})
     ends = expected_tokens(builtin, 1.0)
     saved = sum(ends - expected_tokens(builtin, r.intensity or 0.0) - r.probe_tokens for r in rows)
     (run,) = dami("runs", "--json").json["runs"]
