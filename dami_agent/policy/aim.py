@@ -125,7 +125,7 @@ def target(frontier: Frontier, asked: Ask, rule: Rule | None, spec: PolicyFile) 
     if isinstance(asked.intensity, float):
         number = Intensity(asked.intensity)
         return Target(intensity=number, reason=f"reasoning_intensity={number:g} ({asked.origin})", number=True)
-    if asked.effort is not None and asked.intensity is None:
+    if asked.effort is not None:
         return Target(
             intensity=frontier.for_effort(asked.effort), reason=f"reasoning_effort={asked.effort} ({asked.origin})"
         )

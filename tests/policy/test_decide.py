@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from dami_agent.policy import ReasoningPolicy, Usage
 from dami_agent.types import (
+    Ask,
     Decision,
     Estimate,
     Generation,
@@ -88,6 +89,10 @@ def test_no_estimate_where_it_cannot_matter() -> None:
     assert policy(accuracy_over_cost=0).decide(step(), 0, never).intensity == 0
     assert policy(accuracy_over_cost=1).decide(step(), 0, never).intensity == 1
     assert policy(accuracy_over_cost=1, **rule(intensity=[0, 0.7])).decide(step(), 0, never).intensity == 0.6
+
+
+def test_an_effort_beats_auto() -> None:
+    assert policy().decide(step(ask=Ask(intensity="auto", effort="low")), 0, never).intensity == 0.2
 
 
 def test_the_knob_moves_estimates_and_nothing_else() -> None:
