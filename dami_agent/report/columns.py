@@ -13,7 +13,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from dami_agent.ledger import Row
@@ -62,14 +62,15 @@ def encode(values: Sequence[Any]) -> Column:
         if len(names) <= MOST_FIELDS:
             return {"fields": {str(n): encode([None if v is None else v.get(n) for v in values]) for n in names}}
     numeric = kinds <= {int, float, bool}
+    plain: list[Any]
     if numeric:
         plain = [_number(v) for v in values] if float in kinds else list(values)
     elif kinds == {str}:
         plain = list(values)
     else:
-        plain, numeric = [json.dumps(_plain(v)) for v in values], False
+        plain = [json.dumps(_plain(v)) for v in values]
     codes = dict(zip(dict.fromkeys(plain), range(len(plain)), strict=False))
-    read = (lambda text: text) if numeric or kinds == {str} else json.loads
+    read: Callable[[Any], Any] = (lambda same: same) if numeric or kinds == {str} else json.loads
     if len(codes) <= 1:
         return {"all": read(plain[0]) if plain else None}
     if (numeric and kinds != {bool}) or len(codes) > len(plain) // 2:

@@ -281,3 +281,46 @@ def test_a_hundred_thousand_calls(browser: Browser, record_property: Callable[[s
     tab_to(browser, "text")
     browser.keys(rows[77].call_id)
     browser.until(lambda: browser.text("#matches") == "1 of 100,000 calls")
+
+
+def test_money_is_by_currency_and_ranks_the_steps(browser: Browser) -> None:
+    rows = [make_row(call_id=str(i), root_run_id="run", node="n", money=i / 1000, currency="EUR") for i in range(20)]
+    browser.show([*rows, make_row(call_id="free", root_run_id="run")])
+    assert card(browser, "Money") == "0.19 EUR"
+    assert "20 priced calls" in browser.text('#totals [data-name="Money"]')
+    assert [line[1] for line in browser.table("#costliest")][:2] == ["0.019 EUR", "0.018 EUR"]
+    assert {line[0]: line[-1] for line in browser.table("#by-node")} == {"n": "0.19 EUR", "none": "–"}
+    browser.show([*rows, make_row(call_id="other", root_run_id="run", money=2.5, currency="USD")])
+    assert card(browser, "Money") == "0.19 EUR, 2.50 USD"
+    assert browser.script("return document.querySelector('#costliest thead').textContent").startswith("StartedTokens")
+
+
+def test_attempts_share_a_step(browser: Browser) -> None:
+    rows = [make_row(call_id="a", attempt=i, root_run_id="run", error_type="OutputInvalid") for i in range(2)]
+    rows += [make_row(call_id="a", attempt=2, root_run_id="run"), make_row(call_id="b", root_run_id="run")]
+    browser.show(rows)
+    assert browser.texts(".facts span")[0] == "2 steps"
+    assert "2 failed" in browser.texts(".facts span")
+    browser.script("document.querySelector('.opener').click()")
+    assert [line[0] for line in browser.table(".steps")] == ["1", "1, attempt 2", "1, attempt 3", "2"]
+    assert [line[-1] for line in browser.table(".steps")][:2] == ["OutputInvalid"] * 2
+    assert {line[0]: line[1] for line in browser.table("#by-step")} == {"1": "3", "2": "1"}
+
+
+def test_steps_at_the_same_time_lie_in_lanes(browser: Browser) -> None:
+    rows = [
+        make_row(call_id=str(i), root_run_id="run", intensity=0.0, seconds=2.0, answer_tokens=5, output_tokens=5)
+        for i in range(3)
+    ]
+    browser.show(rows)
+    filled = """
+        const canvas = document.querySelector('.strip'), pen = canvas.getContext('2d');
+        const column = pen.getImageData(4, 0, 1, canvas.height).data;
+        return Array.from({length: canvas.height}, (_, y) => column[4 * y + 3] > 0 ? '#' : '.').join('')
+    """
+    assert "." not in browser.script(filled)  # by tokens: one after another, each as high as the strip
+    browser.script(
+        "const s = document.querySelector('#run-scale'); s.value = 'seconds';"
+        "s.dispatchEvent(new Event('change', {bubbles: true}))"
+    )
+    browser.until(lambda: browser.script(filled).strip(".").count("#.") == 2)

@@ -68,7 +68,7 @@ function drawStrip(canvas, rows, scale, full) {
   canvas.height = Math.round(height * ratio);
   const pen = canvas.getContext("2d");
   const lane = scale === "seconds" ? lanes(rows, 4) : rows.map(() => 0);
-  const tall = height / (largest(lane, (at) => at, 0) + 1);
+  const tall = Math.floor(height / (largest(lane, (at) => at, 0) + 1)); // whole pixels, so that lanes stay apart
   const red = getComputedStyle(canvas).color;
   const hits = [];
   let left = 0;

@@ -91,7 +91,7 @@ function shownAs(name, thing) {
   if (name === "attempt") return `${thing + 1}`;
   if (name.endsWith("seconds") && typeof thing === "number") return seconds(thing);
   if (name.startsWith("intensity") && typeof thing === "number") return chip(thing);
-  if (name === "money") return MONEY.format(thing);
+  if (name === "money") return amountOf(thing);
   return name.endsWith("tokens") ? whole(thing) : plain(thing);
 }
 

@@ -2,7 +2,8 @@
 
 const WHOLE = new Intl.NumberFormat("en-US", { maximumFractionDigits: 0 });
 const TENTH = new Intl.NumberFormat("en-US", { maximumFractionDigits: 1, minimumFractionDigits: 1 });
-const MONEY = new Intl.NumberFormat("en-US", { minimumFractionDigits: 2, maximumSignificantDigits: 4 });
+const CENTS = new Intl.NumberFormat("en-US", { minimumFractionDigits: 2, maximumFractionDigits: 2 });
+const SMALL = new Intl.NumberFormat("en-US", { maximumSignificantDigits: 4 });
 const MOMENT = new Intl.DateTimeFormat("sv-SE", { dateStyle: "short", timeStyle: "medium" });
 const MINUTE = new Intl.DateTimeFormat("sv-SE", { dateStyle: "short", timeStyle: "short" });
 const NONE = "–";
@@ -22,6 +23,9 @@ function seconds(number) {
   return `${WHOLE.format(Math.floor(minutes / 60))} h ${minutes % 60} min`;
 }
 
+/** An amount of money: to the cent, below one to four digits. */
+const amountOf = (amount) => (Math.abs(amount) < 1 ? SMALL : CENTS).format(amount);
+
 /** What some rows cost, by currency: "0.42 EUR"; a dash where nothing has a price. */
 function money(rows) {
   const sums = new Map();
@@ -29,7 +33,7 @@ function money(rows) {
     const currency = W.currency.values[W.currency.codes[i]] || "";
     if (!Number.isNaN(N.money[i])) sums.set(currency, (sums.get(currency) || 0) + N.money[i]);
   }
-  return [...sums].map(([currency, amount]) => `${MONEY.format(amount)} ${currency}`.trim()).join(", ") || NONE;
+  return [...sums].map(([currency, amount]) => `${amountOf(amount)} ${currency}`.trim()).join(", ") || NONE;
 }
 
 const momentOf = (row) => MOMENT.format(DATA.epoch + N.start[row]);
