@@ -13,8 +13,6 @@ from dami_agent.cli.calls import moment
 if TYPE_CHECKING:
     from sqlalchemy import URL
 
-BUILTIN = "dami-builtin"  # the model whose frontier ships with the package
-
 
 def report(
     output: Annotated[Path, typer.Option("--output", "-o", help="Where the page goes; replaced if it exists.")] = Path(
@@ -31,22 +29,21 @@ def report(
 ) -> None:
     """Write one HTML page that shows where the tokens went: runs, tools, nodes, λ, frontier. Needs no network."""
     after = moment(since) if since else None  # refused before anything is opened
+    from dami_agent.cli.savings import BASELINE, METHOD, Savings
     from dami_agent.ledger import Ledger
     from dami_agent.policy import Frontier
-    from dami_agent.report import Source, write
+    from dami_agent.report import Saved, Source, write
 
+    savings = Savings(frontier)
     shipped = Path(str(resources.files("dami_agent.checkpoints"))) / "builtin" / "frontier.json"
     measured = frontier or (shipped if shipped.is_file() else None)
-    table = Frontier.from_file(measured) if measured is not None else None
     opened = Ledger.open(ledger)
     rows = opened.rows(run=run, since=after)
     opened.close()
-    source = Source(
-        ledger=_name(opened.url),
-        scope=", ".join(f"{word} {text}" for word, text in (("run", run), ("since", since)) if text),
-        measured=None if frontier else BUILTIN,
-    )
-    size = write(output, rows, source, table)
+    scope = ", ".join(f"{word} {text}" for word, text in (("run", run), ("since", since)) if text)
+    saved = Saved(tokens=[savings.of(row) for row in rows], baseline=BASELINE, method=METHOD)
+    table = Frontier.from_file(measured) if measured is not None else None
+    size = write(output, rows, Source(ledger=_name(opened.url), scope=scope), table, saved)
     typer.echo(f"{output}: {len(rows):,} calls, {size / 1e6:,.1f} MB", err=True)
 
 

@@ -25,8 +25,9 @@ LEFT_OUT = frozenset({"id", "root_run_id"})  # the first is the ledger's own, th
 Column = dict[str, Any]
 
 
-def table(rows: Sequence[Row]) -> dict[str, Any]:
-    """All fields of ``rows`` (oldest first), and three more: ``run``, ``tool`` (it is charged to it), ``ordinal``.
+def table(rows: Sequence[Row], saved: Sequence[float | None] | None = None) -> dict[str, Any]:
+    """All fields of ``rows`` (oldest first), and three more: ``run``, ``tool`` (it is charged to it), ``ordinal``;
+    ``saved`` where given, output tokens by row.
 
     Returns:
         ``count``, ``epoch`` (milliseconds UTC since 1970 of the earliest start; ``started_at`` counts from it) and
@@ -41,6 +42,8 @@ def table(rows: Sequence[Row]) -> dict[str, Any]:
         "tool": [row.charged_to or ANSWER for row in rows],
         "ordinal": ordinals(rows),
     }
+    if saved is not None:
+        values["saved"] = list(saved)
     return {"count": len(rows), "epoch": epoch, "columns": {name: encode(column) for name, column in values.items()}}
 
 

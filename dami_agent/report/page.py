@@ -48,26 +48,40 @@ class Source:
     Attributes:
         ledger: its name, without credentials or folders.
         scope: which of its calls these are, e.g. ``since 2h``; "" for all.
-        measured: the model that the frontier speaks for, as the ledger names it; None: for all.
         made_at: UTC.
     """
 
     ledger: str
     scope: str = ""
-    measured: str | None = None
     made_at: datetime = field(default_factory=lambda: datetime.now(timezone.utc))
 
 
-def render(rows: Sequence[Row], source: Source, frontier: Frontier | None = None) -> str:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Saved:
+    """Output tokens saved, which nobody may claim without saying against what.
+
+    Attributes:
+        tokens: of each row; negative where it cost more, None where nothing can be said.
+        baseline: what they are saved against.
+        method: how that is known.
+    """
+
+    tokens: Sequence[float | None]
+    baseline: str
+    method: str
+
+
+def render(rows: Sequence[Row], source: Source, frontier: Frontier | None = None, saved: Saved | None = None) -> str:
     """The page as text. ``rows`` are oldest first, as :meth:`Ledger.rows` gives them."""
     script, style = "\n".join(map(_asset, SCRIPTS)), _asset("report.css")
     script = f'"use strict";\n(() => {{\n{script}}})();\n'
     data = {
-        **table(rows),
+        **table(rows, saved=None if saved is None else saved.tokens),
         "ledger": source.ledger,
         "scope": source.scope,
         "made_at": round(source.made_at.timestamp() * 1000),
-        "frontier": _frontier(frontier, source),
+        "frontier": _frontier(frontier),
+        "saved": None if saved is None else {"baseline": saved.baseline, "method": saved.method},
     }
     environment = Environment(
         loader=PackageLoader("dami_agent.report", "assets"), autoescape=True, undefined=StrictUndefined
@@ -83,13 +97,15 @@ def render(rows: Sequence[Row], source: Source, frontier: Frontier | None = None
     )
 
 
-def write(path: Path, rows: Sequence[Row], source: Source, frontier: Frontier | None = None) -> int:
+def write(
+    path: Path, rows: Sequence[Row], source: Source, frontier: Frontier | None = None, saved: Saved | None = None
+) -> int:
     """Write the page to ``path``, whole or not at all; returns its bytes.
 
     Raises:
         LedgerError: if the file cannot be written.
     """
-    page = render(rows, source, frontier).encode("utf-8")
+    page = render(rows, source, frontier, saved).encode("utf-8")
     try:
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
             file.write(page)
@@ -127,7 +143,7 @@ def _embedded(data: Any) -> Markup:
     return Markup(text)
 
 
-def _frontier(frontier: Frontier | None, source: Source) -> dict[str, Any] | None:
+def _frontier(frontier: Frontier | None) -> dict[str, Any] | None:
     if frontier is None or not frontier.rows:
         return None
     grid = set(frontier.grid)
@@ -135,7 +151,6 @@ def _frontier(frontier: Frontier | None, source: Source) -> dict[str, Any] | Non
     return {
         "pair": frontier.pair,
         "source": frontier.source,
-        "model": source.measured,
         "rows": [
             {"lambda": float(row.intensity), "efficient": row.intensity in grid}
             | {name: getattr(row, name) for name in names}

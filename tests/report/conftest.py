@@ -13,7 +13,7 @@ import pytest
 
 from dami_agent.ledger import Row
 from dami_agent.policy import Frontier
-from dami_agent.report import Source, render
+from dami_agent.report import Saved, Source, render
 
 FRONTIER = Frontier.from_dict(
     {
@@ -36,12 +36,20 @@ class Browser:
         self.driver, self.folder = driver, folder
         self.opened = 0
 
-    def show(self, rows: list[Row], *, width: int = 1360, scheme: str = "light", **source: Any) -> str:
+    def show(
+        self,
+        rows: list[Row],
+        *,
+        width: int = 1360,
+        scheme: str = "light",
+        ledger: str = "ledger.sqlite",
+        saved: Saved | None = None,
+    ) -> str:
         """Render a page, open it, wait until it is drawn; its URL."""
         self.look(width, scheme)
         self.opened += 1
         file = self.folder / f"page-{self.opened}.html"
-        file.write_text(render(rows, Source(**{"ledger": "ledger.sqlite", **source}), FRONTIER), encoding="utf-8")
+        file.write_text(render(rows, Source(ledger=ledger), FRONTIER, saved), encoding="utf-8")
         self.messages()
         self.driver.get(file.as_uri())
         assert self.script("return document.documentElement.dataset.drawn")

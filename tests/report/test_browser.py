@@ -9,7 +9,8 @@ from collections.abc import Callable
 import pytest
 
 from dami_agent.ledger import Row
-from tests.report.conftest import FRONTIER, Browser
+from dami_agent.report import Saved
+from tests.report.conftest import Browser
 from tests.report.rows import make_row, make_rows, many_rows
 from tests.report.test_page import HOSTILE
 
@@ -78,24 +79,21 @@ def test_numbers_are_the_ledgers(browser: Browser) -> None:
     assert browser.messages() == []
 
 
-def expected_tokens(intensity: float) -> float:
-    """By the test's frontier, measured at 0, 0.5 and 1."""
-    low, half, high = (row.tokens for row in FRONTIER.rows)
-    return low + (half - low) * intensity * 2 if intensity <= 0.5 else half + (high - half) * (intensity - 0.5) * 2
-
-
-def test_saved_is_named_expected_and_says_against_what(browser: Browser) -> None:
+def test_saved_says_against_what(browser: Browser) -> None:
     rows = make_rows(200, random.randrange(10**6))
-    rows += [make_row(model="another", intensity=0.0, weights_mode="merged", output_tokens=9_000)] * 3
-    browser.show(rows, measured="dami-builtin")
-    ours = [r for r in rows if r.model == "dami-builtin"]
-    used = [r.intensity for r in ours if r.intensity is not None]
-    saved = sum(116.5 - expected_tokens(i) for i in used) - sum(r.probe_tokens for r in ours)
-    assert number(card(browser, "Expected to be saved").removesuffix(" tokens")) == pytest.approx(saved, abs=0.51)
-    text = browser.text('#totals [data-name="Expected to be saved"]')
-    assert "λ = 1 on" in text
-    assert "Expected, not measured" in text
-    assert "3 calls of other models left out" in text
+    tokens = [random.choice([None, 60.5, 109.25, -8.0]) for _ in rows]
+    browser.show(rows, saved=Saved(tokens=tokens, baseline="BASE <b>", method="expected, not measured"))
+    known = [(row, t) for row, t in zip(rows, tokens, strict=True) if t is not None]
+    saved = sum(t for _, t in known)
+    assert number(card(browser, "Saved, expected").removesuffix(" tokens")) == pytest.approx(saved, abs=0.51)
+    text = browser.text('#totals [data-name="Saved, expected"]')
+    assert "BASE <b>; expected, not measured" in text
+    assert f"{saved + sum(row.output_tokens for row, _ in known):,.0f}"[:-1] in text
+    assert f"{len(rows) - len(known)} calls left out" in text
+    browser.show(rows)
+    assert card(browser, "Saved") == "–"
+    browser.show(rows, saved=Saved(tokens=[-1.0] * len(rows), baseline="b", method="m"))
+    assert card(browser, "Expected to cost more") == "200 tokens"
 
 
 def test_filters_by_keyboard(browser: Browser) -> None:

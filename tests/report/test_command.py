@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from dami_agent.cli import main
+from dami_agent.cli.savings import BASELINE
 from dami_agent.ledger import Ledger
 from tests.ledger.records import make_record
 
@@ -44,7 +45,7 @@ def test_a_page_of_a_ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, led
     assert data["count"] == 30
     assert data["ledger"] == "some.sqlite"
     assert str(tmp_path) not in page.read_text(encoding="utf-8")
-    assert data["frontier"]["model"] == "dami-builtin"
+    assert data["columns"]["saved"] == {"all": None}  # by a model that nobody has measured
     assert data["frontier"]["rows"][-1]["lambda"] == 1
 
 
@@ -57,7 +58,8 @@ def test_one_run_and_another_frontier(tmp_path: Path, monkeypatch: pytest.Monkey
     assert data["count"] == 10
     assert data["scope"] == "run run-1"
     assert data["columns"]["run"] == {"all": "run-1"}
-    assert (data["frontier"]["pair"], data["frontier"]["model"]) == ("mine", None)
+    assert data["frontier"]["pair"] == "mine"
+    assert data["saved"]["baseline"] == BASELINE
 
 
 def test_the_page_is_report_html_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ledger: Path) -> None:

@@ -56,6 +56,7 @@ const N = {
   reasoning: numbers("reasoning_tokens", 0),
   answer: numbers("answer_tokens", 0),
   output: numbers("output_tokens", 0),
+  saved: numbers("saved"),
   money: numbers("money"),
   ordinal: numbers("ordinal", 0),
 };

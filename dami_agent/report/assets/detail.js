@@ -31,6 +31,7 @@ const SECTIONS = [
       "answer_tokens",
       "probe_tokens",
       "output_tokens",
+      "saved",
       "scored_tokens",
       "money",
       "currency",
@@ -91,6 +92,7 @@ function shownAs(name, thing) {
   if (name === "attempt") return `${thing + 1}`;
   if (name.endsWith("seconds") && typeof thing === "number") return seconds(thing);
   if (name.startsWith("intensity") && typeof thing === "number") return chip(thing);
+  if (name === "saved") return `${tenth(thing)} output tokens, expected`;
   if (name === "money") return amountOf(thing);
   return name.endsWith("tokens") ? whole(thing) : plain(thing);
 }

@@ -6,48 +6,22 @@ function quantile(column, rows, q) {
   return sorted.length ? sorted[Math.min(Math.ceil(q * sorted.length), sorted.length) - 1] : NaN;
 }
 
-/**
- * Output tokens saved against λ=1 on every call, as the frontier expects it: per call its mean at λ=1 less that at the
- * λ used, less a probe that was thrown away. Expected, not measured. Calls of models that the frontier does not speak
- * for are left out of both sides.
- */
-function expectation(rows) {
-  const frontier = DATA.frontier;
-  if (!frontier) return null;
-  const known = frontier.model === null ? null : W.model.values.indexOf(frontier.model);
-  const least = new Map(),
-    thinking = onFrontier(1).tokens;
-  let calls = 0,
-    saved = 0,
-    decoded = 0;
-  for (const i of rows) {
-    if (known !== null && W.model.codes[i] !== known) continue;
-    calls += 1;
-    saved -= N.probe[i];
-    const at = N.intensity[i];
-    if (Number.isNaN(at) || value("weights_mode", i) === null) continue; // failed before anything was decoded
-    if (!least.has(at)) least.set(at, onFrontier(at).tokens);
-    decoded += 1;
-    saved += thinking - least.get(at);
-  }
-  return { calls, decoded, thinking, saved, expected: decoded * thinking, left: rows.length - calls };
-}
-
+/** Tokens saved, with what they are saved against; calls of which nothing is known are left out, and counted. */
 function savedCard(rows) {
-  const against = expectation(rows);
-  if (against === null) return ["Saved", NONE, "no baseline: the report has no frontier", "wide"];
-  if (!against.decoded) return ["Saved", NONE, "no baseline: none of these calls ran on the frontier's pair", "wide"];
-  const { saved, expected, decoded, thinking, left } = against;
+  const stated = DATA.saved,
+    known = rows.filter((i) => !Number.isNaN(N.saved[i])),
+    left = rows.length - known.length;
+  if (!stated || !known.length) return ["Saved", NONE, "no baseline: no frontier speaks for these calls", "wide"];
+  const saved = sum(N.saved, known),
+    expected = sum(N.output, known) + saved;
   const text = [
-    `${percent(Math.abs(saved) / expected)} of ${whole(expected)}: λ = 1 on ${plural(decoded, "call")}, `,
-    `as the frontier expects it (${tenth(thinking)} output tokens each), `,
-    "less its tokens at the λ used, less probes. Expected, not measured.",
-    left ? ` ${plural(left, "call")} of other models left out.` : "",
-  ].join("");
+    `${percent(Math.abs(saved) / expected)} of ${whole(expected)}. Baseline: ${stated.baseline}; ${stated.method}.`,
+    left ? ` ${plural(left, "call")} left out: no frontier speaks for them.` : "",
+  ];
   return [
-    saved < 0 ? "Expected to cost more" : "Expected to be saved",
+    saved < 0 ? "Expected to cost more" : "Saved, expected",
     `${whole(Math.abs(saved))} tokens`,
-    text,
+    text.join(""),
     "wide",
   ];
 }
