@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from dami_agent.checkpoints import CheckpointPair
     from dami_agent.errors import DamiError
     from dami_agent.estimators import ConfidenceEstimator, FixedEstimator
+    from dami_agent.integrations.langchain import ReasoningBudgetMiddleware
     from dami_agent.ledger import Ledger, Prices, trace
     from dami_agent.policy import Frontier, ReasoningPolicy
     from dami_agent.runtime import LocalEngine
@@ -35,6 +36,7 @@ _HOMES = {
     "Ledger": "dami_agent.ledger",
     "LocalEngine": "dami_agent.runtime",
     "Prices": "dami_agent.ledger",
+    "ReasoningBudgetMiddleware": "dami_agent.integrations.langchain",
     "ReasoningPolicy": "dami_agent.policy",
     "trace": "dami_agent.ledger",
 }
@@ -50,6 +52,7 @@ __all__ = [
     "Ledger",
     "LocalEngine",
     "Prices",
+    "ReasoningBudgetMiddleware",
     "ReasoningPolicy",
     "__version__",
     "trace",

@@ -22,6 +22,7 @@ PUBLIC = {
     "Ledger",
     "LocalEngine",
     "Prices",
+    "ReasoningBudgetMiddleware",
     "ReasoningPolicy",
     "__version__",
     "trace",

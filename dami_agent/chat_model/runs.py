@@ -61,23 +61,33 @@ _TREE_VAR: ContextVar[RunTree | None] = ContextVar("dami_agent_run_tree", defaul
 register_configure_hook(_TREE_VAR, inheritable=True)
 
 
-def trace_of(manager: Any) -> Trace:
+def trace_of(manager: Any = None) -> Trace:
     """Where in a run a call happens, as LangChain's callbacks and LangGraph's metadata tell it.
 
     The thread is ``configurable["thread_id"]`` of a chain or graph around the model, or ``metadata["thread_id"]``.
+
+    Args:
+        manager: the call's callbacks. LangChain passes none where ``invoke`` streams for a listener (LangGraph's
+            ``stream_mode="messages"``); then the run around the call tells all but the call's own run id and tags.
     """
-    if manager is None:
+    config = var_child_runnable_config.get() or {}
+    around = config.get("callbacks")
+    if manager is None and getattr(around, "parent_run_id", None) is None:
         return Trace()
-    metadata: dict[str, Any] = dict(manager.metadata or {})
-    configurable = (var_child_runnable_config.get() or {}).get("configurable", {})
-    step, thread = metadata.get("langgraph_step"), metadata.get("thread_id", configurable.get("thread_id"))
+    if manager is None:
+        run, parent, tags = None, around.parent_run_id, around.inheritable_tags  # type: ignore[union-attr]
+        metadata = {**config.get("metadata", {}), **around.inheritable_metadata}  # type: ignore[union-attr]
+    else:
+        run, parent, tags, metadata = manager.run_id, manager.parent_run_id, manager.tags, dict(manager.metadata or {})
+    step = metadata.get("langgraph_step")
+    thread = metadata.get("thread_id", config.get("configurable", {}).get("thread_id"))
     return Trace(
-        run_id=str(manager.run_id),
-        parent_run_id=str(manager.parent_run_id) if manager.parent_run_id else None,
-        root_run_id=str(_TREE.root(manager.run_id, manager.parent_run_id)),
+        run_id=str(run) if run else None,
+        parent_run_id=str(parent) if parent else None,
+        root_run_id=str(_TREE.root(run or parent, parent)),
         thread_id=str(thread) if thread is not None else None,
         node=metadata.get("langgraph_node"),
         step=step if isinstance(step, int) else None,
-        tags=tuple(manager.tags or ()),
+        tags=tuple(tags or ()),
         metadata=metadata,
     )

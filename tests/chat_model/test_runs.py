@@ -130,3 +130,23 @@ def test_a_policy_per_run_through_the_config() -> None:
     answer = model.invoke("hi", config=config)
     assert (answer.response_metadata["policy"], answer.response_metadata["intensity"]) == ("mine", 0.75)
     assert model.invoke("hi").response_metadata["policy"] == "balanced"
+
+
+def test_streams_for_a_listener_know_their_run_too() -> None:
+    """LangChain then calls ``_stream`` without callbacks; the run's budget must hold all the same."""
+    model = fake_chat_model(lambda _: "It is seven.", policy=SHORT, intensity=0.0)
+
+    class State(TypedDict):
+        said: str
+
+    def node(_: State) -> State:
+        return {"said": "".join(str(model.invoke("hi").content) for _ in range(20))}
+
+    graph = StateGraph(State).add_node("node", node).add_edge(START, "node").add_edge("node", END).compile()
+    config: Any = {"run_id": uuid4(), "tags": ["mine"], "configurable": {"thread_id": "t"}}
+    with pytest.raises(BudgetExhausted):
+        list(graph.stream({"said": ""}, config, stream_mode="messages"))
+    rows = list(model.ledger.rows())
+    assert {(r.root_run_id, r.node, r.thread_id) for r in rows} == {(str(config["run_id"]), "node", "t")}
+    assert all("mine" in r.tags for r in rows)
+    assert sum(r.output_tokens for r in rows) <= 40

@@ -1,0 +1,189 @@
+"""Which policy each run of an agent is under, and what its thread had used before; no LangChain in it."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from dami_agent.errors import UsageError
+from dami_agent.policy import ReasoningPolicy, RunBudget, Spent, ToolSettings, Usage
+from dami_agent.types import Limits, Trace
+
+_MOST = 10_000  # runs and threads remembered, as many as a policy keeps accounts
+_BEFORE = "before this run"
+_COUNTED = ("tokens", "reasoning_tokens")
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """Output tokens, and those of them in thoughts."""
+
+    model: int = 0
+    reasoning: int = 0
+
+    @classmethod
+    def of(cls, spent: Spent) -> Tokens:
+        """What an account has used."""
+        return cls(spent.tokens, spent.reasoning_tokens)
+
+    def __add__(self, other: Tokens) -> Tokens:
+        return Tokens(self.model + other.model, self.reasoning + other.reasoning)
+
+    def __sub__(self, other: Tokens) -> Tokens:
+        return Tokens(self.model - other.model, self.reasoning - other.reasoning)
+
+
+@dataclass(frozen=True, slots=True)
+class AgentRun:
+    """One run: its policy, what its thread had used before it, and what the policy's account held at its first call."""
+
+    policy: ReasoningPolicy
+    trace: Trace
+    thread_before: Tokens
+    account_before: Tokens
+
+    @property
+    def used(self) -> Tokens:
+        """By this run so far: failed and rejected attempts and probes too."""
+        return Tokens.of(self.policy.spent(self.trace)) - self.account_before
+
+    @property
+    def failed(self) -> bool:
+        """Whether not one token is left of a budget whose end is an error."""
+        budget = budget_of(self.policy)
+        spent = self.policy.spent(self.trace).tokens
+        return budget.on_exhausted == "error" and budget.max_tokens is not None and spent >= budget.max_tokens
+
+    @property
+    def thread_used(self) -> Tokens:
+        """By its thread, this run included."""
+        return self.thread_before + self.used
+
+
+@dataclass(slots=True, kw_only=True)
+class AgentRuns:
+    """The runs of one middleware; safe to use from many threads.
+
+    Attributes:
+        thread_limit, run_limit, thread_reasoning_limit, run_reasoning_limit: in tokens; None is no limit.
+        tools: settings that replace a policy's, by tool.
+        on_exhausted: replaces a policy's; None leaves it.
+    """
+
+    thread_limit: int | None = None
+    run_limit: int | None = None
+    thread_reasoning_limit: int | None = None
+    run_reasoning_limit: int | None = None
+    tools: Mapping[str, ToolSettings] = field(default_factory=dict)
+    on_exhausted: str | None = None
+    _lock: threading.RLock = field(default_factory=threading.RLock)
+    _policies: OrderedDict[int, tuple[ReasoningPolicy, ReasoningPolicy]] = field(default_factory=OrderedDict)
+    _runs: OrderedDict[str, AgentRun] = field(default_factory=OrderedDict)
+    _threads: OrderedDict[str, Tokens] = field(default_factory=OrderedDict)
+
+    def enter(self, base: ReasoningPolicy, trace: Trace, counted: Tokens) -> AgentRun:
+        """The run that a call belongs to; its policy is settled at its first call.
+
+        Args:
+            base: the policy that limits and tools come on top of.
+            trace: where the call stands.
+            counted: what the checkpoint says that the thread has used.
+
+        Raises:
+            UsageError: limits beside a policy whose budget is ``per: thread``.
+        """
+        key = trace.root_run_id or trace.thread_id or ""
+        with self._lock:
+            run = self._runs.get(key)
+            if run is None:
+                run = self._begin(self._folded(base), trace, self.thread_used(trace, counted))
+                _keep(self._runs, key, run)
+            return run
+
+    def thread_used(self, trace: Trace, counted: Tokens) -> Tokens:
+        """By its checkpoint; but a run that failed leaves none, so what this process remembers counts too."""
+        with self._lock:
+            kept = self._threads.get(trace.thread_id, Tokens()) if trace.thread_id else Tokens()
+        return Tokens(max(kept.model, counted.model), max(kept.reasoning, counted.reasoning))
+
+    def leave(self, run: AgentRun) -> None:
+        """After a call, whatever became of it."""
+        if run.trace.thread_id:
+            with self._lock:
+                _keep(self._threads, run.trace.thread_id, run.thread_used)
+
+    def _begin(self, policy: ReasoningPolicy, trace: Trace, thread: Tokens) -> AgentRun:
+        """Where the thread has less left than the run may use, the run's account begins with what the thread has used.
+
+        So the policy keeps one account for both, and knows how much of the thread's budget is gone.
+        """
+        budget = budget_of(policy)
+        shared = budget.per == "thread"
+        limits: dict[str, int] = {}
+        used: dict[str, int] = {}
+        for name, limit, before in (
+            ("tokens", self.thread_limit, thread.model),
+            ("reasoning_tokens", self.thread_reasoning_limit, thread.reasoning),
+        ):
+            own = getattr(budget, f"max_{name}")
+            if limit is not None and (own is None or own > limit - before):
+                limits[f"max_{name}"], used[name] = limit, before
+        if limits:
+            policy = dataclasses.replace(policy, run=budget.model_copy(update=limits))
+            charge(policy, trace, Usage(**used))
+        before = Tokens.of(policy.spent(trace)) if shared else Tokens(*(used.get(n, 0) for n in _COUNTED))
+        return AgentRun(policy, trace, thread, before)
+
+    def _folded(self, base: ReasoningPolicy) -> ReasoningPolicy:
+        """``base`` with what was given here on top; the same object for the same base, so that accounts last."""
+        if id(base) not in self._policies:
+            _keep(self._policies, id(base), (base, self._fold(base)))
+        return self._policies[id(base)][1]
+
+    def _fold(self, base: ReasoningPolicy) -> ReasoningPolicy:
+        given = {"max_tokens": self.run_limit, "max_reasoning_tokens": self.run_reasoning_limit}
+        limits = {name: limit for name, limit in given.items() if limit is not None}
+        budget = budget_of(base)
+        per_thread = self.thread_limit is not None or self.thread_reasoning_limit is not None
+        if budget.per == "thread" and (limits or per_thread):
+            raise UsageError(
+                "the policy's run budget is per: thread, and limits are given beside it",
+                hint="set them in one place: in the policy's run:, or as limits beside a policy with per: run",
+            )
+        budget = tightened(budget, limits)
+        if self.on_exhausted is not None:
+            budget = budget.model_copy(update={"on_exhausted": self.on_exhausted})
+        if budget == base.run and not self.tools:
+            return base
+        return dataclasses.replace(base, run=budget, tools={**base.tools, **self.tools})
+
+
+def charge(policy: ReasoningPolicy, trace: Trace, usage: Usage) -> None:
+    """Put on the account of ``trace`` what was used before; only a policy that no call has used yet."""
+    account, budgets = policy.account(trace), policy._budgets
+    if usage.tokens or usage.reasoning_tokens:
+        budgets.reserve(account, _BEFORE, Limits(max_tokens=1), _BEFORE)
+        budgets.settle(account, _BEFORE, usage)
+
+
+def budget_of(policy: ReasoningPolicy) -> RunBudget:
+    """The run budget, as the model that the policy made of what it was given."""
+    assert isinstance(policy.run, RunBudget)
+    return policy.run
+
+
+def tightened(budget: RunBudget, limits: Mapping[str, int]) -> RunBudget:
+    """The smaller of the budget's own limits and the given ones."""
+    own = {name: getattr(budget, name) for name in limits}
+    return budget.model_copy(update={n: v if own[n] is None else min(v, own[n]) for n, v in limits.items()})
+
+
+def _keep(kept: OrderedDict[Any, Any], key: Any, value: Any) -> None:
+    kept[key] = value
+    kept.move_to_end(key)
+    while len(kept) > _MOST:
+        kept.popitem(last=False)

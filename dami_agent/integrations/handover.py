@@ -1,0 +1,83 @@
+"""How an integration gives a policy to a ChatDAMI: found wherever LangChain has hidden it, and never a λ with it.
+
+Nothing here decides anything; the pipeline asks the policy, as always.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from langchain_core.runnables import RunnableBinding, RunnableConfig
+from langchain_core.runnables.config import ensure_config, merge_configs, var_child_runnable_config
+
+from dami_agent.chat_model import ChatDAMI, settings
+from dami_agent.chat_model.configurable import ConfigurableChatDAMI
+from dami_agent.chat_model.runs import trace_of
+from dami_agent.errors import UsageError
+from dami_agent.policy import ReasoningPolicy
+from dami_agent.types import Trace
+
+KEY = "policy"
+"""Where a run's own policy stands: ``config={"configurable": {"policy": …}}`` or LangGraph's ``context``."""
+
+
+def find_model(model: Any, user: str) -> tuple[ChatDAMI, dict[str, Any]]:
+    """The ChatDAMI in ``model``, configured as the run around says, and call arguments bound to it.
+
+    LangChain's agents call ``bind_tools`` on what they are given, which throws bindings away; these are kept.
+
+    Args:
+        model: a ChatDAMI, what its ``bind``, ``with_config`` or ``configurable_fields`` made, or a mixture.
+        user: who needs it, for the error.
+
+    Raises:
+        UsageError: it is none, or tools are bound to it already.
+    """
+    found, bound, config = model, dict[str, Any](), RunnableConfig()
+    while isinstance(found, RunnableBinding):
+        bound = {**found.kwargs, **bound}
+        config = merge_configs(found.config, config)
+        found = found.bound
+    if isinstance(found, ConfigurableChatDAMI):
+        found, _ = found.prepare(merge_configs(ensure_config(), config))
+    if not isinstance(found, ChatDAMI):
+        raise UsageError(
+            f"{user} needs a ChatDAMI, the model is a {type(found).__name__}",
+            hint="give the agent a ChatDAMI, or leave the middleware out for models that choose no λ",
+        )
+    if "tools" in bound:
+        raise UsageError("tools are bound to the agent's model already", hint="give them to create_agent(tools=…)")
+    own = {"tags": [*(found.tags or []), *config.get("tags", [])]}
+    own_metadata = {**(found.metadata or {}), **config.get("metadata", {})}
+    if config.get("tags") or config.get("metadata"):
+        found = found.model_copy(update={**own, "metadata": own_metadata})
+    return found, bound
+
+
+def with_policy(model: ChatDAMI, policy: ReasoningPolicy) -> ChatDAMI:
+    """The same model under another policy: engine and ledger are shared, and so are the policy's budgets."""
+    if model.policy is policy:
+        return model
+    copy = model.model_copy(update={"policy": policy, "ledger": model.pipeline().ledger})
+    copy._pipeline = None
+    return copy
+
+
+def run_policy(config: RunnableConfig, context: Any) -> ReasoningPolicy | None:
+    """The policy that this run brings along, if any; LangGraph's ``context`` goes before ``configurable``.
+
+    Args:
+        config: of the run.
+        context: LangGraph's: a mapping, or an object with an attribute ``policy``; anything else has none.
+
+    Raises:
+        InvalidPolicy: what stands there is no policy.
+    """
+    given = context.get(KEY) if isinstance(context, Mapping) else getattr(context, KEY, None)
+    return settings.policy(given if given is not None else config.get("configurable", {}).get(KEY))
+
+
+def here() -> tuple[RunnableConfig, Trace]:
+    """The configuration of the run around, and where in its tree a model call made now would stand."""
+    return var_child_runnable_config.get() or RunnableConfig(), trace_of()
