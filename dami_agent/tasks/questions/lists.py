@@ -1,4 +1,4 @@
-"""List statistics: the largest, how many above, the sum, the range, the median of a list of numbers."""
+"""List statistics: the largest, the ends, how many above, the sum, the range of a list of numbers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dami_agent.tasks.words import joined
 Kind = tuple[str, tuple[Working, ...], int]
 """What is asked, the solution, the answer."""
 
-LENGTHS = {1: (3, 4), 2: (5, 7, 8), 3: (4, 5), 4: (5, 7), 5: (8, 9, 11)}
+LENGTHS = {1: (3, 4), 2: (5, 7), 3: (4, 5), 4: (5, 7, 8), 5: (8, 9, 11)}
 HELD_LENGTH = {1: 6, 2: 6, 3: 6, 4: 6, 5: 10}
 """List lengths per level, and those never trained on."""
 
@@ -93,38 +93,15 @@ def _range(rng: Random, numbers: list[int]) -> Kind:
     return asked, work, last.result
 
 
-def _second(rng: Random, numbers: list[int]) -> Kind:
-    rest = [number for number in numbers if number != max(numbers)]
-    work = (*_extreme(numbers, ">", "largest"), *_extreme(rest, ">", "largest of the rest"))
-    return "What is the second largest?", work, max(rest)
-
-
 def _ends(rng: Random, numbers: list[int]) -> Kind:
     work = Operation(numbers[0], "+", numbers[-1])
     return "What is the first plus the last?", (work,), work.result
 
 
-def _median(rng: Random, numbers: list[int]) -> Kind:
-    """The number in the middle; of an even count the smaller of the two."""
-    middle = sorted(numbers)[: (len(numbers) + 1) // 2]
-    notes = [Note(str(number), f"next smallest {number}") for number in middle]
-    last = Note(notes[-1].value, notes[-1].line, f"{len(middle) - 1} are smaller")
-    return "In order, which one is in the middle?", (*notes[:-1], last), middle[-1]
-
-
-def _sum_above(rng: Random, numbers: list[int]) -> Kind:
-    ordered = sorted(numbers)
-    cut = rng.randint(1, len(numbers) - 2)
-    limit = rng.randint(ordered[cut - 1], ordered[cut] - 1)
-    chosen = [number for number in numbers if number > limit]
-    notes = [Note(str(number), f"take {number}", said=True) for number in chosen]
-    return f"What is the sum of those above {limit}?", (*notes, *_sum(rng, chosen)[1]), sum(chosen)
-
-
 KINDS: dict[int, tuple[Callable[[Random, list[int]], Kind], ...]] = {
     1: (_largest, _smallest),
-    2: (_largest, _smallest, _above),
-    3: (_range, _second, _above, _ends),
-    4: (_sum, _range, _median),
-    5: (_sum, _sum_above, _median),
+    2: (_largest, _smallest, _ends),
+    3: (_above, _sum),
+    4: (_above, _sum, _range),
+    5: (_above, _sum, _range),
 }

@@ -9,10 +9,10 @@ from dami_agent.tasks.model import Note, Question
 from dami_agent.tasks.questions.sizes import Size, Unseen
 from dami_agent.tasks.words import some_people
 
-HOPS = {1: (1,), 2: (1, 2), 3: (2, 3), 4: (3, 5), 5: (5, 7)}
-ROW = {1: (3, 4), 2: (3, 4), 3: (3, 5), 4: (5,), 5: (7,)}
+HOPS = {1: (1,), 2: (1,), 3: (2,), 4: (3, 5), 5: (5, 7)}
+ROW = {4: (4, 5), 5: (5, 7)}
 HELD_HOPS = {1: 4, 2: 4, 3: 4, 4: 4, 5: 6}
-HELD_ROW = {1: 6, 2: 6, 3: 6, 4: 6, 5: 6}
+HELD_ROW = 6
 """Passes of the ball and people in a row per level, and those never trained on."""
 
 _ORDINALS = ("", "second ", "third ", "fourth ")
@@ -20,21 +20,19 @@ _ORDINALS = ("", "second ", "third ", "fourth ")
 
 def draw(rng: Random, level: int, size: Size, unseen: Unseen | None = None) -> Question:
     """One question; the unseen template asks about the ball before telling who passes it."""
-    if unseen == "template":
-        return _ball(rng, level, rng.choice(HOPS[level]), unseen)
-    if level <= 2 and unseen != "length" and rng.random() < 0.6:
-        return _table(rng, level, unseen)
-    if rng.random() < 0.5:
-        hops = HELD_HOPS[level] if unseen == "length" else rng.choice(HOPS[level])
-        return _ball(rng, level, hops, unseen)
-    return _order(rng, level, HELD_ROW[level] if unseen == "length" else rng.choice(ROW[level]), unseen)
+    roll = rng.random()
+    if unseen not in ("template", "length") and (roll < 0.4 if level == 3 else level == 2 and roll < 0.2):
+        return _table(rng, 1, level, unseen)
+    if roll < 0.6 or unseen == "template" or (level <= 3 and unseen != "length"):
+        return _ball(rng, level, HELD_HOPS[level] if unseen == "length" else rng.choice(HOPS[level]), unseen)
+    return _order(rng, level, HELD_ROW if unseen == "length" else rng.choice(ROW[level]), unseen)
 
 
 def practice(rng: Random, size: Size) -> Question:
     """Any kind with any trained length."""
     level, roll = rng.choice(tuple(HOPS)), rng.random()
     if roll < 0.25:
-        return _table(rng, rng.choice((1, 2)), None)
+        return _table(rng, rng.choice((1, 2)), level, None)
     if roll < 0.7:
         return _ball(rng, level, rng.choice((1, 2, 3, 5, 7, 8)), None)
     return _order(rng, level, rng.choice((3, 4, 5, 7)), None)
@@ -88,9 +86,9 @@ def _climb(order: list[str], start: int, down: bool) -> list[Note]:
     return [*work, Note(order[0], f"nobody is {word} {order[0]}")]
 
 
-def _table(rng: Random, level: int, unseen: Unseen | None) -> Question:
-    """Ana: room 12, phone 45. Ben: room 31, phone 17. Who is in room 31?"""
-    count = rng.choice((2, 3, 4)) if level == 1 else rng.choice((4, 5, 7))
+def _table(rng: Random, ways: int, level: int, unseen: Unseen | None) -> Question:
+    """Ana: room 12, phone 45. Ben: room 31, phone 17. In which room is Ben? With two `ways` also: who is in room 31?"""
+    count = rng.choice((2, 3, 4)) if ways == 1 else rng.choice((4, 5, 7))
     names = some_people(rng, count, held=unseen == "name")
     rooms, phones = (rng.sample(range(10, 100), count) for _ in range(2))
     rows = [f"{name}: room {room}, phone {phone}." for name, room, phone in zip(names, rooms, phones, strict=True)]
@@ -100,7 +98,7 @@ def _table(rng: Random, level: int, unseen: Unseen | None) -> Question:
         (f"In which room is {names[chosen]}?", rooms[chosen]),
         (f"Which phone does {names[chosen]} have?", phones[chosen]),
     ]
-    if level > 1:
+    if ways > 1:
         asks += [
             (f"Who is in room {rooms[chosen]}?", names[chosen]),
             (f"Which phone is in room {rooms[chosen]}?", phones[chosen]),

@@ -20,7 +20,7 @@ def draw(rng: Random, level: int, size: Size, unseen: Unseen | None = None) -> Q
     if unseen is None and level <= 3 and rng.random() < 0.35:
         return _conversion(rng, level, size)
     count = 3 if unseen == "length" else max(_ITEMS[level], 2) if unseen == "template" else _ITEMS[level]
-    return _bill(rng, level, size, count, level in (2, 4), unseen)
+    return _bill(rng, level, size, count, level in (2, 4, 5), unseen)
 
 
 def practice(rng: Random, size: Size) -> Question:

@@ -34,9 +34,9 @@ class Size:
 ARITHMETIC = {
     1: Size(1, 20, 5, 100),
     2: Size(2, 20, 5, 150),
-    3: Size(3, 50, 6, 300),
-    4: Size(5, 90, 9, 600),
-    5: Size(7, 200, 9, 999),
+    3: Size(3, 300, 9, 999),
+    4: Size(5, 500, 9, 999),
+    5: Size(8, 600, 9, 999),
 }
 """Levels of chains, stories and bills."""
 
