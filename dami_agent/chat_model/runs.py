@@ -13,7 +13,7 @@ from contextvars import ContextVar
 from typing import Any
 from uuid import UUID
 
-from langchain_core.callbacks import BaseCallbackHandler
+from langchain_core.callbacks import BaseCallbackHandler, BaseCallbackManager
 from langchain_core.runnables.config import var_child_runnable_config
 from langchain_core.tracers.context import register_configure_hook
 
@@ -72,13 +72,14 @@ def trace_of(manager: Any = None) -> Trace:
     """
     config = var_child_runnable_config.get() or {}
     around = config.get("callbacks")
-    if manager is None and getattr(around, "parent_run_id", None) is None:
-        return Trace()
-    if manager is None:
-        run, parent, tags = None, around.parent_run_id, around.inheritable_tags  # type: ignore[union-attr]
-        metadata = {**config.get("metadata", {}), **around.inheritable_metadata}  # type: ignore[union-attr]
-    else:
+    run: UUID | None = None
+    if manager is not None:
         run, parent, tags, metadata = manager.run_id, manager.parent_run_id, manager.tags, dict(manager.metadata or {})
+    elif isinstance(around, BaseCallbackManager) and around.parent_run_id is not None:
+        parent, tags = around.parent_run_id, around.inheritable_tags
+        metadata = {**config.get("metadata", {}), **around.inheritable_metadata}
+    else:
+        return Trace()
     step = metadata.get("langgraph_step")
     thread = metadata.get("thread_id", config.get("configurable", {}).get("thread_id"))
     return Trace(

@@ -125,13 +125,13 @@ class AgentRuns:
         shared = budget.per == "thread"
         limits: dict[str, int] = {}
         used: dict[str, int] = {}
-        for name, limit, before in (
+        for name, limit, so_far in (
             ("tokens", self.thread_limit, thread.model),
             ("reasoning_tokens", self.thread_reasoning_limit, thread.reasoning),
         ):
             own = getattr(budget, f"max_{name}")
-            if limit is not None and (own is None or own > limit - before):
-                limits[f"max_{name}"], used[name] = limit, before
+            if limit is not None and (own is None or own > limit - so_far):
+                limits[f"max_{name}"], used[name] = limit, so_far
         if limits:
             policy = dataclasses.replace(policy, run=budget.model_copy(update=limits))
             charge(policy, trace, Usage(**used))

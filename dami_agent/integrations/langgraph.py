@@ -24,7 +24,7 @@ class PerRunChatDAMI(ConfigurableChatDAMI):
         others = {name: value for name, value in configurable.items() if name != KEY}
         if policy is not None:
             others[KEY] = policy
-        return super()._prepare({**config, "configurable": others})  # type: ignore[no-any-return]
+        return super()._prepare({**config, "configurable": others})
 
 
 def per_run_policy(model: ChatDAMI) -> PerRunChatDAMI:
