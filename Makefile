@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 WORKERS ?= 2
 PYTEST_ARGS ?=
 
-.PHONY: demo test check bench results publish clean
+.PHONY: demo test check bench results publish browser clean
 
 demo: $(VENV)/.installed
 	$(BIN)/dami demo
@@ -28,8 +28,16 @@ results: $(VENV)/.installed-report
 publish: $(VENV)/.installed-report
 	$(BIN)/python -m dami_agent.bench.publish
 
-test: $(VENV)/.installed-dev
+test: $(VENV)/.installed-dev browser
 	OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
+
+# The report's browser tests skip without Chromium, those of PostgreSQL without a server; as root on Debian both are fetched.
+browser:
+	@{ command -v chromedriver && ls /usr/lib/postgresql/*/bin/initdb; } >/dev/null 2>&1 || { \
+	  [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -q && \
+	  DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends \
+	    chromium chromium-driver fonts-dejavu-core postgresql; } >/dev/null 2>&1 || \
+	  echo "no Chromium or no PostgreSQL: their tests will skip"
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -46,6 +46,7 @@ def test_what_the_wheel_holds(wheel: Path) -> None:
     assert not [n for n in names if "__pycache__" in n or n.endswith((".sqlite", ".log"))]
     shipped = {p.relative_to(ROOT).as_posix() for p in (ROOT / "dami_agent").rglob("*.py")}
     assert shipped <= set(names)
+    assert {f"dami_agent/report/assets/{p.name}" for p in (ROOT / "dami_agent/report/assets").iterdir()} <= set(names)
 
 
 @pytest.fixture(scope="module")

@@ -18,14 +18,13 @@ from typing import Annotated, Any
 
 import typer
 
-import dami_agent
 from dami_agent.bench import plot
 from dami_agent.bench.tables import BLOCKS
 from dami_agent.checkpoints import CheckpointPair
 from dami_agent.checkpoints.headers import read_tensors
 from dami_agent.errors import DamiError, UsageError
 
-ROOT = Path(dami_agent.__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 CARD = "dami_agent/checkpoints/builtin/card.md"
 PICTURE = "docs/frontier.svg"
 REQUIRED: Mapping[str, tuple[str, ...]] = {
