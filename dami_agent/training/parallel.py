@@ -38,7 +38,7 @@ class Group:
         flat = torch.cat([gradient.flatten() for gradient in gradients])
         distributed.all_reduce(flat)
         flat /= self.size
-        for gradient, mean in zip(gradients, flat.split([each.numel() for each in gradients]), strict=True):
+        for gradient, mean in zip(gradients, torch.split(flat, [each.numel() for each in gradients]), strict=True):
             gradient.copy_(mean.view_as(gradient))
 
     def first(self, value: float) -> float:

@@ -20,7 +20,7 @@ from langgraph.types import Command
 from dami_agent import ReasoningBudgetMiddleware, ReasoningPolicy
 from dami_agent.integrations.langchain import ReasoningBudgetExceededError
 from dami_agent.testing import fake_chat_model
-from tests.integrations.agents import FINAL, after, agent_of, ask, output, restless
+from tests.integrations.agents import FINAL, after, agent_of, ask, decoded, output, restless
 
 HOW = pytest.mark.parametrize("how", ["sync", "async"])
 ORDER = pytest.mark.parametrize("order", [1, -1], ids=["ours first", "ours last"])
@@ -70,7 +70,7 @@ def test_model_retry(how: str, order: int) -> None:
     result = ask(agent, how)
     assert result["messages"][-1].type == "ai"
     assert any(row.error_type for row in model.ledger.rows())
-    assert output(model) <= LIMIT
+    assert decoded(model) <= LIMIT
 
 
 @HOW

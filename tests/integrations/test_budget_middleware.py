@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import subprocess
 import sys
@@ -12,12 +13,14 @@ import pytest
 from langchain.agents import create_agent
 from langchain_core.language_models import FakeListChatModel
 from langchain_core.runnables import ConfigurableField
+from langchain_core.tools import tool
 from langgraph.checkpoint.memory import InMemorySaver
 
 from dami_agent import ReasoningBudgetMiddleware, ReasoningPolicy
 from dami_agent.errors import BudgetExhausted, InvalidPolicy, UsageError
 from dami_agent.integrations.langchain import ReasoningBudgetExceededError
-from tests.integrations.agents import FINAL, THOUGHT, after, agent_of, ask, output, restless, search, thoughts
+from dami_agent.testing import FakeReply, fake_chat_model
+from tests.integrations.agents import FINAL, THOUGHT, after, agent_of, ask, decoded, output, restless, search, thoughts
 
 HOW = pytest.mark.parametrize("how", ["sync", "async"])
 
@@ -85,17 +88,56 @@ def test_a_thread_that_is_used_up_can_be_an_error() -> None:
 
 
 def test_tokens_of_runs_that_failed_count_for_their_thread() -> None:
-    def failing(_: Any) -> Any:
-        raise RuntimeError("out of order")
+    """They leave no checkpoint."""
 
-    model_replies = [restless, failing]
-    budget = ReasoningBudgetMiddleware(thread_limit=1000, exit_behavior="end")
-    calls = iter(range(100))
-    agent, model = agent_of(lambda r: model_replies[next(calls) == 2](r), [budget], checkpointer=InMemorySaver())
-    with pytest.raises(RuntimeError, match="out of order"):
-        ask(agent, "sync", {"configurable": {"thread_id": "t"}})
-    ask(agent, "sync", {"configurable": {"thread_id": "t"}})
-    assert output(model) <= 1000
+    def broken(_: Any) -> FakeReply:
+        return FakeReply(FINAL, reasoning=THOUGHT, error=RuntimeError("out of order"))
+
+    budget = ReasoningBudgetMiddleware(thread_limit=300, exit_behavior="end")
+    agent, model = agent_of(broken, [budget], checkpointer=InMemorySaver())
+    config, failed = {"configurable": {"thread_id": "t"}}, 0
+    for _ in range(40):
+        try:
+            result = ask(agent, "sync", config)
+            break
+        except RuntimeError:
+            failed += 1
+    assert failed > 2
+    assert result["messages"][-1].content == "Reasoning budget exceeded: thread limit (300/300 tokens)"
+    assert decoded(model) == 300
+
+
+def test_agents_at_once_have_a_budget_each() -> None:
+    budget = ReasoningBudgetMiddleware(run_limit=300, exit_behavior="end")
+    agent, model = agent_of(restless, [budget])
+
+    async def together() -> list[Any]:
+        given = {"messages": [("user", "What is it?")]}
+        return await asyncio.gather(*(agent.ainvoke(given, {"recursion_limit": 200}) for _ in range(6)))
+
+    assert [result["messages"][-1].content for result in asyncio.run(together())] == [FINAL] * 6
+    runs: dict[str, int] = {}
+    for row in model.ledger.rows():
+        runs[row.root_run_id] = runs.get(row.root_run_id, 0) + row.output_tokens
+    assert len(runs) == 6
+    assert all(100 < used <= 300 for used in runs.values())
+
+
+@HOW
+def test_an_agent_behind_a_tool_spends_from_the_same_account(how: str) -> None:
+    budget = ReasoningBudgetMiddleware(run_limit=500, exit_behavior="end")
+    inner, inner_model = agent_of(after(1), [budget])
+
+    @tool
+    def delegate(question: str) -> str:
+        """Ask another agent."""
+        return str(ask(inner, "sync", text=question)["messages"][-1].content)
+
+    outer_model = fake_chat_model(after(3, ("delegate", {"question": "why?"})), intensity=0.9)
+    outer = create_agent(outer_model, tools=[delegate], middleware=[budget])
+    assert ask(outer, how)["messages"][-1].type == "ai"
+    assert output(inner_model) > 0
+    assert output(inner_model) + output(outer_model) <= 500
 
 
 @HOW
