@@ -1,14 +1,9 @@
-"""LangChain's standard suites on the built-in pair.
-
-A test is overridden only to add ``xfail``, and only for what 1.8 M parameters trained on arithmetic cannot do. What the
-grammar guarantees (the schema, the call's form) holds in these too: they run into ``max_tokens`` inside a free text.
-"""
+"""LangChain's standard suites on the built-in pair, none of their tests overridden."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import pytest
 from langchain_core.language_models import BaseChatModel
 from langchain_tests.integration_tests import ChatModelIntegrationTests
 from langchain_tests.unit_tests import ChatModelUnitTests
@@ -56,21 +51,3 @@ class TestIntegration(ChatModelIntegrationTests):
         for chunk in model.stream(question):
             full = chunk if full is None else full + chunk
         return full
-
-    @pytest.mark.xfail(reason="the small pair loops inside a free text for the TypedDict form (JokeDict)")
-    @pytest.mark.parametrize("schema_type", ["pydantic", "typeddict", "json_schema"])
-    def test_structured_output(self, model: BaseChatModel, schema_type: str) -> None:
-        super().test_structured_output(model, schema_type)
-
-    @pytest.mark.xfail(reason="the small pair loops inside a free text for the TypedDict form (JokeDict)")
-    @pytest.mark.parametrize("schema_type", ["pydantic", "typeddict", "json_schema"])
-    async def test_structured_output_async(self, model: BaseChatModel, schema_type: str) -> None:
-        await super().test_structured_output_async(model, schema_type)
-
-    @pytest.mark.xfail(reason="the small pair loops inside a free text for the pydantic v1 form")
-    def test_structured_output_pydantic_2_v1(self, model: BaseChatModel) -> None:
-        super().test_structured_output_pydantic_2_v1(model)
-
-    @pytest.mark.xfail(reason="the small pair was trained on English and cannot copy Japanese text")
-    def test_unicode_tool_call_integration(self, model: BaseChatModel) -> None:
-        super().test_unicode_tool_call_integration(model)
