@@ -6,7 +6,6 @@ Questions stand here, everything with tools in `tooling.py`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from random import Random
 
 from dami_agent.tasks import catalogue
@@ -16,8 +15,6 @@ from dami_agent.tasks.questions import practice
 from dami_agent.tasks.questions.sizes import SYMBOLS
 from dami_agent.training import thoughts, tooling
 from dami_agent.training.render import Dialogue, Template, Turn
-
-Draw = Callable[[Random, Template, float], Dialogue]
 
 
 def reply_of(item: Question, *, tersely: bool) -> str:
@@ -82,7 +79,7 @@ def _operation(rng: Random) -> Operation:
             return step
 
 
-FAMILIES: dict[str, Draw] = {"question": _question, "drill": _drill, **tooling.FAMILIES}
+FAMILIES: dict[str, tooling.Draw] = {"question": _question, "drill": _drill, **tooling.FAMILIES}
 
 
 def draw(rng: Random, family: str, template: Template, style: float) -> Dialogue:

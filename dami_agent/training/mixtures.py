@@ -57,7 +57,7 @@ LAST: Mixture = (
     Part("writing", "instruct", 0.15),
     Part("writing", "thinking", 0.12),
 )
-"""While the rate falls: two thirds of the tokens are questions."""
+"""While the rate falls: two thirds of the tokens are questions and drills."""
 
 INSTRUCT: Mixture = (
     Part("question", "instruct", 3.2),

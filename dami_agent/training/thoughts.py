@@ -71,13 +71,12 @@ def revised(work: Sequence[Operation], wrong: int, said: int) -> str:
     `work` is the right solution of a chain, in which each step starts from the last one's result.
     """
     slip = work[wrong]
-    found = Operation(said, "-" if slip.symbol == "+" else "+", slip.right).result if slip.symbol != "*" else None
     checks = [step.check for step in work[:wrong]]
-    if found is None:
+    if slip.symbol == "*":
         checks.append(f"{said} / {slip.right} is not {slip.left}")
     else:
-        inverse = "-" if slip.symbol == "+" else "+"
-        checks.append(f"{said} {inverse} {slip.right} = {found}, not {slip.left}")
+        back = Operation(said, "-" if slip.symbol == "+" else "+", slip.right)
+        checks.append(f"{back.line}, not {slip.left}")
     lines = [f"Check: {', '.join(checks)}.", f"Again, {slip.detail}."]
     lines += [f"Then, {step.detail}." for step in work[wrong + 1 :]]
     return "\n".join([*lines, result(work)])
