@@ -11,7 +11,7 @@ from typing import Any
 
 from dami_agent.errors import UsageError
 from dami_agent.policy import ReasoningPolicy, RunBudget, Spent, ToolSettings, Usage
-from dami_agent.types import Limits, Trace
+from dami_agent.types import Trace
 
 _MOST = 10_000  # runs and threads remembered, as many as a policy keeps accounts
 _BEFORE = "before this run"
@@ -134,7 +134,8 @@ class AgentRuns:
                 limits[f"max_{name}"], used[name] = limit, so_far
         if limits:
             policy = dataclasses.replace(policy, run=budget.model_copy(update=limits))
-            charge(policy, trace, Usage(**used))
+            if any(used.values()):
+                policy.charge(trace, Usage(**used), _BEFORE)
         before = Tokens.of(policy.spent(trace)) if shared else Tokens(*(used.get(n, 0) for n in _COUNTED))
         return AgentRun(policy, trace, thread, before)
 
@@ -160,14 +161,6 @@ class AgentRuns:
         if budget == base.run and not self.tools:
             return base
         return dataclasses.replace(base, run=budget, tools={**base.tools, **self.tools})
-
-
-def charge(policy: ReasoningPolicy, trace: Trace, usage: Usage) -> None:
-    """Put on the account of ``trace`` what was used before; only a policy that no call has used yet."""
-    account, budgets = policy.account(trace), policy._budgets
-    if usage.tokens or usage.reasoning_tokens:
-        budgets.reserve(account, _BEFORE, Limits(max_tokens=1), _BEFORE)
-        budgets.settle(account, _BEFORE, usage)
 
 
 def budget_of(policy: ReasoningPolicy) -> RunBudget:

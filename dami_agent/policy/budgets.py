@@ -164,16 +164,28 @@ class Budgets:
                 usage = Usage(tokens=reservation.tokens, reasoning_tokens=reservation.reasoning_tokens)
             now = self._now(held)
             del held.open[key]
-            price = self.run.price
-            tool = reservation.charged_to
-            held.spent = Spent(
-                tokens=now.tokens + usage.tokens,
-                reasoning_tokens=now.reasoning_tokens + usage.reasoning_tokens,
-                seconds=now.seconds if not held.open else held.spent.seconds,
-                money=held.spent.money + (usage.tokens * price.output + usage.prompt_tokens * price.prompt) / 1e6,
-                by_tool={**now.by_tool, tool: now.by_tool.get(tool, 0) + usage.reasoning_tokens},
-                steps=now.steps + 1,
-            )
+            if not held.open:
+                held.spent = dataclasses.replace(held.spent, seconds=now.seconds)
+            self._add(held, usage, reservation.charged_to)
+
+    def charge(self, account: str, usage: Usage, charged_to: str) -> None:
+        """Put on an account what was used before, without a reservation."""
+        with self._lock:
+            held = self._accounts.setdefault(account, _Account())
+            self._accounts.move_to_end(account)
+            self._add(held, usage, charged_to)
+            self._forget()
+
+    def _add(self, held: _Account, usage: Usage, tool: str) -> None:
+        spent, price = held.spent, self.run.price
+        held.spent = dataclasses.replace(
+            spent,
+            tokens=spent.tokens + usage.tokens,
+            reasoning_tokens=spent.reasoning_tokens + usage.reasoning_tokens,
+            money=spent.money + (usage.tokens * price.output + usage.prompt_tokens * price.prompt) / 1e6,
+            by_tool={**spent.by_tool, tool: spent.by_tool.get(tool, 0) + usage.reasoning_tokens},
+            steps=spent.steps + 1,
+        )
 
     def _now(self, held: _Account) -> Spent:
         """Spent so far, the clock of open calls included."""

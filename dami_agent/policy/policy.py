@@ -260,6 +260,10 @@ class ReasoningPolicy:
         if self._budgets.limited:
             self._budgets.settle(self.account(step.trace), _key(step, attempt), usage)
 
+    def charge(self, trace: Trace, usage: Usage, charged_to: str) -> None:
+        """Put on the account of a step what was used before this policy saw it."""
+        self._budgets.charge(self.account(trace), usage, charged_to)
+
     @property
     def budgeted(self) -> bool:
         """Whether any budget is set, so that attempts must be settled."""

@@ -226,3 +226,17 @@ def test_money_bounds_tokens() -> None:
     assert budgets.reserve("run", 1, Limits(), "answer").limits.max_tokens == 40
     budgets.settle("run", 0, Usage(tokens=20, prompt_tokens=100))
     assert budgets.spent("run").money == pytest.approx(20 * 1e-4 + 100 * 1e-5)
+
+
+def test_what_was_used_before_counts_like_a_step_that_was_settled() -> None:
+    used = Usage(tokens=30, reasoning_tokens=20, prompt_tokens=9)
+    run = RunBudget(max_tokens=100, max_reasoning_tokens=50, price=Price(prompt=2.0, output=5.0))
+    stepped, charged = Budgets(run), Budgets(run)
+    stepped.reserve("a", 1, Limits(), "earlier")
+    stepped.settle("a", 1, used)
+    charged.charge("a", used, "earlier")
+    spent = charged.spent("a")
+    assert (spent.tokens, spent.reasoning_tokens, spent.by_tool, spent.steps) == (30, 20, {"earlier": 20}, 1)
+    assert spent.money == stepped.spent("a").money == pytest.approx((30 * 5 + 9 * 2) / 1e6)
+    assert charged.reserve("a", 2, Limits(), "x") == stepped.reserve("a", 2, Limits(), "x")
+    assert charged.spent("b").tokens == 0
