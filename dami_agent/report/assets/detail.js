@@ -136,6 +136,9 @@ function showDetail(row) {
     el("p", { class: "note" }, "In a terminal: ", el("code", {}, `dami explain ${value("call_id", row)}`)),
   );
   showTip(null);
-  dialog.onclose = () => back && back.isConnected && back.focus();
+  dialog.onclose = () => {
+    // The event comes late: focus that has moved on by then is not taken back.
+    if (document.activeElement === document.body && back && back.isConnected) back.focus();
+  };
   dialog.showModal();
 }
