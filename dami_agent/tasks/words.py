@@ -162,25 +162,3 @@ def joined(parts: list[str] | tuple[str, ...]) -> str:
 def an(word: str) -> str:
     """`a lamp`, `an apple`."""
     return ("an " if word[0] in "aeiou" else "a ") + word
-
-
-def person(rng: Random, held: bool = False) -> tuple[str, str]:
-    """A name and its pronoun; with `held`, a name that training never has."""
-    if rng.random() < 0.5:
-        return rng.choice(HELD_HER if held else HER), "She"
-    return rng.choice(HELD_HIS if held else HIS), "He"
-
-
-def some_people(rng: Random, count: int, *, but: str = "", held: bool = False) -> list[str]:
-    """Different names without `but`."""
-    return rng.sample([name for name in (HELD_PEOPLE if held else PEOPLE) if name != but], count)
-
-
-def some_item(rng: Random, held: bool = False) -> str:
-    """A thing."""
-    return rng.choice(HELD_ITEMS if held else ITEMS)
-
-
-def some_items(rng: Random, count: int, *, held: bool = False) -> list[str]:
-    """Different things."""
-    return rng.sample(HELD_ITEMS if held else ITEMS, count)

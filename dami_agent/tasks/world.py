@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from random import Random
 from typing import Any
 
 from dami_agent.tasks import words
@@ -25,10 +26,48 @@ class Names:
     items: tuple[str, ...]
     towns: tuple[str, ...]
 
+    def person(self, rng: Random) -> tuple[str, str]:
+        """A name and its pronoun; made-up names have one by chance, but always the same."""
+        name = rng.choice(self.people)
+        if name in _WITH_PRONOUN:
+            return name, "She" if name in _HER else "He"
+        return name, ("She", "He")[digest(name) % 2]
+
+    def some_people(self, rng: Random, count: int, *, but: str = "") -> list[str]:
+        """Different names without `but`."""
+        return rng.sample([name for name in self.people if name != but], count)
+
+    def some_items(self, rng: Random, count: int) -> list[str]:
+        """Different things."""
+        return rng.sample(self.items, count)
+
 
 SEEN = Names(words.PEOPLE, words.ITEMS, words.TOWNS)
 HELD = Names(words.HELD_PEOPLE, words.HELD_ITEMS, words.HELD_TOWNS)
-"""Names in training, and names that are never in it."""
+"""Names that tasks usually have, and names that training never has."""
+
+_HER = {*words.HER, *words.HELD_HER}
+_WITH_PRONOUN = {*SEEN.people, *HELD.people}
+_NEVER = {word.lower() for pool in (HELD.people, HELD.items, HELD.towns) for word in pool}
+_NEVER |= {words.plural(item) for item in HELD.items}
+
+
+def invented_names(rng: Random) -> Names:
+    """Names for one training task, most of them made-up words: whoever copies these can copy a name never seen."""
+    people = {_invented(rng).capitalize(): None for _ in range(12)}
+    things = {_invented(rng): None for _ in range(5)}
+    towns = {_invented(rng).capitalize(): None for _ in range(3)}
+    return Names(
+        (*people, *rng.sample(words.PEOPLE, 3)),
+        (*things, *rng.sample(words.ITEMS, 2)),
+        (*towns, *rng.sample(words.TOWNS, 1)),
+    )
+
+
+def _invented(rng: Random) -> str:
+    while (word := words.made_up(rng, "train", rng.choice((1, 2, 2)))) in _NEVER:
+        pass
+    return word
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from random import Random
 from dami_agent.tasks.model import Question, Split
 from dami_agent.tasks.questions import chain, lists, lookup, prices, story
 from dami_agent.tasks.questions.sizes import LEVELS, UNSEEN, Unseen, level_size, nearest_level, practice_size
+from dami_agent.tasks.world import HELD, SEEN, invented_names
 
 _DRAW: Mapping[str, Callable[..., Question]] = {
     "chain": chain.draw,
@@ -22,6 +23,9 @@ _DRAW: Mapping[str, Callable[..., Question]] = {
 }
 FAMILIES = tuple(_DRAW)
 
+INVENTED = 0.6
+"""Share of training questions, in families with names, whose names are made up."""
+
 NAMED = ("story", "prices", "lookup")
 """Families with people or things in them: only these can have an unseen name."""
 
@@ -30,18 +34,23 @@ __all__ = ["FAMILIES", "LEVELS", "UNSEEN", "Unseen", "practice", "question", "qu
 
 def question(rng: Random, family: str, level: int, unseen: Unseen | None = None) -> Question:
     """One question; which split it falls into is decided by its text."""
-    return _DRAW[family](rng, level, level_size(level, unseen), unseen)
+    return _DRAW[family](rng, level, level_size(level, unseen), unseen, HELD if unseen == "name" else SEEN)
 
 
 def practice(rng: Random, family: str) -> Question:
-    """One question for training: half of them as the levels have them, half with lengths and numbers beyond."""
+    """One question for training: half of them as the levels have them, half with lengths and numbers beyond.
+
+    In most of them people and things have made-up names, so that names are copied and not known by heart.
+    """
+    names = invented_names(rng) if family in NAMED and rng.random() < INVENTED else SEEN
     if rng.random() < 0.5:
-        return question(rng, family, rng.choice(LEVELS))
+        level = rng.choice(LEVELS)
+        return _DRAW[family](rng, level, level_size(level), None, names)
     size = practice_size(rng)
     modules = {"prices": prices.practice, "list": lists.practice, "lookup": lookup.practice}
     if family in modules:
-        return modules[family](rng, size)
-    return _DRAW[family](rng, nearest_level(size), size)
+        return modules[family](rng, size, names)
+    return _DRAW[family](rng, nearest_level(size), size, None, names)
 
 
 def questions(

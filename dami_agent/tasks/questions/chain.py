@@ -6,14 +6,24 @@ from random import Random
 
 from dami_agent.tasks.model import Operation, Question
 from dami_agent.tasks.questions.sizes import Size, Unseen, operations, start_value
+from dami_agent.tasks.world import SEEN, Names
 
-_VERBS = {"+": ("Add", "Then add"), "-": ("Subtract", "Take away"), "*": ("Multiply by", "Then multiply by")}
+_VERBS = {
+    "+": ("Add", "Then add", "Now add"),
+    "-": ("Subtract", "Take away", "Then take away"),
+    "*": ("Multiply by", "Then multiply by", "Now multiply by"),
+}
 _SHORT = {"+": "add", "-": "take away", "*": "multiply by"}
 _SPOKEN = {"+": "plus", "-": "minus", "*": "times"}
+_STARTS = ("Start with {0}.", "Begin with {0}.", "Take the number {0}.", "We have the number {0}.")
+_ASKS = ("What is the result?", "What do you get?", "Which number comes out?", "What is it now?")
 
 
-def draw(rng: Random, level: int, size: Size, unseen: Unseen | None = None) -> Question:
-    """One chain. Its templates: steps as sentences, as one sentence, as brackets; the unseen one asks first."""
+def draw(rng: Random, level: int, size: Size, unseen: Unseen | None = None, names: Names = SEEN) -> Question:
+    """One chain: steps as sentences (before or after the question), as one sentence, as brackets.
+
+    The unseen template asks first and tells the steps in one sentence. There is nobody in a chain: `names` is not used.
+    """
     start = start_value(rng, size)
     work = operations(rng, size, start)
     if unseen == "template":
@@ -21,24 +31,30 @@ def draw(rng: Random, level: int, size: Size, unseen: Unseen | None = None) -> Q
     elif len(work) <= 3 and rng.random() < 0.25:
         prompt = _brackets(rng, start, work)
     else:
-        prompt = rng.choice((_sentences, _sentences, _one_sentence))(rng, start, work)
+        prompt = rng.choice((_sentences, _sentences, _one_sentence, _condition))(rng, start, work)
     return Question("chain", level, prompt, work[-1].result, work, (unseen,) if unseen else ())
 
 
 def _sentences(rng: Random, start: int, work: tuple[Operation, ...]) -> str:
-    parts = [rng.choice(("Start with {0}.", "Begin with {0}.", "Take the number {0}.")).format(start)]
+    parts = [rng.choice(_STARTS).format(start)]
     parts += [f"{rng.choice(_VERBS[step.symbol])} {step.right}." for step in work]
-    parts.append(rng.choice(("What is the result?", "What do you get?", "Which number comes out?")))
+    parts.insert(0 if rng.random() < 0.3 else len(parts), rng.choice(_ASKS))
     return " ".join(parts)
 
 
-def _listed(rng: Random, work: tuple[Operation, ...]) -> str:
+def _listed(rng: Random, work: tuple[Operation, ...], last: str = "then") -> str:
     steps = [f"{_SHORT[step.symbol]} {step.right}" for step in work]
-    return steps[0] if len(steps) == 1 else ", ".join(steps[:-1]) + f", then {steps[-1]}"
+    return steps[0] if len(steps) == 1 else ", ".join(steps[:-1]) + f", {last} {steps[-1]}"
 
 
 def _one_sentence(rng: Random, start: int, work: tuple[Operation, ...]) -> str:
-    return f"Take {start}, {_listed(rng, work)}. " + rng.choice(("What is the result?", "What do you get?"))
+    return f"{rng.choice(('Take', 'From'))} {start}, {_listed(rng, work)}. {rng.choice(_ASKS)}"
+
+
+def _condition(rng: Random, start: int, work: tuple[Operation, ...]) -> str:
+    """`What do you get if you take 24, add 5, and take away 3?`"""
+    form = rng.choice(("What do you get if you take {0}, {1}?", "Which number comes out when you take {0}, {1}?"))
+    return form.format(start, _listed(rng, work, "and"))
 
 
 def _asked_first(rng: Random, start: int, work: tuple[Operation, ...]) -> str:

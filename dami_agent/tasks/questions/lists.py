@@ -8,6 +8,7 @@ from random import Random
 from dami_agent.tasks.model import Note, Operation, Question, Working
 from dami_agent.tasks.questions.sizes import Size, Unseen
 from dami_agent.tasks.words import joined
+from dami_agent.tasks.world import SEEN, Names
 
 Kind = tuple[str, tuple[Working, ...], int]
 """What is asked, the solution, the answer."""
@@ -16,14 +17,18 @@ LENGTHS = {1: (3, 4), 2: (5, 7), 3: (4, 5), 4: (5, 7, 8), 5: (8, 9, 11)}
 HELD_LENGTH = {1: 6, 2: 6, 3: 6, 4: 6, 5: 10}
 """List lengths per level, and those never trained on."""
 
+_LISTED = ("List: {0}.", "Here are some numbers: {0}.", "Look at this list: {0}.", "Numbers: {0}.", "{0}.")
+_TOLD = ("The numbers are {0}.", "We have {0}.", "I count {0}.")
+"""A list after a colon, and one told as a sentence: the latter stands before the question only."""
 
-def draw(rng: Random, level: int, size: Size, unseen: Unseen | None = None) -> Question:
-    """One list question; in the unseen template the question comes before a bare list."""
+
+def draw(rng: Random, level: int, size: Size, unseen: Unseen | None = None, names: Names = SEEN) -> Question:
+    """One list question; in the unseen template the question comes before a list told as a sentence."""
     length = HELD_LENGTH[level] if unseen == "length" else rng.choice(LENGTHS[level])
     return _question(rng, level, rng.choice(KINDS[level]), length, min(size.largest, 99), unseen)
 
 
-def practice(rng: Random, size: Size) -> Question:
+def practice(rng: Random, size: Size, names: Names) -> Question:
     """Any kind with any trained length."""
     level = rng.choice(tuple(KINDS))
     length = rng.choice([n for lengths in LENGTHS.values() for n in lengths])
@@ -35,14 +40,14 @@ def _question(
 ) -> Question:
     numbers = rng.sample(range(2, top + 1), length)
     asked, work, answer = kind(rng, numbers)
-    shown = ", ".join(map(str, numbers))
+    texts = [str(number) for number in numbers]
     if unseen == "template":
-        prompt = f"{asked} The numbers are {joined([str(number) for number in numbers])}."
-    elif rng.random() < 0.7:
-        prompt = rng.choice(("Here are some numbers: {0}. ", "Look at this list: {0}. ", "List: {0}. ")).format(shown)
-        prompt += asked
+        prompt = f"{asked} The numbers are {joined(texts)}."
+    elif rng.random() < 0.35:
+        prompt = f"{asked} {rng.choice(_LISTED).format(', '.join(texts))}"
     else:
-        prompt = f"{asked} List: {shown}."
+        told = rng.choice((*_LISTED, *_TOLD))
+        prompt = f"{told.format(joined(texts) if told in _TOLD else ', '.join(texts))} {asked}"
     return Question("list", level, prompt, answer, work, (unseen,) if unseen else ())
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import pairwise
 from random import Random
 
 from dami_agent.tasks.model import Note, Question
 from dami_agent.tasks.questions.sizes import Size, Unseen
-from dami_agent.tasks.words import some_people
+from dami_agent.tasks.world import SEEN, Names
 
 HOPS = {1: (1,), 2: (1,), 3: (2,), 4: (3, 5), 5: (5, 7)}
 ROW = {4: (4, 5), 5: (5, 7)}
@@ -15,93 +16,124 @@ HELD_HOPS = {1: 4, 2: 4, 3: 4, 4: 4, 5: 6}
 HELD_ROW = 6
 """Passes of the ball and people in a row per level, and those never trained on."""
 
-_ORDINALS = ("", "second ", "third ", "fourth ")
+_ORDINALS = ("", "second ")
 
 
-def draw(rng: Random, level: int, size: Size, unseen: Unseen | None = None) -> Question:
+def draw(rng: Random, level: int, size: Size, unseen: Unseen | None = None, names: Names = SEEN) -> Question:
     """One question; the unseen template asks about the ball before telling who passes it."""
     roll = rng.random()
     if unseen not in ("template", "length") and (roll < 0.4 if level == 3 else level == 2 and roll < 0.2):
-        return _table(rng, 1, level, unseen)
+        return _table(rng, 1, level, unseen, names)
     if roll < 0.6 or unseen == "template" or (level <= 3 and unseen != "length"):
-        return _ball(rng, level, HELD_HOPS[level] if unseen == "length" else rng.choice(HOPS[level]), unseen)
-    return _order(rng, level, HELD_ROW if unseen == "length" else rng.choice(ROW[level]), unseen)
+        hops = HELD_HOPS[level] if unseen == "length" else rng.choice(HOPS[level])
+        if unseen is None and roll < 0.15:
+            return _letter(rng, level, hops, unseen, names)
+        return _ball(rng, level, hops, unseen, names)
+    return _order(rng, level, HELD_ROW if unseen == "length" else rng.choice(ROW[level]), unseen, names)
 
 
-def practice(rng: Random, size: Size) -> Question:
+def practice(rng: Random, size: Size, names: Names) -> Question:
     """Any kind with any trained length."""
     level, roll = rng.choice(tuple(HOPS)), rng.random()
     if roll < 0.25:
-        return _table(rng, rng.choice((1, 2)), level, None)
+        return _table(rng, rng.choice((1, 2)), level, None, names)
     if roll < 0.7:
-        return _ball(rng, level, rng.choice((1, 2, 3, 5, 7, 8)), None)
-    return _order(rng, level, rng.choice((3, 4, 5, 7)), None)
+        kind = rng.choice((_ball, _ball, _letter))
+        return kind(rng, level, rng.choice((1, 2, 3, 5, 7, 8)), None, names)
+    return _order(rng, level, rng.choice((3, 4, 5, 7)), None, names)
 
 
 def _question(
-    level: int, parts: list[str], answer: str | int, work: tuple[Note, ...], unseen: Unseen | None
+    level: int, told: list[str], ask: str, answer: str | int, work: tuple[Note, ...], unseen: Unseen | None, first: bool
 ) -> Question:
+    """The question after what is told, or `first`."""
+    parts = [ask, *told] if first else [*told, ask]
     return Question("lookup", level, " ".join(parts), answer, work, (unseen,) if unseen else ())
 
 
-def _ball(rng: Random, level: int, hops: int, unseen: Unseen | None) -> Question:
-    """Everyone passes to one other: Ana to Ben, Ben to Leo ... Ana has the ball. Who has it after 2 passes?"""
+@dataclass(frozen=True)
+class _Passes:
+    """Everyone passes to one other: who passes to whom in the order it is told, who begins, who has it at the end."""
+
+    pairs: list[tuple[str, str]]
+    first: str
+    last: str
+    work: tuple[Note, ...]
+
+
+def _passes(rng: Random, level: int, hops: int, names: Names) -> _Passes:
     count = max(hops + 1, rng.randint(3, 5) + level // 2)
-    names = some_people(rng, count, held=unseen == "name")
-    after = dict(zip(names, [*names[1:], rng.choice(names[:-1])], strict=True))
-    passes = [f"{giver} to {taker}" for giver, taker in after.items()]
-    rng.shuffle(passes)
-    holder, work = names[0], []
+    people = names.some_people(rng, count)
+    after = dict(zip(people, [*people[1:], rng.choice(people[:-1])], strict=True))
+    pairs = list(after.items())
+    rng.shuffle(pairs)
+    holder, work = people[0], []
     for index in range(hops):
         work.append(Note(after[holder], f"pass {index + 1}, {holder} to {after[holder]}"))
         holder = after[holder]
     work[-1] = Note(holder, work[-1].line, f"{hops} done")
-    told = f"The ball goes {', '.join(passes)}."
-    times = "1 pass" if hops == 1 else f"{hops} passes"
-    ask = f"{names[0]} has it first. Who has it after {times}?"
-    parts = [ask, told] if unseen == "template" else [told, ask]
-    return _question(level, parts, holder, tuple(work), unseen)
+    return _Passes(pairs, people[0], holder, tuple(work))
 
 
-def _order(rng: Random, level: int, count: int, unseen: Unseen | None) -> Question:
-    """Ana is taller than Ben. Leo is taller than Ana. Who is the tallest?"""
-    names = some_people(rng, count, held=unseen == "name")
-    facts = [f"{upper} is taller than {lower}." for upper, lower in pairwise(names)]
+def _times(hops: int) -> str:
+    return "1 pass" if hops == 1 else f"{hops} passes"
+
+
+def _ball(rng: Random, level: int, hops: int, unseen: Unseen | None, names: Names) -> Question:
+    """The ball goes Ana to Ben, Ben to Leo, ... Ana has it first. Who has it after 2 passes?"""
+    made = _passes(rng, level, hops, names)
+    told = f"The ball goes {', '.join(f'{giver} to {taker}' for giver, taker in made.pairs)}."
+    ask = f"{made.first} has it first. Who has it after {_times(hops)}?"
+    return _question(level, [told], ask, made.last, made.work, unseen, unseen == "template")
+
+
+def _letter(rng: Random, level: int, hops: int, unseen: Unseen | None, names: Names) -> Question:
+    """Ana gives to Ben. Ben gives to Leo. ... The letter starts at Ana. Who has the letter after 2 passes?"""
+    made = _passes(rng, level, hops, names)
+    told = [f"{giver} gives to {taker}." for giver, taker in made.pairs]
+    thing = rng.choice(("letter", "book", "key"))
+    ask = f"The {thing} starts at {made.first}. Who has the {thing} after {_times(hops)}?"
+    return _question(level, told, ask, made.last, made.work, unseen, rng.random() < 0.5)
+
+
+def _order(rng: Random, level: int, count: int, unseen: Unseen | None, names: Names) -> Question:
+    """Ana is shorter than Ben. Leo is shorter than Ana. Who is the tallest?
+
+    Facts lead to the end that is asked for, so that one climbs from fact to fact in reading direction.
+    """
+    people = names.some_people(rng, count)
+    shortest = rng.random() < 0.4
+    word, end = ("taller", "shortest") if shortest else ("shorter", "tallest")
+    facts = [f"{one} is {word} than {other}." for other, one in pairwise(people)]
     rng.shuffle(facts)
-    place = 0 if level <= 2 else rng.randrange(min(count, 2 + level // 2, 4))
-    shortest = level <= 3 and rng.random() < 0.4
-    order = names[::-1] if shortest else names
-    place = 0 if shortest else place
-    work = _climb(order, order.index(facts[0].split()[-1].rstrip(".") if shortest else facts[0].split()[0]), shortest)
-    work += [Note(order[i + 1], f"then {order[i + 1]}") for i in range(place)]
-    ask = "Who is the shortest?" if shortest else f"Who is the {_ORDINALS[place]}tallest?"
-    return _question(level, [*facts, ask], order[place], tuple(work), unseen)
+    place = rng.randrange(2) if level >= 4 else 0
+    start = people.index(facts[0].split()[0])
+    climb = [(people[index], people[index - 1]) for index in range(start, 0, -1)]
+    work = [Note(above, f"{below} is {word} than {above}") for below, above in climb]
+    work.append(Note(people[0], f"{people[0]} is the {end}"))
+    if place:
+        work.append(Note(people[1], f"then {people[1]}"))
+    ask = f"Who is the {_ORDINALS[place]}{end}?"
+    return _question(level, facts, ask, people[place], tuple(work), unseen, rng.random() < 0.3)
 
 
-def _climb(order: list[str], start: int, down: bool) -> list[Note]:
-    """From one end of the first fact to the end of the row that is asked for."""
-    word = "under" if down else "over"
-    climb = [(order[index - 1], order[index]) for index in range(start, 0, -1)]
-    work = [Note(above, f"{above} is {word} {below}") for above, below in climb]
-    return [*work, Note(order[0], f"nobody is {word} {order[0]}")]
-
-
-def _table(rng: Random, ways: int, level: int, unseen: Unseen | None) -> Question:
+def _table(rng: Random, ways: int, level: int, unseen: Unseen | None, names: Names) -> Question:
     """Ana: room 12, phone 45. Ben: room 31, phone 17. In which room is Ben? With two `ways` also: who is in room 31?"""
     count = rng.choice((2, 3, 4)) if ways == 1 else rng.choice((4, 5, 7))
-    names = some_people(rng, count, held=unseen == "name")
+    people = names.some_people(rng, count)
     rooms, phones = (rng.sample(range(10, 100), count) for _ in range(2))
-    rows = [f"{name}: room {room}, phone {phone}." for name, room, phone in zip(names, rooms, phones, strict=True)]
+    rows = [f"{name}: room {room}, phone {phone}." for name, room, phone in zip(people, rooms, phones, strict=True)]
     chosen = rng.randrange(count)
     row = Note(rows[chosen].rstrip("."), f"the row is {rows[chosen].rstrip('.')}")
     asks: list[tuple[str, str | int]] = [
-        (f"In which room is {names[chosen]}?", rooms[chosen]),
-        (f"Which phone does {names[chosen]} have?", phones[chosen]),
+        (f"In which room is {people[chosen]}?", rooms[chosen]),
+        (f"Which phone does {people[chosen]} have?", phones[chosen]),
     ]
     if ways > 1:
         asks += [
-            (f"Who is in room {rooms[chosen]}?", names[chosen]),
+            (f"Who is in room {rooms[chosen]}?", people[chosen]),
             (f"Which phone is in room {rooms[chosen]}?", phones[chosen]),
         ]
     ask, answer = rng.choice(asks)
-    return _question(level, [*rows, ask], answer, (row, Note(str(answer), f"that is {answer}")), unseen)
+    work = (row, Note(str(answer), f"that is {answer}"))
+    return _question(level, rows, ask, answer, work, unseen, rng.random() < 0.3)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from random import Random
 
 from dami_agent.tasks.model import Operation, Question
 from dami_agent.tasks.questions.sizes import Size, Unseen
-from dami_agent.tasks.words import an, joined, person, plural, some_items
+from dami_agent.tasks.words import an, joined, plural
+from dami_agent.tasks.world import SEEN, Names
 
 UNITS: tuple[tuple[str, str, int], ...] = (("hours", "minutes", 60), ("weeks", "days", 7), ("dozens", "pieces", 12))
 UNITS += (("feet", "inches", 12), ("years", "months", 12), ("minutes", "seconds", 60))
@@ -15,20 +17,20 @@ _ITEMS = {1: 1, 2: 1, 3: 2, 4: 2, 5: 4}
 """Different things on the bill, per level; three are never trained on."""
 
 
-def draw(rng: Random, level: int, size: Size, unseen: Unseen | None = None) -> Question:
-    """One bill or conversion; the unseen template is a shopping list, the unseen length three items."""
+def draw(rng: Random, level: int, size: Size, unseen: Unseen | None = None, names: Names = SEEN) -> Question:
+    """One bill or conversion; the unseen template tells amounts and prices of all things in one sentence."""
     if unseen is None and level <= 3 and rng.random() < 0.35:
         return _conversion(rng, level, size)
     count = 3 if unseen == "length" else max(_ITEMS[level], 2) if unseen == "template" else _ITEMS[level]
-    return _bill(rng, level, size, count, level in (2, 4, 5), unseen)
+    return _bill(rng, level, size, count, level in (2, 4, 5), unseen, names)
 
 
-def practice(rng: Random, size: Size) -> Question:
+def practice(rng: Random, size: Size, names: Names) -> Question:
     """A bill or conversion for training, of any trained length with any range of numbers."""
     if rng.random() < 0.3:
         return _conversion(rng, rng.choice((1, 2, 3)), size)
     count = rng.choices((1, 2, 4, 5), (4, 3, 2, 1))[0]
-    return _bill(rng, {1: 1, 2: 3}.get(count, 5), size, count, rng.random() < 0.4, None)
+    return _bill(rng, {1: 1, 2: 3}.get(count, 5), size, count, rng.random() < 0.4, None, names)
 
 
 def _conversion(rng: Random, level: int, size: Size) -> Question:
@@ -60,35 +62,63 @@ def _amounts(rng: Random, size: Size, count: int) -> list[tuple[int, int]]:
             return pairs
 
 
-def _bill(rng: Random, level: int, size: Size, count: int, change: bool, unseen: Unseen | None) -> Question:
+def _bill(
+    rng: Random, level: int, size: Size, count: int, change: bool, unseen: Unseen | None, names: Names
+) -> Question:
     """A lamp costs 7 euros. A pen costs 3 euros. Mia buys 2 lamps and 4 pens. How much does she pay?"""
-    items, pairs = some_items(rng, count, held=unseen == "name"), _amounts(rng, size, count)
-    name, who = person(rng, unseen == "name")
+    items, pairs = names.some_items(rng, count), _amounts(rng, size, count)
+    name, who = names.person(rng)
     work = [Operation(price, "*", many) for price, many in pairs]
     total = work[0].result
     for part in work[1:count]:
         work.append(Operation(total, "+", part.result))
         total = work[-1].result
-    ask = f"How much does {who.lower()} pay?"
+    ask = rng.choice((f"How much does {who.lower()} pay?", f"What does {who.lower()} pay?"))
     if change:
         given = rng.randint(total + 1, total + max(10, size.addend))
         work.append(Operation(given, "-", total))
-        ask = f"{who} has {given} euros. How much is left?"
-    prompt = _told(rng, items, pairs, name, ask, change, unseen == "template")
+        ask = f"{who} has {given} euros. {rng.choice(('How much is left?', 'What is left?'))}"
+    bought = [f"{many} {plural(item)}" for item, (_, many) in zip(items, pairs, strict=True)]
+    bill = _Bill(name, who, items, bought, [price for price, _ in pairs], ask, change)
+    prompt = bill.at_once() if unseen == "template" else bill.told(rng)
     return Question("prices", level, prompt, work[-1].result, tuple(work), (unseen,) if unseen else ())
 
 
-def _told(
-    rng: Random, items: list[str], pairs: list[tuple[int, int]], name: str, ask: str, change: bool, listed: bool
-) -> str:
-    """The bill in words: prices first, the question first, `at 7 euros each` (one thing only), or as a list."""
-    bought = [f"{many} {plural(item)}" for item, (_, many) in zip(items, pairs, strict=True)]
-    each = [f"{text} at {price} euros each" for text, (price, _) in zip(bought, pairs, strict=True)]
-    if listed:
-        return f"{name} buys {joined(each)}. {ask}"
-    if len(items) == 1 and rng.random() < 0.4:
-        return f"{name} buys {each[0]}. {ask}"
-    costs = [f"{an(item).capitalize()} costs {price} euros." for item, (price, _) in zip(items, pairs, strict=True)]
-    if not change and rng.random() < 0.3:
-        return f"How much does {name} pay for {joined(bought)}? {' '.join(costs)}"
-    return f"{' '.join(costs)} {name} buys {joined(bought)}. {ask}"
+@dataclass(frozen=True)
+class _Bill:
+    """A bill to be told: somebody, things, `2 lamps`, what one costs, and the question."""
+
+    name: str
+    who: str
+    items: list[str]
+    bought: list[str]
+    prices: list[int]
+    ask: str
+    change: bool
+
+    def told(self, rng: Random) -> str:
+        """In one of the ways that training has."""
+        costs = " ".join(
+            f"{an(item).capitalize()} costs {price} euros." for item, price in zip(self.items, self.prices, strict=True)
+        )
+        shown = ", ".join(f"{item} {price} euros" for item, price in zip(self.items, self.prices, strict=True))
+        buys = f"{self.name} buys {joined(self.bought)}."
+        forms = [f"{costs} {buys} {self.ask}", f"{costs} {buys} {self.ask}", f"{buys} {costs} {self.ask}"]
+        forms += [self.one_by_one(), self.one_by_one(), f"Prices: {shown}. {buys} {self.ask}"]
+        if not self.change:
+            forms += [f"How much does {self.name} pay for {joined(self.bought)}? {costs}"] * 2
+        return rng.choice(forms)
+
+    def one_by_one(self) -> str:
+        """`Mia buys 2 lamps at 7 euros each. She also buys 4 pens at 3 euros each.`"""
+        first, *others = self._each()
+        return " ".join(
+            [f"{self.name} buys {first}.", *(f"{self.who} also buys {other}." for other in others), self.ask]
+        )
+
+    def at_once(self) -> str:
+        """The held-out form: `Mia buys 2 lamps at 7 euros each and 4 pens at 3 euros each.`"""
+        return f"{self.name} buys {joined(self._each())}. {self.ask}"
+
+    def _each(self) -> list[str]:
+        return [f"{text} at {price} euros each" for text, price in zip(self.bought, self.prices, strict=True)]
