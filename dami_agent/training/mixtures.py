@@ -24,16 +24,16 @@ EARLY: Mixture = (
 """Tools first: copying and calling take long to learn and are not forgotten."""
 
 LATE: Mixture = (
-    Part("question", "instruct", 3.4),
-    Part("question", "thinking", 3.2),
-    Part("drill", "instruct", 1.2),
-    Part("drill", "thinking", 0.3),
-    Part("route", "instruct", 0.4),
-    Part("route", "thinking", 0.4),
+    Part("question", "instruct", 4.0),
+    Part("question", "thinking", 3.8),
+    Part("drill", "instruct", 0.8),
+    Part("drill", "thinking", 0.2),
+    Part("route", "instruct", 0.35),
+    Part("route", "thinking", 0.35),
     Part("work", "instruct", 0.5),
-    Part("work", "thinking", 0.7),
-    Part("novel", "instruct", 0.9),
-    Part("novel", "thinking", 0.6),
+    Part("work", "thinking", 0.8),
+    Part("novel", "instruct", 1.0),
+    Part("novel", "thinking", 0.7),
     Part("chat", "instruct", 0.12),
     Part("chat", "thinking", 0.12),
     Part("writing", "instruct", 0.2),
@@ -44,20 +44,20 @@ LATE: Mixture = (
 LAST: Mixture = (
     Part("question", "instruct", 4.6),
     Part("question", "thinking", 4.6),
-    Part("drill", "instruct", 1.2),
-    Part("drill", "thinking", 0.3),
+    Part("drill", "instruct", 0.8),
+    Part("drill", "thinking", 0.2),
     Part("route", "instruct", 0.3),
     Part("route", "thinking", 0.3),
-    Part("work", "instruct", 0.45),
-    Part("work", "thinking", 0.6),
-    Part("novel", "instruct", 0.5),
-    Part("novel", "thinking", 0.4),
+    Part("work", "instruct", 0.5),
+    Part("work", "thinking", 0.8),
+    Part("novel", "instruct", 0.8),
+    Part("novel", "thinking", 0.6),
     Part("chat", "instruct", 0.12),
     Part("chat", "thinking", 0.12),
     Part("writing", "instruct", 0.15),
     Part("writing", "thinking", 0.12),
 )
-"""While the rate falls: two thirds of the tokens are questions and drills."""
+"""While the rate falls: half of the tokens are questions, a quarter choices and calls among tools never seen."""
 
 INSTRUCT: Mixture = (
     Part("question", "instruct", 3.2),
