@@ -57,7 +57,7 @@ LAST: Mixture = (
     Part("writing", "instruct", 0.15),
     Part("writing", "thinking", 0.12),
 )
-"""While the rate falls: half of the tokens are questions, a quarter choices and calls among tools never seen."""
+"""While the rate falls: half of the tokens are questions, a sixth is work after calls, a sixth tools never seen."""
 
 INSTRUCT: Mixture = (
     Part("question", "instruct", 3.2),
