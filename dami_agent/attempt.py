@@ -9,7 +9,6 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 
 from dami_agent.errors import Cancelled, RunError
-from dami_agent.policy import Usage
 from dami_agent.types import (
     CallRecord,
     Decision,
@@ -23,6 +22,7 @@ from dami_agent.types import (
     Step,
     Timing,
     TokenEvent,
+    Usage,
 )
 
 _STOPS_WITHIN = 30.0  # seconds: far longer than one decode step
@@ -120,36 +120,37 @@ class Attempt:
 
     def record(self, error: BaseException | None = None) -> CallRecord:
         """For the ledger; a failed attempt keeps what its error says had been decoded."""
-        partial = getattr(error, "generation", None)
+        generation = self.generation or getattr(error, "generation", None) or self._left_behind(error)
+        decoded = generation.output_tokens if generation else 0
         return CallRecord(
             step=self.step,
             decision=self.decision,
             prompt=self.prompt,
-            generation=self.generation or partial,
+            generation=generation,
             reply=self.reply,
             model=self.model,
             fingerprint=self.fingerprint,
             frontier=self.frontier,
+            dropped_tokens=self.dropped + max(0, self.seen - decoded),
             started_at=self.started_at,
             seconds=time.perf_counter() - self.clock,
             error=None if error is None else f"{type(error).__name__}: {error}",
         )
 
-    def usage(self, record: CallRecord, error: BaseException | None) -> Usage | None:
+    def usage(self, record: CallRecord) -> Usage | None:
         """What the attempt used; None if a job was begun and nobody can tell what it decoded."""
-        generation = record.generation
-        if generation is None and self.jobs:
-            generation = _abandoned(self.jobs[-1]) if not isinstance(error, RunError) else None
-            if generation is None:
-                return None
+        return None if self.jobs and record.generation is None and not self._only_probed() else record.usage
+
+    def _left_behind(self, error: BaseException | None) -> Generation | None:
+        """What the last job had decoded when its reader went away; a probe that ended before is known without it."""
+        if error is None or not self.jobs or isinstance(error, RunError) or self._only_probed():
+            return None
+        return _abandoned(self.jobs[-1])
+
+    def _only_probed(self) -> bool:
+        """Whether nothing was begun after the estimator had its probe."""
         estimate = self.decision.estimate if self.decision else None
-        thrown = estimate.probe if estimate is not None and record.probe_tokens else None
-        decoded = [g for g in (generation, thrown) if g is not None]
-        return Usage(
-            tokens=record.probe_tokens + self.dropped + max(self.seen, generation.output_tokens if generation else 0),
-            reasoning_tokens=sum(event.part == "reasoning" for g in decoded for event in g.events),
-            prompt_tokens=sum(g.prompt_tokens for g in decoded),
-        )
+        return estimate is not None and estimate.probe is not None and _abandoned(self.jobs[-1]) is estimate.probe
 
 
 def decode(engine: Engine, prompt: Prompt, decision: Decision, attempt: Attempt) -> Generator[TokenEvent, None, None]:
@@ -228,3 +229,5 @@ def _abandoned(job: Job) -> Generation | None:
         return job.result(timeout=_STOPS_WITHIN)
     except RunError as error:
         return error.generation
+    except Exception:  # the engine broke, or does not answer: the call's own error is what matters, and is on record
+        return None

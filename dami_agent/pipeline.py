@@ -228,7 +228,7 @@ class Pipeline:
         """Put the attempt on record and settle its budget."""
         record = attempt.record(error)
         if self.policy.budgeted:
-            self.policy.settle(attempt.step, attempt.number, attempt.usage(record, error))
+            self.policy.settle(attempt.step, attempt.number, attempt.usage(record))
         if self.ledger is not None:
             self.ledger.record(record)
         return record

@@ -6,12 +6,13 @@ unless the user turns it on. :func:`trace` shows the calls of a ``with`` block, 
 
 from dami_agent.ledger.ledger import Ledger
 from dami_agent.ledger.location import default_location
-from dami_agent.ledger.prices import Price, Prices
+from dami_agent.ledger.prices import Prices
 from dami_agent.ledger.row import Row
 from dami_agent.ledger.summary import Run, by_tool, runs, totals
 from dami_agent.ledger.text import step_of
 from dami_agent.ledger.tracing import RunTrace, trace
 from dami_agent.ledger.verify import Verification
+from dami_agent.types import Price
 
 __all__ = [
     "Ledger",

@@ -1,11 +1,12 @@
 """Step -> decision: rules, budgets, efforts, frontier. Knows no tokens' text and no weights."""
 
 from dami_agent.policy.aim import AskEstimator
-from dami_agent.policy.budgets import Spent, Usage
+from dami_agent.policy.budgets import Spent
 from dami_agent.policy.frontier import EFFORTS, Frontier, FrontierRow
 from dami_agent.policy.policy import GreedyThinkingWarning, IntensityWarning, ReasoningPolicy, Verifier
 from dami_agent.policy.presets import PRESETS
-from dami_agent.policy.rules import Escalation, Price, Rule, RunBudget, Settings, ToolSettings, When
+from dami_agent.policy.rules import Escalation, Rule, RunBudget, Settings, ToolSettings, When
+from dami_agent.types import Price, Usage
 
 __all__ = [
     "EFFORTS",

@@ -8,9 +8,11 @@ so branches that run at the same time never overspend a token budget together, w
 - Under ``taper`` and ``end`` a step may take at most half of what is free, so that steps beside and after it find some;
   ``answer_reserve`` tokens stay out of reach until nothing else is left. The step that finds the budget drained gets
   them: λ=0, tools disabled. Under ``error`` a step may take all that is free, and one that finds nothing fails.
-- Seconds count while at least one call of the account is running; they and money bound a step's deadline and tokens.
-  The last tenth of them is the final answer's. A prompt's price is only known once it was paid, so money may be
-  overshot by one prompt, seconds by one decode step.
+- Seconds count while at least one call of the account is running; they bound a step's deadline.
+- Money is what the ledger's rows of the run add up to at the same price. A step sets aside what its tokens and its
+  seconds may cost at most (half of its share for each, where both have a price), so it bounds tokens and deadline.
+- The last tenth of seconds and money is the final answer's. A prompt's price is only known once it was paid, so money
+  may be overshot by one prompt, and seconds and money by one decode step.
 - Under ``taper`` λ's ceiling falls from 1, once less than half of any budget is free, to 0, when it is drained.
 - A tool's ``run_max_reasoning_tokens`` is hard too; used up, the tool's steps are answered at λ=0.
 """
@@ -27,21 +29,13 @@ from dataclasses import dataclass, field
 
 from dami_agent.errors import BudgetExhausted
 from dami_agent.policy.rules import RunBudget
-from dami_agent.types import Limits
+from dami_agent.types import Limits, Usage
+from dami_agent.types.price import PER
 
 MOST_ACCOUNTS = 10_000
 """Accounts kept; beyond that the one that was idle longest is forgotten."""
 
 _LAST_TENTH = 0.1
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Usage:
-    """What one attempt used: all output tokens, those of them in thoughts (without markers), and prompt tokens."""
-
-    tokens: int = 0
-    reasoning_tokens: int = 0
-    prompt_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +66,7 @@ class _Open:
 
     tokens: int
     reasoning_tokens: int
+    seconds: float
     money: float
     charged_to: str
 
@@ -140,11 +135,12 @@ class Budgets:
             grant = _Room(self.run, self.tools, held, self._now(held)).grant(limits, charged_to)
             if not held.open:
                 held.since = self._clock()
-            tokens = grant.limits.max_tokens or 0
+            most = Usage(tokens=grant.limits.max_tokens or 0, device_seconds=grant.limits.deadline or 0.0)
             held.open[key] = _Open(
-                tokens=tokens,
+                tokens=most.tokens,
                 reasoning_tokens=grant.limits.max_reasoning_tokens or 0,
-                money=tokens * self.run.price.output / 1e6,
+                seconds=most.device_seconds,
+                money=self.run.price.of(most),
                 charged_to=charged_to,
             )
             self._forget()
@@ -161,7 +157,11 @@ class Budgets:
             if held is None or reservation is None:
                 return
             if usage is None:
-                usage = Usage(tokens=reservation.tokens, reasoning_tokens=reservation.reasoning_tokens)
+                usage = Usage(
+                    tokens=reservation.tokens,
+                    reasoning_tokens=reservation.reasoning_tokens,
+                    device_seconds=reservation.seconds,
+                )
             now = self._now(held)
             del held.open[key]
             if not held.open:
@@ -177,12 +177,12 @@ class Budgets:
             self._forget()
 
     def _add(self, held: _Account, usage: Usage, tool: str) -> None:
-        spent, price = held.spent, self.run.price
+        spent = held.spent
         held.spent = dataclasses.replace(
             spent,
             tokens=spent.tokens + usage.tokens,
             reasoning_tokens=spent.reasoning_tokens + usage.reasoning_tokens,
-            money=spent.money + (usage.tokens * price.output + usage.prompt_tokens * price.prompt) / 1e6,
+            money=spent.money + self.run.price.of(usage),
             by_tool={**spent.by_tool, tool: spent.by_tool.get(tool, 0) + usage.reasoning_tokens},
             steps=spent.steps + 1,
         )
@@ -191,7 +191,7 @@ class Budgets:
         """Spent so far, the clock of open calls included."""
         spent = held.spent
         seconds = spent.seconds + (self._clock() - held.since if held.open else 0.0)
-        return dataclasses.replace(spent, seconds=seconds, money=spent.money + seconds * self.run.price.second)
+        return dataclasses.replace(spent, seconds=seconds)
 
     def _forget(self) -> None:
         if len(self._accounts) > MOST_ACCOUNTS:
@@ -244,7 +244,7 @@ class _Room:
             ceiling = 0.0
             reasons.append(f"{charged_to} has used up its reasoning tokens of this {self.run.per}")
         return Grant(
-            limits=self._timed(self._capped(limits, charged_to, final)),
+            limits=self._timed(self._capped(limits, charged_to, final), final),
             ceiling=ceiling,
             tools_disabled=final,
             reason="; ".join(reasons),
@@ -280,7 +280,7 @@ class _Room:
         tokens = math.inf if limits.max_tokens is None else limits.max_tokens
         thought = math.inf if limits.max_reasoning_tokens is None else limits.max_reasoning_tokens
         shared = self.run.on_exhausted != "error"
-        for free in (self.free("tokens"), self._affordable()):
+        for free in (self.free("tokens"), self._affordable(self.run.price.output / PER)):
             if free == math.inf:
                 continue
             reserve = min(self._answer_reserve, free)
@@ -295,15 +295,15 @@ class _Room:
             max_reasoning_tokens=None if thought == math.inf else max(0, int(thought)),
         )
 
-    def _affordable(self) -> float:
-        """Output tokens that the free money pays for."""
-        price = self.run.price.output
-        return self.free("money") * 1e6 / price if self.run.max_money is not None and price else math.inf
+    def _affordable(self, each: float) -> float:
+        """Output tokens (or device seconds) at that price that the free money pays for, beside the other of the two."""
+        priced = (self.run.price.output > 0) + (self.run.price.device_second > 0)
+        return self.free("money") / priced / each if self.run.max_money is not None and each else math.inf
 
-    def _timed(self, limits: Limits) -> Limits:
-        seconds = self.free("seconds")
-        if self.run.max_money is not None and self.run.price.second:
-            seconds = min(seconds, self.free("money") / self.run.price.second)
+    def _timed(self, limits: Limits, final: bool) -> Limits:
+        paid = self._affordable(self.run.price.device_second)
+        shared = self.run.on_exhausted != "error" and not final
+        seconds = min(self.free("seconds"), paid / 2 if shared else paid)
         if seconds == math.inf:
             return limits
         return dataclasses.replace(limits, deadline=min(limits.deadline or math.inf, max(seconds, 1e-3)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import sys
 from collections.abc import Mapping
@@ -72,8 +73,7 @@ def _check_together(policy: PolicyFile, line_of: Any, source: str) -> None:
         if name in names[:place]:
             where = _where(("rules", place, "name"), line_of, source)
             raise InvalidPolicy(f"{where}: two rules are named {name!r}", hint="give each rule a name of its own")
-    price = policy.run.price
-    if policy.run.max_money is not None and not (price.prompt or price.output or price.second):
+    if policy.run.max_money is not None and policy.run.price.free:
         where = _where(("run", "max_money"), line_of, source)
         raise InvalidPolicy(f"{where}: money without a price", hint="add price: {output: 0.6} (per million tokens)")
 
@@ -106,6 +106,8 @@ def _known_keys(path: Path_) -> list[str]:
             model = field.annotation if field else None
         else:  # inside a mapping or tuple of models: its last argument that is one
             model = next((a for a in getattr(model, "__args__", ()) if _is_model(a)), None)
+    if dataclasses.is_dataclass(model):
+        return [field.name for field in dataclasses.fields(model)]
     return list(model.model_fields) if _is_model(model) else []
 
 

@@ -13,12 +13,12 @@ from typing_extensions import Self
 
 from dami_agent.policy import aim, depth, load
 from dami_agent.policy.aim import AskEstimator
-from dami_agent.policy.budgets import Budgets, Grant, Spent, Usage
+from dami_agent.policy.budgets import Budgets, Grant, Spent
 from dami_agent.policy.frontier import Frontier
 from dami_agent.policy.match import Facts, all_rules, match, tool_errors
 from dami_agent.policy.presets import read_preset
 from dami_agent.policy.rules import Escalation, PolicyFile, Rule, RunBudget, Settings, ToolSettings
-from dami_agent.types import Ask, Decision, Intensity, Reply, Step, Trace
+from dami_agent.types import Ask, Decision, Intensity, Reply, Step, Trace, Usage
 
 Verifier = Callable[[Step, Reply], bool]
 """Whether a reply is good enough; False asks for another attempt with more λ."""

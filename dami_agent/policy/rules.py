@@ -7,16 +7,19 @@ The same models are read from YAML, TOML and dicts and written in Python::
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import math
 import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, ValidationError
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from dami_agent.policy.frontier import EFFORTS
-from dami_agent.types import Intensity
+from dami_agent.types import Intensity, Price
+from dami_agent.types.price import misfits
 
 Level: TypeAlias = "float | str"
 """One end of a range of λ: a number in [0, 1] or an effort's name, which the pair's frontier turns into a number."""
@@ -93,6 +96,27 @@ def _pattern(value: Any) -> str:
     except re.error as error:
         raise ValueError(f"{value!r} is no regular expression: {error}") from error
     return value
+
+
+def _price(value: Any) -> Price:
+    if isinstance(value, Price):
+        return value
+    if not isinstance(value, Mapping):
+        raise ValueError("expected prices, such as {output: 0.6} (per million tokens)")
+    if "second" in value and "device_second" not in value:  # its name in earlier policy files
+        value = {"device_second" if name == "second" else name: each for name, each in value.items()}
+    known = {field.name for field in dataclasses.fields(Price)}
+    wrong = [
+        InitErrorDetails(
+            type=PydanticCustomError("price", "{why}", {"why": why}) if name in known else "extra_forbidden",
+            loc=(name,),
+            input=value[name],
+        )
+        for name, why in misfits(value)
+    ]
+    if wrong:
+        raise ValidationError.from_exception_data("Price", wrong)
+    return Price(**value)
 
 
 Asked = Annotated[Any, PlainValidator(_intensity)]
@@ -193,14 +217,6 @@ class Rule(Settings):
     when: When = When()
 
 
-class Price(Declared):
-    """What a run costs, in one currency: per million tokens of prompt and output, and per second of the device."""
-
-    prompt: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
-    output: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
-    second: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
-
-
 class RunBudget(Declared):
     """What all steps of one agent run (or thread) may use together; see :mod:`budgets` for how it is kept.
 
@@ -208,7 +224,9 @@ class RunBudget(Declared):
         max_tokens: output tokens: thoughts, answers, and probes thrown away.
         max_reasoning_tokens: tokens of the thoughts, as ``max_reasoning_tokens`` of a step caps them.
         max_seconds: seconds in which at least one call was running.
-        max_money: by ``price``.
+        max_money: by ``price``, in its currency.
+        price: per million tokens (``prompt``, ``cached``, ``output``) or per ``device_second``, as one model's in the
+            ledger's table: at equal prices, what a run has spent is what its rows add up to.
         per: ``run`` (the root of LangChain's run tree) or ``thread`` (``thread_id``).
         on_exhausted: ``taper`` (λ's ceiling and the caps sink as the budget drains, then as ``end``), ``end`` (answer
             with tools disabled, λ=0) or ``error`` (``BudgetExhausted``).
@@ -219,7 +237,7 @@ class RunBudget(Declared):
     max_reasoning_tokens: Count | None = None
     max_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     max_money: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
-    price: Price = Price()
+    price: Annotated[Price, PlainValidator(_price)] = Price()
     per: Literal["run", "thread"] = "run"
     on_exhausted: Literal["taper", "end", "error"] = "taper"
     answer_reserve: Positive = 64

@@ -7,6 +7,7 @@ seconds (float), λ is an :class:`Intensity`. Token ids are those of the pair's 
 from dami_agent.types.conversation import InvalidToolCall, Message, ResponseFormat, Tool, ToolCall, ToolChoice
 from dami_agent.types.generation import Constraint, Generation, Prompt, Timing, TokenEvent, TokenLogprob
 from dami_agent.types.intensity import FinishReason, Intensity, Part, Role, Template, ThoughtClosedBy, WeightsMode
+from dami_agent.types.price import Price, Usage
 from dami_agent.types.protocols import Engine, EngineInfo, Estimator, Job
 from dami_agent.types.record import CallRecord, Decision, Estimate, Reply
 from dami_agent.types.step import Ask, Limits, Sampling, Step, Trace
@@ -28,6 +29,7 @@ __all__ = [
     "Limits",
     "Message",
     "Part",
+    "Price",
     "Prompt",
     "Reply",
     "ResponseFormat",
@@ -43,5 +45,6 @@ __all__ = [
     "ToolCall",
     "ToolChoice",
     "Trace",
+    "Usage",
     "WeightsMode",
 ]

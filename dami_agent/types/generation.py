@@ -85,6 +85,9 @@ class Generation:
         finish_reason: ``stop`` (end of sequence or stop string) or ``length`` (a cap).
         thought_closed_by: None if there was no thought or it was still open at the end.
         stop_string: the stop string that ended the answer, if one did.
+        prompt_tokens: of the prompt, without what was decoded before and carried on.
+        cached_tokens: of the prompt, not computed anew because the engine still had them. The local engine keeps no
+            prompt between requests, so there it is always 0.
         intensity: λ the tokens were decoded with.
         sampling: with every default filled in, seed included.
         weights_version: of the merged copy; bumps on every rebuild. 0 for mixed.
@@ -97,6 +100,7 @@ class Generation:
     thought_closed_by: ThoughtClosedBy | None = None
     stop_string: str | None = None
     prompt_tokens: int = 0
+    cached_tokens: int = 0
     weights_mode: WeightsMode = "merged"
     weights_version: int = 0
     timing: Timing = Timing()

@@ -9,6 +9,7 @@ from typing import Literal
 from dami_agent.types.conversation import InvalidToolCall, ToolCall
 from dami_agent.types.generation import Generation, Prompt
 from dami_agent.types.intensity import Intensity, Template
+from dami_agent.types.price import Usage
 from dami_agent.types.step import Limits, Sampling, Step
 
 
@@ -80,8 +81,11 @@ class Reply:
 class CallRecord:
     """One attempt at one call, finished or failed, as the ledger keeps it.
 
-    ``fingerprint`` identifies the pair's weights, ``frontier`` the table the policy used; ``cached_tokens`` of the
-    prompt were not computed anew.
+    Attributes:
+        fingerprint: identifies the pair's weights.
+        frontier: identifies the measured table that the policy used.
+        dropped_tokens: decoded at the thought's λ after the thought's end and thrown away, where the answer has a λ of
+            its own.
     """
 
     step: Step
@@ -95,19 +99,49 @@ class CallRecord:
     error: str | None = None
     fingerprint: str = ""
     frontier: str = ""
-    cached_tokens: int = 0
+    dropped_tokens: int = 0
+
+    @property
+    def _estimate(self) -> Estimate | None:
+        return self.decision.estimate if self.decision else None
+
+    @property
+    def _probe_is_answer(self) -> bool:
+        return self.generation is not None and self._estimate is not None and self.generation is self._estimate.probe
 
     @property
     def probe_tokens(self) -> int:
         """Output tokens of a probe that did *not* become the answer; they are part of the call's cost."""
-        estimate = self.decision.estimate if self.decision else None
+        estimate = self._estimate
         if estimate is None or estimate.probe is None:
             return estimate.tokens if estimate else 0
         reused = self.prompt is not None and bool(self.prompt.reply_ids)
-        whole = self.generation is not None and self.generation is estimate.probe
-        return 0 if reused or whole else estimate.tokens
+        return 0 if reused or self._probe_is_answer else estimate.tokens
 
     @property
     def output_tokens(self) -> int:
-        """All output tokens the call cost: thought, answer, and a probe thrown away."""
-        return self.probe_tokens + (self.generation.output_tokens if self.generation else 0)
+        """All output tokens the call cost: thought, answer, and what was thrown away."""
+        return self.probe_tokens + self.dropped_tokens + (self.generation.output_tokens if self.generation else 0)
+
+    @property
+    def cached_tokens(self) -> int:
+        """Tokens of the prompt that the engine did not compute anew."""
+        return min(self.generation.cached_tokens, self.generation.prompt_tokens) if self.generation else 0
+
+    @property
+    def usage(self) -> Usage:
+        """What prices and budgets count."""
+        estimate, generation = self._estimate, self.generation
+        thrown = estimate.probe if estimate is not None and self.probe_tokens else None
+        decoded = [g for g in (generation, thrown) if g is not None]
+        seconds = estimate.seconds if estimate else 0.0
+        if generation is not None and not self._probe_is_answer:  # a probe's time is in the estimate's
+            seconds += generation.timing.switch + generation.timing.prefill + generation.timing.decode
+        return Usage(
+            tokens=self.output_tokens,
+            reasoning_tokens=sum(event.part == "reasoning" for g in decoded for event in g.events),
+            prompt_tokens=sum(g.prompt_tokens for g in decoded),
+            cached_tokens=sum(min(g.cached_tokens, g.prompt_tokens) for g in decoded),
+            scored_tokens=estimate.scored_tokens if estimate else 0,
+            device_seconds=seconds,
+        )

@@ -38,7 +38,9 @@ def test_a_row_says_why() -> None:
         considered=("nodes.plan: the node is model", "default: a rule matched"),
         charged_to="search",
     )
-    record = dataclasses.replace(record, fingerprint="abc", frontier="frontier.json", cached_tokens=7)
+    assert record.generation is not None
+    generation = dataclasses.replace(record.generation, cached_tokens=7, prompt_tokens=90)
+    record = dataclasses.replace(record, fingerprint="abc", frontier="frontier.json", generation=generation)
     ledger = Ledger.open(":memory:")
     ledger.record(record)
     ledger.record(make_record(1))
@@ -84,15 +86,19 @@ def test_a_file_of_the_first_release_is_upgraded_in_place(tmp_path: Path) -> Non
 @given(st.integers(0, 10**6), st.integers(0, 50), st.booleans())
 def test_money_against_a_sum_by_hand(seed: int, cached: int, failed: bool) -> None:
     record = make_record(seed, error="E: x" if failed else None)
-    record = dataclasses.replace(record, cached_tokens=cached)
-    generation, decision = record.generation, record.decision
-    assert generation is not None
+    decision = record.decision
+    assert record.generation is not None
     assert decision is not None
     assert decision.estimate is not None
+    generation = dataclasses.replace(record.generation, cached_tokens=cached)
+    record = dataclasses.replace(record, generation=generation, dropped_tokens=seed % 5)
     price = Price(prompt=3.0, cached=1.0, output=7.0, device_second=0.5)
     expected = decision.estimate.seconds * 0.5 + (0.2 + 0.3 + 1.5) * 0.5
     hit = min(cached, generation.prompt_tokens)
+    probe = decision.estimate.probe
     for tokens, each in (
+        (probe.prompt_tokens if probe is not None and probe.output_tokens else 0, 3e-6),  # read, and thrown away
+        (seed % 5, 7e-6),
         (generation.prompt_tokens - hit, 3e-6),
         (hit, 1e-6),
         (decision.estimate.scored_tokens, 3e-6),

@@ -1,0 +1,84 @@
+"""What an attempt used, and what that costs: the one price that the policy's budgets and the ledger count by."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from dami_agent.errors import UsageError
+
+PER = 1_000_000
+"""Tokens that a price is for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """What one attempt used.
+
+    Attributes:
+        tokens: decoded: thought, answer, and all that was thrown away.
+        reasoning_tokens: of these, in thoughts, without the thoughts' markers.
+        prompt_tokens: read: the prompt's, and those of a probe thrown away.
+        cached_tokens: of these, not computed anew.
+        scored_tokens: only read, by teacher forcing.
+        device_seconds: of estimating (its waits included), switching weights, prefill and decoding; not in the queue.
+    """
+
+    tokens: int = 0
+    reasoning_tokens: int = 0
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    scored_tokens: int = 0
+    device_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Price:
+    """What using a model costs; what is left out costs nothing.
+
+    Attributes:
+        prompt: per million tokens read, those that an estimator scored among them.
+        cached: per million prompt tokens that were in a cache; None: as ``prompt``.
+        output: per million tokens decoded.
+        device_second: per second of the device. Calls decoded in one batch each count their own seconds: divide by the
+            calls you usually run at a time.
+
+    Raises:
+        UsageError: a price that is no finite number of at least 0.
+    """
+
+    prompt: float = 0.0
+    cached: float | None = None
+    output: float = 0.0
+    device_second: float = 0.0
+
+    def __post_init__(self) -> None:
+        given = {field.name: getattr(self, field.name) for field in fields(self)}
+        for name, wrong in misfits(given):
+            raise UsageError(f"price: {name} {wrong}", hint="per million tokens, or per device_second")
+
+    def of(self, usage: Usage) -> float:
+        """Money for what was used."""
+        cached = min(usage.cached_tokens, usage.prompt_tokens)
+        read = usage.prompt_tokens - cached + usage.scored_tokens
+        cached_price = self.prompt if self.cached is None else self.cached
+        tokens = read * self.prompt + cached * cached_price + usage.tokens * self.output
+        return tokens / PER + usage.device_seconds * self.device_second
+
+    @property
+    def free(self) -> bool:
+        """Whether nothing costs anything."""
+        return not any(getattr(self, field.name) for field in fields(self))
+
+
+def misfits(data: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """(field, what is wrong with it) of a price as files hold it."""
+    known = [field.name for field in fields(Price)]
+    for name, value in data.items():
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if name not in known:
+            yield str(name), f"is no field; known: {', '.join(known)}"
+        elif not (number and math.isfinite(value) and value >= 0) and (value is not None or name != "cached"):
+            yield name, f"must be a number of at least 0, not {value!r}"
