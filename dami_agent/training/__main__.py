@@ -2,7 +2,7 @@
 
 tokenizer --pair DIR              train the tokenizer and write a randomly initialised pair
 base      --pair DIR --run DIR    pretrain at a constant rate (resumes, can be prolonged), write DIR/base
-slips     --pair DIR --slips FILE record the base's own mistakes on training questions
+slips     --pair DIR --slips FILE [--role thinking]   record a checkpoint's own mistakes on training questions
 finish    --pair DIR --run DIR --slips FILE   go on from DIR/base with a falling rate, and replace it
 tune      --pair DIR --run DIR --role instruct|thinking [--slips FILE]
 evaluate  --pair DIR              accuracy and tokens along the path, tool calls, agent tasks
@@ -11,6 +11,7 @@ evaluate  --pair DIR              accuracy and tokens along the path, tool calls
 from __future__ import annotations
 
 import argparse
+from collections import Counter
 from functools import partial
 from pathlib import Path
 
@@ -27,8 +28,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("stage", choices=("tokenizer", "base", "slips", "finish", "tune", "evaluate"))
     parser.add_argument("--pair", type=Path, required=True, help="folder of base/, instruct/, thinking/")
     parser.add_argument("--run", type=Path, help="folder of the run's log and state")
-    parser.add_argument("--role", choices=("instruct", "thinking"))
+    parser.add_argument("--role", choices=("base", "instruct", "thinking"), help="what to tune, or to record (base)")
     parser.add_argument("--slips", type=Path, help="file of recorded mistakes")
+    parser.add_argument("--temperature", type=float, default=1.0, help="of the recorded thoughts; slips only")
     parser.add_argument("--hours", type=float, default=0.0, help="wall-clock budget; 0 = by tokens alone")
     parser.add_argument("--total", type=int, help="tokens to train on, padding included")
     parser.add_argument("--rate", type=float, help="learning rate of AdamW")
@@ -40,7 +42,25 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=2, help="of a single process")
     parser.add_argument("--processes", type=int, default=1, help="data-parallel, one thread each")
     parser.add_argument("--no-compile", action="store_true")
-    return parser.parse_args()
+    options = parser.parse_args()
+    if options.stage == "tune" and options.role not in ("instruct", "thinking"):
+        parser.error("tune needs --role instruct or --role thinking")
+    return options
+
+
+def _record(options: argparse.Namespace) -> None:
+    folder = options.pair / (options.role or "base")
+    found = slips.collect(
+        export.load_state(folder),
+        tokens.load(folder),
+        count=options.count,
+        temperature=options.temperature,
+        seed=options.seed,
+    )
+    slips.write(options.slips, found)
+    by_family = Counter(slip.family for slip in found)
+    said = ", ".join(f"{family} {by_family[family]}" for family in slips.FAMILIES)
+    print(f"{len(found)} slips in {options.count} thoughts: {said}")
 
 
 def main() -> None:
@@ -52,14 +72,7 @@ def main() -> None:
     elif options.stage == "evaluate":
         measure.show(options.pair, options.parts.split(","), options.count, options.split, options.seed)
     elif options.stage == "slips":
-        found = slips.collect(
-            export.load_state(options.pair / "base"),
-            tokens.load(options.pair / "base"),
-            count=options.count,
-            seed=options.seed,
-        )
-        slips.write(options.slips, found)
-        print(f"{len(found)} slips in {options.count} thoughts")
+        _record(options)
     else:
         stage: recipe.Stage = options.role if options.stage == "tune" else options.stage
         parallel.launch(options.processes, options.run / "rendezvous", partial(stages.train, options, stage))

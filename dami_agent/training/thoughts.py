@@ -65,13 +65,14 @@ def result(work: Sequence[Working]) -> str:
     return f"So the result is {work[-1].value}."
 
 
-def revised(work: Sequence[Operation], wrong: int, said: int) -> str:
-    """How a thought goes on whose step number `wrong` came out as `said`, from its check on, to the right result.
+def revised(work: Sequence[Working], wrong: int, said: int) -> str:
+    """How a thought goes on whose operation number `wrong` came out as `said`, from its check on, to the right result.
 
-    `work` is the right solution of a chain, in which each step starts from the last one's result.
+    The mistaken step is done again, and all after it, as they may build on it.
     """
     slip = work[wrong]
-    checks = [step.check for step in work[:wrong]]
+    assert isinstance(slip, Operation)
+    checks = [step.check for step in work[:wrong] if step.check]
     if slip.symbol == "*":
         checks.append(f"{said} / {slip.right} is not {slip.left}")
     else:
