@@ -6,10 +6,12 @@ With matrices this small two threads mostly wait for one another: on two cores, 
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Thread
 
 import torch
 from torch import distributed
@@ -73,7 +75,15 @@ def launch(size: int, rendezvous: Path, work: Callable[[Group], None]) -> None:
 
 
 def _enter(rank: int, size: int, rendezvous: str, work: Callable[[Group], None]) -> None:
+    Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(1)
     distributed.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=size)
     work(Group(rank, size))
     distributed.destroy_process_group()
+
+
+def _end_with_parent() -> None:
+    """A killed parent leaves no process behind that would go on and write into the run's folder."""
+    if parent := multiprocessing.parent_process():
+        parent.join()
+        os._exit(1)
