@@ -33,17 +33,17 @@ class Kind:
 
     spec: ToolSpec
     noun: str
-    answer: Callable[[World, Mapping[str, Any]], str]
+    answer: Callable[[World, Mapping[str, Any], Names], str]
     ask: Callable[[Random, Names], Lookup]
 
-    def run(self, world: World, arguments: Mapping[str, Any]) -> str:
-        """What the tool answers in one world: the result, or an error that says what to ask for."""
+    def run(self, world: World, arguments: Mapping[str, Any], names: Names = SEEN) -> str:
+        """What the tool answers in one world of `names`: the result, or an error that says what to ask for."""
         found = mended(world, self.spec.name, arguments)
-        return found[0] if found else self.answer(world, arguments)
+        return found[0] if found else self.answer(world, arguments, names)
 
-    def bind(self, world: World) -> Tool:
-        """The tool, working on one world."""
-        return Tool(self.spec, lambda **arguments: self.run(world, arguments))
+    def bind(self, world: World, names: Names = SEEN) -> Tool:
+        """The tool, working on one world of `names`."""
+        return Tool(self.spec, lambda **arguments: self.run(world, arguments, names))
 
 
 # -- what tools answer -----------------------------------------------------------------------------------------------
@@ -53,24 +53,27 @@ def _key(arguments: Mapping[str, Any]) -> list[str]:
     return [str(value).lower() for value in arguments.values()]
 
 
-def _number(low: int, high: int, what: str) -> Callable[[World, Mapping[str, Any]], str]:
+_Answer = Callable[[World, Mapping[str, Any], Names], str]
+
+
+def _number(low: int, high: int, what: str) -> _Answer:
     """A lookup of a number."""
-    return lambda world, arguments: str(world.value(low, high, what, *_key(arguments)))
+    return lambda world, arguments, _names: str(world.value(low, high, what, *_key(arguments)))
 
 
-def _one_of(what: str) -> Callable[[World, Mapping[str, Any]], str]:
+def _one_of(what: str) -> _Answer:
     """A lookup of a person or town, never the one asked about; of an unseen name for an unseen name."""
 
-    def answer(world: World, arguments: Mapping[str, Any]) -> str:
+    def answer(world: World, arguments: Mapping[str, Any], names: Names) -> str:
         asked = _key(arguments)[0].split(" ")[0]
-        names = HELD if asked.capitalize() in HELD.people + HELD.towns else SEEN
-        pool = [name for name in (names.people if what == "boss" else names.towns) if name.lower() != asked]
+        known = HELD if asked.capitalize() in HELD.people + HELD.towns else names
+        pool = [name for name in (known.people if what == "boss" else known.towns) if name.lower() != asked]
         return pool[world.value(0, len(pool) - 1, what, *_key(arguments))]
 
     return answer
 
 
-def _convert(_world: World, arguments: Mapping[str, Any]) -> str:
+def _convert(_world: World, arguments: Mapping[str, Any], _names: Names) -> str:
     amount, unit = arguments.get("amount"), arguments.get("unit")
     factor = UNITS.get(str(unit).lower())
     if factor is None or not isinstance(amount, int | float):
@@ -133,7 +136,7 @@ def _kind(
     description: str,
     arguments: Mapping[str, str],
     noun: str,
-    answer: Callable[[World, Mapping[str, Any]], str],
+    answer: _Answer,
     ask: _Ask,
 ) -> Kind:
     """A kind whose spec has the key order LangChain's `convert_to_openai_tool` writes."""
@@ -163,7 +166,7 @@ def _kinds() -> tuple[Kind, ...]:
             "Get the price of an item.",
             item,
             "the price of {item}",
-            _number(3, 25, "price"),
+            _number(4, 60, "price"),
             _item(*price),
         ),
         made(
@@ -174,7 +177,7 @@ def _kinds() -> tuple[Kind, ...]:
             "Distance between two towns in km.",
             two,
             "the distance from {start} to {end}",
-            _number(5, 60, "distance"),
+            _number(12, 180, "distance"),
             _way,
         ),
         made(
@@ -190,7 +193,7 @@ def _kinds() -> tuple[Kind, ...]:
             "Train fare to a town.",
             town,
             "the fare to {town}",
-            _number(5, 45, "fare"),
+            _number(5, 60, "fare"),
             _of("town", _town, *fare),
         ),
         made(
@@ -262,7 +265,7 @@ def _kinds() -> tuple[Kind, ...]:
             "Weight of one portion of a dish.",
             {"dish": "string"},
             "the weight of {dish}",
-            _number(8, 30, "portion"),
+            _number(8, 60, "portion"),
             _of("dish", lambda rng, _names: rng.choice(DISHES), "the weight of one portion of {0}"),
         ),
         made(
@@ -270,7 +273,7 @@ def _kinds() -> tuple[Kind, ...]:
             "Postage for a parcel by its weight.",
             {"weight": whole},
             "the postage for {weight}",
-            _number(3, 40, "postage"),
+            _number(3, 90, "postage"),
             _of("weight", _whole(10, 150), "the postage for a weight of {0}"),
         ),
         made(
@@ -278,7 +281,7 @@ def _kinds() -> tuple[Kind, ...]:
             "Money left in the budget.",
             {},
             "the budget",
-            _number(100, 300, "budget"),
+            _number(260, 900, "budget"),
             lambda _rng, _names: ({}, ("the money left in the budget",)),
         ),
         made(

@@ -84,7 +84,7 @@ class World:
 def mended(world: World, tool: str, arguments: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]] | None:
     """The error that a lookup gives and the arguments that its text asks for; None for a lookup that works.
 
-    Only a plain known word or number as the first argument can fail, and what is asked for instead never is one.
+    Only a plain word or number as the first argument can fail, and what is asked for instead never is one.
     """
     if not arguments or tool == "convert_units":
         return None
@@ -93,7 +93,7 @@ def mended(world: World, tool: str, arguments: Mapping[str, Any]) -> tuple[str, 
     if roll >= FAILURES * 100:
         return None
     name, value = next(iter(arguments.items()))
-    found = _better_number(value, roll) if isinstance(value, int) else _better_name(str(value), roll)
+    found = _better_number(value, roll) if isinstance(value, int) else _better_name(name, str(value), roll)
     return (f"Error: {found[0]}", {**arguments, name: found[1]}) if found else None
 
 
@@ -105,22 +105,17 @@ def _better_number(value: int, roll: int) -> tuple[str, int] | None:
     return forms[roll % len(forms)].format(value, better), better
 
 
-def _better_name(value: str, roll: int) -> tuple[str, str] | None:
-    lower = value.lower()
-    if lower in _TOWNS:
-        better = lower[:3].upper()
+def _better_name(key: str, value: str, roll: int) -> tuple[str, str] | None:
+    """By what the argument is: a town's code, a fuller name, a numbered thing; these are no plain words any more."""
+    if not value.isalpha() or value.isupper():
+        return None
+    if key in ("town", "start"):
+        better = value[:3].upper()
         forms: tuple[str, ...] = ("{0} is listed as {1}.", "there is no {0}. Ask for {1}.", "the code of {0} is {1}.")
-    elif lower in _PEOPLE:
+    elif key == "person":
         better = f"{value} {'ABDEKLMRST'[roll % 10]}"
         forms = ("there are two. Ask for {1}.", "{0} is listed as {1}.", "which {0}? Ask for {1}.")
-    elif lower in _THINGS:
+    else:
         better = f"{value} {2 + roll % 8}"
         forms = ("no {0} here. Ask for {1}.", "{0} is listed as {1}.", "there is only {1}.")
-    else:
-        return None
     return forms[roll % len(forms)].format(value, better), better
-
-
-_TOWNS = {name.lower() for name in SEEN.towns + HELD.towns}
-_PEOPLE = {name.lower() for name in SEEN.people + HELD.people}
-_THINGS = {*SEEN.items, *HELD.items, *words.DISHES}

@@ -14,6 +14,7 @@ from dami_agent.tasks import invented, novel, words
 from dami_agent.tasks.agent import Kind, agent_task
 from dami_agent.tasks.catalogue import CATALOGUE
 from dami_agent.tasks.model import AgentTask, Operation, PlannedCall, ToolSpec
+from dami_agent.tasks.world import invented_names
 from dami_agent.training import smalltalk, thoughts
 from dami_agent.training.render import Dialogue, Template, Turn
 
@@ -162,9 +163,10 @@ def draw_agent(kind: Kind) -> Draw:
     """Documents of agent tasks over the catalogue."""
 
     def draw(rng: Random, template: Template, style: float) -> Dialogue:
-        task = agent_task(rng, kind)
+        names = invented_names(rng) if rng.random() < 0.5 else None
+        task = agent_task(rng, kind, names=names)
         while task is None or task.split != "train":
-            task = agent_task(rng, kind)
+            task = agent_task(rng, kind, names=names)
         specs = tuple(tool.spec for tool in task.tools)
         return Dialogue(task_turns(rng, task, template, style), specs, system(rng), template, kind)
 
@@ -182,7 +184,7 @@ def draw_novel(rng: Random, template: Template, style: float) -> Dialogue:
     elif roll < 0.22:
         task = novel.novel_pair(rng, "train", bound=rng.choice((1, 2, 2)))
     else:
-        task = novel.novel_task(rng, "train", bound=rng.choices((1, 2, 3), (5, 3, 3))[0])
+        task = novel.novel_task(rng, "train", bound=rng.choices((1, 2, 3), (3, 3, 5))[0])
     turns = task_turns(rng, task, template, style)
     if len(task.plan) == 1 and not turns[-1].calls and rng.random() < 0.2:
         turns = _other_end(rng, task, template, style, turns)

@@ -6,10 +6,14 @@ from itertools import pairwise
 from random import Random
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from dami_agent.tasks import UNSEEN, agent_tasks, words
 from dami_agent.tasks.agent import LARGEST, MOST_TOOLS, ROUTE, WORK, agent_task
+from dami_agent.tasks.agent.changes import EASY_MOST, STUFF, changes, said
 from dami_agent.tasks.agent.scene import IN_TURN
+from dami_agent.tasks.world import invented_names
 
 HELD_NAMES = {*words.HELD_PEOPLE, *words.HELD_ITEMS, *words.HELD_TOWNS}
 SINGULAR = {words.plural(item): item for item in words.ITEMS}
@@ -172,55 +176,201 @@ def test_a_third_kind_has_unseen_tools():
     assert all(task.steps == 2 and len(task.tools) == 1 for task in tasks if task.kind == "novel")
 
 
+def working_steps(task):
+    """Operations of every model turn that works something out."""
+    groups = [[step for call in group for step in call.work] for group in task.rounds]
+    return [len(group) for group in [*groups, task.work] if group]
+
+
+def test_working_steps_are_graded_from_easy_to_hard():
+    tasks = agent_tasks("test", 800, kinds=("work",))
+    steps = [count for task in tasks for count in working_steps(task)]
+    hard = sum(count > 2 for count in steps) / len(steps)
+    assert 0.5 <= hard <= 0.7
+    assert {1, 2, 3, 5, 7} <= set(steps)
+    assert 0.8 <= sum(max(working_steps(task)) > 2 for task in tasks) / len(tasks) <= 0.95
+    assert sum(min(working_steps(task)) <= 2 < max(working_steps(task)) for task in tasks) > 40
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(0, 2**32), st.integers(1, LARGEST), st.integers(0, 12))
+def test_changes_chain_stay_in_range_and_are_said(seed, start, count):
+    work = changes(Random(seed), start, count, LARGEST)
+    assert [step.left for step in work] == [start, *(step.result for step in work)][:count]
+    assert all(1 <= step.result <= LARGEST and step.right >= 2 for step in work)
+    if count <= EASY_MOST:
+        assert all(step.right <= 20 for step in work)
+    for what in STUFF:
+        assert happened(start, said(Random(seed), what, work)) == (work[-1].result if work else start)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(0, 2**32), st.integers(4, 30), st.data())
+def test_changes_never_get_stuck_in_a_small_range(seed, largest, data):
+    start = data.draw(st.integers(1, largest))
+    for count in (2, 5):
+        work = changes(Random(seed), start, count, largest)
+        assert len(work) == count
+        assert all(1 <= step.result <= largest for step in work)
+
+
+@pytest.mark.parametrize("start", [0, -3, LARGEST + 1])
+def test_changes_refuse_a_start_out_of_range(start):
+    with pytest.raises(ValueError, match="is not in 1"):
+        changes(Random(0), start, 3, LARGEST)
+
+
+@pytest.mark.parametrize("kind", ["route", "work"])
+def test_made_up_names_are_used_answered_with_and_mended(kind):
+    rng, used, failed, drawn = Random(12), 0, 0, 0
+    for _ in range(400):
+        names = invented_names(rng)
+        task = agent_task(rng, kind, names=names)
+        if task is None:
+            continue
+        drawn += 1
+        assert not HELD_NAMES & set(re.findall(r"\w+", f"{task.prompt} {task.plan}"))
+        values = [str(value) for call in task.plan for value in call.arguments.values()]
+        new = {*names.people, *names.items, *names.towns} - {*words.PEOPLE, *words.ITEMS, *words.TOWNS}
+        used += any(value in new for value in values)
+        failed += any(call.result.startswith("Error") and {*call.arguments.values()} & new for call in task.plan)
+        assert all(task.tool(call.name).call(call.arguments) == call.result for call in task.plan)
+        known = {*names.people, *words.PEOPLE}
+        assert all(call.result in known for call in task.plan if call.name == "boss_of" and "Error" not in call.result)
+    assert used > 0.5 * drawn
+    assert failed > 5
+
+
 # -- readers: each template solved from its prompt and its tools alone ------------------------------------------------
+
+
+GROWS = re.compile(
+    r"come in|more are made|are brought back|buy|earn|brings|find|costs|Add|add|gives .* back|come free|adds|go .* more"
+    r"|is added|goes in|Put in"
+)
+SHRINKS = re.compile(
+    r"are sold|are broken|are given away|lose|spend|give .* to a friend|repair|Take|friend pays|off|books|are taken"
+    r"|are closed|saves|Somebody else|is eaten|comes out|Subtract"
+)
+
+
+def happened(value, text):
+    """What a number is after the sentences of `text`, each with one number and a word that says which way it goes."""
+    for sentence in re.findall(r"[^.]+", text):
+        numbers = re.findall(r"\d+", sentence)
+        if not numbers:
+            assert not sentence.strip()
+            continue
+        (number,) = map(int, numbers)
+        if " times" in sentence or "ultiply" in sentence:
+            value *= number
+            continue
+        grows, shrinks = GROWS.search(sentence) is not None, SHRINKS.search(sentence) is not None
+        assert grows != shrinks, sentence
+        value += number if grows else -number
+    return value
+
+
+def between(task, after, before):
+    """The prompt from the end of `after` to the start of `before`."""
+    return re.search(rf"{after}(.*?){before}", task.prompt)[1]
 
 
 def test_a_reader_of_baskets_finds_the_answer():
     for task in named("basket"):
-        coupon = re.search(r"coupon of (\d+)", task.prompt)
-        bought = re.findall(r"(\d+) ([a-z]+)", re.sub(r" and have a coupon.*", "", task.prompt))
+        head, *text = task.prompt.split(".", 1) if ". " in task.prompt else [task.prompt]
+        bought = re.findall(r"(\d+) ([a-z]+)", head)
         total = sum(int(n) * int(ask(task, "get_price", item=SINGULAR[things])) for n, things in bought)
-        assert task.answers == (str(total - int(coupon[1] if coupon else 0)),)
+        text = re.sub(r" (How much [^?]*|One after the other, please.)", "", (text or [""])[0]).replace("?", "")
+        assert task.answers == (str(happened(total, text)),)
 
 
 def test_a_reader_of_trips_finds_the_answer():
     for task in named("trip"):
-        towns = re.search(r"from (.+?), with", task.prompt)[1].split(", then to ")
+        towns = re.search(r"from (.+?)\.", task.prompt)[1].split(", then to ")
         ways = [int(ask(task, "get_distance", start=a, end=b)) for a, b in pairwise(towns)]
-        times = re.search(r"(\d+) times", task.prompt)
-        total = (sum(ways) + int(re.search(r"detour of (\d+)", task.prompt)[1])) * int(times[1] if times else 1)
-        assert task.answers == (str(total),)
+        assert task.answers == (str(happened(sum(ways), between(task, r"drive [^.]*\.", "How many"))),)
 
 
 def test_a_reader_of_sales_finds_the_answer():
     for task in named("sale"):
         things = re.search(r"stock of ([a-z]+)", task.prompt)[1]
         stock = int(ask(task, "get_stock", item=SINGULAR[things]))
-        for number, what in re.findall(r"(\d+) (come in|are sold)", task.prompt):
-            stock += int(number) if what == "come in" else -int(number)
-        assert task.answers == (str(stock),)
+        assert task.answers == (str(happened(stock, between(task, r"stock of [a-z]+\.", "How many"))),)
+
+
+def test_a_reader_of_purses_finds_the_answer():
+    for task in named("purse"):
+        count, things, town = re.search(r"pay (\d+) ([a-z]+) and the train fare to (\w+)\.", task.prompt).groups()
+        paid = int(count) * int(ask(task, "get_price", item=SINGULAR[things])) + int(
+            ask(task, "ticket_fare", town=town)
+        )
+        left = int(ask(task, "get_budget")) - paid
+        assert task.answers == (str(happened(left, between(task, rf"fare to {town}\.", "How much"))),)
+
+
+def test_a_reader_of_groups_finds_the_answer():
+    for task in named("group"):
+        trains = re.findall(r"\d+", task.prompt.split(" together.")[0])
+        seats = sum(int(ask(task, "free_seats", train=int(train))) for train in trains)
+        assert task.answers == (str(happened(seats, between(task, r"together\.", "How many"))),)
 
 
 def test_a_reader_of_visits_finds_the_answer():
     for task in named("visit"):
         count = int(task.prompt.split()[0])
-        person = re.search(r"of ([A-Z][a-z]+)(?: and|\.)", task.prompt)[1]
+        person = re.search(r"of ([A-Z][a-z]+)\.", task.prompt)[1]
         for _ in range(task.prompt.count("the boss of")):
             person = ask(task, "boss_of", person=person)
-        coupon = re.search(r"coupon of (\d+)", task.prompt)
         fare = int(ask(task, "ticket_fare", town=ask(task, "town_of", person=person)))
-        assert task.answers == (str(fare * count - int(coupon[1] if coupon else 0)),)
+        text = between(task, r"of [A-Z][a-z]+\.", "How much")
+        assert task.answers == (str(happened(fare * count, text)),)
 
 
 def test_a_reader_of_doors_finds_the_answer():
     for task in named("door"):
-        more, person = re.search(r"is (\d+) more than that of (\w+)", task.prompt).groups()
-        room = int(ask(task, "room_of", extension=int(ask(task, "find_extension", person=person)) + int(more)))
+        person = re.search(r"extension of (\w+)", task.prompt)[1]
+        extension = int(ask(task, "find_extension", person=person))
+        extension = happened(extension, between(task, rf"of {person}\.", "That is"))
+        room = int(ask(task, "room_of", extension=extension))
         if further := re.search(r"number is (\d+) more", task.prompt):
             room += int(further[1])
-        taken = re.search(r"when (\d+) are taken", task.prompt)
-        expected = int(ask(task, "seats_in", room=room)) - int(taken[1]) if taken else room
-        assert task.answers == (str(expected),)
+        if "seats" in task.prompt:
+            room = happened(
+                int(ask(task, "seats_in", room=room)), between(task, r"Count the seats [^.]*\.", "How many")
+            )
+        assert task.answers == (str(room),)
+
+
+def test_a_reader_of_single_later_trains_finds_the_answer():
+    for task in [task for task in named("later", count=60) if task.prompt.startswith("Take")]:
+        town = re.search(r"train to (\w+)\.", task.prompt)[1]
+        train = happened(int(ask(task, "next_train", town=town)), between(task, rf"to {town}\.", "That is"))
+        seats = int(ask(task, "free_seats", train=train))
+        assert task.answers == (str(happened(seats, between(task, r"free seats\.", "How many"))),)
+
+
+def test_a_reader_of_boxes_finds_the_answer():
+    for task in named("boxes"):
+        things, sold = re.search(r"stock of (\w+) is counted in dozens\. (\d+) dozens", task.prompt).groups()
+        dozens = int(ask(task, "get_stock", item=SINGULAR[things])) - int(sold)
+        pieces = int(ask(task, "convert_units", amount=dozens, unit="dozens"))
+        assert pieces == 12 * dozens
+        assert task.answers == (str(happened(pieces, between(task, r"to pieces\.", "How many"))),)
+
+
+def test_a_reader_of_parcels_finds_the_answer():
+    for task in named("parcel", count=60):
+        count, dish = re.search(r"pack (\d+) portions of (\w+)\.", task.prompt).groups()
+        packing, rest = re.search(rf"of {dish}\.(.*?)((?:What is|Find|First find) the postage.*)", task.prompt).groups()
+        weight = happened(int(count) * int(ask(task, "portion_weight", dish=dish)), packing)
+        value = int(ask(task, "postage", weight=weight))
+        if rest.startswith("First"):
+            value = int(ask(task, "get_budget")) - value
+        elif times := re.search(r"send (\d+) of them", rest):
+            value *= int(times[1])
+        text = "" if rest.startswith("What") else re.search(r"\.(.*?)How much", rest)[1]
+        assert task.answers == (str(happened(value, text)),)
 
 
 STEPS = {

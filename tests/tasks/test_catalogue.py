@@ -56,6 +56,6 @@ def test_unseen_people_know_only_unseen_people_and_towns():
         world, names = World(rng.getrandbits(32)), rng.choice((SEEN, HELD))
         person = rng.choice(names.people) + rng.choice(("", " K"))
         arguments = {"person": person}
-        assert CATALOGUE["boss_of"].answer(world, arguments) in set(names.people) - {person}
-        assert CATALOGUE["town_of"].answer(world, arguments) in names.towns
+        assert CATALOGUE["boss_of"].answer(world, arguments, SEEN) in set(names.people) - {person}
+        assert CATALOGUE["town_of"].answer(world, arguments, SEEN) in names.towns
     assert not {*SEEN.people, *SEEN.items, *SEEN.towns} & {*HELD.people, *HELD.items, *HELD.towns}

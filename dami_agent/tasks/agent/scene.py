@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any, Literal
 
+from dami_agent.tasks.agent.changes import HELD_SPAN, SPANS, changes, said
 from dami_agent.tasks.catalogue import CATALOGUE, Lookup
 from dami_agent.tasks.model import AgentTask, Operation, PlannedCall
 from dami_agent.tasks.questions.sizes import Unseen
@@ -31,31 +32,43 @@ class Scene:
     rng: Random
     world: World
     unseen: Unseen | None = None
+    known: Names = SEEN
     plan: list[PlannedCall] = field(default_factory=list)
     used_length: bool = False
 
     @property
     def names(self) -> Names:
         """The people, things and towns of this task."""
-        return HELD if self.unseen == "name" else SEEN
+        return HELD if self.unseen == "name" else self.known
 
     def length(self, trained: Sequence[int], held: int) -> int:
         """How many lookups or steps: one of the trained lengths, or the one never trained."""
         self.used_length = True
         return held if self.unseen == "length" else self.rng.choice(tuple(trained))
 
+    def changes(
+        self, value: int, what: str, counts: Sequence[int] | None = None, *, largest: int = LARGEST
+    ) -> tuple[list[Operation], str]:
+        """What happens to `value`, a kind of number of `STUFF`: operations and the sentences that say them.
+
+        Without `counts` how many there are is a length of this task; it may then be the one never trained.
+        """
+        count = self.length(SPANS, HELD_SPAN) if counts is None else self.rng.choice(tuple(counts))
+        work = changes(self.rng, value, count, largest)
+        return work, said(self.rng, what, work)
+
     def together(self, lookups: Sequence[Lookup], work: tuple[Operation, ...] = ()) -> list[str]:
         """Make lookups in one turn, those that fail once more in a second one; the results in order."""
         results, again = [""] * len(lookups), []
         for index, lookup in enumerate(lookups):
             tool, arguments = CATALOGUE[lookup.tool], lookup.arguments
-            results[index] = tool.run(self.world, arguments)
+            results[index] = tool.run(self.world, arguments, self.names)
             self.plan.append(PlannedCall(lookup.tool, arguments, results[index], work if not index else (), index > 0))
             if better := mended(self.world, lookup.tool, arguments):
                 again.append((index, better[1]))
         for place, (index, arguments) in enumerate(again):
             tool = CATALOGUE[lookups[index].tool]
-            results[index] = tool.run(self.world, arguments)
+            results[index] = tool.run(self.world, arguments, self.names)
             self.plan.append(PlannedCall(lookups[index].tool, arguments, results[index], (), place > 0))
         return results
 
@@ -113,7 +126,7 @@ class Scene:
             kind,
             name,
             prompt,
-            tuple(CATALOGUE[tool].bind(self.world) for tool in bound),
+            tuple(CATALOGUE[tool].bind(self.world, self.names) for tool in bound),
             tuple(self.plan),
             found,
             tuple(work),

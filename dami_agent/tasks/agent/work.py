@@ -16,84 +16,70 @@ def _totals(results: list[str], counts: list[int]) -> list[Operation]:
 
 
 def _basket(scene: Scene) -> AgentTask | None:
-    """Two or four things, so many of each, perhaps a coupon."""
+    """One, two or four things, so many of each, then what else changes the bill."""
     rng = scene.rng
-    items = rng.sample(scene.names.items, scene.length((1, 2, 2, 4), 3))
-    counts, in_turn = [rng.randint(2, 9) for _ in items], len(items) > 1 and scene.in_turn()
+    items = rng.sample(scene.names.items, scene.length((1, 1, 2, 2, 2, 4), 3))
+    counts, in_turn = [rng.randint(2, min(9, 16 // len(items))) for _ in items], len(items) > 1 and scene.in_turn()
     work = _totals(scene.each("get_price", "item", items, in_turn=in_turn), counts)
+    more, text = scene.changes(work[-1].result, "bill", (0, 3, 3, 5, 5) if len(items) < 3 else (0, 1, 2))
     bought = joined([f"{count} {plural(item)}" for count, item in zip(counts, items, strict=True)])
-    prompt = rng.choice((f"What do {bought} cost together?", f"I want to buy {bought}. How much is that?"))
-    if len(items) == 1:
-        prompt = f"What do {bought} cost?"
-    if rng.random() < 0.5:
-        coupon = rng.randint(2, 30)
-        work.append(Operation(work[-1].result, "-", coupon))
-        prompt = f"I want to buy {bought} and have a coupon of {coupon}. How much do I pay?"
-    return scene.task("work", "basket", prompt + (IN_TURN if in_turn else ""), (), work)
+    prompt = f"{rng.choice(('I want to buy', 'We order', 'I need'))} {bought}.{text} How much do I pay?"
+    if not more:
+        prompt = rng.choice(("What do {0} cost?", "I want to buy {0}. How much is that?")).format(bought)
+    return scene.task("work", "basket", prompt + (IN_TURN if in_turn else ""), (), [*work, *more])
 
 
 def _sale(scene: Scene) -> AgentTask | None:
-    """What is left in stock after sales and deliveries."""
-    rng = scene.rng
-    item = rng.choice(scene.names.items)
-    value, work, parts = int(scene.look("get_stock", item=item)), list[Operation](), list[str]()
-    for _ in range(scene.length((1, 2, 3, 5), 4)):
-        number, more = rng.randint(2, rng.choice((30, 30, 200))), rng.random() < 0.5
-        work.append(Operation(value, "+" if more else "-", number))
-        value = work[-1].result
-        parts.append(f"{number} {'come in' if more else 'are sold'}")
+    """What is left in stock after sales, deliveries and all that."""
+    item = scene.rng.choice(scene.names.items)
+    work, text = scene.changes(int(scene.look("get_stock", item=item)), "stock")
     things = plural(item)
-    prompt = f"Look up the stock of {things}. Then {', then '.join(parts)}. How many {things} are there at the end?"
+    prompt = f"{scene.rng.choice(('Find', 'Look up', 'Get'))} the stock of {things}.{text} How many {things} are left?"
     return scene.task("work", "sale", prompt, (), work)
 
 
 def _trip(scene: Scene) -> AgentTask | None:
-    """A way over several towns, with a detour, perhaps many times."""
+    """A way over several towns, then what makes it longer or shorter."""
     rng = scene.rng
     towns = rng.sample(scene.names.towns, scene.length((2, 3, 3, 5), 4))
     in_turn = len(towns) > 2 and scene.in_turn(0.4)
     ways = scene.all_of([lookup("get_distance", start=a, end=b) for a, b in pairwise(towns)], in_turn=in_turn)
-    detour = rng.randint(3, 20)
-    work = running(int(ways[0]), [*(int(way) for way in ways[1:]), detour], "+")
-    prompt = f"We drive from {', then to '.join(towns)}, with a detour of {detour} km"
-    if rng.random() < 0.4:
-        times = rng.choice((2, 2, 3, 4))
-        work.append(Operation(work[-1].result, "*", times))
-        prompt += f", {times} times"
-    prompt += ". How many km is that?" + (IN_TURN if in_turn else "")
-    return scene.task("work", "trip", prompt, (), work)
+    work = running(int(ways[0]), [int(way) for way in ways[1:]], "+")
+    total = work[-1].result if work else int(ways[0])
+    more, text = scene.changes(total, "way", (1, 2, 3, 5, 5, 5) if len(towns) < 4 else (1, 2, 3, 3))
+    prompt = f"We drive from {', then to '.join(towns)}.{text} How many km is that?" + (IN_TURN if in_turn else "")
+    return scene.task("work", "trip", prompt, (), [*work, *more])
 
 
 def _purse(scene: Scene) -> AgentTask | None:
-    """What is left of the budget after buying things and a train ticket."""
+    """What is left of the budget after buying things and a train ticket, and what else comes in and goes."""
     rng = scene.rng
-    item, town, count = rng.choice(scene.names.items), rng.choice(scene.names.towns), rng.randint(2, 9)
+    item, town = rng.choice(scene.names.items), rng.choice(scene.names.towns)
     wanted, in_turn = (
         [lookup("get_budget"), lookup("get_price", item=item), lookup("ticket_fare", town=town)],
         scene.in_turn(),
     )
     budget, price, fare = (int(result) for result in scene.all_of(wanted, in_turn=in_turn))
+    count = rng.randint(2, min(9, (budget - fare - 1) // price))
     spent = Operation(price, "*", count)
     left = Operation(budget, "-", spent.result)
-    prompt = f"From our budget we pay {count} {plural(item)} and the train fare to {town}. How much is left?"
-    prompt += IN_TURN if in_turn else ""
-    return scene.task("work", "purse", prompt, (), [spent, left, Operation(left.result, "-", fare)])
+    work = [spent, left, Operation(left.result, "-", fare)]
+    more, text = scene.changes(work[-1].result, "money", (0, 1, 3, 3, 5))
+    prompt = f"From our budget we pay {count} {plural(item)} and the train fare to {town}.{text} How much is left?"
+    return scene.task("work", "purse", prompt + (IN_TURN if in_turn else ""), (), [*work, *more])
 
 
 def _group(scene: Scene) -> AgentTask | None:
-    """Seats on some trains, less groups that book them."""
+    """Seats on some trains together, less groups that book them, and more."""
     rng = scene.rng
     trains = rng.sample(range(10, 100), scene.length((2, 2, 3), 4))
     in_turn = scene.in_turn()
     seats = [int(result) for result in scene.each("free_seats", "train", trains, in_turn=in_turn)]
-    groups = [rng.randint(3, 25) for _ in range(rng.randint(1, 3))]
     work = running(seats[0], seats[1:], "+")
-    work += running(work[-1].result, groups, "-")
-    prompt = (
-        f"How many free seats do trains {joined([str(train) for train in trains])} have together after "
-        f"{joined([f'a group of {size}' for size in groups])} book?" + (IN_TURN if in_turn else "")
-    )
-    return scene.task("work", "group", prompt, (), work)
+    more, text = scene.changes(work[-1].result, "seats", (1, 2, 3, 5, 5, 5))
+    listed = joined([str(train) for train in trains])
+    prompt = f"Count the free seats on trains {listed} together.{text} How many seats are free?"
+    return scene.task("work", "group", prompt + (IN_TURN if in_turn else ""), (), [*work, *more])
 
 
 def _warmer(scene: Scene) -> AgentTask | None:
@@ -117,7 +103,7 @@ def _kitchen(scene: Scene) -> AgentTask | None:
     """How much some dishes weigh for a number of people. Never in training."""
     rng = scene.rng
     dishes = rng.sample(DISHES, rng.choice((2, 3)))
-    people = [rng.randint(2, 5) for _ in dishes]
+    people = [rng.randint(3, 5) for _ in dishes]
     work = _totals(scene.each("portion_weight", "dish", dishes), people)
     portions = joined([f"{count} portions of {dish}" for count, dish in zip(people, dishes, strict=True)])
     return scene.task("work", "kitchen", f"How much do {portions} weigh together?", (), work)
@@ -129,6 +115,6 @@ AFTER: Templates = {
     "trip": Template(_trip, 1.4),
     "purse": Template(_purse),
     "group": Template(_group, 1.2),
-    "warmer": Template(_warmer, 0.6),
+    "warmer": Template(_warmer, 0.3),
     "kitchen": Template(_kitchen, held=True),
 }
