@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Protocol
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
 
 from dami_agent.attempt import Attempt, Cancellation, Watched, decode
-from dami_agent.errors import InvalidPolicy, OutputError
+from dami_agent.errors import InvalidPolicy, InvalidRequest, OutputError
+from dami_agent.estimators import estimator_named
 from dami_agent.types import (
     CallRecord,
     Decision,
@@ -67,10 +68,11 @@ class Pipeline:
         policy: the one authority over λ.
         estimator: asked by the policy when λ is to be estimated.
         ledger: every attempt is recorded there before its answer is returned; None keeps nothing.
-        estimators: others, by the names that the policy's rules use.
+        estimators: others, by the names that the policy's rules use; what is not here is looked up among the
+            registered ones.
 
     Raises:
-        InvalidPolicy: a rule asks for an estimator that is not here.
+        InvalidPolicy: a rule asks for an estimator that is neither here nor registered.
     """
 
     def __init__(
@@ -88,14 +90,9 @@ class Pipeline:
         self.policy = policy
         self.estimator = estimator
         self.ledger = ledger
-        self.estimators = {**(estimators or {}), "": estimator, estimator.name: estimator}
+        own = {**(estimators or {}), "": estimator, estimator.name: estimator}
+        self.estimators = {**own, **{name: _named(name, own) for name in policy.estimators - set(own)}}
         self._frontier = policy.frontier.fingerprint
-        missing = sorted(policy.estimators - set(self.estimators))
-        if missing:
-            raise InvalidPolicy(
-                f"a rule asks for the estimator {missing[0]!r}",
-                hint=f"known here: {', '.join(sorted(name for name in self.estimators if name))}",
-            )
 
     def run(self, step: Step, cancellation: Cancellation | None = None) -> Outcome:
         """The whole call at once; see :meth:`stream`."""
@@ -232,6 +229,16 @@ class Pipeline:
         if self.ledger is not None:
             self.ledger.record(record)
         return record
+
+
+def _named(name: str, own: Mapping[str, Estimator]) -> Estimator:
+    try:
+        return estimator_named(name)
+    except InvalidRequest as error:
+        here = ", ".join(sorted(each for each in own if each))
+        raise InvalidPolicy(
+            f"a rule of the policy: {error.message}", hint=f"{error.hint}; this model's own: {here}"
+        ) from error
 
 
 def _whole_probe(decision: Decision) -> Generation | None:

@@ -11,14 +11,15 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from random import Random
 from typing import Any, Literal
 
+from dami_agent.bench.dealt import DealtEstimator
 from dami_agent.bench.engine import MAX_TOKENS, stream_seed
 from dami_agent.errors import UsageError
 from dami_agent.ledger import Ledger
+from dami_agent.policy import ReasoningPolicy
 from dami_agent.tasks import AgentTask, Tool
-from dami_agent.types import CallRecord, Decision, Engine, Estimate, Estimator, Intensity, Prompt
+from dami_agent.types import CallRecord, Estimator
 
 MOST_CALLS = 10
 """Model calls of one run before it is given up (LangGraph's recursion limit): the longest task needs six."""
@@ -28,7 +29,8 @@ MOST_CALLS = 10
 class StepRow:
     """One model call of a run, as its ledger record tells it.
 
-    ``task`` counts from 0, ``step`` from 1; ``reasoning_tokens`` hold a probe that was thrown away.
+    ``task`` counts from 0, ``step`` from 1; ``reasoning_tokens`` hold a probe that was thrown away; ``charged_to`` is
+    the tool whose budget pays for them, or ``answer``.
     """
 
     task: int
@@ -42,6 +44,7 @@ class StepRow:
     reasoning_tokens: int
     answer_tokens: int
     seconds: float
+    charged_to: str = "answer"
     error: str | None = None
 
     @property
@@ -81,6 +84,7 @@ def step_row(record: CallRecord, task: int, step: int) -> StepRow:
         reasoning_tokens=record.probe_tokens + (generation.reasoning_tokens if generation else 0),
         answer_tokens=generation.answer_tokens if generation else 0,
         seconds=record.seconds,
+        charged_to=decision.charged_to if decision else "answer",
         error=record.error,
     )
 
@@ -101,6 +105,11 @@ class Run:
         """Of all its steps, failed ones too."""
         return sum(step.output_tokens for step in self.steps)
 
+    @property
+    def reasoning_tokens(self) -> int:
+        """Of all its steps: thoughts, and probes thrown away."""
+        return sum(step.reasoning_tokens for step in self.steps)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mode:
@@ -108,12 +117,14 @@ class Mode:
 
     Attributes:
         name: as it stands in the tables.
-        intensity: a number, or ``"auto"`` for the estimator.
+        intensity: a number, ``"auto"`` for the estimator, or None for what the policy says.
+        policy: of the model; one object for all runs, each of which has an account of its own in it.
         dealt: per task the λs its steps get, instead of the estimator's (the shuffled control).
     """
 
     name: str
-    intensity: float | Literal["auto"]
+    intensity: float | Literal["auto"] | None
+    policy: ReasoningPolicy | None = None
     dealt: tuple[tuple[float, ...], ...] | None = None
 
 
@@ -140,6 +151,11 @@ class Outcome:
         """Of all runs."""
         return sum(run.output_tokens for run in self.runs)
 
+    @property
+    def reasoning_tokens(self) -> int:
+        """Of all runs."""
+        return sum(run.reasoning_tokens for run in self.runs)
+
     def totals(self) -> dict[str, Any]:
         """A mode's totals of ``dami demo --json``."""
         return {
@@ -162,36 +178,6 @@ class WatchedLedger(Ledger):
         """Keep it, then show it."""
         self._inner.record(record)
         self._listen(record)
-
-
-@dataclass(slots=True)
-class DealtEstimator:
-    """Gives the λs it was dealt, in turn and round again: a control that knows nothing of the step."""
-
-    lambdas: Sequence[float]
-    given: int = 0
-
-    @property
-    def name(self) -> str:
-        """``dealt``."""
-        return "dealt"
-
-    def estimate(self, prompt: Prompt, decision: Decision, engine: Engine) -> Estimate:
-        """The next λ; costs no tokens."""
-        value = self.lambdas[self.given % len(self.lambdas)]
-        self.given += 1
-        return Estimate(estimator=self.name, intensity=Intensity(value))
-
-
-def shuffled(lambdas: Sequence[Sequence[float]], seed: int) -> tuple[tuple[float, ...], ...]:
-    """The same λs dealt out at random over all steps of all tasks; every task keeps its number of steps."""
-    pool = [value for steps in lambdas for value in steps]
-    Random(f"shuffled:{seed}").shuffle(pool)
-    dealt: list[tuple[float, ...]] = []
-    for steps in lambdas:
-        dealt.append(tuple(pool[: len(steps)]) or (0.0,))  # a task that failed before its first step
-        del pool[: len(steps)]
-    return tuple(dealt)
 
 
 Listener = Callable[[AgentTask, Run, "StepRow | None"], None]
@@ -265,7 +251,7 @@ async def _solve(
         if listen is not None:
             listen(task, run, row)
 
-    settings: dict[str, Any] = {"max_tokens": MAX_TOKENS, **model}
+    settings: dict[str, Any] = {"max_tokens": MAX_TOKENS, "policy": mode.policy, **model}
     if mode.dealt is not None:
         estimator: Estimator = DealtEstimator(mode.dealt[run.task])
         settings["estimator"] = estimator

@@ -1,7 +1,8 @@
 """DAMI against always-Instruct, always-Thinking and the controls a claim about λ needs, on the same agent tasks.
 
 Controls: fixed λs in between, and DAMI's own λs dealt out to the steps at random. The latter costs no probes, so it
-shows what the choice of λ adds, not what choosing costs; DAMI's own tokens hold its probes.
+shows what the choice of λ adds, not what choosing costs; DAMI's own tokens hold its probes. Beside them, the same tasks
+under a policy file with budgets per tool.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from typing import Any
 
 from dami_agent.bench import agents
 from dami_agent.bench.agents import DAMI, INSTRUCT, THINKING, Mode, Outcome, Run
+from dami_agent.bench.budgeted import SHIPPED, against_thinking, policy_mode, rounded_interval
+from dami_agent.bench.dealt import shuffled
 from dami_agent.bench.stats import bootstrap, half_width, mean
 from dami_agent.tasks import AgentTask, agent_tasks
 
@@ -27,6 +30,7 @@ def compare(
     seed: int = 0,
     concurrency: int = 48,
     controls: bool = True,
+    policy: Any = SHIPPED,
     model: dict[str, Any] | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
@@ -37,12 +41,17 @@ def compare(
         seed: of tasks, random streams, shuffle and bootstrap.
         concurrency: agents at a time.
         controls: also run the fixed λs and the shuffled λs.
+        policy: file, preset, dict or ``ReasoningPolicy`` of the arm with budgets per tool.
         model: further arguments of ChatDAMI, such as the pair.
         progress: told (mode, tasks done, tasks).
 
     Returns:
         What ``dami bench --json`` prints.
+
+    Raises:
+        InvalidPolicy: before anything runs.
     """
+    budgeted = policy_mode(policy)
     asked = agent_tasks("test", tasks, seed=seed)
     outcomes: dict[str, Outcome] = {}
 
@@ -56,17 +65,19 @@ def compare(
     dami = run(DAMI)
     run(INSTRUCT)
     run(THINKING)
+    run(budgeted)
     if controls:
         for value in FIXED:
             run(Mode(name=f"lambda={value:g}", intensity=value))
         own = [[step.intensity or 0.0 for step in run.steps] for run in dami.runs]
-        run(Mode(name="shuffled", intensity="auto", dealt=agents.shuffled(own, seed)))
+        run(Mode(name="shuffled", intensity="auto", dealt=shuffled(own, seed)))
     return {
         "tasks": tasks,
         "seed": seed,
         "split": "test",
         "modes": {name: _mode(asked, outcome) for name, outcome in outcomes.items()},
         **gap(dami.runs, outcomes["instruct"].runs, outcomes["thinking"].runs, seed=seed),
+        "policy": against_thinking(outcomes[budgeted.name], outcomes[THINKING.name], seed=seed),
         "lambdas": _histogram(dami.runs),
         **identity(model or {}),
     }
@@ -99,9 +110,9 @@ def gap(dami: Sequence[Run], instruct: Sequence[Run], thinking: Sequence[Run], *
     share, tokens = closed(triples), ratio(triples)
     return {
         "gap_closed": None if share is None else round(share, 4),
-        "gap_closed_ci": _rounded(bootstrap(triples, closed, seed=seed)),
+        "gap_closed_ci": rounded_interval(bootstrap(triples, closed, seed=seed)),
         "tokens_ratio": None if tokens is None else round(tokens, 4),
-        "tokens_ratio_ci": _rounded(bootstrap(triples, ratio, seed=seed)),
+        "tokens_ratio_ci": rounded_interval(bootstrap(triples, ratio, seed=seed)),
     }
 
 
@@ -113,6 +124,7 @@ def _mode(tasks: Sequence[AgentTask], outcome: Outcome) -> dict[str, Any]:
         "solved_ci": round(half_width(outcome.solved, len(runs)) * len(runs), 2),
         "calls": sum(len(run.steps) for run in runs),
         "tokens_per_task": round(outcome.output_tokens / len(runs), 2),
+        "reasoning_tokens": outcome.reasoning_tokens,
         "mean_lambda": round(mean([step.intensity or 0.0 for run in runs for step in run.steps]), 4),
         "by_name": {name: f"{sum(r.solved for r in members)}/{len(members)}" for name, members in by_name.items()},
         "errors": dict(Counter(run.error for run in runs if run.error)),
@@ -122,10 +134,6 @@ def _mode(tasks: Sequence[AgentTask], outcome: Outcome) -> dict[str, Any]:
 def _histogram(runs: Sequence[Run]) -> dict[str, int]:
     counts = Counter(round(step.intensity, 2) for run in runs for step in run.steps if step.intensity is not None)
     return {f"{value:g}": counts[value] for value in sorted(counts)}
-
-
-def _rounded(interval: tuple[float, float] | None) -> list[float] | None:
-    return None if interval is None else [round(value, 4) for value in interval]
 
 
 def warm_up(model: dict[str, Any]) -> None:

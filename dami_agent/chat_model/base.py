@@ -14,10 +14,11 @@ from typing_extensions import Self
 
 from dami_agent.chat_model import settings
 from dami_agent.chat_model.messages import to_messages
+from dami_agent.chat_model.policies import read_policy
 from dami_agent.chat_model.room import BUILTIN, Room, RoomKey, enter, leave
 from dami_agent.chat_model.runs import trace_of
 from dami_agent.errors import InvalidRequest
-from dami_agent.estimators import ConfidenceEstimator
+from dami_agent.estimators import ConfidenceEstimator, estimator_named
 from dami_agent.ledger import Ledger
 from dami_agent.pipeline import Pipeline
 from dami_agent.policy import EFFORTS, ReasoningPolicy
@@ -45,7 +46,9 @@ class ConfiguredChatModel(BaseChatModel):
     )
     engine: Any = Field(default="local", description="entry-point name of an engine, or an Engine", exclude=True)
     dialogue: Any = Field(default=None, description="the Dialogue of an Engine given as object", exclude=True)
-    estimator: Any = Field(default_factory=ConfidenceEstimator, description="λ(q), asked for auto", exclude=True)
+    estimator: Any = Field(
+        default_factory=ConfidenceEstimator, description="λ(q): an Estimator or a registered name", exclude=True
+    )
     policy: InstanceOf[ReasoningPolicy] | None = Field(
         default=None, description="ReasoningPolicy, file, preset or dict; None: the default policy", exclude=True
     )
@@ -98,10 +101,15 @@ class ConfiguredChatModel(BaseChatModel):
     def _valid_effort(cls, value: Any) -> Any:
         return settings.effort(value)
 
+    @field_validator("estimator", mode="before")
+    @classmethod
+    def _find_estimator(cls, value: Any) -> Any:
+        return estimator_named(value) if isinstance(value, str) else value
+
     @field_validator("policy", mode="before")
     @classmethod
     def _read_policy(cls, value: Any) -> Any:
-        return settings.policy(value)
+        return read_policy(value)
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
@@ -210,7 +218,6 @@ class ConfiguredChatModel(BaseChatModel):
                 dialogue=room.dialogue,
                 policy=policy.on(room.frontier),
                 estimator=estimator,
-                estimators={"confidence": ConfidenceEstimator()},
                 ledger=self.ledger if isinstance(self.ledger, Ledger) else Ledger.open(self.ledger),
             )
         return self._pipeline

@@ -5,17 +5,14 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
-import os
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import BaseModel
 
-from dami_agent.errors import InvalidIntensity, InvalidPolicy, InvalidRequest, InvalidSchema
-from dami_agent.policy import EFFORTS, ReasoningPolicy
+from dami_agent.errors import InvalidIntensity, InvalidRequest, InvalidSchema
+from dami_agent.policy import EFFORTS
 from dami_agent.types import Ask, Intensity, Limits, Message, ResponseFormat, Sampling, Tool, ToolChoice
 
 SETTINGS: frozenset[str] = frozenset(
@@ -92,53 +89,6 @@ def effort(value: Any) -> Any:
     if value is not None and value not in EFFORTS:
         raise InvalidIntensity(f"unknown reasoning_effort {value!r}", hint=f"use one of {', '.join(EFFORTS)}")
     return value
-
-
-def policy(value: Any) -> ReasoningPolicy | None:
-    """A policy, or what names one: a preset, a path, a dict.
-
-    A preset, an unchanged file and equal dicts are read once per process, so that models built anew from the same (as
-    ``configurable_fields`` does for each call) spend from the same budgets.
-
-    Raises:
-        InvalidPolicy: there is no such preset or file, or it does not validate.
-    """
-    if value is None or isinstance(value, ReasoningPolicy):
-        return value
-    if isinstance(value, Mapping):
-        return _policy_dict(_Plain(value))
-    if not isinstance(value, (str, os.PathLike)):
-        raise InvalidPolicy(f"policy={value!r}", hint="give a ReasoningPolicy, a preset, a path or a dict")
-    path = Path(value)
-    if path.suffix or path.exists():
-        return _policy_file(path.absolute(), path.stat().st_mtime_ns if path.exists() else 0)
-    return _preset(str(value))
-
-
-class _Plain(str):
-    """A dict's text, to be told apart by, and the dict."""
-
-    def __new__(cls, value: Mapping[str, Any]) -> _Plain:
-        made = super().__new__(cls, repr(value))
-        made.value = value
-        return made
-
-    value: Mapping[str, Any]
-
-
-@lru_cache(maxsize=64)
-def _policy_dict(given: _Plain) -> ReasoningPolicy:
-    return ReasoningPolicy.from_dict(given.value)
-
-
-@lru_cache(maxsize=64)
-def _policy_file(path: Path, changed: int) -> ReasoningPolicy:
-    return ReasoningPolicy.from_file(path)
-
-
-@lru_cache(maxsize=64)
-def _preset(name: str) -> ReasoningPolicy:
-    return ReasoningPolicy.preset(name)
 
 
 def ask(levels: Sequence[tuple[str, Mapping[str, Any]]]) -> Ask:

@@ -1,4 +1,4 @@
-"""``dami bench``: DAMI against always-Instruct and always-Thinking on agent tasks."""
+"""``dami bench``: DAMI, and a policy with budgets per tool, against always-Instruct and always-Thinking."""
 
 from __future__ import annotations
 
@@ -19,18 +19,31 @@ def bench(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of a table.")] = False,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Also write the JSON here.")] = None,
     controls: Annotated[bool, typer.Option(help="Also run fixed λs and DAMI's λs shuffled over the steps.")] = True,
+    policy: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Policy file or preset to try beside them; left out: our example."),
+    ] = None,
     concurrency: Annotated[int, typer.Option(help="Agents at a time.", min=1)] = 48,
     instruct: Annotated[str | None, typer.Option(help="Instruct checkpoint; left out: the built-in pair.")] = None,
     thinking: Annotated[str | None, typer.Option(help="Thinking checkpoint.")] = None,
 ) -> None:
     """Solve seeded tasks with a LangChain agent under every way to choose λ, and compare."""
+    from dami_agent.bench.budgeted import SHIPPED
     from dami_agent.bench.compare import compare
     from dami_agent.bench.engine import calm_threads
 
     calm_threads(instruct)
     model = {name: value for name, value in (("instruct", instruct), ("thinking", thinking)) if value is not None}
     with progress_bar() as tell:
-        result = compare(tasks=tasks, seed=seed, concurrency=concurrency, controls=controls, model=model, progress=tell)
+        result = compare(
+            tasks=tasks,
+            seed=seed,
+            concurrency=concurrency,
+            controls=controls,
+            policy=policy or SHIPPED,
+            model=model,
+            progress=tell,
+        )
     if output is not None:
         output.write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     if as_json:
@@ -43,16 +56,17 @@ def _show(result: Mapping[str, Any]) -> None:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for name in ("mode", "solved", "±", "output tokens", "a task", "mean λ", "calls", "seconds"):
+    for name in ("mode", "solved", "±", "output tokens", "a task", "reasoning", "mean λ", "calls", "seconds"):
         table.add_column(name, justify="left" if name == "mode" else "right")
     for name, mode in result["modes"].items():
         shown = [name, f"{mode['solved']}/{mode['tasks']}", f"{mode['solved_ci']:.0f}", f"{mode['output_tokens']:,}"]
-        shown += [f"{mode['tokens_per_task']:.1f}", f"{mode['mean_lambda']:.2f}", str(mode["calls"])]
-        table.add_row(*shown, f"{mode['seconds']:.1f}")
+        shown += [f"{mode['tokens_per_task']:.1f}", f"{mode['reasoning_tokens']:,}", f"{mode['mean_lambda']:.2f}"]
+        table.add_row(*shown, str(mode["calls"]), f"{mode['seconds']:.1f}")
     console = stdout()
     console.print(table)
     console.print(f"\ngap closed: {_share(result['gap_closed'], result['gap_closed_ci'])} of always-Thinking's lead")
     console.print(f"tokens: {_share(result['tokens_ratio'], result['tokens_ratio_ci'])} of always-Thinking's")
+    console.print(_policy(result["policy"]))
     console.print(f"{result['pair']}, {result['tasks']} tasks of the {result['split']} split, seed {result['seed']}")
 
 
@@ -60,3 +74,20 @@ def _share(value: float | None, interval: list[float] | None) -> str:
     if value is None:
         return "undefined, as always-Thinking does not lead: nothing"
     return f"{value:.0%}" + (f" (95 %: {interval[0]:.0%} to {interval[1]:.0%})" if interval else "")
+
+
+def _policy(found: Mapping[str, Any]) -> str:
+    """What the policy saved of always-Thinking's thought, whether it cost success, and whose thought that was."""
+    saved, spent = found["reasoning_saved"], found["reasoning_tokens"]
+    if saved is None:
+        return f"policy {found['name']}: always-Thinking wrote no thought, so there is nothing to save"
+    low, high = found["solved_difference_ci"]
+    lines = [
+        f"policy {found['name']}: {_share(saved, found['reasoning_saved_ci'])} of always-Thinking's reasoning tokens "
+        f"saved ({spent['policy']:,} of {spent['thinking']:,} spent)",
+        f"  tasks solved: {100 * found['solved_difference']:+.1f} points against it (95 %: {100 * low:+.1f} to "
+        f"{100 * high:+.1f}); at least half saved and success not below: "
+        + ("yes" if found["saves_enough"] and found["success_not_below"] else "NO"),
+    ]
+    tools = [f"{name} {each['policy']:,}/{each['thinking']:,}" for name, each in found["by_tool"].items()]
+    return "\n".join([*lines, f"  by tool, policy/thinking: {', '.join(tools)}"])

@@ -11,8 +11,9 @@ from typing import Any
 from langchain_core.runnables import RunnableBinding, RunnableConfig
 from langchain_core.runnables.config import ensure_config, merge_configs, var_child_runnable_config
 
-from dami_agent.chat_model import ChatDAMI, settings
+from dami_agent.chat_model import ChatDAMI
 from dami_agent.chat_model.configurable import ConfigurableChatDAMI
+from dami_agent.chat_model.policies import read_policy
 from dami_agent.chat_model.runs import trace_of
 from dami_agent.errors import UsageError
 from dami_agent.policy import ReasoningPolicy
@@ -75,7 +76,7 @@ def run_policy(config: RunnableConfig, context: Any) -> ReasoningPolicy | None:
         InvalidPolicy: what stands there is no policy.
     """
     given = context.get(KEY) if isinstance(context, Mapping) else getattr(context, KEY, None)
-    return settings.policy(given if given is not None else config.get("configurable", {}).get(KEY))
+    return read_policy(given if given is not None else config.get("configurable", {}).get(KEY))
 
 
 def here() -> tuple[RunnableConfig, Trace]:

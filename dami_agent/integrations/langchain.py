@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from langchain_core.messages import AIMessage
 from typing_extensions import NotRequired, override
 
-from dami_agent.chat_model import settings
+from dami_agent.chat_model.policies import read_policy
 from dami_agent.errors import BudgetExhausted, UsageError
 from dami_agent.integrations.agent_runs import AgentRun, AgentRuns, Tokens, budget_of
 from dami_agent.integrations.handover import find_model, here, run_policy, with_policy
@@ -142,7 +142,7 @@ class ReasoningBudgetMiddleware(AgentMiddleware[ReasoningBudgetState[ResponseT],
             raise UsageError(f"exit_behavior={exit_behavior!r}", hint="'taper', 'end', 'error' or None")
         self.thread_limit = thread_limit
         self.run_limit = run_limit
-        self.policy = settings.policy(policy)
+        self.policy = read_policy(policy)
         self.exit_behavior = exit_behavior
         self._default = ReasoningPolicy()
         self._runs = AgentRuns(

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dami_agent.bench import agents, compare
+from dami_agent.bench import agents, compare, dealt
 from dami_agent.bench.agents import DAMI, INSTRUCT, THINKING, Outcome, Run, StepRow
 from dami_agent.bench.demo import Demo
 from dami_agent.errors import UsageError
@@ -85,22 +85,22 @@ def test_a_failed_call_keeps_its_cost_and_its_error() -> None:
 
 @given(st.lists(st.lists(st.sampled_from([0.0, 0.3, 0.8, 1.0]), max_size=6), max_size=20), st.integers(0, 99))
 def test_shuffled_keeps_the_lambdas_and_every_task_its_number_of_steps(lambdas: list[list[float]], seed: int) -> None:
-    dealt = agents.shuffled(lambdas, seed)
-    kept = [steps for steps, own in zip(dealt, lambdas, strict=True) if own]
+    out = dealt.shuffled(lambdas, seed)
+    kept = [steps for steps, own in zip(out, lambdas, strict=True) if own]
     assert [len(steps) for steps in kept] == [len(own) for own in lambdas if own]
     assert Counter(v for steps in kept for v in steps) == Counter(v for own in lambdas for v in own)
-    assert dealt == agents.shuffled(lambdas, seed)
+    assert out == dealt.shuffled(lambdas, seed)
 
 
 def test_shuffled_really_moves_them() -> None:
     lambdas = [[i / 100, i / 100] for i in range(100)]
-    dealt = agents.shuffled(lambdas, 1)
-    assert sum(list(a) == b for a, b in zip(dealt, lambdas, strict=True)) < 5
-    assert dealt != agents.shuffled(lambdas, 2)
+    out = dealt.shuffled(lambdas, 1)
+    assert sum(list(a) == b for a, b in zip(out, lambdas, strict=True)) < 5
+    assert out != dealt.shuffled(lambdas, 2)
 
 
 def test_dealt_lambdas_come_in_turn_and_round_again() -> None:
-    estimator = agents.DealtEstimator((0.2, 1.0))
+    estimator = dealt.DealtEstimator((0.2, 1.0))
     prompt, decision = Prompt(token_ids=(1,), template="instruct"), record(None, "a").decision
     given = [estimator.estimate(prompt, decision, None) for _ in range(3)]  # type: ignore[arg-type]
     assert [(float(e.intensity), e.tokens) for e in given] == [(0.2, 0), (1.0, 0), (0.2, 0)]

@@ -1,0 +1,105 @@
+"""A policy file with budgets per tool against always-Thinking: tokens of thought saved, and whether success suffers.
+
+Both solve the same tasks in the same run of ``dami bench``; intervals are a paired bootstrap over tasks. Thoughts count
+with their closing tokens, and a probe that was thrown away counts as thought: nothing that was spent to decide is left
+out of what was spent.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from dami_agent.bench.agents import Mode, Outcome, Run
+from dami_agent.bench.stats import bootstrap
+from dami_agent.chat_model.policies import read_policy
+
+SHIPPED = Path(__file__).with_name("policy.yaml")
+"""The file that ``dami bench`` uses unless told otherwise; an example to copy, too."""
+
+MUST_SAVE = 0.5
+"""Share of always-Thinking's reasoning tokens that a policy must save."""
+
+Pairs = Sequence[tuple[int, int]]
+
+
+def policy_mode(source: Any = SHIPPED) -> Mode:
+    """The arm that leaves λ and budgets to a policy.
+
+    Args:
+        source: a ``ReasoningPolicy``, or a preset, path or dict that makes one.
+
+    Raises:
+        InvalidPolicy: it does not validate.
+    """
+    return Mode(name="policy", intensity=None, policy=read_policy(source))
+
+
+def against_thinking(policy: Outcome, thinking: Outcome, *, seed: int = 0) -> dict[str, Any]:
+    """Tokens saved and the difference in success, of the policy's runs against always-Thinking's of the same tasks.
+
+    Args:
+        policy: of :func:`policy_mode`.
+        thinking: of λ=1.
+        seed: of the bootstrap.
+
+    Returns:
+        ``reasoning_saved`` and ``tokens_saved`` are shares in [0, 1] (below 0 where more was spent, None where Thinking
+        spent nothing), ``solved_difference`` is a share of the tasks. ``saves_enough`` and ``success_not_below`` go by
+        these values, not by an end of their intervals. ``by_tool``: reasoning tokens by what they were charged to.
+    """
+    assert policy.mode.policy is not None
+    both = list(zip(policy.runs, thinking.runs, strict=True))
+    reasoning = [(p.reasoning_tokens, t.reasoning_tokens) for p, t in both]
+    tokens = [(p.output_tokens, t.output_tokens) for p, t in both]
+    solved = [(int(p.solved), int(t.solved)) for p, t in both]
+    saved = _saved(reasoning)
+    return {
+        "name": policy.mode.policy.name,
+        "reasoning_tokens": {"policy": policy.reasoning_tokens, "thinking": thinking.reasoning_tokens},
+        "reasoning_saved": _rounded(saved),
+        "reasoning_saved_ci": rounded_interval(bootstrap(reasoning, _saved, seed=seed)),
+        "tokens_saved": _rounded(_saved(tokens)),
+        "tokens_saved_ci": rounded_interval(bootstrap(tokens, _saved, seed=seed)),
+        "solved_difference": _rounded(_difference(solved)),
+        "solved_difference_ci": rounded_interval(bootstrap(solved, _difference, seed=seed)),
+        "saves_enough": saved is not None and saved >= MUST_SAVE,
+        "success_not_below": policy.solved >= thinking.solved,
+        "by_tool": _by_tool(policy.runs, thinking.runs),
+    }
+
+
+def _saved(pairs: Pairs) -> float | None:
+    """Share of the second ones' sum that the first ones do not spend."""
+    whole = sum(other for _, other in pairs)
+    return 1 - sum(own for own, _ in pairs) / whole if whole else None
+
+
+def _difference(pairs: Pairs) -> float:
+    return sum(own - other for own, other in pairs) / len(pairs)
+
+
+def _by_tool(policy: Sequence[Run], thinking: Sequence[Run]) -> dict[str, dict[str, int]]:
+    """Most spent by Thinking first."""
+    own, other = _charged(policy), _charged(thinking)
+    names = sorted(own | other, key=lambda name: (-other[name], name))
+    return {name: {"policy": own[name], "thinking": other[name]} for name in names}
+
+
+def _charged(runs: Sequence[Run]) -> Counter[str]:
+    counts: Counter[str] = Counter()
+    for run in runs:
+        for step in run.steps:
+            counts[step.charged_to] += step.reasoning_tokens
+    return counts
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 4)
+
+
+def rounded_interval(interval: tuple[float, float] | None) -> list[float] | None:
+    """For a report."""
+    return None if interval is None else [round(value, 4) for value in interval]

@@ -1,0 +1,115 @@
+"""The policy arm of ``dami bench``: its figures from runs made up, its file, and one small real run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from dami_agent.bench import agents, budgeted
+from dami_agent.bench.agents import THINKING, Outcome, Run, StepRow
+from dami_agent.bench.budgeted import SHIPPED, against_thinking, policy_mode
+from dami_agent.errors import InvalidPolicy
+from dami_agent.policy import ReasoningPolicy
+from dami_agent.tasks import agent_tasks
+from dami_agent.tasks.catalogue import CATALOGUE
+
+MODE = policy_mode({"name": "p"})
+TOOLS = ("answer", "get_price", "boss_of")
+
+
+def row(reasoning: int, answer: int, charged_to: str) -> StepRow:
+    return StepRow(
+        task=0, step=1, tool=None, digested=(), called=(), intensity=0.5, reason="", prompt_tokens=1,
+        reasoning_tokens=reasoning, answer_tokens=answer, seconds=0.0, charged_to=charged_to,
+    )  # fmt: skip
+
+
+def outcome(mode: agents.Mode, solved: list[bool], steps: list[list[StepRow]]) -> Outcome:
+    runs = [Run(task=i, solved=s, steps=own) for i, (s, own) in enumerate(zip(solved, steps, strict=True))]
+    return Outcome(mode=mode, runs=tuple(runs), seconds=1.0)
+
+
+def drawn(rng: Random, most: int, chance: float, tasks: int = 60) -> tuple[list[bool], list[list[StepRow]]]:
+    steps = [
+        [row(rng.randint(0, most), rng.randint(1, 9), rng.choice(TOOLS)) for _ in range(rng.randint(1, 4))]
+        for _ in range(tasks)
+    ]
+    return [rng.random() < chance for _ in range(tasks)], steps
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_figures_are_the_plain_sums_and_lie_in_their_intervals(seed: int) -> None:
+    rng = Random(seed)
+    own, other = drawn(rng, 30, 0.8), drawn(rng, 90, 0.7)
+    found = against_thinking(outcome(MODE, *own), outcome(THINKING, *other), seed=seed)
+
+    def total(steps: list[list[StepRow]], tool: str | None = None) -> int:
+        return sum(s.reasoning_tokens for run in steps for s in run if tool in (None, s.charged_to))
+
+    saved = 1 - total(own[1]) / total(other[1])
+    difference = (sum(own[0]) - sum(other[0])) / 60
+    assert found["reasoning_saved"] == pytest.approx(saved, abs=1e-4)
+    assert found["solved_difference"] == pytest.approx(difference, abs=1e-4)
+    assert found["reasoning_tokens"] == {"policy": total(own[1]), "thinking": total(other[1])}
+    assert found["by_tool"] == {t: {"policy": total(own[1], t), "thinking": total(other[1], t)} for t in TOOLS}
+    assert found["saves_enough"] == (saved >= 0.5)
+    assert found["success_not_below"] == (difference >= 0)
+    for name in ("reasoning_saved", "tokens_saved", "solved_difference"):
+        low, high = found[f"{name}_ci"]
+        assert low < found[name] < high
+
+
+def test_the_interval_is_paired() -> None:
+    """Two arms that do the same on every task differ by nothing, however unlike the tasks are."""
+    solved, steps = drawn(Random(5), 500, 0.5)
+    found = against_thinking(outcome(MODE, solved, steps), outcome(THINKING, solved, steps))
+    assert found["solved_difference_ci"] == found["reasoning_saved_ci"] == [0, 0]
+    assert (found["saves_enough"], found["success_not_below"]) == (False, True)
+    worse = [False, *solved[1:]]
+    solved[0] = True
+    assert not against_thinking(outcome(MODE, worse, steps), outcome(THINKING, solved, steps))["success_not_below"]
+
+
+def test_where_thinking_wrote_no_thought_nothing_is_claimed() -> None:
+    steps = [[row(0, 4, "answer")]]
+    found = against_thinking(outcome(MODE, [True], steps), outcome(THINKING, [True], steps))
+    assert found["reasoning_saved"] is None
+    assert found["reasoning_saved_ci"] is None
+    assert not found["saves_enough"]
+
+
+def test_the_shipped_file_has_a_line_for_every_tool_and_a_budget_for_every_tool_that_thinks() -> None:
+    policy = ReasoningPolicy.from_file(SHIPPED)
+    assert set(policy.tools) == set(CATALOGUE)
+    for name, tool in policy.tools.items():
+        assert tool.intensity is not None, name  # type: ignore[union-attr]
+        if tool.intensity != 0:  # type: ignore[union-attr]
+            assert tool.max_reasoning_tokens < tool.run_max_reasoning_tokens, name  # type: ignore[union-attr, operator]
+    assert policy.run.max_tokens
+    assert Path(budgeted.__file__).parent == SHIPPED.parent  # inside the package: the wheel has it
+
+
+def test_a_bad_file_is_refused_before_anything_runs(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("tools:\n  get_price: {intensty: 0}\n")
+    with pytest.raises(InvalidPolicy, match=r"mine\.yaml:2: tools\.get_price\.intensty"):
+        policy_mode(path)
+
+
+def test_a_real_run_keeps_to_the_file() -> None:
+    tight = {"tools": {name: {"intensity": 1, "run_max_reasoning_tokens": 20} for name in CATALOGUE}}
+    tasks = agent_tasks("test", 2, seed=4)
+    mode = policy_mode({**tight, "default": {"intensity": [0, 0]}})
+    found = agents.run_mode(tasks, mode, concurrency=2, model={"max_tokens": 96})
+    assert [run.error for run in found.runs] == [None, None]
+    for run in found.runs:
+        charged: dict[str, list[StepRow]] = {}
+        for step in run.steps:
+            charged.setdefault(step.charged_to, []).append(step)
+        assert {step.intensity for step in charged.pop("answer")} == {0}
+        assert charged
+        for steps in charged.values():
+            closing = 4 * sum(step.reasoning_tokens > 0 for step in steps)  # the markers around a thought
+            assert sum(step.reasoning_tokens for step in steps) <= 20 + closing
