@@ -6,6 +6,7 @@ made-up word with training.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Any, Literal
@@ -30,7 +31,11 @@ def identifier(rng: Random, split: Split, *, parts: int | None = None) -> str:
     """A tool or argument name: snake_case, camelCase or CamelCase, of made-up and English words."""
     count = parts or rng.choices((1, 2, 3, 4), (3, 6, 3, 1))[0]
     pools = (VERBS, *[NOUNS] * (count - 1)) if count > 1 else (NOUNS,)
-    words = [made_up(rng, split) if rng.random() < 0.5 else english(rng, split, pool) for pool in pools]
+    return spelled(rng, [made_up(rng, split) if rng.random() < 0.5 else english(rng, split, pool) for pool in pools])
+
+
+def spelled(rng: Random, words: Sequence[str]) -> str:
+    """Words as one name: snake_case, camelCase or CamelCase."""
     style = rng.random()
     if style < 0.7:
         return "_".join(words)

@@ -6,14 +6,15 @@ and says what to ask for. What they are made of is in `invented.py`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from random import Random
 from typing import Any
 
-from dami_agent.tasks.invented import Argument, identifier, schema, value
+from dami_agent.tasks.invented import Argument, identifier, schema, spelled, value
 from dami_agent.tasks.model import AgentTask, PlannedCall, Split, Tool, ToolSpec
-from dami_agent.tasks.words import english, joined, made_up
+from dami_agent.tasks.words import VERBS, an, english, joined, made_up
 
 
 def _shown(rng: Random, value: Any) -> str:
@@ -63,6 +64,9 @@ _DESCRIBED: tuple[tuple[str, ...], ...] = (
         "Tell me the {0}.",
         "What is the {0} of the {1}?",
         "I need the {0} of a {1}.",
+        "Get me the {0}.",
+        "Can you look up the {0} of the {1}?",
+        "Please find the {0}.",
     ),
     (
         "Find the {0} of {2}.",
@@ -73,6 +77,10 @@ _DESCRIBED: tuple[tuple[str, ...], ...] = (
         "What is the {0} of the {1} {2}?",
         "I need the {0} of the {1} {2}.",
         "Which {0} has the {1} {2}?",
+        "Get me the {0} of {2}.",
+        "Can you look up the {0} for {2}?",
+        "Please find the {0} of the {1} {2}.",
+        "Here is {2}. What is the {0} of it?",
     ),
     (
         "What is the {0} for {3}?",
@@ -80,20 +88,40 @@ _DESCRIBED: tuple[tuple[str, ...], ...] = (
         "Find the {0} with {3}.",
         "What is the {0} of the {1} with {3}?",
         "I need the {0} of a {1} for {3}.",
+        "Get me the {0} for {3}.",
+        "Can you look up the {0} with {3}?",
+        "With {3}, what is the {0} of the {1}?",
     ),
 )
 """Prompts with words of the description: what the tool finds, of what, values, names with values."""
+
+_SPOKEN: tuple[tuple[str, ...], ...] = (
+    ("Please {0}.", "I want to {0}.", "Can you {0}?", "Do this: {0}.", "Time to {0}."),
+    ("Please {0} for {1}.", "I want to {0} with {1}.", "Can you {0} for {1}?", "Do this for {1}: {0}.", "{0}: {1}."),
+    ("Please {0} with {2}.", "I want to {0} for {2}.", "Can you {0} with {2}?", "With {2}, {0}.", "Do this: {0}, {2}."),
+)
+"""Prompts with the words of the tool's name as one says them, `find blorf rate`: these, values, names with values."""
+
+
+def spoken(name: str) -> list[str]:
+    """The words of a name in snake_case or CamelCase, in lower case."""
+    return [part.lower() for part in re.findall(r"[A-Z]?[a-z]+", name)]
 
 
 def _ask(
     rng: Random, split: Split, tool: ToolSpec, subject: tuple[str, str], values: Mapping[str, Any], named: float
 ) -> str:
-    """How a user asks for the call: by the tool's name, as code, or (1 - `named`) by what it is described to do."""
+    """How a user asks for the call: by the tool's name, as code, or (1 - `named`) by what it is described to do.
+
+    A name that starts with a verb is sometimes spoken: `find blorf rate` for `findBlorfRate`.
+    """
     shown = [_shown(rng, each) for each in values.values()]
     listed, pairs = ", ".join(shown), " and ".join(f"{name} {text}" for name, text in zip(values, shown, strict=True))
-    many = min(len(values), 2)
+    many, parts = min(len(values), 2), spoken(tool.name)
     if rng.random() < named:
         text = rng.choice(_NAMED[many]).format(tool.name, listed, pairs if many == 2 else next(iter(values), ""))
+    elif len(parts) > 1 and rng.random() < 0.25 and parts[0] in VERBS:
+        text = rng.choice(_SPOKEN[many]).format(" ".join(parts), listed, pairs)
     else:
         text = rng.choice(_DESCRIBED[many]).format(*subject, listed, pairs)
     if many == 2 and rng.random() < 0.05:
@@ -127,12 +155,19 @@ def novel_tool(rng: Random, split: Split, *, named: float = 0.7) -> Novel:
         if name not in {argument.name for argument in arguments}:
             arguments.append(Argument(name, *value(rng, split)))
     subject = english(rng, split) if rng.random() < 0.6 else made_up(rng, split), english(rng, split)
-    description = f"{rng.choice(_FINDS)} the {subject[0]} of a {subject[1]}."
+    description = f"{rng.choice(_FINDS)} the {subject[0]} of {an(subject[1])}."
     if rng.random() < 0.15:
         description += f"\n\n{made_up(rng, split).capitalize()} {made_up(rng, split)} {english(rng, split)}."
-    spec = ToolSpec(identifier(rng, split), description, schema(rng, split, arguments))
+    name = _told(rng, split, subject) if rng.random() < 0.35 else identifier(rng, split)
+    spec = ToolSpec(name, description, schema(rng, split, arguments))
     values = {each.name: each.value for each in arguments}
     return Novel(spec, subject, _ask(rng, split, spec, subject, values, named), values, str(value(rng, split)[1]))
+
+
+def _told(rng: Random, split: Split, subject: tuple[str, str]) -> str:
+    """A name that says what the tool finds, as most names do: `get_rate`, `findCityRate`, `city_rate`."""
+    verb = english(rng, split, VERBS)
+    return spelled(rng, rng.choice(((verb, subject[0]), (verb, subject[1], subject[0]), (subject[1], subject[0]))))
 
 
 def novel_tools(rng: Random, split: Split, count: int, *, named: float) -> list[Novel]:
@@ -146,9 +181,15 @@ def novel_tools(rng: Random, split: Split, count: int, *, named: float) -> list[
 
 
 def _apart(one: Novel, other: Novel) -> bool:
-    """Whether nothing in one description or name is the name of the other tool or what it finds."""
-    mine, others = ({each.spec.name.lower(), each.subject[0]} for each in (one, other))
-    return not (mine & {*others, other.subject[1]} or others & {*mine, one.subject[1]})
+    """Whether what one tool finds, and its name as it is spoken, say nothing about the other tool."""
+    return _says_nothing(one, other) and _says_nothing(other, one)
+
+
+def _says_nothing(one: Novel, other: Novel) -> bool:
+    spec = other.spec
+    words = {*spoken(spec.name), *spec.description.lower().replace(".", "").split(), spec.name.lower()}
+    words |= {part for argument in other.arguments for part in spoken(argument)}
+    return one.subject[0] not in words and not words.issuperset(spoken(one.spec.name))
 
 
 def novel_task(rng: Random, split: Split, *, bound: int = 1) -> AgentTask:

@@ -1,16 +1,18 @@
 """Tools never seen: words of one split only, prompts that fit one bound tool, schemas as LangChain writes them."""
 
 import re
+from itertools import permutations
 from random import Random
 from typing import Annotated
 
+import pytest
 from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import BaseModel, Field
 from typing_extensions import TypedDict
 
 from dami_agent.tasks import novel_task
 from dami_agent.tasks.invented import Argument, foreign, schema
-from dami_agent.tasks.novel import novel_mended, novel_pair, novel_tools
+from dami_agent.tasks.novel import novel_mended, novel_pair, novel_tool, novel_tools
 from dami_agent.tasks.words import NOUNS, VERBS, made_up, word_split
 
 
@@ -35,7 +37,7 @@ def test_names_and_arguments_of_a_test_tool_belong_to_the_test_split():
 
 
 def test_a_task_asks_for_one_of_the_bound_tools():
-    rng, by_description = Random(4), 0
+    rng, by_description, told = Random(4), 0, 0
     for _ in range(300):
         task = novel_task(rng, "test", bound=3)
         call = task.plan[0]
@@ -46,15 +48,21 @@ def test_a_task_asks_for_one_of_the_bound_tools():
         assert all(str(value) in task.prompt for value in call.arguments.values())
         if call.name not in task.prompt:
             by_description += 1
-            asked = [tool for tool in task.tools if _described(tool.spec.description, task.prompt)]
+            asked = [tool for tool in task.tools if _described(tool.spec, task.prompt)]
             assert [tool.spec.name for tool in asked] == [call.name]
+            told += (
+                re.search(r"(Please|want to|Can you|this:|Time to|,) " + " ".join(parts(call.name)), task.prompt)
+                is not None
+            )
     assert 90 < by_description < 210
+    assert told > 5
 
 
-def _described(description, prompt):
-    """Whether what the tool finds is what the prompt asks for."""
-    subject = re.match(r"[A-Z][a-z]+(?: up)? the ([a-z]+) of", description)[1]
-    return re.search(rf"\b(?:the|a|Which) {subject}\b", prompt) is not None
+def _described(spec, prompt):
+    """Whether the prompt has what the tool finds, or all words of its name one after the other."""
+    subject = re.match(r"[A-Z][a-z]+(?: up)? the ([a-z]+) of", spec.description)[1]
+    asked = re.search(rf"\b(?:the|a|Which) {subject}\b", prompt) is not None
+    return asked or re.search(rf"\b{' '.join(parts(spec.name))}\b", prompt) is not None
 
 
 def test_two_calls_go_together_or_in_turn():
@@ -83,14 +91,22 @@ def test_an_error_of_a_new_tool_is_mended_as_its_text_says():
         assert task.answers == (right.result,)
 
 
-def test_nothing_about_one_bound_tool_names_another_or_what_it_finds():
-    rng = Random(5)
-    for split in ("train", "calibration", "test") * 30:
+@pytest.mark.parametrize("split", ["train", "calibration", "test"])
+def test_nothing_about_one_bound_tool_says_what_another_finds_or_its_whole_name(split):
+    rng = Random(f"apart:{split}")
+    for _ in range(100):
         tools = novel_tools(rng, split, 3, named=0.5)
-        for one in tools:
-            for other in tools:
-                found = {one.spec.name, one.subject[0]} & {other.spec.name, *other.subject}
-                assert one is other or not found
+        for one, other in permutations(tools, 2):
+            said = set(re.findall(r"[a-z]+", other.spec.description.lower()))
+            said |= {part for name in (other.spec.name, *other.arguments) for part in parts(name)}
+            assert one.subject[0] not in said
+            assert not {*parts(one.spec.name)} <= said
+
+
+def test_many_names_say_what_the_tool_finds():
+    rng = Random(15)
+    told = sum(each.subject[0] in parts(each.spec.name) for each in (novel_tool(rng, "train") for _ in range(400)))
+    assert 80 < told < 220
 
 
 class Class(BaseModel):

@@ -17,7 +17,8 @@ from dami_agent.tasks.world import HELD, SEEN, Names, World, mended
 MOST_TOOLS = 3
 LARGEST = 999
 MOST_TURNS = 6
-"""Tools bound at most; no worked-out value is above this, none below 0; model turns at most."""
+MOST_WORK = 10
+"""Tools bound at most; no worked-out value is above this, none below 0; model turns and operations at most."""
 
 IN_TURN = " One after the other, please."
 """What a prompt says when lookups that could be made together are to be single calls."""
@@ -106,13 +107,12 @@ class Scene:
         answers: Sequence[str] = (),
         work: Sequence[Operation] = (),
     ) -> AgentTask | None:
-        """Bind the tools the plan needs and distractors up to three; refuses values out of range.
+        """Bind the tools the plan needs and distractors up to three; refuses values out of range and what is too long.
 
         The answer is the last value of `work`; `answers` are the results to copy where there is none.
         """
-        if any(not 0 <= step.result <= LARGEST for call in self.plan for step in call.work):
-            return None
-        if any(not 0 <= step.result <= LARGEST for step in work):
+        steps = [*(step for call in self.plan for step in call.work), *work]
+        if len(steps) > MOST_WORK or any(not 0 <= step.result <= LARGEST for step in steps):
             return None
         if 2 + sum(not call.together for call in self.plan[1:]) > MOST_TURNS:
             return None

@@ -21,7 +21,7 @@ def _basket(scene: Scene) -> AgentTask | None:
     items = rng.sample(scene.names.items, scene.length((1, 1, 2, 2, 2, 4), 3))
     counts, in_turn = [rng.randint(2, min(9, 16 // len(items))) for _ in items], len(items) > 1 and scene.in_turn()
     work = _totals(scene.each("get_price", "item", items, in_turn=in_turn), counts)
-    more, text = scene.changes(work[-1].result, "bill", (0, 3, 3, 5, 5) if len(items) < 3 else (0, 1, 2))
+    more, text = scene.changes(work[-1].result, "bill", (0, 3, 3, 5, 5) if len(items) < 3 else (0, 1))
     bought = joined([f"{count} {plural(item)}" for count, item in zip(counts, items, strict=True)])
     prompt = f"{rng.choice(('I want to buy', 'We order', 'I need'))} {bought}.{text} How much do I pay?"
     if not more:
