@@ -100,7 +100,8 @@ class Attempt:
         number: 0 for the first try.
         jobs: everything submitted for it, probes too.
         seen: output tokens that reached the reader.
-        dropped: tokens of an answer begun at the thought's λ where it has one of its own.
+        thought: where the answer has a λ of its own, what was decoded at the thought's.
+        dropped: tokens of the answer in it.
     """
 
     step: Step
@@ -110,6 +111,7 @@ class Attempt:
     number: int = 0
     jobs: list[Job] = field(default_factory=list)
     seen: int = 0
+    thought: Generation | None = None
     dropped: int = 0
     started_at: float = field(default_factory=time.time)
     clock: float = field(default_factory=time.perf_counter)
@@ -120,8 +122,9 @@ class Attempt:
 
     def record(self, error: BaseException | None = None) -> CallRecord:
         """For the ledger; a failed attempt keeps what its error says had been decoded."""
-        generation = self.generation or getattr(error, "generation", None) or self._left_behind(error)
-        decoded = generation.output_tokens if generation else 0
+        generation = self._decoded(error)
+        dropped = 0 if generation is self.thought else self.dropped
+        unknown = max(0, self.seen - (generation.output_tokens if generation else 0))
         return CallRecord(
             step=self.step,
             decision=self.decision,
@@ -131,15 +134,24 @@ class Attempt:
             model=self.model,
             fingerprint=self.fingerprint,
             frontier=self.frontier,
-            dropped_tokens=self.dropped + max(0, self.seen - decoded),
+            dropped_tokens=dropped + unknown,
             started_at=self.started_at,
             seconds=time.perf_counter() - self.clock,
-            error=None if error is None else f"{type(error).__name__}: {error}",
+            error=None if error is None else _said(error),
         )
 
     def usage(self, record: CallRecord) -> Usage | None:
         """What the attempt used; None if a job was begun and nobody can tell what it decoded."""
         return None if self.jobs and record.generation is None and not self._only_probed() else record.usage
+
+    def _decoded(self, error: BaseException | None) -> Generation | None:
+        """All that is known of the reply, also of one that broke off."""
+        if self.generation is not None:
+            return self.generation
+        found: Generation | None = getattr(error, "generation", None) or self._left_behind(error)
+        if self.thought is None or found is None or found is self.thought:
+            return found or self.thought
+        return _joined(self.thought, found)
 
     def _left_behind(self, error: BaseException | None) -> Generation | None:
         """What the last job had decoded when its reader went away; a probe that ended before is known without it."""
@@ -184,7 +196,7 @@ def decode(engine: Engine, prompt: Prompt, decision: Decision, attempt: Attempt)
         yield from first.events[len(thought) :]
         attempt.generation = first
         return
-    attempt.dropped = dropped
+    attempt.thought, attempt.dropped = first, dropped
     if limits.max_tokens is not None:
         limits = dataclasses.replace(limits, max_tokens=limits.max_tokens - dropped)
     answer = dataclasses.replace(
@@ -204,12 +216,13 @@ def decode(engine: Engine, prompt: Prompt, decision: Decision, attempt: Attempt)
 def _joined(first: Generation, second: Generation) -> Generation:
     """One generation of two: λ, first token and the thought's end are the first's, times add up."""
     one, other = first.timing, second.timing
-    both = list(zip(first.events, second.events, strict=False))
-    carried = next((place for place, (_, event) in enumerate(both) if event.part == "answer"), len(both))
+    ends = (place for place, event in enumerate(first.events) if event.part == "answer")
+    carried = next(ends, len(first.events))
     return dataclasses.replace(
         second,
         events=first.events[:carried] + second.events[carried:],  # the first's have their log-probabilities
         intensity=first.intensity,
+        answer_intensity=second.intensity,
         thought_closed_by=first.thought_closed_by,
         timing=Timing(
             queue=one.queue + other.queue,
@@ -220,6 +233,13 @@ def _joined(first: Generation, second: Generation) -> Generation:
             total=one.total + other.total,
         ),
     )
+
+
+def _said(error: BaseException) -> str:
+    """Class and message; who stops reading, or presses Ctrl-C, has cancelled."""
+    if not isinstance(error, Exception):
+        return f"{Cancelled.__name__}: its reader went away ({type(error).__name__})"
+    return f"{type(error).__name__}: {error}"
 
 
 def _abandoned(job: Job) -> Generation | None:

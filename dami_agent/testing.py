@@ -91,6 +91,7 @@ class FakeJob:
         self._error = error
         self._pause = seconds_per_token
         self._ends = math.inf if deadline is None else time.monotonic() + deadline
+        self._shown = 0  # tokens that some reader has seen: a job that ends early has decoded them
         self._cancelled = threading.Event()
         self._closed = threading.Event()
 
@@ -100,6 +101,7 @@ class FakeJob:
             if self._pause:
                 self._cancelled.wait(self._pause)
             self._check(count)
+            self._shown = max(self._shown, count + 1)
             yield event
         self._check(len(self._generation.events))
         if self._error is not None:
@@ -116,7 +118,7 @@ class FakeJob:
             error = DeadlineExceeded("the deadline passed")
         else:
             return
-        error.generation = replace(self._generation, events=self._generation.events[:count])
+        error.generation = replace(self._generation, events=self._generation.events[: max(count, self._shown)])
         raise error
 
     def result(self, timeout: float | None = None) -> Generation:
@@ -228,9 +230,12 @@ class FakeEngine:
         return reply
 
     def _continued(self, prompt: Prompt) -> FakeReply:
-        """The reply that a probe began."""
+        """The reply that a probe began, or whose thought is to be answered at another λ."""
+        begun, closing = prompt.reply_ids, tuple(self._encode(CLOSE + AFTER_CLOSE))
+        thought = prompt.in_thought and begun[-len(closing) :] == closing
+        begun = begun[: -len(closing)] if thought else begun
         for reply in reversed(self._said):
-            if tuple(self._encode(reply.text))[: len(prompt.reply_ids)] == prompt.reply_ids:
+            if tuple(self._encode(reply.reasoning if thought else reply.text))[: len(begun)] == begun:
                 return reply
         raise InvalidRequest("the reply to be continued was never begun here")
 

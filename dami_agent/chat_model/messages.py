@@ -123,14 +123,15 @@ def invalid_arguments(call: OwnInvalidToolCall) -> str:
 
 
 def usage(record: CallRecord) -> UsageMetadata:
-    """Token counts; a probe that was thrown away was never shown, so it counts as reasoning. Ints only."""
+    """Token counts; what was decoded and thrown away was never shown, so it counts as reasoning. Ints only."""
     generation = record.generation
     prompt = len(record.prompt.token_ids) if record.prompt else 0
-    reasoning = record.probe_tokens + (generation.reasoning_tokens if generation else 0)
+    reasoning = record.probe_tokens + record.dropped_tokens + (generation.reasoning_tokens if generation else 0)
     return UsageMetadata(
         input_tokens=prompt,
         output_tokens=record.output_tokens,
         total_tokens=prompt + record.output_tokens,
+        input_token_details={"cache_read": record.cached_tokens},
         output_token_details={"reasoning": reasoning},
     )
 

@@ -80,6 +80,10 @@ def _depth(row: Row) -> Iterator[tuple[str, str]]:
     yield "rule", row.rule or f"none of policy {row.policy or '–'} matched"
     if row.intensity_low is not None and row.intensity_high is not None:
         yield "bounds", f"λ in [{row.intensity_low:g}, {row.intensity_high:g}], left by rules and budgets"
+    if row.intensity_bounded is not None:
+        yield "bounded", f"λ = {row.intensity_bounded:.3g}"
+        snapped = "no, it runs as given" if row.intensity_snapped is None else f"λ = {row.intensity_snapped:g}"
+        yield "snapped", snapped if row.intensity_snapped is None else f"{snapped}, the nearest that was measured"
     used = "not decided" if row.intensity is None else f"λ = {row.intensity:g} with {row.template}'s template"
     answer = "" if row.intensity_answer is None else f"; the answer with λ = {row.intensity_answer:g}"
     yield "used", used + answer
@@ -94,6 +98,7 @@ def _cost(row: Row, savings: Savings) -> Iterator[tuple[str, str]]:
     cached = f" ({row.cached_tokens} of them cached)" if row.cached_tokens else ""
     closed = f", closed by {row.thought_closed_by}" if row.thought_closed_by else ""
     probe = f", {row.probe_tokens} of a probe thrown away" if row.probe_tokens else ""
+    probe += f", {row.dropped_tokens} begun at the thought's λ and dropped" if row.dropped_tokens else ""
     yield "tokens", f"{row.prompt_tokens} read{cached}; {row.output_tokens} decoded:"
     yield "", f"{row.reasoning_tokens} of thought{closed}, {row.answer_tokens} of answer{probe}"
     if row.charged_to:

@@ -65,8 +65,8 @@ class Savings:
         if frontier is None:
             return None
         if row.intensity is None or row.weights_mode is None:  # it failed before anything was decoded
-            return float(-row.probe_tokens)
-        return expected_tokens(frontier, 1.0) - expected_tokens(frontier, row.intensity) - row.probe_tokens
+            return float(-_thrown_away(row))
+        return expected_tokens(frontier, 1.0) - expected_tokens(frontier, row.intensity) - _thrown_away(row)
 
     def sum(self, rows: Iterable[Row]) -> float | None:
         """Over calls; None if one of them has no frontier: a part would pass for the whole."""
@@ -78,6 +78,10 @@ class Savings:
         """What the sum is measured against, and how."""
         used = {f"{f.pair} ({f.source})" for row in rows if (f := self.frontier(row)) is not None}
         return {"baseline": BASELINE, "method": METHOD, "frontiers": sorted(used)}
+
+
+def _thrown_away(row: Row) -> int:
+    return row.probe_tokens + (row.dropped_tokens or 0)
 
 
 @cache

@@ -21,7 +21,7 @@ class Row:
         features: the estimator's numbers.
         messages: how many the prompt held.
         probe_tokens: decoded to estimate and thrown away.
-        output_tokens: probe, reasoning and answer together.
+        output_tokens: probe, reasoning, answer and dropped ones together.
         scored_tokens: only read, by teacher forcing.
         error_type, error: class and message of what failed; None for a call that did not.
         version: of this package.
@@ -33,6 +33,10 @@ class Row:
         cached_tokens: of the prompt, not computed anew; None in rows of the first release.
         fingerprint, frontier: which weights, and which measured table the policy used.
         money, currency: by the price table; None without one.
+        intensity_bounded: λ as requested, or as estimated and moved by ``accuracy_over_cost``, within the bounds.
+        intensity_snapped: the measured λ that became of it; None where λ was to run as given. Both None in older rows.
+        dropped_tokens: begun at the thought's λ after the thought, where the answer has its own, and thrown away; None
+            in older rows.
         prompt_text, reasoning_text, answer_text: None unless the user had the ledger keep text. ``prompt_text`` is
             JSON: messages, tools, tool choice, response format.
     """
@@ -104,6 +108,9 @@ class Row:
     prompt_text: str | None
     reasoning_text: str | None
     answer_text: str | None
+    intensity_bounded: float | None
+    intensity_snapped: float | None
+    dropped_tokens: int | None
 
     @classmethod
     def read(cls, values: Mapping[str, Any]) -> Row:

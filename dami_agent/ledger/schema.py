@@ -135,9 +135,18 @@ def _columns_v2() -> tuple[Column[Any], ...]:
     )
 
 
+def _columns_v3() -> tuple[Column[Any], ...]:
+    """All may be NULL: older rows know nothing of them."""
+    return (
+        Column("intensity_bounded", Double),
+        Column("intensity_snapped", Double),
+        Column("dropped_tokens", Integer),
+    )
+
+
 def _newest_calls(meta: MetaData) -> Table:
     table = _calls_v1(meta)
-    for column in _columns_v2():
+    for column in (*_columns_v2(), *_columns_v3()):
         table.append_column(column)
     return table
 
@@ -158,15 +167,18 @@ def _create_calls(connection: Connection) -> None:
     _calls_v1(MetaData()).create(connection)
 
 
-def _explain_calls(connection: Connection) -> None:
-    for column in _columns_v2():
+def _add(connection: Connection, columns: tuple[Column[Any], ...]) -> None:
+    for column in columns:
         definition = CreateColumn(column).compile(dialect=connection.dialect)
         connection.exec_driver_sql(f"ALTER TABLE calls ADD COLUMN {definition}")
 
 
 MIGRATIONS: tuple[Migration, ...] = (
     Migration(1, "one row per attempt at a call", _create_calls),
-    Migration(2, "bounds, rule, charge, cache, money and (where wanted) text of a call", _explain_calls),
+    Migration(
+        2, "bounds, rule, charge, cache, money and (where wanted) text of a call", lambda c: _add(c, _columns_v2())
+    ),
+    Migration(3, "λ as bounded and as snapped to the grid, tokens dropped", lambda c: _add(c, _columns_v3())),
 )
 
 

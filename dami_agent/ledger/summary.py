@@ -23,7 +23,7 @@ def totals(rows: Sequence[Row]) -> dict[str, Any]:
         "runs": len({row.run for row in rows}),
         "mean_intensity": sum(used) / len(used) if used else None,
         **{name: sum(getattr(row, name) for row in rows) for name in TOKENS},
-        "cached_tokens": sum(row.cached_tokens or 0 for row in rows),
+        **{name: sum(getattr(row, name) or 0 for row in rows) for name in ("dropped_tokens", "cached_tokens")},
         "seconds": sum(row.seconds for row in rows),
         "money": money(rows),
     }

@@ -44,6 +44,7 @@ def values_of(
         "tools_called": [c.name for c in record.reply.tool_calls] if record.reply else [],
         "accepted": record.reply.accepted if record.reply else None,
         "probe_tokens": record.probe_tokens,
+        "dropped_tokens": record.dropped_tokens,
         "output_tokens": record.output_tokens,
         "error_type": error_type or None,
         "error": error or None,
@@ -113,7 +114,8 @@ def _of_decision(decision: Decision | None) -> dict[str, Any]:
         "estimate_seconds": estimate.seconds if estimate else None,
         "intensity_low": decision.bounds[0] if decision and decision.bounds else None,
         "intensity_high": decision.bounds[1] if decision and decision.bounds else None,
-        "intensity_answer": decision.answer_intensity if decision else None,
+        "intensity_bounded": decision.bounded if decision else None,
+        "intensity_snapped": decision.snapped if decision else None,
         "rule": (decision.rule or None) if decision else None,
         "considered": decision.considered if decision else (),
         "charged_to": decision.charged_to if decision else None,
@@ -125,13 +127,16 @@ def _of_generation(generation: Generation | None) -> dict[str, Any]:
     if generation is None:
         none = ("finish_reason", "thought_closed_by", "stop", "weights_mode", "weights_version")
         times = ("queue_seconds", "switch_seconds", "prefill_seconds", "first_token_seconds", "decode_seconds")
-        return dict.fromkeys((*none, *times)) | dict.fromkeys(("prompt_tokens", "reasoning_tokens", "answer_tokens"), 0)
+        return dict.fromkeys((*none, *times, "intensity_answer")) | dict.fromkeys(
+            ("prompt_tokens", "reasoning_tokens", "answer_tokens"), 0
+        )
     timing = generation.timing
     return {
         "finish_reason": generation.finish_reason,
         "thought_closed_by": generation.thought_closed_by,
         "stop": generation.stop_string,
         "intensity": generation.intensity,
+        "intensity_answer": generation.answer_intensity,
         "sampling": dataclasses.asdict(generation.sampling),  # as drawn: defaults and seed filled in
         "weights_mode": generation.weights_mode,
         "weights_version": generation.weights_version,

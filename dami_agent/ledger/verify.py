@@ -18,7 +18,8 @@ from dami_agent.ledger.store import Store
 from dami_agent.ledger.summary import TOKENS
 
 MOST = 20  # problems of one kind that are spelt out
-INTENSITIES = ("intensity", "intensity_estimated", "intensity_low", "intensity_high", "intensity_answer")
+_STAGES = ("requested", "estimated", "low", "high", "bounded", "snapped", "answer")
+INTENSITIES = ("intensity", *(f"intensity_{stage}" for stage in _STAGES))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,9 +110,13 @@ def _wrong(values: Mapping[Any, Any]) -> Iterator[str]:
     except (TypeError, ValueError, OverflowError) as e:
         yield f"does not parse: {type(e).__name__}: {e}"
         return
-    if row.output_tokens != row.probe_tokens + row.reasoning_tokens + row.answer_tokens:
-        yield f"output_tokens {row.output_tokens} is not the sum of probe, reasoning and answer"
-    if min(getattr(row, name) for name in TOKENS) < 0 or not 0 <= (row.cached_tokens or 0) <= row.prompt_tokens:
+    dropped = row.dropped_tokens or 0
+    if row.output_tokens != row.probe_tokens + row.reasoning_tokens + row.answer_tokens + dropped:
+        yield f"output_tokens {row.output_tokens} is not the sum of probe, reasoning, answer and dropped"
+    if (
+        min(dropped, *(getattr(row, name) for name in TOKENS)) < 0
+        or not 0 <= (row.cached_tokens or 0) <= row.prompt_tokens
+    ):
         yield "a count of tokens that cannot be"
     if not all(0 <= value <= 1 for name in INTENSITIES if (value := getattr(row, name)) is not None):
         yield "an intensity outside [0, 1]"

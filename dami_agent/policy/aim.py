@@ -152,11 +152,12 @@ def aimed(frontier: Frontier, base: Decision, wanted: Target, space: Room, ask: 
         value = depth.clamped(wanted.intensity, space.low, space.high)
         moved = f", {space.by or 'bounds'}: {value:g}" if value != wanted.intensity else ""
         requested = float(wanted.intensity)
-        return dataclasses.replace(base, intensity=value, requested=requested, reason=wanted.reason + moved)
+        reason = wanted.reason + moved
+        return dataclasses.replace(base, intensity=value, requested=requested, bounded=value, reason=reason)
     if space.pinned or knob in (0.0, 1.0):
         value = depth.within(frontier, knob, space.low, space.high)
         reason = f"only {value:g} is allowed ({space.by})" if space.pinned else f"accuracy_over_cost={knob:g}"
-        return dataclasses.replace(base, intensity=value, reason=reason)
+        return _snapped(frontier, base, knob, space, reason)
     estimate = ask(base)
     pushed = depth.shifted(frontier, estimate.intensity, knob)
     value = depth.within(frontier, pushed, space.low, space.high)
@@ -167,7 +168,15 @@ def aimed(frontier: Frontier, base: Decision, wanted: Target, space: Room, ask: 
         reason += f", accuracy_over_cost={knob:g}: {depth.within(frontier, pushed, 0, 1):g}"
     if value != depth.within(frontier, pushed, 0, 1):
         reason += f", {space.by or 'bounds'}: {value:g}"
-    return dataclasses.replace(base, intensity=value, reason=reason, estimate=estimate)
+    return dataclasses.replace(_snapped(frontier, base, pushed, space, reason), estimate=estimate)
+
+
+def _snapped(frontier: Frontier, base: Decision, wanted: float, space: Room, reason: str) -> Decision:
+    """``base`` with the grid's λ nearest to ``wanted`` between the bounds, and the way there."""
+    value = depth.within(frontier, wanted, space.low, space.high)
+    bounded = depth.clamped(wanted, space.low, space.high)
+    snapped = value if value in frontier.grid else None
+    return dataclasses.replace(base, intensity=value, bounded=bounded, snapped=snapped, reason=reason)
 
 
 def after_probe(decision: Decision) -> Decision:

@@ -89,6 +89,7 @@ class Generation:
         cached_tokens: of the prompt, not computed anew because the engine still had them. The local engine keeps no
             prompt between requests, so there it is always 0.
         intensity: λ the tokens were decoded with.
+        answer_intensity: λ the answer was decoded with, where it was not the thought's.
         sampling: with every default filled in, seed included.
         weights_version: of the merged copy; bumps on every rebuild. 0 for mixed.
     """
@@ -97,6 +98,7 @@ class Generation:
     finish_reason: FinishReason
     intensity: Intensity
     sampling: Sampling
+    answer_intensity: Intensity | None = None
     thought_closed_by: ThoughtClosedBy | None = None
     stop_string: str | None = None
     prompt_tokens: int = 0

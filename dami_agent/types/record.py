@@ -40,6 +40,9 @@ class Decision:
         answer_intensity: λ the answer is decoded with after the thought; None: the same.
         requested: the λ that was asked for, before any bound; None when it was estimated.
         bounds: (lowest, highest) λ that rules and budgets left; None: all of [0, 1].
+        bounded: the λ asked for or estimated (moved by ``accuracy_over_cost``), kept between the bounds.
+        snapped: the measured λ of the grid that ``bounded`` became; None where it was to run as given, or no λ of the
+            grid lay between the bounds.
         rule: the rule that won, as its policy names it; "" if none matched.
         considered: what else was looked at, in order, each with why it did not win.
         charged_to: the tool whose reasoning budget pays for this step, or ``answer``.
@@ -58,6 +61,8 @@ class Decision:
     policy: str = "default"
     answer_intensity: Intensity | None = None
     bounds: tuple[float, float] | None = None
+    bounded: float | None = None
+    snapped: float | None = None
     rule: str = ""
     considered: tuple[str, ...] = ()
     charged_to: str = "answer"

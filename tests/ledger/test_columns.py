@@ -1,4 +1,5 @@
-"""What schema 2 added: bounds, rule, charge, cache, fingerprint, money, text; and that older files get it in place."""
+"""What schemas 2 and 3 added: bounds, rule, charge, cache, fingerprint, money, text; λ bounded and snapped, tokens
+dropped; and that older files get it in place."""
 
 from __future__ import annotations
 
@@ -20,7 +21,7 @@ from dami_agent.ledger.text import FAILED, step_of
 from dami_agent.types import CallRecord, Intensity, Message, ToolCall
 from tests.ledger.records import make_record
 
-OLD = Path(__file__).with_name("ledger_v1.sql")
+FOLDER = Path(__file__).parent
 TEXTS = ("prompt_text", "reasoning_text", "answer_text")
 
 
@@ -33,13 +34,13 @@ def test_a_row_says_why() -> None:
     record = decided(
         make_record(random.randrange(10**6)),
         bounds=(0.25, 0.75),
-        answer_intensity=Intensity(0.0),
         rule="tools.search",
         considered=("nodes.plan: the node is model", "default: a rule matched"),
         charged_to="search",
     )
     assert record.generation is not None
     generation = dataclasses.replace(record.generation, cached_tokens=7, prompt_tokens=90)
+    generation = dataclasses.replace(generation, answer_intensity=Intensity(0.0))
     record = dataclasses.replace(record, fingerprint="abc", frontier="frontier.json", generation=generation)
     ledger = Ledger.open(":memory:")
     ledger.record(record)
@@ -54,10 +55,11 @@ def test_a_row_says_why() -> None:
     assert (plain.money, plain.currency, plain.fingerprint, plain.frontier) == (None,) * 4
 
 
-def test_a_file_of_the_first_release_is_upgraded_in_place(tmp_path: Path) -> None:
+@pytest.mark.parametrize("schema", [1, 2])
+def test_an_older_file_is_upgraded_in_place(tmp_path: Path, schema: int) -> None:
     path = tmp_path / "ledger.sqlite"
     with sqlite3.connect(path) as connection:
-        connection.executescript(OLD.read_text(encoding="utf-8"))
+        connection.executescript((FOLDER / f"ledger_v{schema}.sql").read_text(encoding="utf-8"))
         connection.row_factory = sqlite3.Row
         before = [dict(values) for values in connection.execute("select * from calls order by id")]
     connection.close()
@@ -66,18 +68,22 @@ def test_a_file_of_the_first_release_is_upgraded_in_place(tmp_path: Path) -> Non
     assert [(r.call_id, r.reason, r.output_tokens, r.error) for r in rows] == [
         (v["call_id"], v["reason"], v["output_tokens"], v["error"]) for v in before
     ]
-    assert {(r.cached_tokens, r.charged_to, r.considered, r.money, r.prompt_text) for r in rows} == {
-        (None, None, (), None, None)
-    }
-    ledger.record(decided(make_record(77), rule="new"))
+    assert {(r.intensity_bounded, r.intensity_snapped, r.dropped_tokens) for r in rows} == {(None, None, None)}
+    if schema == 1:
+        assert {(r.cached_tokens, r.charged_to, r.considered, r.money, r.prompt_text) for r in rows} == {
+            (None, None, (), None, None)
+        }
+    ledger.record(decided(make_record(77), rule="new", bounded=0.4, snapped=0.25))
+    assert (ledger.rows()[-1].intensity_bounded, ledger.rows()[-1].intensity_snapped) == (0.4, 0.25)
+    assert ledger.verify().whole
     ledger.close()
     with sqlite3.connect(path) as connection:
-        assert [n for (n,) in connection.execute("select number from dami_migrations order by 1")] == [1, 2]
+        assert [n for (n,) in connection.execute("select number from dami_migrations order by 1")] == [1, 2, 3]
         names = ", ".join(before[0])
         after = connection.execute(f"select {names} from calls order by id").fetchall()
     connection.close()
     assert after[:-1] == [tuple(v.values()) for v in before]  # not a bit of the old columns has changed
-    assert len(after) == 5
+    assert len(after) == len(before) + 1
 
 
 # ---- money ----------------------------------------------------------------------------------------------------------
