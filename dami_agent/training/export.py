@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +33,8 @@ SAMPLING = {
 """Generation defaults of Qwen3-4B-Instruct-2507 and -Thinking-2507."""
 
 
-def configuration(tokenizer: Tokenizer) -> Qwen3Config:
-    """The pair's architecture over a tokenizer."""
+def configuration(tokenizer: Tokenizer, shape: Mapping[str, Any] = SHAPE) -> Qwen3Config:
+    """The pair's architecture over a tokenizer, or another of the same kind."""
     return Qwen3Config(
         vocab_size=tokenizer.get_vocab_size(),
         max_position_embeddings=4096,
@@ -46,14 +47,14 @@ def configuration(tokenizer: Tokenizer) -> Qwen3Config:
         bos_token_id=tokenizer.token_to_id(END),
         eos_token_id=tokenizer.token_to_id(STOP),
         pad_token_id=tokenizer.token_to_id(END),
-        **SHAPE,
+        **shape,
     )
 
 
-def fresh(tokenizer: Tokenizer, seed: int) -> Qwen3ForCausalLM:
+def fresh(tokenizer: Tokenizer, seed: int, shape: Mapping[str, Any] = SHAPE) -> Qwen3ForCausalLM:
     """A newly initialised model."""
     torch.manual_seed(seed)
-    return Qwen3ForCausalLM(configuration(tokenizer))
+    return Qwen3ForCausalLM(configuration(tokenizer, shape))
 
 
 def save(folder: Path, role: str, state: dict[str, torch.Tensor], tokenizer: Tokenizer) -> None:

@@ -12,16 +12,10 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional
 
-from dami_agent.training.export import SHAPE
-
 State = Mapping[str, torch.Tensor]
-LAYERS, HEADS, GROUPS, WIDTH = (
-    SHAPE["num_hidden_layers"],
-    SHAPE["num_attention_heads"],
-    SHAPE["num_key_value_heads"],
-    SHAPE["head_dim"],
-)
 _EPS, _THETA = 1e-6, 10000.0
+_SPARE = 0.75
+"""Rows that are done are dropped when fewer than this share of the batch is left: dropping copies the whole cache."""
 
 
 @dataclass(frozen=True)
@@ -38,58 +32,84 @@ def lerp(low: State, high: State, intensity: float) -> dict[str, torch.Tensor]:
     return {name: torch.lerp(value.float(), high[name].float(), intensity) for name, value in low.items()}
 
 
+@dataclass(frozen=True)
+class Shape:
+    """What a state says of its architecture."""
+
+    layers: int
+    heads: int
+    groups: int
+    width: int
+
+    @classmethod
+    def of(cls, state: State) -> Shape:
+        """Read off the names and sizes of a Qwen3 state."""
+        first = "model.layers.0.self_attn."
+        width = len(state[first + "q_norm.weight"])
+        heads, groups = (len(state[f"{first}{name}_proj.weight"]) // width for name in "qk")
+        return cls(sum(name.endswith("q_norm.weight") for name in state), heads, groups, width)
+
+
 def _norm(hidden: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     return functional.rms_norm(hidden, (hidden.shape[-1],), weight, _EPS)
 
 
-def _rotate(states: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
-    """Rotary embedding of [rows, length, heads, WIDTH] at integer positions [rows, length]."""
-    frequency = _THETA ** (-torch.arange(0, WIDTH, 2, dtype=torch.float32) / WIDTH)
-    angle = positions[..., None].float() * frequency
-    cos, sin = (torch.cat([f(angle)] * 2, -1)[:, :, None, :] for f in (torch.cos, torch.sin))
-    half = WIDTH // 2
-    turned = torch.cat((-states[..., half:], states[..., :half]), -1)
-    return states * cos + turned * sin
+def _turns(positions: torch.Tensor, width: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Cosines and sines [rows, length, 1, width] of the rotary embedding at integer positions [rows, length]."""
+    frequency = _THETA ** (-torch.arange(0, width, 2, dtype=torch.float32) / width)
+    angle = torch.cat([positions[..., None].float() * frequency] * 2, -1)[:, :, None, :]
+    return torch.cos(angle), torch.sin(angle)
+
+
+def _rotate(states: torch.Tensor, turns: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+    """Rotary embedding of [rows, length, heads, width]."""
+    low, high = states.chunk(2, -1)
+    return states * turns[0] + torch.cat((-high, low), -1) * turns[1]
 
 
 class Cache:
-    """Keys and values of every layer in one buffer [layers, rows, groups, length, WIDTH], filled to `lengths`."""
+    """Keys and values of every layer in one buffer [layers, rows, groups, length, width], filled to `lengths`."""
 
-    def __init__(self, rows: int, length: int) -> None:
-        self.keys = torch.zeros(LAYERS, rows, GROUPS, length, WIDTH)
-        self.values = torch.zeros(LAYERS, rows, GROUPS, length, WIDTH)
+    def __init__(self, shape: Shape, rows: int, length: int) -> None:
+        self.shape = shape
+        self.keys = torch.zeros(shape.layers, rows, shape.groups, length, shape.width)
+        self.values = torch.zeros(shape.layers, rows, shape.groups, length, shape.width)
         self.lengths = torch.zeros(rows, dtype=torch.long)
 
     def keep(self, rows: torch.Tensor) -> None:
-        """Drop every other row."""
-        self.keys, self.values = self.keys[:, rows], self.values[:, rows]
-        self.lengths = self.lengths[rows]
+        """Drop every other row; what is not filled yet is not copied."""
+        self.lengths, filled = self.lengths[rows], int(self.lengths.max())
+        self.keys, self.values = (self._kept(buffer, rows, filled) for buffer in (self.keys, self.values))
+
+    @staticmethod
+    def _kept(buffer: torch.Tensor, rows: torch.Tensor, filled: int) -> torch.Tensor:
+        layers, _, groups, length, width = buffer.shape
+        kept = torch.zeros(layers, len(rows), groups, length, width)
+        kept[:, :, :, :filled] = buffer[:, rows, :, :filled]
+        return kept
 
 
 def forward(state: State, ids: torch.Tensor, counts: torch.Tensor, cache: Cache) -> torch.Tensor:
     """Logits [rows, length, vocabulary] of right-padded new tokens; `counts` of them are real per row."""
-    rows, length = ids.shape
+    (rows, length), shape = ids.shape, cache.shape
     positions = cache.lengths[:, None] + torch.arange(length)
     reach = int(cache.lengths.max()) + length
     mask = torch.arange(reach)[None, None, :] <= positions[:, :, None]
     hidden = functional.embedding(ids, state["model.embed_tokens.weight"])
-    index = torch.arange(rows)[:, None].expand(rows, length)
-    for layer in range(LAYERS):
+    index, turns = torch.arange(rows)[:, None].expand(rows, length), _turns(positions, shape.width)
+    for layer in range(shape.layers):
         part = f"model.layers.{layer}."
         attention = part + "self_attn."
         normed = _norm(hidden, state[part + "input_layernorm.weight"])
-        query = functional.linear(normed, state[attention + "q_proj.weight"]).view(rows, length, HEADS, WIDTH)
-        key = functional.linear(normed, state[attention + "k_proj.weight"]).view(rows, length, GROUPS, WIDTH)
-        value = functional.linear(normed, state[attention + "v_proj.weight"]).view(rows, length, GROUPS, WIDTH)
-        query = _rotate(_norm(query, state[attention + "q_norm.weight"]), positions)
-        key = _rotate(_norm(key, state[attention + "k_norm.weight"]), positions)
+        query = functional.linear(normed, state[attention + "q_proj.weight"]).view(rows, length, shape.heads, -1)
+        key = functional.linear(normed, state[attention + "k_proj.weight"]).view(rows, length, shape.groups, -1)
+        value = functional.linear(normed, state[attention + "v_proj.weight"]).view(rows, length, shape.groups, -1)
+        query = _rotate(_norm(query, state[attention + "q_norm.weight"]), turns)
+        key = _rotate(_norm(key, state[attention + "k_norm.weight"]), turns)
         cache.keys[layer][index, :, positions] = key
         cache.values[layer][index, :, positions] = value
         keys, values = cache.keys[layer][:, :, :reach], cache.values[layer][:, :, :reach]
-        folded = query.view(rows, length, GROUPS, HEADS // GROUPS, WIDTH).permute(0, 2, 3, 1, 4)
-        scores = folded @ keys[:, :, None].transpose(-1, -2) / WIDTH**0.5
-        scores = scores.masked_fill(~mask[:, None, None], float("-inf"))
-        mixed = (torch.softmax(scores, -1) @ values[:, :, None]).permute(0, 3, 1, 2, 4).reshape(rows, length, -1)
+        mixed = _attend(query, keys, values, mask)
         hidden = hidden + functional.linear(mixed, state[attention + "o_proj.weight"])
         normed = _norm(hidden, state[part + "post_attention_layernorm.weight"])
         gate = functional.silu(functional.linear(normed, state[part + "mlp.gate_proj.weight"]))
@@ -97,6 +117,17 @@ def forward(state: State, ids: torch.Tensor, counts: torch.Tensor, cache: Cache)
         hidden = hidden + functional.linear(inner, state[part + "mlp.down_proj.weight"])
     cache.lengths = cache.lengths + counts
     return functional.linear(_norm(hidden, state["model.norm.weight"]), state["model.embed_tokens.weight"])
+
+
+def _attend(query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """softmax(q k^T) v; the query heads of one key head are folded into rows, so that no key is copied."""
+    rows, length, heads, width = query.shape
+    groups, reach = keys.shape[1:3]
+    folded = query.view(rows, length, groups, -1, width).permute(0, 2, 3, 1, 4).reshape(rows, groups, -1, width)
+    scores = (folded @ keys.transpose(-1, -2) / width**0.5).view(rows, groups, -1, length, reach)
+    scores = scores.masked_fill(~mask[:, None, None], float("-inf"))
+    mixed = (torch.softmax(scores, -1).view(rows, groups, -1, reach) @ values).view(rows, heads, length, width)
+    return mixed.transpose(1, 2).reshape(rows, length, -1)
 
 
 def padded(prompts: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -117,7 +148,7 @@ def score(state: State, prompts: Sequence[Sequence[int]], replies: Sequence[Sequ
             (list(p), list(r)) for p, r in zip(prompts[first : first + 128], replies[first : first + 128], strict=True)
         ]
         ids, counts = padded([p + r for p, r in group])
-        logits = forward(state, ids, counts, Cache(len(group), ids.shape[1]))
+        logits = forward(state, ids, counts, Cache(Shape.of(state), len(group), ids.shape[1]))
         logprobs = torch.log_softmax(logits, -1)[:, :-1].gather(-1, ids[:, 1:, None])[..., 0]
         found += [logprobs[i, len(p) - 1 : len(p) + len(r) - 1].tolist() for i, (p, r) in enumerate(group)]
     return found
@@ -158,33 +189,33 @@ def _run(
     generator: torch.Generator,
 ) -> list[Sampled]:
     ids, counts = padded(prompts)
-    cache = Cache(len(prompts), ids.shape[1] + limit)
+    cache = Cache(Shape.of(state), len(prompts), ids.shape[1] + limit)
     logits = forward(state, ids, counts, cache)[torch.arange(len(prompts)), counts - 1]
-    alive = torch.arange(len(prompts))
+    row_of, live = torch.arange(len(prompts)), torch.ones(len(prompts), dtype=torch.bool)
     written: list[list[int]] = [[] for _ in prompts]
     scores: list[list[float]] = [[] for _ in prompts]
-    finished = [False] * len(prompts)
     stop = torch.tensor(list(stops))
     for _ in range(limit):
-        logprobs = torch.log_softmax(logits, -1)
-        if temperature == 0:
-            picked = logits.argmax(-1)
-        else:
-            best, tokens = logits.topk(top_k, -1)
-            choice = torch.multinomial(torch.softmax(best / temperature, -1), 1, generator=generator)
-            picked = tokens.gather(-1, choice)[:, 0]
-        for row, token, value in zip(
-            alive.tolist(), picked.tolist(), logprobs.gather(-1, picked[:, None])[:, 0].tolist(), strict=True
-        ):
+        picked = _pick(logits, temperature, top_k, generator)
+        said = torch.log_softmax(logits, -1).gather(-1, picked[:, None])[:, 0]
+        for row, token, value in zip(row_of[live].tolist(), picked[live].tolist(), said[live].tolist(), strict=True):
             written[row].append(token)
             scores[row].append(value)
-        running = ~torch.isin(picked, stop)
-        for row in alive[~running].tolist():
-            finished[row] = True
-        if not running.any():
+        live &= ~torch.isin(picked, stop)
+        if not live.any():
             break
-        if not running.all():
-            cache.keep(running.nonzero()[:, 0])
-            alive, picked = alive[running], picked[running]
+        if live.sum() < _SPARE * len(live):
+            cache.keep(live.nonzero()[:, 0])
+            row_of, picked, live = row_of[live], picked[live], live[live]
         logits = forward(state, picked[:, None], torch.ones(len(picked), dtype=torch.long), cache)[:, 0]
-    return [Sampled(*each) for each in zip(written, scores, finished, strict=True)]
+    ends = set(stops)
+    return [Sampled(ids, values, ids[-1] in ends) for ids, values in zip(written, scores, strict=True)]
+
+
+def _pick(logits: torch.Tensor, temperature: float, top_k: int, generator: torch.Generator) -> torch.Tensor:
+    """The next token of every row [rows]."""
+    if temperature == 0:
+        return logits.argmax(-1)
+    best, tokens = logits.topk(top_k, -1)
+    choice = torch.multinomial(torch.softmax(best / temperature, -1), 1, generator=generator)
+    return tokens.gather(-1, choice)[:, 0]

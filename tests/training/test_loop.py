@@ -117,6 +117,24 @@ def test_sampler_equals_transformers(tokenizer):
         assert sampler.score(state, [prompt], [each.ids])[0] == pytest.approx(each.logprobs, abs=1e-4)
 
 
+def test_rows_that_end_at_different_times_do_not_disturb_each_other(tokenizer):
+    shape = {**export.SHAPE, "num_hidden_layers": 2, "hidden_size": 64, "num_attention_heads": 6, "head_dim": 16}
+    fresh = export.fresh(tokenizer, 5, shape).state_dict()
+    state = {name: value * (12 if value.ndim == 2 and "layers" in name else 1) for name, value in fresh.items()}
+    rng = Random(8)  # weights as initialised repeat the last token; large ones make every row go its own way
+    prompts = [[rng.randrange(900) for _ in range(rng.randint(1, 30))] for _ in range(9)]
+    alone = [sampler.sample(state, [prompt], stops=[], limit=12, temperature=0)[0].ids for prompt in prompts]
+    stops = sorted({ids[place] for place, ids in enumerate(alone[1:], 1)})
+    together = sampler.sample(state, prompts, stops=stops, limit=12, temperature=0)
+    ends = set()
+    for whole, each in zip(alone, together, strict=True):
+        end = next((place for place, token in enumerate(whole) if token in stops), len(whole) - 1)
+        assert each.ids == whole[: end + 1]
+        assert each.finished == (whole[end] in stops)
+        ends.add(end)
+    assert len(ends) > 2, "the rows were to end at different times"
+
+
 def test_lerp_of_a_state_with_itself_is_itself(tokenizer):
     state = dict(export.fresh(tokenizer, 3).state_dict())
     assert all(torch.equal(state[name], value) for name, value in sampler.lerp(state, state, 0.3).items())
