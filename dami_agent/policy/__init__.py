@@ -1,7 +1,7 @@
 """Step -> decision: rules, budgets, efforts, frontier. Knows no tokens' text and no weights."""
 
+from dami_agent.policy.accounts import Spent
 from dami_agent.policy.aim import AskEstimator
-from dami_agent.policy.budgets import Spent
 from dami_agent.policy.frontier import EFFORTS, Frontier, FrontierRow
 from dami_agent.policy.policy import GreedyThinkingWarning, IntensityWarning, ReasoningPolicy, Verifier
 from dami_agent.policy.presets import PRESETS

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
@@ -80,12 +81,11 @@ def tightened(limits: Limits, settings: Settings) -> Limits:
     )
 
 
-def with_reserve(limits: Limits) -> Limits:
-    """Keep room for the answer, so that a thought cannot eat the whole of ``max_tokens``."""
-    if limits.answer_reserve:
-        return limits
+def with_reserve(limits: Limits, least: int = 0) -> Limits:
+    """Keep room for the answer, so that a thought cannot eat the whole of ``max_tokens``; ``least`` is a budget's."""
     half = DEFAULT_ANSWER_RESERVE if limits.max_tokens is None else limits.max_tokens // 2
-    return dataclasses.replace(limits, answer_reserve=min(DEFAULT_ANSWER_RESERVE, half))
+    own = limits.answer_reserve or min(DEFAULT_ANSWER_RESERVE, half)
+    return dataclasses.replace(limits, answer_reserve=max(own, least))
 
 
 def _least(one: Number | None, other: Number | None) -> Number | None:
@@ -186,11 +186,12 @@ def after_probe(decision: Decision) -> Decision:
         return decision
     probe, prompt = estimate.probe, estimate.probe_prompt
     if probe is not None and prompt is not None:
-        if limits.max_tokens is not None and limits.max_tokens <= estimate.tokens:  # nothing is left to think with
-            reason = f"{decision.reason}; the budget ends with the probe"
-            return dataclasses.replace(decision, intensity=probe.intensity, template=prompt.template, reason=reason)
         if (probe.intensity, prompt.template) == (decision.intensity, decision.template):
             return decision
+        room = math.inf if limits.max_tokens is None else limits.max_tokens - estimate.tokens - limits.answer_reserve
+        if room < estimate.tokens:  # a thought shorter than the probe is not worth throwing the probe away
+            reason = f"{decision.reason}; the budget ends with the probe"
+            return dataclasses.replace(decision, intensity=probe.intensity, template=prompt.template, reason=reason)
     thought = 0 if probe is None else sum(event.part == "reasoning" for event in probe.events)
     left = dataclasses.replace(
         limits,

@@ -4,26 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from typing_extensions import Self
 
-from dami_agent.policy import aim, depth, load
+from dami_agent.policy import aim, escalate, load
+from dami_agent.policy.accounts import Spent
 from dami_agent.policy.aim import AskEstimator
-from dami_agent.policy.budgets import Budgets, Grant, Spent
+from dami_agent.policy.budgets import Budgets
+from dami_agent.policy.escalate import Verifier
 from dami_agent.policy.frontier import Frontier
-from dami_agent.policy.match import Facts, all_rules, match, tool_errors
+from dami_agent.policy.grant import Grant
+from dami_agent.policy.match import Facts, all_rules, match
 from dami_agent.policy.presets import read_preset
 from dami_agent.policy.rules import Escalation, PolicyFile, Rule, RunBudget, Settings, ToolSettings
 from dami_agent.types import Ask, Decision, Intensity, Reply, Step, Trace, Usage
-
-Verifier = Callable[[Step, Reply], bool]
-"""Whether a reply is good enough; False asks for another attempt with more λ."""
-
-_LONGEST_WHY = 200  # characters of a rejection in the next attempt's reason
 
 
 class IntensityWarning(UserWarning):
@@ -147,7 +145,14 @@ class ReasoningPolicy:
     # ---- deciding -----------------------------------------------------------------------------------------------
 
     def decide(
-        self, step: Step, attempt: int, ask: AskEstimator, previous: Decision | None = None, why: str = ""
+        self,
+        step: Step,
+        attempt: int,
+        ask: AskEstimator,
+        previous: Decision | None = None,
+        why: str = "",
+        *,
+        final: bool = False,
     ) -> Decision:
         """λ, template, limits and reason for one attempt at ``step``; calls ``ask`` only if an estimate is needed.
 
@@ -159,9 +164,10 @@ class ReasoningPolicy:
             ask: runs the estimator.
             previous: the decision of the attempt before; its λ is raised.
             why: what was wrong with that attempt.
+            final: the budget's time came to its end in that attempt: answer now, with what is kept for that.
 
         Raises:
-            BudgetExhausted: nothing is left for this step.
+            BudgetExhausted: less is left than an answer needs.
         """
         spec, frontier, facts = self._spec, self.frontier, Facts.of(step, attempt)
         found = match(self._rules, facts, frontier)
@@ -169,7 +175,7 @@ class ReasoningPolicy:
         grant = Grant(limits=aim.tightened(step.limits, settings))
         if self._budgets.limited:
             account, key = self.account(step.trace), _key(step, attempt)
-            grant = self._budgets.reserve(account, key, grant.limits, found.charged_to)
+            grant = self._budgets.reserve(account, key, grant.limits, found.charged_to, final=final)
         doubted = facts.challenge and not aim.explicit(step.ask)
         space = aim.room(frontier, found.rule, spec, grant.ceiling, grant.reason, doubted)
         base = Decision(
@@ -177,7 +183,7 @@ class ReasoningPolicy:
             template=frontier.template(Intensity(0)),
             reason="probe",
             sampling=step.sampling,
-            limits=aim.with_reserve(grant.limits),
+            limits=aim.with_reserve(grant.limits, grant.answer_reserve),
             attempt=attempt,
             policy=self.name,
             bounds=space.bounds,
@@ -187,34 +193,14 @@ class ReasoningPolicy:
             estimator=settings.estimator or "",
             tools_disabled=grant.tools_disabled,
         )
-        wanted = self._again(previous, why, found.rule, space) or aim.target(frontier, step.ask, found.rule, spec)
+        wanted = escalate.again(frontier, previous, why, found.rule, spec, space)
+        wanted = wanted or aim.target(frontier, step.ask, found.rule, spec)
         decision = aim.aimed(frontier, base, wanted, space, ask, spec.accuracy_over_cost)
-        decision = self._after_errors(decision, step, space)
+        decision = escalate.after_errors(frontier, decision, step, spec.escalation, space)
         if settings.answer_intensity is not None:
             own = Intensity(min(settings.answer_intensity, grant.ceiling))
             decision = dataclasses.replace(decision, answer_intensity=own if own != decision.intensity else None)
         return self._settled(decision, wanted, space)
-
-    def _again(self, previous: Decision | None, why: str, rule: Rule | None, space: aim.Room) -> aim.Target | None:
-        """After a rejected attempt: one step up the grid, unless a rule about this attempt says otherwise."""
-        if previous is None:
-            return None
-        if rule is not None and rule.when.attempt is not None and (rule.number is not None or rule.effort is not None):
-            return aim.target(self.frontier, Ask(), rule, self._spec)
-        deeper = depth.raised(self.frontier, previous.intensity, 1, space.high)
-        reason = f"attempt {previous.attempt + 1} after λ={previous.intensity:g}"
-        return aim.Target(intensity=deeper, reason=f"{reason}: {why[:_LONGEST_WHY]}" if why else reason)
-
-    def _after_errors(self, decision: Decision, step: Step, space: aim.Room) -> Decision:
-        """One step up the grid for each error in a row that the step's tools report."""
-        if "tool_error" not in self._spec.escalation.on or decision.attempt:
-            return decision
-        errors = min(tool_errors(step.messages), self.attempts - 1)
-        deeper = depth.raised(self.frontier, decision.intensity, errors, space.high)
-        if deeper == decision.intensity:
-            return decision
-        reason = f"{decision.reason}, {errors} tool error{'s' if errors > 1 else ''} in a row: {deeper:g}"
-        return dataclasses.replace(decision, intensity=deeper, reason=reason)
 
     def _settled(self, decision: Decision, wanted: aim.Target, space: aim.Room) -> Decision:
         """Template, warnings, what the probe left of the limits, and the whole reason."""
@@ -275,20 +261,15 @@ class ReasoningPolicy:
 
     def rejects(self, step: Step, reply: Reply) -> str:
         """Why a reply is not good enough for ``escalation``; "" if it is."""
-        on = self._spec.escalation.on
-        if "invalid_tool_call" in on and reply.invalid_tool_calls:
-            return f"invalid tool call: {reply.invalid_tool_calls[0].error}"
-        if "verifier" in on and self.verifier is not None and not self.verifier(step, reply):
-            return "the verifier said no"
-        return ""
+        return escalate.rejection(self._spec.escalation, self.verifier, step, reply)
 
     def may_retry(self, decision: Decision) -> bool:
         """Whether another attempt is allowed, and λ can still be raised (or a rule is about later attempts)."""
-        if decision.attempt + 1 >= self.attempts:
-            return False
-        high = 1.0 if decision.bounds is None else decision.bounds[1]
-        higher = depth.raised(self.frontier, decision.intensity, 1, high) > decision.intensity
-        return higher or any(rule.when.attempt is not None for rule in self._rules)
+        return escalate.may_retry(self.frontier, decision, self._spec.escalation, self._rules)
+
+    def may_finish(self, step: Step, attempt: int) -> bool:
+        """Whether an attempt that came to its deadline was stopped by the budget, which kept time for an answer."""
+        return self._budgets.timed(self.account(step.trace), _key(step, attempt))
 
     @property
     def attempts(self) -> int:

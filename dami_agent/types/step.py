@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from dami_agent.types.conversation import Message, ResponseFormat, Tool, ToolChoice
 from dami_agent.types.intensity import Intensity
+
+if TYPE_CHECKING:
+    from dami_agent.types.record import Reply
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +85,9 @@ class Trace:
 class Step:
     """One chat-model call as the pipeline sees it.
 
-    ``structured``: an object is asked for, by a ``response_format`` or by the forced call that stands for one.
+    Attributes:
+        structured: an object is asked for, by a ``response_format`` or by the forced call that stands for one.
+        check: of a structured output: what is wrong with a reply, "" if nothing is.
     """
 
     messages: tuple[Message, ...]
@@ -91,6 +96,7 @@ class Step:
     parallel_tool_calls: bool = True
     response_format: ResponseFormat | None = None
     structured: bool = False
+    check: Callable[[Reply], str] | None = field(default=None, compare=False, repr=False)
     ask: Ask = Ask()
     sampling: Sampling = Sampling()
     limits: Limits = Limits()

@@ -157,21 +157,65 @@ def test_the_step_that_finds_the_budget_drained_has_the_answers_room(
         if grant.tools_disabled:
             assert most >= max(1, min(reserve, whole // 2))
             assert (grant.ceiling, grant.limits.max_reasoning_tokens) == (0, 0)
+            assert most == whole - budgets.spent("run").tokens  # nobody comes after it: all that is left
             break
         budgets.settle("run", place, Usage(tokens=random.choice([most, random.randint(1, most)])))
     else:
         raise AssertionError("never drained")
     assert ceilings == sorted(ceilings, reverse=True)  # λ's ceiling only sinks
-    assert on_exhausted == "taper" or set(ceilings[:-1]) <= {1.0}
+    assert on_exhausted == "taper" or set(ceilings) <= {1.0, 0.0}  # as asked, or no thought at all
+
+
+calls = st.lists(
+    st.tuples(st.none() | st.integers(0, 5), st.none() | st.integers(1, 80), st.floats(0, 1)), min_size=1, max_size=40
+)
+"""What happens one after another: a call ends (which of those that run, and how much of its cap it used), or begins."""
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.integers(1, 600), st.integers(1, 90), st.sampled_from(["taper", "end"]), calls)
+def test_no_reply_is_cut_below_an_answers_room_and_no_thought_below_its_own(
+    whole: int, answer_reserve: int, on_exhausted: str, happens: list[tuple[int | None, int | None, float]]
+) -> None:
+    budgets = Budgets(RunBudget(max_tokens=whole, answer_reserve=answer_reserve, on_exhausted=on_exhausted))
+    reserve = max(1, min(answer_reserve, whole // 2))
+    running: list[tuple[int, int]] = []
+    spent, answered = 0, False
+    for place, (ends, own, used) in enumerate(happens):
+        if ends is not None and running:
+            key, cap = running.pop(ends % len(running))
+            spent += round(used * cap)
+            budgets.settle("run", key, Usage(tokens=round(used * cap)))
+            continue
+        free = whole - spent - sum(cap for _, cap in running)
+        need = reserve if own is None else min(own, reserve)
+        try:
+            grant = budgets.reserve("run", place, Limits(max_tokens=own), "answer")
+        except BudgetExhausted:
+            assert free < need
+            assert answered  # until an answer without tools was given, there is room for one
+            continue
+        cap = grant.limits.max_tokens
+        assert cap is not None
+        running.append((place, cap))
+        assert need <= cap <= free
+        answered |= grant.tools_disabled
+        if grant.limits.max_reasoning_tokens == 0:
+            assert grant.ceiling == 0
+        elif own is None or cap < own:
+            assert cap - grant.answer_reserve >= grant.answer_reserve == reserve
+        if not grant.tools_disabled:
+            assert free - cap >= reserve  # the final answer's
 
 
 def test_what_runs_beside_each_other_is_set_aside() -> None:
     budgets = Budgets(RunBudget(max_tokens=100, answer_reserve=10, on_exhausted="end"))
-    grants = [budgets.reserve("run", branch, Limits(), "answer") for branch in range(6)]
+    grants = [budgets.reserve("run", branch, Limits(), "answer") for branch in range(5)]
     caps = [grant.limits.max_tokens for grant in grants]
-    assert caps == [45, 23, 11, 10, 10, 1]  # half of what is not the final answer's; then that; then the rest
-    assert [grant.tools_disabled for grant in grants] == [False] * 4 + [True] * 2
-    with pytest.raises(BudgetExhausted, match=r"raise run\.max_tokens"):
+    assert caps == [45, 23, 11, 10, 11]  # half of what is not the final answer's; an answer's room; then the rest
+    assert [grant.limits.max_reasoning_tokens for grant in grants] == [None, None, 0, 0, 0]
+    assert [grant.tools_disabled for grant in grants] == [False] * 4 + [True]
+    with pytest.raises(BudgetExhausted, match=r"(?s)no tokens left, the rest is set aside.*raise run\.max_tokens"):
         budgets.reserve("run", 6, Limits(), "answer")
     budgets.settle("run", 0, Usage(tokens=1))
     assert budgets.reserve("run", "next", Limits(), "answer").limits.max_tokens
@@ -192,8 +236,9 @@ def test_a_tool_that_used_up_its_share_is_answered_without_thought() -> None:
     budgets = Budgets(tools={"search": 50})
     first = budgets.reserve("run", 0, Limits(max_reasoning_tokens=40), "search")
     assert (first.limits.max_reasoning_tokens, first.ceiling) == (40, 1)
-    assert budgets.reserve("run", 1, Limits(max_reasoning_tokens=40), "search").limits.max_reasoning_tokens == 10
-    third = budgets.reserve("run", 2, Limits(), "search")
+    budgets.settle("run", 0, Usage(tokens=50, reasoning_tokens=20))
+    assert budgets.reserve("run", 1, Limits(max_reasoning_tokens=26), "search").limits.max_reasoning_tokens == 26
+    third = budgets.reserve("run", 2, Limits(), "search")  # four are left: a thought of four helps nobody
     assert (third.limits.max_reasoning_tokens, third.ceiling, third.tools_disabled) == (0, 0, False)
     assert budgets.reserve("run", 3, Limits(), "sum").limits.max_reasoning_tokens is None
 
@@ -203,7 +248,7 @@ def test_seconds_count_once_for_calls_that_run_together_and_bound_the_deadline()
     budgets = Budgets(RunBudget(max_seconds=10, on_exhausted="end"), clock=lambda: now[0])
     budgets.reserve("run", 0, Limits(), "answer")
     now[0] += 2
-    assert budgets.reserve("run", 1, Limits(deadline=60), "answer").limits.deadline == 8
+    assert budgets.reserve("run", 1, Limits(deadline=60), "answer").limits.deadline == 7  # a second is kept
     now[0] += 1
     budgets.settle("run", 0, Usage())
     now[0] += 1

@@ -144,7 +144,7 @@ def test_a_draining_budget_lowers_the_ceiling_then_ends() -> None:
     assert (low.intensity, low.bounds) == (0.2, (0, 0.2))  # 0.34 on the way down the grid
     assert "budget" in low.reason
     done = run_out(policy(run=run), now, 920)
-    assert (done.intensity, done.tools_disabled, done.limits.max_tokens) == (0, True, 50)
+    assert (done.intensity, done.tools_disabled, done.limits.max_tokens) == (0, True, 80)
     assert "used up" in done.reason
     assert run_out(policy(run=run | {"on_exhausted": "end"}), now, 750).intensity == 1
     assert policy(run=run).account(step(thread_id="t").trace) != policy(run=run | {"per": "thread"}).account(
@@ -173,13 +173,15 @@ def probing(tokens: int, thought: int, says: float) -> Any:
 
 
 def test_a_probes_thought_counts_and_a_probe_that_took_all_is_the_answer() -> None:
-    run = {"max_tokens": 40, "max_reasoning_tokens": 20, "on_exhausted": "error"}
+    run = {"max_tokens": 120, "max_reasoning_tokens": 20, "on_exhausted": "error"}
     thrown = policy(run=run).decide(step(root_run_id="r"), 0, probing(30, 5, says=1)).limits
-    assert (thrown.max_tokens, thrown.max_reasoning_tokens) == (10, 15)
+    assert (thrown.max_tokens, thrown.max_reasoning_tokens) == (90, 15)
     kept = policy(run=run).decide(step(root_run_id="r"), 0, probing(30, 5, says=0)).limits
-    assert (kept.max_tokens, kept.max_reasoning_tokens) == (40, 20)
-    whole = policy(run=run).decide(step(root_run_id="r"), 0, probing(40, 5, says=1))
-    assert (whole.intensity, whole.template, whole.limits.max_tokens) == (0, "instruct", 40)
+    assert (kept.max_tokens, kept.max_reasoning_tokens) == (120, 20)
+    whole = policy(run=run).decide(step(root_run_id="r"), 0, probing(120, 5, says=1))
+    assert (whole.intensity, whole.template, whole.limits.max_tokens) == (0, "instruct", 120)
+    short = policy(run=run).decide(step(root_run_id="r"), 0, probing(31, 5, says=1))
+    assert (short.intensity, short.limits.max_tokens) == (0, 120)  # 60 are the answer's: a thought of 29 would be left
     assert "ends with the probe" in whole.reason
 
 

@@ -1,0 +1,239 @@
+"""What a step gets of what is free, so that who comes after it still finds enough; see :mod:`budgets` for the rules.
+
+Everything that is counted in output tokens is a **purse**: the budget of tokens, and money where output has a price. Of
+each purse the *reserve* is kept for the final answer: ``answer_reserve`` tokens, at most half of the purse.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from dami_agent.errors import BudgetExhausted
+from dami_agent.policy.accounts import Account, Spent
+from dami_agent.policy.rules import RunBudget
+from dami_agent.types import Limits
+from dami_agent.types.price import PER
+
+_LAST_TENTH = 0.1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grant:
+    """What a step may use: tightened limits, λ's ceiling, whether it must answer without tools, and why.
+
+    Attributes:
+        answer_reserve: tokens of the limits that a thought may not use up, at least.
+        timed: the deadline is the budget's, and time is kept behind it for a final answer.
+    """
+
+    limits: Limits
+    ceiling: float = 1.0
+    tools_disabled: bool = False
+    reason: str = ""
+    answer_reserve: int = 0
+    timed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Purse:
+    """A budget that is counted in output tokens: what is free of it, and what of it is the final answer's."""
+
+    name: str
+    free: int
+    reserve: int
+
+    def need(self, own: float) -> float:
+        """The least that a reply gets: an answer's room, or the caller's own cap where that is smaller."""
+        return min(self.reserve, own)
+
+    def final(self, own: float) -> bool:
+        """Whether there is no room for a reply and another answer after it."""
+        return self.free < self.need(own) + self.reserve
+
+    def part(self, own: float, final: bool) -> float:
+        """A final reply's cap is twice the reserve, others' half of what is not reserved; never below ``need``."""
+        if final:
+            return min(self.free, 2 * self.reserve)
+        return max(self.need(own), math.ceil((self.free - self.reserve) / 2))
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """The free part of every budget at one moment, and what a step gets of it."""
+
+    run: RunBudget
+    tools: Mapping[str, int]
+    account: Account
+    spent: Spent
+    final: bool = False
+    """Asked to answer now, whatever is left."""
+
+    def grant(self, limits: Limits, charged_to: str) -> Grant:
+        """What a step gets that would have ``limits`` without a budget.
+
+        Raises:
+            BudgetExhausted: less than an answer needs.
+        """
+        own = math.inf if limits.max_tokens is None else limits.max_tokens
+        self._refuse(own)
+        shares = self._shares()
+        drained = self._drained(own, limits, shares)
+        final = self.final or (bool(drained) and (self.run.on_exhausted == "end" or drained != ["reasoning_tokens"]))
+        tokens, reserve = self._tokens(own, final)
+        thought, closed = self._thought(limits, charged_to)
+        ceiling, reasons = self._ceiling(shares, drained)
+        if reserve and tokens < 2 * reserve and not final:
+            closed.append(f"too little of this {self.run.per}'s budget left for a thought")
+        if self.final and not drained:
+            closed.append(f"time of this {self.run.per} used up")
+        if closed or drained:
+            thought, ceiling = 0, 0.0
+        deadline = self._deadline(limits, final)
+        granted = dataclasses.replace(
+            limits,
+            max_tokens=None if tokens == math.inf else int(tokens),
+            max_reasoning_tokens=None if thought == math.inf else int(thought),
+            deadline=deadline,
+        )
+        return Grant(
+            limits=granted,
+            ceiling=ceiling,
+            tools_disabled=final,
+            reason="; ".join(reasons + closed),
+            answer_reserve=reserve,
+            timed=self._shared and not final and deadline != limits.deadline,
+        )
+
+    # ---- what is free ---------------------------------------------------------------------------------------------
+
+    @property
+    def _shared(self) -> bool:
+        """Whether steps leave something for others; under ``error`` each may take all."""
+        return self.run.on_exhausted != "error"
+
+    def _free(self, name: str) -> float:
+        """Neither spent nor set aside; infinite without a limit."""
+        limit = getattr(self.run, f"max_{name}")
+        reserved = 0.0 if name == "seconds" else self.account.reserved(name)
+        return math.inf if limit is None else limit - getattr(self.spent, name) - reserved
+
+    def _purses(self) -> list[_Purse]:
+        purses, run = [], self.run
+        affordable = self._affordable(self._free("money"), run.price.output / PER)
+        for name, free, whole in (
+            ("tokens", self._free("tokens"), run.max_tokens),
+            ("money", affordable, self._affordable(run.max_money or 0.0, run.price.output / PER)),
+        ):
+            if free != math.inf and whole is not None:
+                purses.append(_Purse(name, math.floor(free), max(1, min(run.answer_reserve, int(whole // 2)))))
+        return purses
+
+    def _affordable(self, money: float, each: float) -> float:
+        """Output tokens (or device seconds) at that price that the money pays for, beside the other of the two."""
+        priced = (self.run.price.output > 0) + (self.run.price.device_second > 0)
+        return money / priced / each if self.run.max_money is not None and each else math.inf
+
+    def _shares(self) -> dict[str, float]:
+        """Share of each limited budget that is free for steps before the final answer, from 1 down to 0 or below."""
+        shares = {}
+        for name in ("tokens", "reasoning_tokens", "seconds", "money"):
+            limit = getattr(self.run, f"max_{name}")
+            if limit is None:
+                continue
+            kept = 0.0
+            if self._shared and name == "tokens":
+                kept = 2 * max(1, min(self.run.answer_reserve, limit // 2)) - 1
+            elif self._shared and name != "reasoning_tokens":
+                kept = _LAST_TENTH * limit
+            shares[name] = (self._free(name) - kept) / (limit - kept) if limit > kept else 0.0
+        return shares
+
+    # ---- whether it is enough -------------------------------------------------------------------------------------
+
+    def _refuse(self, own: float) -> None:
+        """Raise where not even an answer has room: no reply is cut to a few tokens.
+
+        Under ``error`` a step may use the last token, and thoughts are part of what may run out.
+        """
+        empty = {name: "no" for name in ("tokens", "seconds", "money") if self._free(name) <= 0}
+        if self._shared:
+            short = [purse for purse in self._purses() if 0 < purse.free < purse.need(own)]
+            empty |= {
+                p.name: f"{p.free} of the {p.need(own)} that an answer is kept" for p in short if p.name == "tokens"
+            }
+            empty |= {p.name: "not enough" for p in short if p.name != "tokens"}
+        elif self._free("reasoning_tokens") <= 0:
+            empty["reasoning_tokens"] = "no"
+        if not empty:
+            return
+        left = " and ".join(f"{many} {name.replace('_', ' ')}" for name, many in empty.items())
+        beside = ", the rest is set aside for calls that are running" if self.account.open else ""
+        instead = "" if self._shared else ", or say on_exhausted: end"
+        raise BudgetExhausted(
+            f"the {self.run.per}'s budget is used up: {left} left{beside}",
+            hint=f"raise run.max_{next(iter(empty))} of the policy{instead}",
+        )
+
+    def _drained(self, own: float, limits: Limits, shares: Mapping[str, float]) -> list[str]:
+        """Budgets of which only the final answer's part is left."""
+        if not self._shared:
+            return []
+        names = {name for name, share in shares.items() if share <= 0 and name not in ("tokens", "reasoning_tokens")}
+        names |= {purse.name for purse in self._purses() if purse.final(own)}
+        if self._free("reasoning_tokens") < self._least(limits, self.run.max_reasoning_tokens):
+            names.add("reasoning_tokens")
+        return sorted(names)
+
+    def _least(self, limits: Limits, whole: int | None) -> float:
+        """Tokens that a thought gets at least, or none is begun: one that is cut short costs and does not help."""
+        own = math.inf if limits.max_reasoning_tokens is None else limits.max_reasoning_tokens
+        return max(1, min(self.run.answer_reserve, own, math.inf if whole is None else whole // 2))
+
+    def _ceiling(self, shares: Mapping[str, float], drained: list[str]) -> tuple[float, list[str]]:
+        if drained:
+            names = " and ".join(name.replace("_", " ") for name in drained)
+            return 0.0, [f"{names} of this {self.run.per} used up"]
+        least = min(shares.values(), default=1.0)
+        if self.run.on_exhausted != "taper" or least >= 0.5:
+            return 1.0, []
+        least = max(0.0, least)
+        return 2 * least, [f"{least:.0%} of this {self.run.per}'s budget left"]
+
+    # ---- how much -------------------------------------------------------------------------------------------------
+
+    def _tokens(self, own: float, final: bool) -> tuple[float, int]:
+        """Cap of the reply, and the answer's room in it; 0 where the caller's own cap is the tightest."""
+        tokens, reserve = own, 0
+        for purse in self._purses():
+            part = purse.part(own, final) if self._shared else purse.free
+            if part < tokens:
+                tokens, reserve = max(1, part), purse.reserve if self._shared else 0
+        return tokens, reserve
+
+    def _thought(self, limits: Limits, charged_to: str) -> tuple[float, list[str]]:
+        """Cap of the thought, and why there is to be none."""
+        own = math.inf if limits.max_reasoning_tokens is None else limits.max_reasoning_tokens
+        free, closed = self._free("reasoning_tokens"), []
+        if self._shared and free != math.inf:
+            free = max(self._least(limits, self.run.max_reasoning_tokens), math.ceil(free / 2))
+        whole = self.tools.get(charged_to)
+        if whole is not None:
+            reserved = self.account.reserved("reasoning_tokens", charged_to)
+            left = whole - self.spent.by_tool.get(charged_to, 0) - reserved
+            if left < self._least(limits, whole):
+                closed.append(f"{charged_to} has used up its reasoning tokens of this {self.run.per}")
+            free = min(free, left)
+        return max(0, min(own, free)), closed
+
+    def _deadline(self, limits: Limits, final: bool) -> float | None:
+        """The last tenth of the seconds is the final answer's; of money by the second, others get half."""
+        alone = final or not self._shared
+        paid = self._affordable(self._free("money"), self.run.price.device_second)
+        seconds = self._free("seconds")
+        if seconds != math.inf and not alone:
+            seconds -= _LAST_TENTH * (self.run.max_seconds or 0.0)
+        seconds = min(seconds, paid if alone else paid / 2)
+        return limits.deadline if seconds == math.inf else min(limits.deadline or math.inf, max(seconds, 1e-3))
