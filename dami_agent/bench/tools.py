@@ -1,15 +1,13 @@
 """Tool calls, whole call exact: one unseen tool, the right one of three of the demo's kinds, of three never seen.
 
 A call counts as exact when the reply holds one call and nothing invalid, with the right name and exactly the right
-arguments. "Unseen" tools, arguments and values are made of words that hash into the test split: no word of theirs
-is in the training data.
+arguments. The tasks are `dami_agent.tasks.single`'s.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from random import Random
 from typing import Any
 
 from dami_agent.bench import engine
@@ -17,27 +15,11 @@ from dami_agent.bench.batches import Outcome, outcome
 from dami_agent.bench.engine import Answer, Request
 from dami_agent.bench.stats import half_width, mean
 from dami_agent.chat_model.room import Room
-from dami_agent.tasks import AgentTask, novel_task
-from dami_agent.tasks.agent import agent_task
+from dami_agent.tasks import AgentTask, single_calls
+from dami_agent.tasks.single import SETTINGS, Setting
 from dami_agent.types import Intensity, Sampling, Tool
 
 LAMBDAS = (0.0, 0.5, 1.0)
-SETTINGS = ("one unseen tool", "one of three demo tools", "one of three unseen tools")
-
-
-def dialogues(setting: str, count: int, seed: int = 0) -> list[AgentTask]:
-    """Tasks of the test split whose first step is one call, for one of :data:`SETTINGS`."""
-    rng = Random(f"bench:tools:{setting}:{seed}")
-    found: list[AgentTask] = []
-    while len(found) < count:
-        if setting == "one of three demo tools":
-            task = agent_task(rng, "route", "single")
-            if task is None or task.split != "test" or len(task.tools) != 3:
-                continue
-        else:
-            task = novel_task(rng, "test", bound=1 if setting == "one unseen tool" else 3)
-        found.append(task)
-    return found
 
 
 def bound_tools(task: AgentTask) -> tuple[Tool, ...]:
@@ -65,7 +47,7 @@ def named(task: AgentTask, answer: Answer) -> bool:
 class ToolBatch:
     """``size`` dialogues of one setting at one λ; they are drawn where they run, as tools hold functions."""
 
-    setting: str
+    setting: Setting
     size: int
     intensity: Intensity
     temperature: float
@@ -74,7 +56,7 @@ class ToolBatch:
 
     def run(self, room: Room, done: Callable[[int], None]) -> list[Outcome]:
         """Make the first call of each dialogue and judge it."""
-        tasks = dialogues(self.setting, self.size)
+        tasks = single_calls(self.setting, "test", self.size)
         answers = engine.answers(room, map(self._request, tasks), switch_point=self.switch, done=done)
         return [
             outcome(answer, right=exact(task, answer), named=named(task, answer))

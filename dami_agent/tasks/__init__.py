@@ -18,6 +18,7 @@ from dami_agent.tasks.model import (
 )
 from dami_agent.tasks.novel import novel_task
 from dami_agent.tasks.questions import FAMILIES, LEVELS, UNSEEN, Unseen, questions
+from dami_agent.tasks.single import single_calls
 from dami_agent.tasks.world import World
 
 __all__ = [
@@ -41,5 +42,6 @@ __all__ = [
     "final_word",
     "novel_task",
     "questions",
+    "single_calls",
     "split_of",
 ]

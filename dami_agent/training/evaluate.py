@@ -9,16 +9,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from random import Random
 from statistics import fmean
 from typing import Any
 
 from tokenizers import Tokenizer
 
-from dami_agent.tasks.agent import agent_task
-from dami_agent.tasks.model import AgentTask, Question, Split
-from dami_agent.tasks.novel import novel_task
-from dami_agent.tasks.questions import LEVELS, questions
+from dami_agent.tasks.model import AgentTask, Question
+from dami_agent.tasks.questions import LEVELS
 from dami_agent.training.render import Call, Dialogue, Template, Turn, prompt
 from dami_agent.training.sampler import Sampled, State, sample, score
 from dami_agent.training.tokenizer import END, STOP
@@ -134,22 +131,6 @@ def one_call(
     return {"name": round(fmean(names), 3), "exact": round(fmean(exact), 3)}
 
 
-def novel_tasks(split: Split, count: int, *, bound: int = 1, seed: int = 0) -> list[AgentTask]:
-    """One-call tasks over made-up tools of a split."""
-    rng = Random(f"novel:{split}:{bound}:{seed}")
-    return [novel_task(rng, split, bound=bound) for _ in range(count)]
-
-
-def catalogue_choices(count: int, *, seed: int = 0) -> list[AgentTask]:
-    """Single lookups with three tools of the catalogue bound, test prompts only."""
-    rng, found = Random(f"choices:{seed}"), list[AgentTask]()
-    while len(found) < count:
-        task = agent_task(rng, "route", "single")
-        if task is not None and task.split == "test" and len(task.tools) == 3:
-            found.append(task)
-    return found
-
-
 @dataclass
 class Episode:
     """One agent task being solved."""
@@ -258,16 +239,3 @@ def confidence(bench: Bench, probe: State, scorer: State, items: Sequence[Questi
         "auc_min": round(auc([min(v) for v in values], right), 3),
         "auc_mean": round(auc([fmean(v) for v in values], right), 3),
     }
-
-
-__all__ = [
-    "Bench",
-    "auc",
-    "catalogue_choices",
-    "confidence",
-    "novel_tasks",
-    "on_questions",
-    "one_call",
-    "questions",
-    "run_agents",
-]

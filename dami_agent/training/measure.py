@@ -5,23 +5,17 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 from dami_agent.tasks.agent import agent_tasks
 from dami_agent.tasks.model import Split
 from dami_agent.tasks.questions import questions
+from dami_agent.tasks.single import SETTINGS, single_calls
 from dami_agent.training import export
 from dami_agent.training import tokenizer as tokens
-from dami_agent.training.evaluate import (
-    Bench,
-    catalogue_choices,
-    confidence,
-    novel_tasks,
-    on_questions,
-    one_call,
-    run_agents,
-)
+from dami_agent.training.evaluate import Bench, confidence, on_questions, one_call, run_agents
 from dami_agent.training.render import Template
 from dami_agent.training.sampler import lerp
 
@@ -48,14 +42,10 @@ def rows(pair: Path, parts: Sequence[str], count: int, split: Split, seed: int =
         for intensity in (0.0, 0.5, 1.0):
             state = lerp(instruct, thinking, intensity)
             template = "thinking" if intensity else "instruct"
-            for name, tasks in (
-                ("one unseen", novel_tasks(split, count, seed=seed)),
-                ("three of the catalogue", catalogue_choices(count, seed=seed)),
-                ("three unseen", novel_tasks(split, count, bound=3, seed=seed)),
-            ):
-                for temperature in (0.0, 0.7):
-                    found = one_call(bench, state, template, tasks, temperature=temperature)
-                    yield {"part": "tools", "tools": name, "lambda": intensity, "temperature": temperature, **found}
+            for setting, temperature in product(SETTINGS, (0.0, 0.7)):
+                tasks = single_calls(setting, split, count, seed=seed)
+                found = one_call(bench, state, template, tasks, temperature=temperature)
+                yield {"part": "tools", "tools": setting, "lambda": intensity, "temperature": temperature, **found}
     if "agents" in parts:
         tasks = agent_tasks(split, count, seed=seed)
         yield {

@@ -13,7 +13,8 @@ from dami_agent.bench.engine import Answer
 from dami_agent.bench.sweep import Plan
 from dami_agent.errors import InvalidIntensity, UsageError
 from dami_agent.policy import Frontier
-from dami_agent.tasks import FAMILIES, LEVELS
+from dami_agent.tasks import FAMILIES, LEVELS, single_calls
+from dami_agent.tasks.single import SETTINGS
 from dami_agent.types import (
     Decision,
     Generation,
@@ -113,7 +114,7 @@ def test_bad_plans_are_refused() -> None:
 
 
 def test_a_call_is_exact_only_as_a_whole() -> None:
-    task = next(t for t in tools.dialogues("one unseen tool", 20) if t.plan[0].arguments)
+    task = next(t for t in single_calls("one unseen tool", "test", 20) if t.plan[0].arguments)
     planned = task.plan[0]
     whole = ToolCall(id="a", name=planned.name, arguments=planned.arguments)
 
@@ -131,15 +132,6 @@ def test_a_call_is_exact_only_as_a_whole() -> None:
     assert judged(ToolCall(id="a", name="other", arguments=planned.arguments)) == (False, False)
     assert judged(whole, whole) == (False, True)
     assert judged() == (False, False)
-
-
-def test_tool_dialogues_are_held_out_and_bind_what_they_say() -> None:
-    for setting, bound in zip(tools.SETTINGS, (1, 3, 3), strict=True):
-        for task in tools.dialogues(setting, 12):
-            assert len(task.tools) == bound
-            assert len(task.rounds[0]) == 1
-            assert task.tool(task.plan[0].name) is not None
-    assert all(task.split == "test" for task in tools.dialogues("one of three demo tools", 12))
 
 
 # ---- the built-in pair, for real -------------------------------------------------------------------------------------
@@ -161,7 +153,7 @@ def test_a_real_sweep_has_the_documented_shape_and_the_policy_reads_it(measured:
     assert data["rows"][0]["template"] == "instruct"
     frontier = Frontier.from_dict(data)
     assert [float(row.intensity) for row in frontier.rows] == [0.0, 1.0]
-    assert {row["setting"] for row in data["tools"]} == set(tools.SETTINGS)
+    assert {row["setting"] for row in data["tools"]} == set(SETTINGS)
     assert [(row["kind"], row["lambda"]) for row in data["unseen"]] == [
         (kind, value) for kind in ("template", "name", "length") for value in (0.0, 1.0)
     ]
