@@ -51,8 +51,8 @@ def _hoard(rng: Random, level: int, size: Size, unseen: Unseen | None, names: Na
     parts = [f"{name} has {start} {things}.", *(_event(rng, who, step, others) for step in work)]
     if unseen == "template":
         return _question(level, parts, f"How many {things} does {name} have at the end?", work, unseen, True)
-    asks = (f"How many {things} does {name} have now?", f"How many {things} does {who.lower()} have at the end?")
-    asks += (f"How many {things} are there in the end?",)
+    asks = [f"How many {things} does {name} have now?", f"How many {things} does {who.lower()} have at the end?"]
+    asks.append(f"How many {things} are there in the end?")
     return _question(level, parts, rng.choice(asks), work, unseen, False)
 
 
@@ -75,8 +75,11 @@ def _bus(rng: Random, level: int, size: Size, unseen: Unseen | None, names: Name
     start = max(5, start_value(rng, size))
     work = operations(rng, size, start)
     ride = rng.choice(("bus", "train", "ship"))
-    forms = {"+": ("{0} get on.", "Then {0} get on."), "-": ("{0} get off.", "Then {0} get off.")}
-    forms["*"] = ("Then there are {0} times as many.",)
+    forms: dict[str, tuple[str, ...]] = {
+        "+": ("{0} get on.", "Then {0} get on."),
+        "-": ("{0} get off.", "Then {0} get off."),
+        "*": ("Then there are {0} times as many.",),
+    }
     parts = [f"A {ride} leaves with {start} people."]
     parts += [rng.choice(forms[step.symbol]).format(step.right) for step in work]
     ask = rng.choice((f"How many people are on the {ride} now?", f"How many people are on the {ride} at the end?"))
