@@ -6,6 +6,9 @@ slips     --pair DIR --slips FILE [--role thinking]   record a checkpoint's own 
 finish    --pair DIR --run DIR --slips FILE   go on from DIR/base with a falling rate, and replace it
 tune      --pair DIR --run DIR --role instruct|thinking [--slips FILE]
 evaluate  --pair DIR              accuracy and tokens along the path, tool calls, agent tasks
+ablate    --pair DIR --run DIR --what replay,rate [--slips FILE]   tune from DIR/base with one thing changed at a time;
+          --what style,size pretrains small pairs from nothing: --total is of the pretraining, of DIR only the tokenizer
+          is read
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ from pathlib import Path
 
 import torch
 
-from dami_agent.training import export, measure, parallel, recipe, slips, stages
+from dami_agent.training import ablate, export, measure, parallel, recipe, slips, stages
 from dami_agent.training import tokenizer as tokens
 
 
@@ -25,7 +28,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m dami_agent.training", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("stage", choices=("tokenizer", "base", "slips", "finish", "tune", "evaluate"))
+    parser.add_argument("stage", choices=("tokenizer", "base", "slips", "finish", "tune", "evaluate", "ablate"))
     parser.add_argument("--pair", type=Path, required=True, help="folder of base/, instruct/, thinking/")
     parser.add_argument("--run", type=Path, help="folder of the run's log and state")
     parser.add_argument("--role", choices=("base", "instruct", "thinking"), help="what to tune, or to record (base)")
@@ -33,6 +36,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--temperature", type=float, default=1.0, help="of the recorded thoughts; slips only")
     parser.add_argument("--hours", type=float, default=0.0, help="wall-clock budget; 0 = by tokens alone")
     parser.add_argument("--total", type=int, help="tokens to train on, padding included")
+    parser.add_argument("--what", help=f"comma-separated, of {', '.join(ablate.WHAT)}; ablate only")
     parser.add_argument("--rate", type=float, help="learning rate of AdamW")
     parser.add_argument("--replay", type=float, default=recipe.REPLAY, help="share of base-style documents; tune only")
     parser.add_argument("--count", type=int, default=200, help="questions or tasks per measurement")
@@ -40,11 +44,15 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--parts", default=",".join(measure.PARTS), help="comma-separated; evaluate only")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2, help="of a single process")
-    parser.add_argument("--processes", type=int, default=1, help="data-parallel, one thread each")
+    parser.add_argument(
+        "--processes", type=int, default=1, help="data-parallel or, in ablate, of variants; one thread each"
+    )
     parser.add_argument("--no-compile", action="store_true")
     options = parser.parse_args()
     if options.stage == "tune" and options.role not in ("instruct", "thinking"):
         parser.error("tune needs --role instruct or --role thinking")
+    if options.stage == "ablate" and not (options.run and set((options.what or "").split(",")) <= set(ablate.WHAT)):
+        parser.error(f"ablate needs --run and --what, of {', '.join(ablate.WHAT)}")
     return options
 
 
@@ -63,6 +71,20 @@ def _record(options: argparse.Namespace) -> None:
     print(f"{len(found)} slips in {options.count} thoughts: {said}")
 
 
+def _ablate(options: argparse.Namespace) -> None:
+    job = partial(
+        ablate.Job,
+        pair=options.pair,
+        run=options.run,
+        total=options.total,
+        count=options.count,
+        seed=options.seed,
+        slips=options.slips,
+        compile=not options.no_compile,
+    )
+    ablate.show(options.what.split(","), options.processes, job)
+
+
 def main() -> None:
     """Parse the command line and run one stage."""
     options = _options()
@@ -73,6 +95,8 @@ def main() -> None:
         measure.show(options.pair, options.parts.split(","), options.count, options.split, options.seed)
     elif options.stage == "slips":
         _record(options)
+    elif options.stage == "ablate":
+        _ablate(options)
     else:
         stage: recipe.Stage = options.role if options.stage == "tune" else options.stage
         parallel.launch(options.processes, options.run / "rendezvous", partial(stages.train, options, stage))

@@ -94,10 +94,11 @@ def on_questions(
     seed: int = 0,
     temperature: float = 0.7,
 ) -> dict[str, Any]:
-    """Accuracy, output tokens, share that thinks and share that finishes, overall and per level."""
+    """Accuracy, output tokens, those of outputs that think, shares that think and that finish; by level and family."""
     replies = bench.replies(state, [ask(item, template) for item in items], seed=seed, temperature=temperature)
     right = [item.grade(reply.text) and reply.closed for item, reply in zip(items, replies, strict=True)]
     tokens = [len(reply.sampled.ids) for reply in replies]
+    thinking = [count for count, reply in zip(tokens, replies, strict=True) if reply.thought]
     by_level = {}
     for level in LEVELS:
         rows = [i for i, item in enumerate(items) if item.level == level]
@@ -106,7 +107,8 @@ def on_questions(
     return {
         "accuracy": round(fmean(right), 3),
         "tokens": round(fmean(tokens), 1),
-        "thinks": round(fmean(reply.thought != "" for reply in replies), 3),
+        "tokens_thinking": round(fmean(thinking), 1) if thinking else None,
+        "thinks": round(len(thinking) / len(replies), 3),
         "finished": round(fmean(reply.closed for reply in replies), 3),
         "levels": by_level,
         "families": {

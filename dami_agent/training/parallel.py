@@ -17,7 +17,7 @@ import torch
 from torch import distributed
 from torch.multiprocessing.spawn import spawn
 
-_KEEP_MEMORY = {
+KEEP_MEMORY = {
     "MALLOC_TRIM_THRESHOLD_": str(8 << 30),
     "MALLOC_MMAP_THRESHOLD_": str(4 << 30),
     "MALLOC_TOP_PAD_": str(256 << 20),
@@ -68,7 +68,7 @@ def launch(size: int, rendezvous: Path, work: Callable[[Group], None]) -> None:
     if size == 1:
         work(Group())
         return
-    os.environ.update(_KEEP_MEMORY)
+    os.environ.update(KEEP_MEMORY)
     rendezvous.parent.mkdir(parents=True, exist_ok=True)
     rendezvous.unlink(missing_ok=True)
     spawn(_enter, args=(size, str(rendezvous.resolve()), work), nprocs=size)  # type: ignore[no-untyped-call]
