@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import uuid
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
 
 from dami_agent.attempt import Attempt, Cancellation, Watched, decode
-from dami_agent.errors import InvalidPolicy, InvalidRequest, OutputError
+from dami_agent.errors import DeadlineExceeded, InvalidPolicy, InvalidRequest, OutputError
 from dami_agent.estimators import estimator_named
 from dami_agent.types import (
     CallRecord,
@@ -49,14 +49,25 @@ class Recorder(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """The end of a call: the accepted reply and the record of the attempt that gave it."""
+    """The end of a call: the accepted reply, the record of the attempt that gave it, and those of the ones before."""
 
     reply: Reply
     record: CallRecord
+    rejected: tuple[CallRecord, ...] = ()
+
+    @property
+    def attempts(self) -> tuple[CallRecord, ...]:
+        """All of them, in order: the caller pays for all."""
+        return (*self.rejected, self.record)
 
 
-class _Rejected(Exception):
-    """An attempt that is not good enough while another one is allowed; ``str`` says why."""
+class _Again(Exception):
+    """An attempt after which another one comes; ``str`` says why, ``final`` that the next must answer at once."""
+
+    def __init__(self, why: str, *, final: bool = False) -> None:
+        super().__init__(why)
+        self.final = final
+        self.record: CallRecord | None = None
 
 
 class Pipeline:
@@ -115,17 +126,14 @@ class Pipeline:
             trace = dataclasses.replace(step.trace, call_id=uuid.uuid4().hex)
             step = dataclasses.replace(step, trace=trace)
         cancellation = cancellation or Cancellation()
-        before: Attempt | None = None
-        why = ""
+        before: list[_Again] = []
         attempts = stop_after_attempt(self.policy.attempts)
-        for trial in Retrying(stop=attempts, retry=retry_if_exception_type(_Rejected), reraise=True):
+        for trial in Retrying(stop=attempts, retry=retry_if_exception_type(_Again), reraise=True):
             with trial:
-                number = trial.retry_state.attempt_number - 1
-                attempt = self._new(step, number)
                 try:
-                    yield from self._attempt(attempt, cancellation, before.decision if before else None, why)
-                except _Rejected as rejected:
-                    before, why = attempt, str(rejected)
+                    yield from self._attempt(self._new(step, len(before)), cancellation, before)
+                except _Again as again:
+                    before.append(again)
                     raise
 
     def _new(self, step: Step, number: int) -> Attempt:
@@ -135,52 +143,72 @@ class Pipeline:
         )
 
     def _attempt(
-        self, attempt: Attempt, cancellation: Cancellation, previous: Decision | None, why: str
+        self, attempt: Attempt, cancellation: Cancellation, before: Sequence[_Again]
     ) -> Generator[Delta | Outcome, None, None]:
-        """One attempt, recorded and paid for whatever happens; raises ``_Rejected`` where another is to follow."""
+        """One attempt, recorded and paid for whatever happens; raises ``_Again`` where another is to follow."""
         policy = self.policy
         held: list[Delta] = []
+        answered = False  # whether something of the answer was shown
+        again: _Again | None = None
         try:
-            with closing(self._decode(attempt, cancellation, previous, why)) as deltas:
+            with closing(self._decode(attempt, cancellation, before[-1] if before else None)) as deltas:
                 for delta in deltas:
                     assert attempt.decision is not None
                     if policy.may_retry(attempt.decision):
                         held.append(delta)
                     else:
+                        answered |= delta.kind != "reasoning"
                         yield delta
             assert attempt.reply is not None
             assert attempt.decision is not None
             wrong = policy.rejects(attempt.step, attempt.reply)
             if wrong:
                 attempt.reply = dataclasses.replace(attempt.reply, accepted=False)
-            again = bool(wrong) and policy.may_retry(attempt.decision)
-            if not again:
+            if wrong and policy.may_retry(attempt.decision):
+                again = _Again(wrong)
+            else:
                 yield from held
         except BaseException as error:  # GeneratorExit and KeyboardInterrupt too: what it cost must be on record
-            decision = attempt.decision
-            again = isinstance(error, OutputError) and policy.retries_schema_failures
-            again = again and decision is not None and policy.may_retry(decision)
-            if not again:
+            again = self._after(error, attempt, answered)
+            if again is None:
                 cancellation.cancel()
-            self._close(attempt, error)
-            if again:
-                raise _Rejected(f"{type(error).__name__}: {error}") from error
-            raise
+            record = self._close(attempt, error)
+            if again is None:
+                raise
+            again.record = record
+            raise again from error
         record = self._close(attempt)
-        if again:
-            raise _Rejected(wrong)
-        yield Outcome(reply=attempt.reply, record=record)
+        if again is not None:
+            again.record = record
+            raise again
+        rejected = tuple(each.record for each in before if each.record is not None)
+        yield Outcome(reply=attempt.reply, record=record, rejected=rejected)
+
+    def _after(self, error: BaseException, attempt: Attempt, answered: bool) -> _Again | None:
+        """What follows an attempt that failed: another with more λ, an answer at the budget's deadline, or nothing."""
+        policy, decision = self.policy, attempt.decision
+        why = f"{type(error).__name__}: {error}"
+        if isinstance(error, OutputError) and policy.retries_schema_failures:
+            return _Again(why) if decision is not None and policy.may_retry(decision) else None
+        if isinstance(error, DeadlineExceeded) and not answered and policy.may_finish(attempt.step, attempt.number):
+            return _Again(why, final=True)
+        return None
 
     def _decode(
-        self, attempt: Attempt, cancellation: Cancellation, previous: Decision | None, why: str
+        self, attempt: Attempt, cancellation: Cancellation, last: _Again | None
     ) -> Generator[Delta, None, None]:
-        step = attempt.step
+        step, number = attempt.step, attempt.number
         engine = Watched(engine=self.engine, cancellation=cancellation, jobs=attempt.jobs)
 
         def ask(base: Decision) -> Estimate:
             return self.estimators[base.estimator].estimate(self.dialogue.render(step, base.template), base, engine)
 
-        decision = attempt.decision = self.policy.decide(step, attempt.number, ask, previous, why)
+        if last is None:
+            decision = self.policy.decide(step, number, ask)
+        else:
+            previous = last.record.decision if last.record is not None else None
+            decision = self.policy.decide(step, number, ask, previous, str(last), final=last.final)
+        attempt.decision = decision
         if decision.tools_disabled and step.tools and step.tool_choice.mode == "auto":
             step = dataclasses.replace(step, tool_choice=ToolChoice(mode="none"))
         whole = _whole_probe(decision)

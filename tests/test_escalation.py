@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 import dataclasses
+from contextlib import closing
 from typing import Any
 
 import pytest
 
-from dami_agent.errors import BudgetExhausted, InvalidPolicy, OutputInvalid, RunError
+from dami_agent.errors import BudgetExhausted, DeadlineExceeded, InvalidPolicy, OutputInvalid, RunError
 from dami_agent.estimators import FixedEstimator
 from dami_agent.pipeline import Outcome, Pipeline
 from dami_agent.policy import ReasoningPolicy
 from dami_agent.testing import FakeReply, fake_chat_model
-from dami_agent.types import CallRecord, Intensity, Limits, Reply, Step, ToolChoice, Trace
+from dami_agent.types import (
+    CallRecord,
+    Decision,
+    Engine,
+    Estimate,
+    Intensity,
+    Limits,
+    Prompt,
+    Reply,
+    Step,
+    ToolChoice,
+    Trace,
+)
 from tests.policy.support import FRONTIER, asked, step, user
 
 BROKEN = '<tool_call>\n{"name": "add", "arguments": {"a": \n</tool_call>'
@@ -121,7 +134,7 @@ def test_failures_and_closed_streams_are_paid_too() -> None:
     stream.close()
     seen = pipeline.policy.spent(now.trace).tokens
     assert 2 <= seen < 10
-    reserved = -(-(1000 - seen - 100) // 2)
+    reserved = -(-(1000 - seen - 100) // 2)  # half of what is not the final answer's
     with pytest.raises(RunError):
         pipeline.run(now)
     assert pipeline.policy.spent(now.trace).tokens == seen + reserved
@@ -154,7 +167,7 @@ def test_a_rules_estimator_is_asked_by_name() -> None:
     pipeline, book, _ = made(["7"], {"deep": deep}, rules=rules)
     assert pipeline.run(adding("auto")).record.decision.intensity == 1
     assert book.rows[0].frontier == FRONTIER.fingerprint
-    with pytest.raises(InvalidPolicy, match="known here: fixed"):
+    with pytest.raises(InvalidPolicy, match=r"(?s)no estimator is named 'deep'.*own: fixed"):
         made([], rules=rules)
 
 
@@ -168,3 +181,95 @@ def test_a_budget_never_asks_for_more_than_the_context_leaves() -> None:
     own = dataclasses.replace(adding(1.0), limits=Limits(max_tokens=999))  # the caller's own mistake is told
     pipeline.run(own)
     assert engine.requests[1].decision.limits.max_tokens == 999
+
+
+# ---- time ------------------------------------------------------------------------------------------------------------
+
+LATE = DeadlineExceeded("the deadline passed")
+LONG = FakeReply("", reasoning="one two three", error=LATE)  # in the middle of its thought
+
+
+def timed(replies: Any, on_exhausted: str = "end", **policy: Any) -> tuple[Pipeline, Book, Any]:
+    """A budget of 1,000 seconds; an engine that ends a call at its deadline, without the wait."""
+    return made(replies, run={"max_seconds": 1000, "on_exhausted": on_exhausted}, **policy)
+
+
+@pytest.mark.parametrize("on_exhausted", ["end", "taper"])
+@pytest.mark.parametrize("attempts", [1, 3])
+def test_time_that_runs_out_in_a_thought_leaves_an_answer(on_exhausted: str, attempts: int) -> None:
+    pipeline, book, engine = timed([LONG, "Seven."], on_exhausted, escalation={"max_attempts": attempts})
+    outcome = pipeline.run(adding(0.6))
+    assert (outcome.reply.content, outcome.reply.reasoning) == ("Seven.", "")
+    first, last = book.rows
+    assert "DeadlineExceeded" in (first.error or "")
+    assert (last.decision.attempt, last.decision.intensity, last.decision.tools_disabled) == (1, 0, True)
+    assert "DeadlineExceeded" in last.decision.reason
+    assert outcome.attempts == (first, last)
+    before, after = engine.requests
+    assert 899 < before.decision.limits.deadline <= 900  # a tenth is kept
+    assert 990 < after.decision.limits.deadline <= 1000
+    assert before.prompt.constraint != after.prompt.constraint  # no call any more
+
+
+def test_time_that_runs_out_in_the_shown_answer_is_an_error() -> None:
+    replies = [FakeReply("one two three", error=LATE), "Seven."]
+    pipeline, book, _ = timed(replies)
+    with pytest.raises(DeadlineExceeded):
+        list(pipeline.stream(adding(0.0)))
+    assert len(book.rows) == 1
+
+
+def test_time_that_runs_out_in_the_final_answer_is_an_error() -> None:
+    pipeline, book, _ = timed([LONG, FakeReply("", error=LATE), "never"])
+    with pytest.raises(DeadlineExceeded):
+        pipeline.run(adding(1.0))
+    assert len(book.rows) == 2
+
+
+def test_when_time_is_up_a_run_is_answered_once_and_then_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    pipeline, _, _ = timed(lambda _: "Seven.")
+    now = [5.0]
+    monkeypatch.setattr(pipeline.policy._budgets, "_clock", lambda: now[0])
+    with closing(pipeline.stream(adding(1.0))) as stream:
+        next(stream)
+        now[0] += 950
+    last = pipeline.run(adding(1.0)).record.decision
+    assert last is not None
+    assert (last.intensity, last.tools_disabled, last.limits.deadline) == (0, True, 50)
+    with closing(pipeline.stream(adding(1.0))) as stream:
+        next(stream)
+        now[0] += 50
+    with pytest.raises(BudgetExhausted, match="no seconds left"):
+        pipeline.run(adding(1.0))
+
+
+@pytest.mark.parametrize(
+    ("on_exhausted", "limits"), [("error", Limits()), ("end", Limits(deadline=800)), ("taper", Limits(deadline=800))]
+)
+def test_a_deadline_that_is_not_the_budgets_stays_one(on_exhausted: str, limits: Limits) -> None:
+    pipeline, book, _ = timed([LONG, "Seven."], on_exhausted)
+    with pytest.raises(DeadlineExceeded):
+        pipeline.run(dataclasses.replace(adding(1.0), limits=limits))
+    assert len(book.rows) == 1
+
+
+def test_time_that_runs_out_in_a_probe_leaves_an_answer() -> None:
+    class Slow:
+        name = "slow"
+
+        def estimate(self, prompt: Prompt, decision: Decision, engine: Engine) -> Estimate:
+            engine.generate(prompt, decision)
+            raise AssertionError("the probe takes longer than there is time")
+
+    replies = [FakeReply("one two", error=LATE), "Seven."]
+    pipeline, book, _ = timed(replies, estimators={"slow": Slow()}, default={"estimator": "slow"})
+    assert pipeline.run(adding("auto")).reply.content == "Seven."
+    assert [row.error is None for row in book.rows] == [False, True]
+
+
+def test_money_by_the_second_leaves_an_answer_too() -> None:
+    run = {"max_money": 1.0, "price": {"device_second": 0.001}, "on_exhausted": "end"}
+    pipeline, _, engine = made([LONG, "Seven."], run=run)
+    assert pipeline.run(adding(1.0)).reply.content == "Seven."
+    assert engine.requests[0].decision.limits.deadline == 500  # half: another call may run beside it
+    assert engine.requests[1].decision.limits.deadline == 500  # what it had set aside was charged: nobody knows better

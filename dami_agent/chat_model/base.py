@@ -17,6 +17,7 @@ from dami_agent.chat_model.messages import to_messages
 from dami_agent.chat_model.policies import read_policy
 from dami_agent.chat_model.room import BUILTIN, Room, RoomKey, enter, leave
 from dami_agent.chat_model.runs import trace_of
+from dami_agent.chat_model.structured import Structured
 from dami_agent.errors import InvalidRequest
 from dami_agent.estimators import ConfidenceEstimator, estimator_named
 from dami_agent.ledger import Ledger
@@ -250,15 +251,17 @@ class ConfiguredChatModel(BaseChatModel):
         given = settings.merged(levels)
         tools = settings.tools(call.get("tools"))
         stops = stop if stop is not None else call.get("stop")
+        wanted = Structured.of(call)
         return Step(
             messages=settings.told(to_messages(messages), call.get("response_format")),
             tools=tuple(settings.distinct(tools)),
             tool_choice=settings.tool_choice(call.get("tool_choice"), tools),
             parallel_tool_calls=call.get("parallel_tool_calls") is not False,
             response_format=settings.response_format(call.get("response_format")),
-            structured=call.get("response_format") is not None or "ls_structured_output_format" in call,
+            structured=wanted is not None,
+            check=wanted.check if wanted is not None else None,
             ask=settings.ask(levels),
             sampling=settings.sampling(given),
             limits=settings.limits(given, self._stops(stops), self._default_max_tokens()),
-            trace=trace_of(manager),
+            trace=trace_of(manager, calling=True),
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.messages import AIMessageChunk
@@ -37,10 +38,10 @@ def _call_chunk(call: ToolCall | InvalidToolCall, index: int) -> Any:
     return tool_call_chunk(name=call.name, args=arguments, id=call.id, index=index)
 
 
-def last(record: CallRecord, metadata: dict[str, Any]) -> ChatGenerationChunk:
+def last(attempts: Sequence[CallRecord], metadata: dict[str, Any]) -> ChatGenerationChunk:
     """The final chunk: usage, and everything that must stand on exactly one chunk because numbers would be merged."""
     message = AIMessageChunk(
-        content="", usage_metadata=usage(record), response_metadata=metadata, chunk_position="last"
+        content="", usage_metadata=usage(attempts), response_metadata=metadata, chunk_position="last"
     )
     return ChatGenerationChunk(message=message, generation_info={"finish_reason": metadata["finish_reason"]})
 

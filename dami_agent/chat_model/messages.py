@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import reduce
 from typing import Any
 
 from langchain_core.messages import (
@@ -16,7 +17,7 @@ from langchain_core.messages import (
     ToolCall,
     ToolMessage,
 )
-from langchain_core.messages.ai import UsageMetadata
+from langchain_core.messages.ai import UsageMetadata, add_usage
 
 from dami_agent.errors import InvalidRequest
 from dami_agent.types import CallRecord, Message, Reply
@@ -99,7 +100,7 @@ def _reasoning(message: AIMessage) -> str | None:
     return "".join(str(b.get("reasoning") or b.get("thinking") or "") for b in blocks) or None
 
 
-def to_ai_message(reply: Reply, record: CallRecord, response_metadata: dict[str, Any]) -> AIMessage:
+def to_ai_message(reply: Reply, attempts: Sequence[CallRecord], response_metadata: dict[str, Any]) -> AIMessage:
     """The finished reply as LangChain sees it: text as content, the thought as a reasoning block beside it."""
     return AIMessage(
         content=reply.content,
@@ -109,7 +110,7 @@ def to_ai_message(reply: Reply, record: CallRecord, response_metadata: dict[str,
             InvalidToolCall(name=c.name, args=invalid_arguments(c), id=c.id, error=c.error, type="invalid_tool_call")
             for c in reply.invalid_tool_calls
         ],
-        usage_metadata=usage(record),
+        usage_metadata=usage(attempts),
         response_metadata=response_metadata,
     )
 
@@ -122,8 +123,13 @@ def invalid_arguments(call: OwnInvalidToolCall) -> str:
     return f"<tool_call>{call.text}"
 
 
-def usage(record: CallRecord) -> UsageMetadata:
-    """Token counts; what was decoded and thrown away was never shown, so it counts as reasoning. Ints only."""
+def usage(attempts: Sequence[CallRecord]) -> UsageMetadata:
+    """Token counts of a call: of all its attempts, as the caller pays for all of them. Ints only."""
+    return reduce(add_usage, map(_usage, attempts))
+
+
+def _usage(record: CallRecord) -> UsageMetadata:
+    """Of one attempt; what was decoded and thrown away was never shown, so it counts as reasoning."""
     generation = record.generation
     prompt = len(record.prompt.token_ids) if record.prompt else 0
     reasoning = record.probe_tokens + record.dropped_tokens + (generation.reasoning_tokens if generation else 0)
@@ -136,8 +142,13 @@ def usage(record: CallRecord) -> UsageMetadata:
     )
 
 
-def response_metadata(record: CallRecord, reply: Reply, fingerprint: str) -> dict[str, Any]:
-    """Everything about how the answer came about that is not text: λ, template, reason, weights, times."""
+def response_metadata(attempts: Sequence[CallRecord], reply: Reply, fingerprint: str) -> dict[str, Any]:
+    """Everything about how the answer came about that is not text: λ, template, reason, weights, times.
+
+    All of it is the last attempt's, the one that gave the answer; ``attempt_usage`` are its own tokens, where there
+    were others.
+    """
+    record = attempts[-1]
     decision, generation = record.decision, record.generation
     assert decision is not None
     assert generation is not None
@@ -159,7 +170,10 @@ def response_metadata(record: CallRecord, reply: Reply, fingerprint: str) -> dic
         "probe_tokens": record.probe_tokens,
         "seconds": round(record.seconds, 6),
         "first_token_seconds": round(generation.timing.first_token, 6),
+        "attempts": len(attempts),
     }
+    if len(attempts) > 1:
+        metadata["attempt_usage"] = dict(_usage(record))
     if estimate is not None:
         metadata["estimate"] = {
             "estimator": estimate.estimator,

@@ -34,7 +34,7 @@ class ChatDAMI(ConfiguredChatModel):
     init, through ``bind`` or at the call; the later one wins, and a number beats an effort name.
 
     λ, the template used, the reason and the call's id stand in ``response_metadata``; token counts, the thought's among
-    them, in ``usage_metadata``; the thought itself as a reasoning content block.
+    them and rejected attempts' too, in ``usage_metadata``; the thought itself as a reasoning content block.
 
     Raises:
         InvalidRequest, InvalidIntensity: bad settings (inside pydantic's ``ValidationError`` at init).
@@ -97,19 +97,19 @@ class ChatDAMI(ConfiguredChatModel):
 
     def _metadata(self, outcome: Outcome) -> dict[str, Any]:
         pipeline = self.pipeline()
-        metadata = response_metadata(outcome.record, outcome.reply, pipeline.engine.info.fingerprint)
+        metadata = response_metadata(outcome.attempts, outcome.reply, pipeline.engine.info.fingerprint)
         logprobs = chunks.logprobs(outcome.record.generation, pipeline.dialogue)
         return metadata if logprobs is None else {**metadata, "logprobs": {"content": logprobs}}
 
     def _result(self, outcome: Outcome) -> ChatResult:
         metadata = self._metadata(outcome)
-        message = to_ai_message(outcome.reply, outcome.record, metadata)
+        message = to_ai_message(outcome.reply, outcome.attempts, metadata)
         info = {"finish_reason": outcome.reply.finish_reason}
         return ChatResult(generations=[ChatGeneration(message=message, generation_info=info)])
 
     def _chunk(self, item: Delta | Outcome) -> ChatGenerationChunk:
         if isinstance(item, Outcome):
-            return chunks.last(item.record, self._metadata(item))
+            return chunks.last(item.attempts, self._metadata(item))
         return chunks.piece(item)
 
     # ---- composition --------------------------------------------------------------------------------------------

@@ -35,11 +35,11 @@ SETTINGS: frozenset[str] = frozenset(
 """May be given at init, through ``bind`` and per call; the later one wins."""
 
 CALL_ONLY: frozenset[str] = frozenset(
-    {"tools", "tool_choice", "parallel_tool_calls", "response_format", "strict", "stop", "ls_structured_output_format"}
+    {"tools", "tool_choice", "parallel_tool_calls", "response_format", "strict", "stop", "structured_output"}
 )
 """Belong to one call (or to what ``bind_tools`` and ``with_structured_output`` bind)."""
 
-_IGNORED: frozenset[str] = frozenset({"stream", "stream_usage", "run_id", "user"})
+_IGNORED: frozenset[str] = frozenset({"stream", "stream_usage", "run_id", "user", "ls_structured_output_format"})
 """Sent along by LangChain or habits of other models; they change nothing here."""
 
 ALIASES: Mapping[str, str] = {

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from langchain_core.messages import AIMessage
@@ -13,8 +14,39 @@ from langchain_core.utils.pydantic import TypeBaseModel, is_basemodel_subclass
 from pydantic import BaseModel, ValidationError
 
 from dami_agent.errors import InvalidRequest, InvalidSchema, OutputError, OutputInvalid, OutputTruncated
+from dami_agent.types import Reply
 
 Method = Literal["json_schema", "function_calling", "json_mode"]
+
+
+@dataclass(frozen=True)
+class Structured:
+    """The object that a call asks for; bound beside what the engine needs, for the policy to see and check.
+
+    LangChain takes its own ``ls_structured_output_format`` out of a call before the model gets it.
+    """
+
+    schema: Any
+    method: Method
+
+    @classmethod
+    def of(cls, call: Mapping[str, Any]) -> Structured | None:
+        """What a call asks for: by ``with_structured_output``, else by a ``response_format`` of its own."""
+        given = call.get("response_format")
+        if "structured_output" in call or given is None or (isinstance(given, Mapping) and given.get("type") == "text"):
+            return call.get("structured_output")
+        return cls(given if _is_pydantic(given) else None, "json_schema")
+
+    def check(self, reply: Reply) -> str:
+        """What is wrong with a reply, "" if it is the object or, where tools are bound too, calls one."""
+        if self.method != "function_calling" and reply.tool_calls:
+            return ""
+        calls = [dict(call.arguments) for call in reply.tool_calls]
+        try:
+            _reader(self.schema, self.method)(reply.finish_reason, reply.content, calls)
+        except OutputError as error:
+            return error.message
+        return ""
 
 
 def structured_output(
@@ -27,7 +59,7 @@ def structured_output(
         )
     if schema is None and method != "json_mode":
         raise InvalidSchema(f"method {method!r} needs a schema")
-    llm = model.bind(**_binding(schema, method))
+    llm = model.bind(**_binding(schema, method), structured_output=Structured(schema, method))
     parse = _parser(schema, method)
     # One step after the model, not a RunnableMap around it: settings given at the call then still reach the model.
     after: Callable[[AIMessage], Any] = _keeping_raw(parse) if include_raw else parse
@@ -72,27 +104,37 @@ def _is_pydantic(schema: Any) -> bool:
 
 
 def _parser(schema: Any, method: Method) -> Callable[[AIMessage], Any]:
-    validate: Callable[[Any], Any] = _validator(schema) if _is_pydantic(schema) else lambda value: value
+    read = _reader(schema, method)
 
     def parse(message: AIMessage) -> Any:
-        text = message.text
-        if message.response_metadata.get("finish_reason") == "length":
+        finish_reason = message.response_metadata.get("finish_reason", "")
+        return read(finish_reason, message.text, [call["args"] for call in message.tool_calls])
+
+    return parse
+
+
+def _reader(schema: Any, method: Method) -> Callable[[str, str, Sequence[Any]], Any]:
+    """From finish reason, text and the arguments of the calls to the object; raises ``OutputError``."""
+    validate: Callable[[Any], Any] = _validator(schema) if _is_pydantic(schema) else lambda value: value
+
+    def read(finish_reason: str, text: str, calls: Sequence[Any]) -> Any:
+        if finish_reason == "length":
             raise OutputTruncated(
                 "a token cap came before the structured output was complete",
                 text=text,
                 hint="raise max_tokens, or cap the thought with max_reasoning_tokens",
             )
         if method == "function_calling":
-            if not message.tool_calls:
+            if not calls:
                 raise OutputInvalid("the model called no tool", text=text)
-            return validate(message.tool_calls[0]["args"])
+            return validate(calls[0])
         try:
             value = json.loads(text)
         except json.JSONDecodeError as error:
             raise OutputInvalid(f"the output is not JSON: {error}", text=text) from error
         return validate(value)
 
-    return parse
+    return read
 
 
 def _validator(schema: TypeBaseModel) -> Callable[[Any], Any]:

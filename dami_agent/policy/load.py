@@ -184,48 +184,48 @@ def _read_toml(text: str, source: str) -> tuple[Any, Any, str]:
         line = re.search(r"line (\d+)", str(error))
         where = f"{source}:{line.group(1)}" if line else source
         raise InvalidPolicy(f"{where}: no TOML: {error}", hint="check quotes and brackets") from error
-    lines = _toml_lines(text)
-    return data, lambda path: _toml_line(lines, path), source
+    return data, lambda path: _toml_line(text, path), source
 
 
-_HEADER = re.compile(r"^\s*(\[\[|\[)\s*([^\]]+?)\s*\]")
-_KEY = re.compile(r"""^\s*((?:"[^"]*"|'[^']*'|[\w-]+)(?:\s*\.\s*(?:"[^"]*"|'[^']*'|[\w-]+))*)\s*=""")
-_PART = re.compile(r""""([^"]*)"|'([^']*)'|([\w-]+)""")
+_CLOSERS = ("", "]", "]]")
+"""What ends an array that goes on in the next lines; inline tables do not."""
 
 
-def _toml_lines(text: str) -> dict[Path_, int]:
-    """Line of each table and of each key that begins a line; tomllib tells none."""
-    lines: dict[Path_, int] = {}
-    counts: dict[Path_, int] = {}
-    table: Path_ = ()
-    for number, line in enumerate(text.splitlines(), 1):
-        header, key = _HEADER.match(line), _KEY.match(line)
-        if header:
-            table = ()
-            for part in _parts(header.group(2)):
-                table = (*table, part)
-                if table in counts and (header.group(1) == "[" or len(_parts(header.group(2))) > len(table)):
-                    table = (*table, counts[table] - 1)
-            if header.group(1) == "[[":
-                counts[table] = counts.get(table, 0) + 1
-                table = (*table, counts[table] - 1)
-            lines.setdefault(table, number)
-        elif key:
-            for path in (_prefix for _prefix in _prefixes(_parts(key.group(1)))):
-                lines.setdefault((*table, *path), number)
-    return lines
+def _toml_line(text: str, path: Path_) -> int | None:
+    """The line where the value at ``path`` begins, or the innermost part of the way that is there; tomllib tells none.
+
+    It is the first line with which the text up to there has the value, or, of a value over several lines, the line
+    after the last one at which the text could end.
+    """
+    lines = text.splitlines(keepends=True)
+    found, begins, deepest = None, 1, 0
+    for end in range(1, len(lines) + 1):
+        data = next((d for d in (_parsed("".join(lines[:end]) + closer) for closer in _CLOSERS) if d is not None), None)
+        if data is None:
+            continue
+        depth = _reached(data, path)
+        if depth > deepest:
+            deepest, found = depth, begins
+        begins = end + 1
+        while begins <= len(lines) and lines[begins - 1].lstrip()[:1] in ("", "#"):
+            begins += 1
+    return found
 
 
-def _parts(dotted: str) -> Path_:
-    return tuple(next(group for group in match.groups() if group is not None) for match in _PART.finditer(dotted))
+def _parsed(text: str) -> Any:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError:
+        return None
 
 
-def _prefixes(path: Path_) -> list[Path_]:
-    return [path[: n + 1] for n in range(len(path))]
-
-
-def _toml_line(lines: dict[Path_, int], path: Path_) -> int | None:
-    for length in range(len(path), 0, -1):
-        if path[:length] in lines:
-            return lines[path[:length]]
-    return None
+def _reached(data: Any, path: Path_) -> int:
+    """How much of the way is there."""
+    depth = 0
+    try:
+        for part in path:
+            data = data[part]
+            depth += 1
+    except (KeyError, IndexError, TypeError):
+        pass
+    return depth

@@ -19,34 +19,13 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from dami_agent.policy.doubt import is_challenge
 from dami_agent.policy.frontier import Frontier
 from dami_agent.policy.rules import Level, PolicyFile, Rule, Settings, When
 from dami_agent.types import Message, Step
 
 ANSWER = "answer"
 """Who pays for a step that digests no tool's result and need not call one."""
-
-_DOUBT = re.compile(
-    r"\bare you (really |quite |absolutely |completely |100 ?% )?(sure|certain)\b"
-    r"|\b(that|this|it|your answer|the answer)('s| is| was| looks| seems| can'?not be| can't be) "
-    r"(all |just |still |also |clearly )?(wrong|incorrect|false|not (right|correct|true)|a mistake|right\?|correct\?)"
-    r"|\b(that|this|it) (isn't|is not|can't be|cannot be) (right|correct|true)\b"
-    r"|\byou('re| are) (wrong|mistaken|incorrect)\b|\byou (made|have made|must have made) an? (mistake|error)\b"
-    r"|\bi (don't|do not) (think (so|that's|that is|it's|it is)|believe (you|that|it)|agree)\b"
-    r"|\bis (that|this|it) (really )?(right|correct|true)\b"
-    r"|\b(double|re-?)[ -]?check\b|\bcheck (that|it|this|your (answer|work)) again\b|\bthink again\b",
-    re.IGNORECASE,
-)
-_LONGEST_DOUBT = 300  # characters: what is longer is a task that happens to hold such words
-
-
-def is_challenge(messages: Sequence[Message]) -> bool:
-    """Whether the last user message doubts an answer given before it."""
-    last = next((i for i in reversed(range(len(messages))) if messages[i].role == "user"), None)
-    if last is None or not any(m.role == "assistant" for m in messages[:last]):
-        return False
-    text = messages[last].content.replace("’", "'")
-    return len(text) <= _LONGEST_DOUBT and _DOUBT.search(text) is not None
 
 
 def tool_errors(messages: Sequence[Message]) -> int:

@@ -273,8 +273,8 @@ class ReasoningPolicy:
 
     @property
     def attempts(self) -> int:
-        """How often a step is tried at most."""
-        return self._spec.escalation.max_attempts
+        """How often a step is tried at most; one more where time is budgeted, to answer when it has run out."""
+        return self._spec.escalation.max_attempts + self._budgets.timing
 
     @property
     def retries_schema_failures(self) -> bool:

@@ -187,7 +187,8 @@ class When(Declared):
         node: the LangGraph node.
         tags: all of these must be set.
         metadata: each key must have this value.
-        step: number of the step in the graph's run (LangGraph's, from 0).
+        step: number of the step in its run, from 1: LangGraph's in a graph (where tools and middleware have steps
+            too), elsewhere of the model call.
         attempt: 0 for the first try of a step, 1 for its first retry, …
         prompt_characters, messages: size of the prompt.
         pattern: regular expression searched for in the last user message.

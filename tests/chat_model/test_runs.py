@@ -41,6 +41,7 @@ def test_a_call_alone_is_its_own_root() -> None:
     book, run = Book(), uuid4()
     book.model.invoke("hi", config={"run_id": run, "metadata": {"thread_id": 7}})
     assert (book.traces[0].root_run_id, book.traces[0].thread_id) == (str(run), "7")
+    assert book.traces[0].step is None
 
 
 def test_chains_tools_and_branches_share_the_root() -> None:
@@ -57,7 +58,9 @@ def test_chains_tools_and_branches_share_the_root() -> None:
     asyncio.run(chain.ainvoke("hi", config={"run_id": run}))
     assert [t.root_run_id for t in book.traces] == [str(run)] * 6
     assert [t.thread_id for t in book.traces] == ["t"] * 3 + [None] * 3
+    assert sorted(t.step for t in book.traces) == [1, 1, 2, 2, 3, 3]  # counted run by run
     assert not runs._TREE._roots  # nothing is kept of runs that have ended
+    assert not runs._TREE._calls
 
 
 class State(TypedDict, total=False):

@@ -138,6 +138,12 @@ def test_yaml_errors_name_line_and_field(tmp_path: Path, text: str, line: int | 
         ("[[rules]]\nname = 'a'\nwhen.step = 'x'\n[[rules]]\nname = 'b'\n", 3, "rules[0].when.step"),
         ('["tools"."my tool"]\nmax_tokens = -1\n', 2, "tools.my tool.max_tokens"),
         ("name = \n", 1, ""),
+        ("rules = [\n  # two of them\n  {name = 'a'},\n\n  {name = 'b', intensty = 3},\n]\n", 5, "rules[1].intensty"),
+        ("[escalation]\non = [\n  'invalid_tool_call',\n  'nobody',\n]\n", 4, "escalation.on[1]"),
+        ("name = '''\n[run]\nmax_tokens = 0\n'''\n[run]\nmax_tokens = -3\n", 6, "run.max_tokens"),
+        ('# one\n\n[[rules]]\n[rules.when]\npattern = """\n("""\n', 5, "rules[0].when.pattern"),
+        ("[tools.a]\nintensity = [\n  0,\n  7,\n]\n", 2, "tools.a.intensity"),
+        ("run.max_tokens = 5\nrun.price.output = -1\n", 2, "run.price.output"),
     ],
 )
 def test_toml_errors_name_line_and_field(tmp_path: Path, text: str, line: int, field: str) -> None:

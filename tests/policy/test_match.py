@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dami_agent.policy import ReasoningPolicy
-from dami_agent.policy.match import Facts, is_challenge, tool_errors
+from dami_agent.policy.match import Facts, tool_errors
 from dami_agent.types import Decision, Message, ResponseFormat, Step, ToolChoice
 from tests.policy.support import FRONTIER, never, round_of, said, step, user
 
@@ -108,24 +108,6 @@ def test_who_pays() -> None:
     assert decided(step(user("x"), *round_of("a"), tools=("a", "b"), choice=forced)).charged_to == "a"
     assert decided(step(tools=("a",))).charged_to == "answer"
     assert strict(step(tools=("a", "b"), choice=forced), b={"intensity": 0.2}) == ("tools.b (call)", "b")
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["Are you sure?", "are you really sure about that?", "That's wrong.", "I don't think so", "You're wrong, it is 5.",
-     "That isn't right", "No, that is incorrect.", "Is that correct?", "Double-check!", "I don’t think that’s so"],
-)  # fmt: skip
-def test_doubt_is_heard(text: str) -> None:
-    assert is_challenge((user("1+1?"), said("3"), user(text)))
-    assert is_challenge((user("1+1?"), said("3"), user(text), *round_of("a")))
-    assert not is_challenge((user(text),))
-
-
-@pytest.mark.parametrize(
-    "text", ["Thanks!", "What is wrong with my car?", "Make sure to add 5", "Write a story. " * 30 + "Are you sure?"]
-)
-def test_other_talk_is_no_doubt(text: str) -> None:
-    assert not is_challenge((user("1+1?"), said("3"), user(text)))
 
 
 @settings(deadline=None)
