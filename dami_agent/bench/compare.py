@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from dami_agent.bench import agents
+from dami_agent.bench import agents, overhead
 from dami_agent.bench.agents import DAMI, INSTRUCT, THINKING, Mode, Outcome, Run
 from dami_agent.bench.budgeted import SHIPPED, against_thinking, policy_mode, rounded_interval
 from dami_agent.bench.dealt import shuffled
@@ -79,6 +79,7 @@ def compare(
         **gap(dami.runs, outcomes["instruct"].runs, outcomes["thinking"].runs, seed=seed),
         "policy": against_thinking(outcomes[budgeted.name], outcomes[THINKING.name], seed=seed),
         "lambdas": _histogram(dami.runs),
+        "ledger": overhead.measure(seed=seed, model=model),
         **identity(model or {}),
     }
 

@@ -55,6 +55,8 @@ def bench(
 def _show(result: Mapping[str, Any]) -> None:
     from rich.table import Table
 
+    from dami_agent.bench import overhead
+
     table = Table(box=None, pad_edge=False, header_style="dim")
     for name in ("mode", "solved", "±", "output tokens", "a task", "reasoning", "mean λ", "calls", "seconds"):
         table.add_column(name, justify="left" if name == "mode" else "right")
@@ -67,6 +69,7 @@ def _show(result: Mapping[str, Any]) -> None:
     console.print(f"\ngap closed: {_share(result['gap_closed'], result['gap_closed_ci'])} of always-Thinking's lead")
     console.print(f"tokens: {_share(result['tokens_ratio'], result['tokens_ratio_ci'])} of always-Thinking's")
     console.print(_policy(result["policy"]))
+    console.print(overhead.line(result["ledger"]))
     console.print(f"{result['pair']}, {result['tasks']} tasks of the {result['split']} split, seed {result['seed']}")
 
 

@@ -66,4 +66,6 @@ def _set_up_sqlite(connection: sqlite3.Connection, _: object) -> None:
 
 def _begin_sqlite(connection: Connection) -> None:
     # A write begins IMMEDIATE: a deferred one that turns from reading to writing fails at once instead of waiting.
-    connection.exec_driver_sql(f"BEGIN {connection.get_execution_options().get(BEGIN, 'DEFERRED')}")
+    # To the driver itself: SQLAlchemy's way through costs a tenth of what writing a row does.
+    driver: Any = connection.connection.dbapi_connection
+    driver.execute(f"BEGIN {connection.get_execution_options().get(BEGIN, 'DEFERRED')}")

@@ -21,6 +21,7 @@ from dami_agent.ledger.schema import calls, migrate
 log = logging.getLogger("dami_agent.ledger")
 
 REFUSED = (DataError, IntegrityError, OverflowError)  # it is the row: the next try would fail like this one
+INSERT = insert(calls)
 LONGEST_PAUSE = 60.0  # seconds between two tries of a ledger that cannot be written
 
 
@@ -35,6 +36,7 @@ class Store:
     def __init__(self, url: URL, backlog: int) -> None:
         self.url = url
         self.engine = make_engine(url)
+        self._file = file_of(url)
         self._lock = threading.RLock()
         self._waiting: deque[dict[str, Any]] = deque(maxlen=backlog)
         self._dropped = 0
@@ -118,7 +120,7 @@ class Store:
         rows = list(self._waiting)
         try:
             with connection.begin():
-                connection.execute(insert(calls), rows)
+                connection.execute(INSERT, rows)
         except REFUSED:
             with connection.begin():
                 for row in rows:
@@ -127,7 +129,7 @@ class Store:
     def _insert_or_lose(self, connection: Connection, row: dict[str, Any]) -> None:
         try:
             with connection.begin_nested():
-                connection.execute(insert(calls), row)
+                connection.execute(INSERT, row)
         except REFUSED as e:
             why = str(e).splitlines()[0]
             log.warning("the ledger at %s refuses call %s, it is lost: %s", self.url, row["call_id"], why)
@@ -138,8 +140,8 @@ class Store:
             self._prepared = True
 
     def _make_room(self) -> None:
-        file = file_of(self.url)
-        if file is not None and not file.exists():
+        file = self._file
+        if file is not None and not os.path.exists(file):
             file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             self.engine.dispose()  # if it was deleted while open: let go of the old one, make schema and all anew
             self._prepared = False

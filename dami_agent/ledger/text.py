@@ -118,4 +118,6 @@ def _answer(reply: Reply, redact: Redaction) -> str:
 
 def storable(text: str) -> str:
     """Lone surrogates and NUL, which databases refuse, become visible escapes."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8").replace("\0", "\\x00")
+    if not text.isascii():
+        text = text.encode("utf-8", "backslashreplace").decode("utf-8")
+    return text.replace("\0", "\\x00")

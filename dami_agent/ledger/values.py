@@ -11,7 +11,7 @@ from typing import Any
 
 from dami_agent.ledger.prices import Prices
 from dami_agent.ledger.text import TEXTS, Redaction, storable, texts_of
-from dami_agent.types import CallRecord, Decision, Generation, Step
+from dami_agent.types import CallRecord, Decision, Generation, Limits, Sampling, Step
 
 LONGEST_TEXT = 2_000  # characters of one string (an error, a metadata value): a ledger is no dump
 DEEPEST = 6  # levels of nesting kept in metadata
@@ -105,8 +105,8 @@ def _of_decision(decision: Decision | None) -> dict[str, Any]:
         "template": decision.template if decision else None,
         "reason": decision.reason if decision else None,
         "policy": decision.policy if decision else None,
-        "sampling": dataclasses.asdict(decision.sampling) if decision else {},
-        "limits": dataclasses.asdict(decision.limits) if decision else {},
+        "sampling": _fields(decision.sampling) if decision else {},
+        "limits": _fields(decision.limits) if decision else {},
         "intensity_estimated": estimate.intensity if estimate else None,
         "estimator": estimate.estimator if estimate else None,
         "features": estimate.features if estimate else {},
@@ -137,7 +137,7 @@ def _of_generation(generation: Generation | None) -> dict[str, Any]:
         "stop": generation.stop_string,
         "intensity": generation.intensity,
         "intensity_answer": generation.answer_intensity,
-        "sampling": dataclasses.asdict(generation.sampling),  # as drawn: defaults and seed filled in
+        "sampling": _fields(generation.sampling),  # as drawn: defaults and seed filled in
         "weights_mode": generation.weights_mode,
         "weights_version": generation.weights_version,
         "prompt_tokens": generation.prompt_tokens,
@@ -149,6 +149,11 @@ def _of_generation(generation: Generation | None) -> dict[str, Any]:
         "first_token_seconds": timing.first_token,
         "decode_seconds": timing.decode,
     }
+
+
+def _fields(value: Sampling | Limits) -> dict[str, Any]:
+    """By name; not ``dataclasses.asdict``, which copies deeply and takes ten times as long."""
+    return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
 
 
 def _plain(value: Any, redact: Redaction | None = None, depth: int = 0) -> Any:
