@@ -21,8 +21,6 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from dami_agent.tasks.questions import FAMILIES, LEVELS, questions
 from dami_agent.training import export, loop, parallel, proxy, recipe, slips
 from dami_agent.training import tokenizer as tokens
@@ -151,7 +149,7 @@ def measure(jobs: Sequence[Job], processes: int, work: Callable[[Job], Row] = ru
     jobs[0].run.mkdir(parents=True, exist_ok=True)
     os.environ.update(parallel.KEEP_MEMORY)
     with (
-        ProcessPoolExecutor(processes, get_context("spawn"), torch.set_num_threads, (1,)) as pool,
+        ProcessPoolExecutor(processes, get_context("spawn"), parallel.begin) as pool,
         (jobs[0].run / "ablate.jsonl").open("a", encoding="utf-8") as log,
     ):
         for future in as_completed([pool.submit(work, job) for key, job in wanted.items() if key not in done]):

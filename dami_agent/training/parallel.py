@@ -75,11 +75,16 @@ def launch(size: int, rendezvous: Path, work: Callable[[Group], None]) -> None:
 
 
 def _enter(rank: int, size: int, rendezvous: str, work: Callable[[Group], None]) -> None:
-    Thread(target=_end_with_parent, daemon=True).start()
-    torch.set_num_threads(1)
+    begin()
     distributed.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=size)
     work(Group(rank, size))
     distributed.destroy_process_group()
+
+
+def begin() -> None:
+    """What a spawned process does first: it takes one thread, and will end with its parent."""
+    Thread(target=_end_with_parent, daemon=True).start()
+    torch.set_num_threads(1)
 
 
 def _end_with_parent() -> None:
