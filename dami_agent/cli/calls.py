@@ -3,18 +3,34 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING
 
 import typer
+
+from dami_agent.cli.grid import Column
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from dami_agent.ledger import Row
 
-SHORT_ID = 8  # characters of an id that are shown; commands take ids by how they begin
+SHORT_ID = 8  # characters of an id that are shown, if they tell it from others; commands take ids by how they begin
+COLUMNS = (
+    Column("call"),
+    Column("when", rank=6),
+    Column("node", rank=7),
+    Column("read → called", rank=4),
+    Column("λ"),
+    Column("why", least=24),
+    Column("prompt", rank=5, right=True),
+    Column("probe", rank=8, right=True),
+    Column("thought", rank=1, right=True),
+    Column("answer", rank=1, right=True),
+    Column("s", rank=3, right=True),
+    Column("end", rank=2),
+)
 
 
 def moment(text: str) -> datetime:
@@ -64,34 +80,34 @@ def money(amounts: Mapping[str, float]) -> str:
 
 def line(row: Row) -> str:
     """One call on one line."""
-    tokens = f"{row.prompt_tokens}+{row.output_tokens} tokens ({row.reasoning_tokens + row.probe_tokens} thought)"
+    tokens = f"{row.prompt_tokens}+{row.output_tokens} tokens ({row.output_tokens - row.answer_tokens} thought)"
     call = row.call_id[:SHORT_ID]
     parts = (call, local(row.started_at), f"λ={intensity(row)}", tokens, f"{row.seconds:.2f}s", row.node, tools(row))
     return "  ".join(part for part in (*parts, end(row)) if part)
 
 
-def table(rows: Iterable[Row]) -> Table:
-    """Calls as a table; text is escaped."""
-    from rich.markup import escape
+def table(rows: Sequence[Row], width: int, *, wrap: bool = True) -> Table:
+    """Calls as a table of that width; in a narrow one the columns that matter least are left out."""
+    from rich.text import Text
 
-    grid = columns(("call", "when", "node", "read → called", "λ", "why"), ("prompt", "probe", "thought", "answer", "s"))
-    grid.add_column("end")
-    for row in rows:
-        counts = (row.prompt_tokens, row.probe_tokens, row.reasoning_tokens, row.answer_tokens)
-        ended = f"[red]{escape(end(row))}[/red]" if row.error_type else escape(end(row))
-        texts = (row.call_id[:SHORT_ID], local(row.started_at), row.node or "", tools(row), intensity(row))
-        why = row.reason or row.error or ""
-        grid.add_row(*map(escape, (*texts, why)), *map(str, counts), f"{row.seconds:.2f}", ended)
-    return grid
+    from dami_agent.cli.grid import distinct, grid
 
-
-def columns(texts: Sequence[str], numbers: Sequence[str]) -> Table:
-    """An empty table: text columns to the left, of which ``why`` takes what is left over, then numbers."""
-    from rich.table import Table
-
-    grid = Table(box=None, pad_edge=False, header_style="dim")
-    for name in texts:
-        grid.add_column(name, no_wrap=name not in ("read → called", "why"), ratio=1 if name == "why" else None)
-    for name in numbers:
-        grid.add_column(name, justify="right", no_wrap=True)
-    return grid
+    names = distinct([row.call_id for row in rows], SHORT_ID)
+    lines = [
+        (
+            names[row.call_id],
+            local(row.started_at),
+            row.node or "",
+            tools(row),
+            intensity(row),
+            row.reason or row.error or "",
+            str(row.prompt_tokens),
+            str(row.probe_tokens),
+            str(row.reasoning_tokens),
+            str(row.answer_tokens),
+            f"{row.seconds:.2f}",
+            Text(end(row), style="red" if row.error_type else ""),
+        )
+        for row in rows
+    ]
+    return grid(COLUMNS, lines, width, wrap=wrap)

@@ -62,6 +62,9 @@ def story(row: Row, savings: Savings) -> Iterator[tuple[str, str]]:
     yield "tools", f"{calls.tools(row) or 'none read, none called'}; bound: {', '.join(row.tools_bound) or 'none'}"
     yield from _depth(row)
     yield from _cost(row, savings)
+    drawn = {name: value for name, value in row.sampling.items() if value is not None}
+    if drawn:
+        yield "sampled", ", ".join(f"{name} {value}" for name, value in drawn.items())
     if row.error_type:
         yield "failed", f"{row.error_type}: {row.error or ''}"
     else:
@@ -77,13 +80,12 @@ def _depth(row: Row) -> Iterator[tuple[str, str]]:
         yield "estimated", f"λ = {estimated} by {row.estimator}{f', from {features}' if features else ''}"
     if row.intensity_requested is not None:
         yield "requested", f"λ = {row.intensity_requested:g}"
-    yield "rule", row.rule or f"none of policy {row.policy or '–'} matched"
+    yield "rule", row.rule or f"none: policy {row.policy or '–'} has none for this step"
     if row.intensity_low is not None and row.intensity_high is not None:
         yield "bounds", f"λ in [{row.intensity_low:g}, {row.intensity_high:g}], left by rules and budgets"
     if row.intensity_bounded is not None:
         yield "bounded", f"λ = {row.intensity_bounded:.3g}"
-        snapped = "no, it runs as given" if row.intensity_snapped is None else f"λ = {row.intensity_snapped:g}"
-        yield "snapped", snapped if row.intensity_snapped is None else f"{snapped}, the nearest that was measured"
+        yield "snapped", _snapped(row)
     used = "not decided" if row.intensity is None else f"λ = {row.intensity:g} with {row.template}'s template"
     answer = "" if row.intensity_answer is None else f"; the answer with λ = {row.intensity_answer:g}"
     yield "used", used + answer
@@ -92,6 +94,13 @@ def _depth(row: Row) -> Iterator[tuple[str, str]]:
         yield "considered" if n == 0 else "", other
     if row.tools_disabled:
         yield "budget", "used up: no tool could be called"
+
+
+def _snapped(row: Row) -> str:
+    if row.intensity_snapped is not None:
+        return f"λ = {row.intensity_snapped:g}, the nearest that was measured"
+    asked = row.intensity_requested is not None
+    return "no: λ runs as it was asked for" if asked else "no: nothing within the bounds was measured"
 
 
 def _cost(row: Row, savings: Savings) -> Iterator[tuple[str, str]]:
@@ -112,8 +121,8 @@ def _cost(row: Row, savings: Savings) -> Iterator[tuple[str, str]]:
     saved = savings.of(row)
     if saved is not None:
         statement = savings.statement([row])
-        yield "saved", f"{saved:,.0f} tokens against {statement['baseline']}"
-        yield "", f"({statement['method']}; {', '.join(statement['frontiers'])})"
+        yield "saved", f"{saved:,.0f} of {saved + row.output_tokens:,.0f} tokens against {statement['baseline']}"
+        yield "", f"(expected, not measured: by the frontier {', '.join(statement['frontiers'])}; `dami runs` says how)"
 
 
 def _number(value: float | str) -> str:

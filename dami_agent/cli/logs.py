@@ -71,7 +71,8 @@ def logs(
         for row in rows:
             typer.echo(calls.line(row))
     else:
-        stdout().print(calls.table(rows))
+        console = stdout()
+        console.print(calls.table(rows, console.width))
 
 
 def _csv(rows: Sequence[Row]) -> str:

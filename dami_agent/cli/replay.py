@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dami_agent.cli import calls
+from dami_agent.cli.grid import Column, distinct, grid
 from dami_agent.cli.output import print_json, stdout
 from dami_agent.errors import DamiError, RunError, UsageError
 from dami_agent.types import Ask, Intensity, Limits, Sampling, Step, Trace
@@ -156,12 +157,20 @@ def _show(run: str, intensity: Intensity, done: Sequence[Replayed], as_json: boo
     if as_json:
         print_json({**sums, "calls": [asdict(call) for call in done]})
         return
-    grid = calls.columns(("call", "node"), ("λ then", "tokens then", f"tokens at λ={intensity:g}", "of thought"))
-    grid.add_column("end")
+    console = stdout()
+    columns = [Column(name, right=at > 1) for at, name in enumerate(("call", "node", "λ then", "tokens then"))]
+    columns += [
+        Column(f"at λ={intensity:g}", right=True),
+        Column("of thought", rank=1, right=True),
+        Column("end", rank=2),
+    ]
+    names = distinct([call.call_id for call in done], calls.SHORT_ID)
+    lines = []
     for call in done:
         then = "" if call.intensity is None else f"{call.intensity:g}"
         counts = (call.recorded_tokens, call.replayed_tokens, call.replayed_reasoning_tokens)
-        grid.add_row(call.call_id[: calls.SHORT_ID], call.node or "", then, *map(str, counts), call.error or "")
-    stdout().print(grid)
+        lines.append((names[call.call_id], call.node or "", then, *map(str, counts), call.error or ""))
+    console.print(grid(columns, lines, console.width))
     verdict = f"{failed} calls failed, so nothing is claimed" if failed else f"saved {replayed - recorded:,}"
-    typer.echo(f"\n{recorded:,} output tokens then, {replayed:,} at {sums['baseline']}: {verdict}\n({METHOD})")
+    console.print(f"\n{recorded:,} output tokens then, {replayed:,} at {sums['baseline']}: {verdict}", markup=False)
+    console.print(METHOD, markup=False, style="dim")

@@ -9,13 +9,30 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dami_agent.cli import calls
+from dami_agent.cli.grid import Column
 from dami_agent.cli.output import print_json, stdout
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from dami_agent.cli.savings import Savings
     from dami_agent.ledger import Run
 
 LAST = 20
+COLUMNS = (
+    Column("run"),
+    Column("when", rank=3),
+    Column("thread", rank=6),
+    Column("steps", right=True),
+    Column("failed", rank=5, right=True),
+    Column("λ", right=True),
+    Column("prompt", rank=4, right=True),
+    Column("thought", right=True),
+    Column("answer", right=True),
+    Column("s", rank=2, right=True),
+    Column("money", rank=1, right=True),
+    Column("saved (expected)", right=True),
+)
 
 
 def runs(
@@ -47,10 +64,12 @@ def runs(
     elif not found:
         typer.echo(f"no calls on record in {opened.url or 'a ledger that is off'}", err=True)
     else:
-        _show(found, savings)
+        console = stdout()
+        _show(console, found, savings)
         if statement["frontiers"]:
-            typer.echo(f"\nsaved: {statement['method']}; baseline: {statement['baseline']}.")
-            typer.echo(f"frontier: {', '.join(statement['frontiers'])}")
+            console.print(f"\nsaved: {statement['method']}.", markup=False, style="dim")
+            console.print(f"baseline: {statement['baseline']}", markup=False, style="dim")
+            console.print(f"frontier: {', '.join(statement['frontiers'])}", markup=False, style="dim")
 
 
 def _plain(run: Run, savings: Savings) -> dict[str, Any]:
@@ -69,18 +88,29 @@ def _plain(run: Run, savings: Savings) -> dict[str, Any]:
     }
 
 
-def _show(found: Sequence[Run], savings: Savings) -> None:
-    from rich.markup import escape
+def _show(console: Console, found: Sequence[Run], savings: Savings) -> None:
+    from dami_agent.cli.grid import distinct, grid
 
-    numbers = ("steps", "failed", "λ", "prompt", "thought", "answer", "s", "money", "saved (expected)")
-    grid = calls.columns(("run", "when", "thread"), numbers)
+    names = distinct([run.id for run in found], calls.SHORT_ID)
+    lines = []
     for run in found:
         sums, used, saved = run.totals, run.intensities, savings.sum(run.rows)
         span = "" if used is None else f"{used[0]:g}" if used[0] == used[1] else f"{used[0]:g}–{used[1]:g}"
-        thought = sums["reasoning_tokens"] + sums["probe_tokens"]
-        counts = (run.steps, sums["failed"], span, sums["prompt_tokens"], thought, sums["answer_tokens"])
-        base = None if saved is None else sums["output_tokens"] + saved
-        share = f"{saved:,.0f} of {base:,.0f}" if saved is not None and base is not None else "–"
-        texts = (run.id[: calls.SHORT_ID], calls.local(run.started_at), (run.rows[0].thread_id or "")[:12])
-        grid.add_row(*map(escape, texts), *map(str, counts), f"{run.seconds:.2f}", calls.money(sums["money"]), share)
-    stdout().print(grid)
+        share = "–" if saved is None else f"{saved:,.0f} of {sums['output_tokens'] + saved:,.0f}"
+        lines.append(
+            (
+                names[run.id],
+                calls.local(run.started_at),
+                (run.rows[0].thread_id or "")[:12],
+                str(run.steps),
+                str(sums["failed"]),
+                span,
+                str(sums["prompt_tokens"]),
+                str(sums["output_tokens"] - sums["answer_tokens"]),
+                str(sums["answer_tokens"]),
+                f"{run.seconds:.2f}",
+                calls.money(sums["money"]),
+                share,
+            )
+        )
+    console.print(grid(COLUMNS, lines, console.width))

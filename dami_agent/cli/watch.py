@@ -14,11 +14,12 @@ from dami_agent.cli import calls
 from dami_agent.cli.output import stdout
 
 if TYPE_CHECKING:
-    from rich.console import Console, Group
+    from rich.console import Console, ConsoleDimensions, Group
 
     from dami_agent.ledger import Ledger, Row
 
 LAST = 20  # calls in the live table
+MARGIN = 4  # lines of the window that hold no call: the heading, the sums, the prompt
 
 
 def watch(
@@ -72,7 +73,7 @@ def follow(
             shown.extend(found)
             new.extend(found)
             if live is not None:
-                live.update(frame(shown, new), refresh=True)
+                live.update(frame(shown, new, console.size), refresh=True)
             else:
                 for row in found:
                     console.print(calls.line(row), markup=False, soft_wrap=True)
@@ -81,15 +82,17 @@ def follow(
             time.sleep(every)
 
 
-def frame(shown: Sequence[Row], new: Sequence[Row]) -> Group:
-    """The last calls, and the sums of those that ended while we watched."""
+def frame(shown: Sequence[Row], new: Sequence[Row], size: ConsoleDimensions) -> Group:
+    """The last calls, one a line, and the sums of those that ended while we watched; no higher than the window."""
     from rich.console import Group
     from rich.text import Text
 
     from dami_agent.ledger import totals
 
     sums = totals(list(new))
-    thought = sums["reasoning_tokens"] + sums["probe_tokens"]
-    said = f"{sums['calls']} calls since the start, {sums['failed']} failed, {sums['prompt_tokens']} prompt, "
-    said += f"{thought} thought, {sums['answer_tokens']} answer tokens  {calls.money(sums['money'])}"
-    return Group(calls.table(shown), Text(said.rstrip(), style="dim"))
+    thought = sums["output_tokens"] - sums["answer_tokens"]
+    counts = f"{sums['prompt_tokens']:,} prompt, {thought:,} thought, {sums['answer_tokens']:,} answer tokens"
+    calls_ = f"{sums['calls']:,} call{'' if sums['calls'] == 1 else 's'} since the start, {sums['failed']} failed"
+    said = " · ".join(part for part in (calls_, counts, calls.money(sums["money"])) if part)
+    rows = list(shown)[-max(size.height - MARGIN, 1) :]
+    return Group(calls.table(rows, size.width, wrap=False), Text(said, style="dim"))

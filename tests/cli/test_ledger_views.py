@@ -15,11 +15,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from rich.console import Console
+from rich.console import Console, ConsoleDimensions
 
 import dami_agent
 from dami_agent.cli.savings import expected_tokens
-from dami_agent.cli.watch import follow
+from dami_agent.cli.watch import follow, frame
 from dami_agent.ledger import Ledger, Price, Prices, Row
 from dami_agent.policy import Frontier
 from dami_agent.types import CallRecord
@@ -200,6 +200,8 @@ def explained(ledger_file: Path) -> CallRecord:
         considered=("nodes.plan: the node is model", "default: a rule matched"),
         charged_to="search",
         requested=0.5,
+        bounded=0.43,
+        snapped=0.5,
     )
     ledger = Ledger.open(prices=Prices(models={"*": Price(output=1e6)}, currency="EUR"))
     ledger.record(make_record(6, call_id="abcdef99"))
@@ -224,6 +226,9 @@ def test_explain_says_rule_features_bounds_and_what_else(dami: Dami, explained: 
         "default: a rule matched",
         "charged to  search",
         "requested   λ = 0.5",
+        "bounded     λ = 0.43",
+        "snapped     λ = 0.5, the nearest that was measured",
+        "sampled     temperature 0.6",
         f"because     {decision.reason}",
         f"money       {explained.output_tokens:.6g} EUR",
         "node model, step 3",
@@ -304,3 +309,30 @@ def test_watch_ends_when_told(dami: Dami, ledger_file: Path) -> None:
     assert time.monotonic() - start < 30
     assert os.fspath(ledger_file) in ended.err
     assert not ledger_file.exists()
+
+
+def test_the_live_table_stays_inside_its_window(ledger_file: Path) -> None:
+    ledger = Ledger.open(ledger_file)
+    for seed in range(30):
+        ledger.record(make_record(seed, node="a-node-with-a-rather-long-name"))
+    rows = ledger.rows()
+    ledger.close()
+    for width, height in ((80, 10), (100, 24), (200, 50)):
+        out = io.StringIO()
+        Console(file=out, width=width, height=height).print(frame(rows, rows, ConsoleDimensions(width, height)))
+        lines = out.getvalue().splitlines()
+        assert len(lines) <= height
+        assert max(map(len, lines)) <= width
+        assert rows[-1].call_id[:8] in out.getvalue()  # the newest, whatever there is no room for
+        assert "30 calls since the start" in out.getvalue()
+
+
+def test_runs_of_one_minute_are_told_apart(dami: Dami, ledger_file: Path) -> None:
+    ids = ["01a2098f-188c-710e-8959-65ae9fb17846", "01a2098f-f9cd-7243-aecd-9784b3fc3f68"]
+    ledger = Ledger.open(ledger_file)
+    for seed, run in enumerate(ids):
+        ledger.record(make_record(seed, run_id=run, root_run_id=run))
+    ledger.close()
+    shown = {line.split()[0] for line in dami("runs").out.splitlines() if line.startswith("01a2098f")}
+    assert len(shown) == 2
+    assert sorted(len(dami("logs", "--run", begin, "--json").json) for begin in shown) == [1, 1]
