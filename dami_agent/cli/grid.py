@@ -45,23 +45,24 @@ def grid(columns: Sequence[Column], lines: Sequence[Sequence[Cell]], width: int,
     from rich.text import Text
 
     texts = [[cell if isinstance(cell, Text) else Text(cell) for cell in line] for line in lines]
-    chosen = kept(columns, [[text.plain for text in line] for line in texts], width)
+    chosen, spare = kept(columns, [[text.plain for text in line] for line in texts], width)
     table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="dim")
     for place in chosen:
         column = columns[place]
         table.add_column(
             column.name,
             justify="right" if column.right else "left",
+            max_width=column.least + spare if column.least else None,
             no_wrap=not (column.least and wrap),
-            overflow="fold" if column.least and wrap else "ellipsis",
+            overflow="fold" if wrap else "ellipsis",
         )
     for line in texts:
         table.add_row(*(line[place] for place in chosen))
     return table
 
 
-def kept(columns: Sequence[Column], lines: Sequence[Sequence[str]], width: int) -> list[int]:
-    """Places of the columns that are shown, from left to right."""
+def kept(columns: Sequence[Column], lines: Sequence[Sequence[str]], width: int) -> tuple[list[int], int]:
+    """Places of the columns that are shown, from left to right, and how much of ``width`` they leave."""
     from rich.cells import cell_len
 
     needs, ranks = [], []
@@ -72,9 +73,13 @@ def kept(columns: Sequence[Column], lines: Sequence[Sequence[str]], width: int) 
         says = any(cell not in ("", "0") for cell in cells)
         ranks.append(column.rank if says or not column.rank else column.rank + len(columns))
     chosen = list(range(len(columns)))
-    while sum(needs[place] + GAP for place in chosen) - GAP > width and any(ranks[place] for place in chosen):
+
+    def spare() -> int:
+        return width + GAP - sum(needs[place] + GAP for place in chosen)
+
+    while spare() < 0 and any(ranks[place] for place in chosen):
         chosen.remove(max(chosen, key=lambda place: (ranks[place], place)))
-    return chosen
+    return chosen, max(spare(), 0)
 
 
 def distinct(ids: Sequence[str], least: int = 8) -> dict[str, str]:

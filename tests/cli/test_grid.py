@@ -40,10 +40,11 @@ def needs(columns: list[Column], lines: list[list[str]], places: list[int]) -> i
 @given(cases)
 def test_what_matters_least_goes_first_and_no_more_than_must(case: tuple[list[Column], list[list[str]], int]) -> None:
     columns, lines, width = case
-    left = kept(columns, lines, width)
+    left, spare = kept(columns, lines, width)
     gone = [place for place in range(len(columns)) if place not in left]
     assert left == sorted(left)
     assert all(columns[place].rank for place in gone)
+    assert spare == max(width - needs(columns, lines, left), 0)
     if needs(columns, lines, left) > width:
         assert all(not columns[place].rank for place in left)  # nothing more could go
 
