@@ -59,7 +59,7 @@ def _step(rng: random.Random, run: str, step: int, at: datetime, digested: tuple
     deep = intensity or 0.0
     thought = int(deep * rng.randint(20, 160))
     answer = 0 if bad else rng.randint(5, 60)
-    probe = rng.choice([0, 0, 8])
+    probe, dropped = rng.choice([0, 0, 8]), rng.choice([0, 0, 0, None, 1])
     decode = (thought + answer) * 0.012
     wait = rng.random() * 0.2
     return make_row(
@@ -93,7 +93,10 @@ def _step(rng: random.Random, run: str, step: int, at: datetime, digested: tuple
         probe_tokens=probe,
         reasoning_tokens=thought,
         answer_tokens=answer,
-        output_tokens=probe + thought + answer,
+        dropped_tokens=dropped,
+        output_tokens=probe + thought + answer + (dropped or 0),
+        intensity_bounded=intensity,
+        intensity_snapped=intensity,
         finish_reason=None if bad else rng.choice(["stop", "tool_calls"]),
         error_type="DeadlineExceeded" if bad else None,
         error="no answer within 2 s" if bad else None,

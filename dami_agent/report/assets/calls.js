@@ -12,7 +12,7 @@ const CALL_COLUMNS = [
   ["Tool", "", 110, (i) => W.tool.values[W.tool.codes[i]], (i) => W.tool.values[W.tool.codes[i]]],
   ["λ", "", 74, (i) => (Number.isNaN(N.intensity[i]) ? -1 : N.intensity[i]), (i) => chip(N.intensity[i])],
   ["Prompt", "num", 82, (i) => N.prompt[i], (i) => whole(N.prompt[i])],
-  ...(HAS_PROBES ? [["Probe", "num", 74, (i) => N.probe[i], (i) => whole(N.probe[i])]] : []),
+  ...(HAS_LOST ? [["Discarded", "num", 98, (i) => N.lost[i], (i) => whole(N.lost[i])]] : []),
   ["Reasoning", "num", 98, (i) => N.reasoning[i], (i) => whole(N.reasoning[i])],
   ["Answer", "num", 80, (i) => N.answer[i], (i) => whole(N.answer[i])],
   ["Time", "num", 96, (i) => N.seconds[i], (i) => seconds(N.seconds[i])],

@@ -26,19 +26,19 @@ function drawGroups(id, heading, groups, name) {
     ["Output tokens", "graph"],
     ["Reasoning", "num"],
     ["Answer", "num"],
-    ...(HAS_PROBES ? [["Probes", "num"]] : []),
+    ...(HAS_LOST ? [["Discarded", "num"]] : []),
     ["Prompt", "num"],
     ["Time", "num"],
     ...(HAS_MONEY ? [["Money", "num"]] : []),
   ];
   const width = (part) => `${((100 * part) / most).toFixed(2)}%`;
   const line = ({ key, members, output }) => {
-    const [thought, probe, answer] = [N.reasoning, N.probe, N.answer].map((column) => sum(column, members));
+    const [thought, lost, answer] = [N.reasoning, N.lost, N.answer].map((column) => sum(column, members));
     const depth = mean(N.intensity, members);
     const graph = el(
       "div",
       { class: "bar", "aria-hidden": "true", style: { "--c": colour(depth) } },
-      el("i", { class: "thought", style: { width: width(thought + probe) } }),
+      el("i", { class: "thought", style: { width: width(thought + lost) } }),
       el("i", { class: "answer", style: { width: width(answer) } }),
     );
     return [
@@ -48,7 +48,7 @@ function drawGroups(id, heading, groups, name) {
       el("div", { class: "barred" }, graph, el("span", { class: "num" }, whole(output))),
       whole(thought),
       whole(answer),
-      ...(HAS_PROBES ? [whole(probe)] : []),
+      ...(HAS_LOST ? [whole(lost)] : []),
       whole(sum(N.prompt, members)),
       seconds(sum(N.seconds, members)),
       ...(HAS_MONEY ? [money(members)] : []),

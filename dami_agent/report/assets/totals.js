@@ -40,14 +40,14 @@ function split(parts) {
 
 /** Output tokens and their parts. */
 function outputCard(rows) {
-  const [probe, thought, answer] = [N.probe, N.reasoning, N.answer].map((column) => sum(column, rows));
+  const [lost, thought, answer] = [N.lost, N.reasoning, N.answer].map((column) => sum(column, rows));
   const parts = [
     `reasoning ${whole(thought)}`,
     `answer ${whole(answer)}`,
-    ...(probe ? [`probes ${whole(probe)}`] : []),
+    ...(lost ? [`discarded ${whole(lost)}`] : []),
   ];
   const line = split([
-    [thought + probe, "thought"],
+    [thought + lost, "thought"],
     [answer, "answer"],
   ]);
   return ["Output tokens", whole(sum(N.output, rows)), parts.join(" · "), "", line];
