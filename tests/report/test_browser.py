@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 import zlib
 from collections.abc import Callable
@@ -323,3 +324,12 @@ def test_steps_at_the_same_time_lie_in_lanes(browser: Browser) -> None:
         "s.dispatchEvent(new Event('change', {bubbles: true}))"
     )
     browser.until(lambda: browser.script(filled).strip(".").count("#.") == 2)
+
+
+def test_tokens_and_money_of_every_group_are_in_sight(browser: Browser) -> None:
+    rows = [dataclasses.replace(row, money=row.output_tokens / 1e4, currency="EUR") for row in make_rows(300, 8)]
+    browser.show(rows, width=1280)
+    for box in ("by-tool", "by-node", "by-step"):
+        assert "Money" in browser.texts(f"#{box} th")
+        fits = "const t = document.querySelector(arguments[0]); return t.scrollWidth <= t.clientWidth + 1"
+        assert browser.script(fits, f"#{box} > *"), box
