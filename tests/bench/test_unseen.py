@@ -39,15 +39,15 @@ def size(question: Question) -> int:
     if question.family == "prices":
         return len(set(re.findall(r"\d+ (\w+)", question.prompt)) - {"euros"})
     if question.family == "list":
-        return max(len(part.split(", ")) for part in re.findall(r"[\d, ]+", question.prompt))
+        return len(re.findall(r"\d+", re.sub(r"above \d+", "", question.prompt)))
     if passes := re.search(r"after (\d+) pass", question.prompt):
         return int(passes[1])
-    return len(set(re.findall(r"\w+(?= is taller)|(?<=than )\w+", question.prompt)))
+    return len(set(re.findall(r"\w+(?= is (?:taller|shorter))|(?<=than )\w+", question.prompt)))
 
 
 def kind_of(question: Question) -> str:
-    """Lookups are balls or rows of people, whose lengths do not compare."""
-    ball = question.family == "lookup" and "ball" in question.prompt
+    """Lookups are balls (or letters) or rows of people, whose lengths do not compare."""
+    ball = question.family == "lookup" and "pass" in question.prompt
     return "ball" if ball else question.family
 
 

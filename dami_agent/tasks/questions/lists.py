@@ -13,7 +13,7 @@ from dami_agent.tasks.world import SEEN, Names
 Kind = tuple[str, tuple[Working, ...], int]
 """What is asked, the solution, the answer."""
 
-LENGTHS = {1: (3, 4), 2: (5, 7), 3: (4, 5), 4: (5, 7, 8), 5: (8, 9, 11)}
+LENGTHS = {1: (3, 4), 2: (5, 7), 3: (4, 5), 4: (7, 8, 9), 5: (11,)}
 HELD_LENGTH = {1: 6, 2: 6, 3: 6, 4: 6, 5: 10}
 """List lengths per level, and those never trained on."""
 
@@ -85,9 +85,9 @@ def _above(rng: Random, numbers: list[int]) -> Kind:
 
 
 def _sum(rng: Random, numbers: list[int]) -> Kind:
-    work = [Operation(numbers[0], "+", numbers[1])]
+    work = [Operation(numbers[0], "+", numbers[1], said=False)]
     for number in numbers[2:]:
-        work.append(Operation(work[-1].result, "+", number))
+        work.append(Operation(work[-1].result, "+", number, said=False))
     return rng.choice(("What is the sum?", "What do they add up to?")), tuple(work), sum(numbers)
 
 
@@ -104,9 +104,9 @@ def _ends(rng: Random, numbers: list[int]) -> Kind:
 
 
 KINDS: dict[int, tuple[Callable[[Random, list[int]], Kind], ...]] = {
-    1: (_largest, _smallest),
+    1: (_largest, _smallest, _ends),
     2: (_largest, _smallest, _ends),
-    3: (_above, _sum),
+    3: (_above, _sum, _range),
     4: (_above, _sum, _range),
     5: (_above, _sum, _range),
 }

@@ -10,8 +10,8 @@ from dami_agent.tasks.model import Note, Question
 from dami_agent.tasks.questions.sizes import Size, Unseen
 from dami_agent.tasks.world import SEEN, Names
 
-HOPS = {1: (1,), 2: (1,), 3: (2,), 4: (3, 5), 5: (5, 7)}
-ROW = {4: (4, 5), 5: (5, 7)}
+HOPS = {1: (1,), 2: (1,), 3: (2,), 4: (3, 5), 5: (7, 8)}
+ROW = {3: (4,), 4: (5,), 5: (7,)}
 HELD_HOPS = {1: 4, 2: 4, 3: 4, 4: 4, 5: 6}
 HELD_ROW = 6
 """Passes of the ball and people in a row per level, and those never trained on."""
@@ -20,16 +20,22 @@ _ORDINALS = ("", "second ")
 
 
 def draw(rng: Random, level: int, size: Size, unseen: Unseen | None = None, names: Names = SEEN) -> Question:
-    """One question; the unseen template asks about the ball before telling who passes it."""
-    roll = rng.random()
-    if unseen not in ("template", "length") and (roll < 0.4 if level == 3 else level == 2 and roll < 0.2):
-        return _table(rng, 1, level, unseen, names)
-    if roll < 0.6 or unseen == "template" or (level <= 3 and unseen != "length"):
-        hops = HELD_HOPS[level] if unseen == "length" else rng.choice(HOPS[level])
-        if unseen is None and roll < 0.15:
-            return _letter(rng, level, hops, unseen, names)
+    """One question; the unseen template asks about the ball before telling who passes it.
+
+    Levels 1 and 2 have one pass among few and among more people; from 3 on rows of people and tables come as well.
+    """
+    hops = HELD_HOPS[level] if unseen == "length" else rng.choice(HOPS[level])
+    if unseen == "template" or (unseen == "length" and level <= 3):
         return _ball(rng, level, hops, unseen, names)
-    return _order(rng, level, HELD_ROW if unseen == "length" else rng.choice(ROW[level]), unseen, names)
+    kinds = ["ball", "letter"] if unseen is None else ["ball"]
+    if level >= 3:
+        kinds += ["order"] if unseen == "length" else ["order", "table"]
+    kind = rng.choice(kinds)
+    if kind == "order":
+        return _order(rng, level, HELD_ROW if unseen == "length" else rng.choice(ROW[level]), unseen, names)
+    if kind == "table":
+        return _table(rng, 1 if level == 3 else 2, level, unseen, names)
+    return (_ball if kind == "ball" else _letter)(rng, level, hops, unseen, names)
 
 
 def practice(rng: Random, size: Size, names: Names) -> Question:

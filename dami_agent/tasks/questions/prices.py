@@ -13,16 +13,16 @@ from dami_agent.tasks.world import SEEN, Names
 UNITS: tuple[tuple[str, str, int], ...] = (("hours", "minutes", 60), ("weeks", "days", 7), ("dozens", "pieces", 12))
 UNITS += (("feet", "inches", 12), ("years", "months", 12), ("minutes", "seconds", 60))
 
-_ITEMS = {1: 1, 2: 1, 3: 2, 4: 2, 5: 4}
+_ITEMS = {1: (1,), 2: (2,), 3: (2, 4), 4: (4, 5), 5: (5,)}
 """Different things on the bill, per level; three are never trained on."""
 
 
 def draw(rng: Random, level: int, size: Size, unseen: Unseen | None = None, names: Names = SEEN) -> Question:
     """One bill or conversion; the unseen template tells amounts and prices of all things in one sentence."""
-    if unseen is None and level <= 3 and rng.random() < 0.35:
+    if unseen is None and level <= 2 and rng.random() < 0.35:
         return _conversion(rng, level, size)
-    count = 3 if unseen == "length" else max(_ITEMS[level], 2) if unseen == "template" else _ITEMS[level]
-    return _bill(rng, level, size, count, level in (2, 4, 5), unseen, names)
+    count = 3 if unseen == "length" else rng.choice(_ITEMS[level])
+    return _bill(rng, level, size, max(count, 2) if unseen == "template" else count, level >= 3, unseen, names)
 
 
 def practice(rng: Random, size: Size, names: Names) -> Question:
@@ -30,7 +30,7 @@ def practice(rng: Random, size: Size, names: Names) -> Question:
     if rng.random() < 0.3:
         return _conversion(rng, rng.choice((1, 2, 3)), size)
     count = rng.choices((1, 2, 4, 5), (4, 3, 2, 1))[0]
-    return _bill(rng, {1: 1, 2: 3}.get(count, 5), size, count, rng.random() < 0.4, None, names)
+    return _bill(rng, {1: 1, 2: 3, 4: 4}.get(count, 5), size, count, rng.random() < 0.4, None, names)
 
 
 def _conversion(rng: Random, level: int, size: Size) -> Question:
@@ -70,8 +70,8 @@ def _bill(
     name, who = names.person(rng)
     work = [Operation(price, "*", many) for price, many in pairs]
     total = work[0].result
-    for part in work[1:count]:
-        work.append(Operation(total, "+", part.result))
+    for index in range(1, count):
+        work.append(Operation(total, "+", work[index].result, said=index == count - 1))
         total = work[-1].result
     ask = rng.choice((f"How much does {who.lower()} pay?", f"What does {who.lower()} pay?"))
     if change:
