@@ -14,7 +14,7 @@ from dami_agent.cli import calls
 from dami_agent.cli.grid import Column, distinct, grid
 from dami_agent.cli.output import print_json, stdout
 from dami_agent.errors import DamiError, RunError, UsageError
-from dami_agent.types import Ask, Intensity, Limits, Sampling, Step, Trace
+from dami_agent.types import Ask, Intensity, Limits, Sampling, Step, Template, Trace
 
 if TYPE_CHECKING:
     from dami_agent.ledger import Row
@@ -67,6 +67,7 @@ def replay(
             f"({pipeline.engine.info.fingerprint})",
             hint="give the checkpoints it ran on with --instruct and --thinking",
         )
+    check_prompts(rows, pipeline, run)
     print(f"decoding {len({row.call_id for row in rows})} calls at λ={intensity:g}", file=sys.stderr, flush=True)
     done = again(rows, pipeline, intensity, concurrency)
     model.close()
@@ -86,6 +87,23 @@ def check(rows: Sequence[Row], run: str) -> None:
             f"{len(bare)} of the {len({row.call_id for row in rows})} calls of run {run} have no text on record, "
             "so they cannot be decoded again",
             hint="text is kept from now on with DAMI_LEDGER_TEXT=1 or Ledger.open(..., keep_text=True)",
+        )
+
+
+def check_prompts(rows: Sequence[Row], pipeline: Pipeline, run: str) -> None:
+    """Raise ``UsageError`` where the text on record is not as long as the prompt that was sent: it was redacted."""
+    changed = set()
+    for row in rows:
+        if row.weights_mode is not None and row.template in ("instruct", "thinking"):
+            template: Template = "thinking" if row.template == "thinking" else "instruct"
+            prompt = pipeline.dialogue.render(step(row, Intensity(0)), template)
+            if len(prompt.token_ids) != row.prompt_tokens:
+                changed.add(row.call_id)
+    if changed:
+        raise UsageError(
+            f"the text on record of {len(changed)} calls of run {run} is not the prompt that was sent, so decoding it "
+            "again would measure something else",
+            hint="a redaction hook changes what is kept; replay runs that were recorded without one",
         )
 
 

@@ -19,7 +19,7 @@ SOURCE = """\
 <div style="font-family: sans-serif; font-size: 13px; overflow-x: auto">
 <p><b>{{ name or "trace" }}</b>: {{ sums.calls }} calls{% if sums.failed %}, {{ sums.failed }} failed{% endif %},
 {{ sums.prompt_tokens }} prompt + {{ sums.output_tokens }} output tokens
-({{ sums.reasoning_tokens + sums.probe_tokens }} thought), {{ "%.2f" % sums.seconds }} s
+({{ sums.output_tokens - sums.answer_tokens }} thought), {{ "%.2f" % sums.seconds }} s
 {%- for currency, amount in sums.money.items() %}, {{ "%.6g" % amount }} {{ currency }}{% endfor %}</p>
 {% if left_out %}<p>{{ left_out }} earlier steps are not shown.</p>{% endif %}
 {% if bars %}
@@ -74,7 +74,7 @@ def _cells(row: Row) -> tuple[object, ...]:
         "" if row.intensity is None else f"{row.intensity:g}",
         row.reason or "",
         row.prompt_tokens,
-        row.reasoning_tokens + row.probe_tokens,
+        row.output_tokens - row.answer_tokens,
         row.answer_tokens,
         f"{row.seconds:.2f}",
         row.error_type or row.finish_reason or "",
@@ -86,7 +86,7 @@ def _bars(rows: Sequence[Row]) -> list[dict[str, Any]]:
     scale = (WIDTH - LABEL) / longest
     bars = []
     for n, row in enumerate(rows):
-        thought, x = row.reasoning_tokens + row.probe_tokens, float(LABEL)
+        thought, x = row.output_tokens - row.answer_tokens, float(LABEL)
         colour = _colour(row.intensity)
         parts = []
         pieces = ((row.prompt_tokens, "#888", 0.5), (thought, colour, 1), (row.answer_tokens, colour, 0.5))

@@ -70,7 +70,10 @@ class RunTrace:
         Raises:
             ImportError: if pandas is not installed.
         """
-        import pandas as pd  # type: ignore[import-untyped,import-not-found,unused-ignore]
+        try:
+            import pandas as pd  # type: ignore[import-untyped,import-not-found,unused-ignore]
+        except ModuleNotFoundError as error:
+            raise ImportError(f'{error}; pip install "dami-agent[report]"') from error
 
         return pd.DataFrame([row.to_dict() for row in self.steps], columns=list(Row.__dataclass_fields__))
 

@@ -67,6 +67,19 @@ def test_a_real_run_decoded_again(dami: Dami, monkeypatch: pytest.MonkeyPatch) -
     assert len(dami("logs", "--json").json) == 1  # a replay is no call of the user's
 
 
+def test_a_redacted_prompt_is_not_the_one_that_ran(dami: Dami, ledger_file: Path) -> None:
+    ledger = Ledger.open(keep_text=True, redact=lambda text: text.replace("Start with 7.", "[gone]"))
+    model = ChatDAMI(reasoning_intensity=0.0, max_tokens=9, ledger=ledger)
+    model.invoke("Start with 7. Add 5. What is the result?")
+    model.invoke("What is 3 plus 4?")  # nothing of it is redacted
+    ledger.close()
+    redacted, plain = (row["call_id"] for row in dami("logs", "--json").json)
+    ended = dami("replay", redacted)
+    assert ended.status == 2
+    assert "not the prompt that was sent" in ended.err
+    assert dami("replay", plain, "--as", "instruct", "--json").json["failed"] == 0
+
+
 def test_what_cannot_be_replayed(dami: Dami, ledger_file: Path) -> None:
     assert dami("replay", "nothing").status == 2
     assert dami("replay", "nothing", "--as", "deeply").status == 2
