@@ -29,7 +29,7 @@ MOST_CALLS = 10
 class StepRow:
     """One model call of a run, as its ledger record tells it.
 
-    ``task`` counts from 0, ``step`` from 1; ``reasoning_tokens`` hold a probe that was thrown away; ``charged_to`` is
+    ``task`` counts from 0, ``step`` from 1; ``reasoning_tokens`` hold what was thrown away; ``charged_to`` is
     the tool whose budget pays for them, or ``answer``.
     """
 
@@ -81,7 +81,7 @@ def step_row(record: CallRecord, task: int, step: int) -> StepRow:
         intensity=float(decision.intensity) if decision else None,
         reason=decision.reason if decision else "",
         prompt_tokens=len(record.prompt.token_ids) if record.prompt else 0,
-        reasoning_tokens=record.probe_tokens + (generation.reasoning_tokens if generation else 0),
+        reasoning_tokens=record.output_tokens - (generation.answer_tokens if generation else 0),
         answer_tokens=generation.answer_tokens if generation else 0,
         seconds=record.seconds,
         charged_to=decision.charged_to if decision else "answer",

@@ -12,13 +12,14 @@ from hypothesis import strategies as st
 
 from dami_agent.errors import EngineBusy, RunError
 from dami_agent.estimators import FixedEstimator
-from dami_agent.ledger import Ledger, Row
+from dami_agent.ledger import Ledger, Price, Prices, Row
 from dami_agent.ledger.values import values_of
 from dami_agent.pipeline import Pipeline
 from dami_agent.policy import Frontier, ReasoningPolicy
 from dami_agent.testing import FakeEngine, FakeReply, fake_chat_model
-from dami_agent.types import Ask, CallRecord, Decision, Estimate, Generation, Intensity, Job, Prompt
+from dami_agent.types import Ask, CallRecord, Decision, Estimate, Generation, Intensity, Job, Prompt, Trace
 from tests.policy.support import FRONTIER, asked, step, user
+from tests.test_pipeline import Prober
 
 GRID = (0.0, 0.2, 0.6, 0.8, 1.0)
 unit = st.integers(0, 20).map(lambda n: n / 20)
@@ -172,6 +173,36 @@ def test_a_stream_closed_early_is_a_row_with_the_tokens_it_cost() -> None:
     assert 0 < row.answer_tokens < 40
     assert row.output_tokens == policy.spent(now.trace).tokens
     assert row.decode_seconds is not None
+
+
+@pytest.mark.parametrize("probe", [0, 3, 100])
+def test_what_a_policy_says_was_spent_is_what_the_rows_add_up_to(probe: int) -> None:
+    """Calls that end and streams closed early; probes thrown away, carried on, and taken as the answer."""
+    price = Price(prompt=2.0, cached=1.0, output=7.0, device_second=11.0)
+    model = MODEL()
+    said = [FakeReply("one two three four five six", reasoning="first this, then that")] * 12
+    policy = ReasoningPolicy(frontier=FRONTIER, run={"max_money": 1e6, "price": price})
+    ledger = Ledger.open(":memory:", prices=Prices(models={"*": price}))
+    for intensity in (0.0, 0.8):
+        pipeline = Pipeline(
+            engine=Caching(said, model.engine._encode, seconds_per_token=0.001),
+            dialogue=model.dialogue,
+            policy=policy,
+            estimator=Prober(intensity, probe) if probe else Estimator(Intensity(intensity)),
+            ledger=ledger,
+        )
+        pipeline.run(step(user("Count."), root_run_id="run"))
+        stream: Any = pipeline.stream(step(user("Count."), root_run_id="run"))
+        next(stream)
+        stream.close()
+    rows = ledger.rows()
+    assert len(rows) == 4
+    assert sum(row.error_type is not None for row in rows) == 2
+    spent = policy.spent(Trace(root_run_id="run"))
+    assert spent.tokens == sum(row.output_tokens for row in rows)
+    assert spent.money == pytest.approx(sum(row.money or 0.0 for row in rows))
+    assert spent.money > 0
+    assert ledger.verify().whole
 
 
 def test_cached_tokens_of_a_backend_that_has_a_cache_pass_through() -> None:
