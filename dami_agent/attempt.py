@@ -124,7 +124,8 @@ class Attempt:
         """For the ledger; a failed attempt keeps what its error says had been decoded."""
         generation = self._decoded(error)
         dropped = 0 if generation is self.thought else self.dropped
-        unknown = max(0, self.seen - (generation.output_tokens if generation else 0))
+        shown = generation.output_tokens - (self.dropped - dropped) if generation else 0
+        unknown = max(0, self.seen - shown)
         return CallRecord(
             step=self.step,
             decision=self.decision,
@@ -142,7 +143,8 @@ class Attempt:
 
     def usage(self, record: CallRecord) -> Usage | None:
         """What the attempt used; None if a job was begun and nobody can tell what it decoded."""
-        return None if self.jobs and record.generation is None and not self._only_probed() else record.usage
+        unknown = record.generation is None or record.generation is self.thought
+        return None if self.jobs and unknown and not self._only_probed() else record.usage
 
     def _decoded(self, error: BaseException | None) -> Generation | None:
         """All that is known of the reply, also of one that broke off."""

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from dami_agent.checkpoints import CheckpointPair
+from dami_agent.errors import RunError
 from dami_agent.estimators import FixedEstimator
 from dami_agent.pipeline import Outcome, Pipeline
 from dami_agent.policy import ReasoningPolicy
 from dami_agent.testing import FakeEngine, FakeReply, fake_chat_model
-from dami_agent.types import Decision, Intensity, Limits, Sampling
+from dami_agent.types import CallRecord, Decision, Intensity, Limits, Sampling
 from tests.policy.support import FRONTIER, asked, step, user
 
 THOUGHT = "first this, then that"
@@ -50,6 +52,20 @@ def test_the_answer_is_decoded_after_the_thought_at_its_own_intensity() -> None:
     assert second.prompt.reply_ids == generation.token_ids[: generation.reasoning_tokens]
     assert generation.thought_closed_by == "model"
     assert pipeline.policy.spent(now.trace).tokens == outcome.record.output_tokens
+
+
+def test_an_answer_that_breaks_off_is_on_record_whole_and_paid_whole() -> None:
+    pipeline, engine = voices(run={"max_tokens": 1000, "on_exhausted": "error"})
+    engine._continued = lambda _: FakeReply("It is eight.", error=RunError("fell off"))  # type: ignore[method-assign]
+    now = step(user("What is it?"), root_run_id="run")
+    book: list[CallRecord] = []
+    pipeline.ledger = SimpleNamespace(record=book.append)
+    with pytest.raises(RunError, match="fell off"):
+        pipeline.run(now)
+    decoded = [job._shown - len(r.prompt.reply_ids) for r, job in zip(engine.requests, engine._jobs, strict=True)]
+    assert book[0].output_tokens == sum(decoded)
+    assert decoded[1] > 0
+    assert pipeline.policy.spent(now.trace).tokens == 1000  # how far the second job came is not known: all of it
 
 
 def test_without_a_thought_there_is_one_job() -> None:

@@ -171,18 +171,39 @@ def pair(facts: Json) -> str:
 
 def agents(bench: Json) -> str:
     """Agent tasks solved and tokens spent under every way to choose λ."""
+    thoughts = all("reasoning_tokens" in mode for mode in bench["modes"].values())
     body = []
     for name, mode in bench["modes"].items():
         solved = f"{mode['solved']} ± {mode['solved_ci']:.0f}"
         body.append([_mode(name), f"{solved} of {mode['tasks']}", f"{mode['output_tokens']:,}"])
-    text = table(["mode", "solved", "output tokens, probes included"], body, right=1)
+        body[-1] += [f"{mode['reasoning_tokens']:,}"] if thoughts else []
+    header = [
+        "mode",
+        "solved",
+        "output tokens, probes included",
+        *(["of them thoughts and probes"] if thoughts else []),
+    ]
+    text = table(header, body, right=1)
     spent = f"{bench['tokens_ratio']:.0%} of always-Thinking's tokens{_interval(bench['tokens_ratio_ci'])}"
     if bench["gap_closed"] is None:
         verdict = f"Always-Thinking solves no more than always-Instruct here; λ per step takes {spent}."
     else:
         closed = f"{bench['gap_closed']:.0%} of the gap between Instruct and Thinking"
         verdict = f"λ per step closes {closed}{_interval(bench['gap_closed_ci'])} at {spent}."
+    verdict += _policy(bench["policy"]) if bench.get("policy") else ""
     return f"{text}\n\n{verdict} {bench['tasks']} tasks never seen in training, seed {bench['seed']}. (`dami bench`)"
+
+
+def _policy(found: Json) -> str:
+    """What a policy file with budgets per tool does beside always-Thinking."""
+    if found["reasoning_saved"] is None:
+        return ""
+    low, high = found["solved_difference_ci"]
+    return (
+        f" A policy file with budgets per tool saves {found['reasoning_saved']:.0%} of always-Thinking's reasoning "
+        f"tokens{_interval(found['reasoning_saved_ci'])} and solves {100 * found['solved_difference']:+.1f} points of "
+        f"the tasks against it (95 %: {100 * low:+.1f} to {100 * high:+.1f})."
+    )
 
 
 def _mode(name: str) -> str:
@@ -190,6 +211,7 @@ def _mode(name: str) -> str:
         "dami": "**λ per step** (`auto`)",
         "instruct": "always Instruct (λ=0)",
         "thinking": "always Thinking (λ=1)",
+        "policy": "**a policy file with budgets per tool**",
         "shuffled": "the same λs, shuffled over the steps",
     }
     return known.get(name, f"always {name.replace('lambda', 'λ')}")

@@ -72,13 +72,12 @@ class ReasoningBudgetExceededError(BudgetExhausted, ModelError):
         self.run_tokens = run_tokens
         self.thread_limit = thread_limit
         self.run_limit = run_limit
-        exceeded = []
-        if _reached(thread_tokens, thread_limit):
-            exceeded.append(f"thread limit ({thread_tokens}/{thread_limit} tokens)")
-        if _reached(run_tokens, run_limit):
-            exceeded.append(f"run limit ({run_tokens}/{run_limit} tokens)")
+        given = (("thread", thread_tokens, thread_limit), ("run", run_tokens, run_limit))
+        limits = [(name, used, limit) for name, used, limit in given if limit is not None]
+        reached = ", ".join(f"{name} limit ({used}/{limit} tokens)" for name, used, limit in limits if used >= limit)
+        counts = ", ".join(f"{name} {used}/{limit} tokens" for name, used, limit in limits)
         super().__init__(
-            f"Reasoning budget exceeded: {', '.join(exceeded) or reason}",
+            f"Reasoning budget exceeded: {reached or reason + (f' ({counts})' if counts else '')}",
             hint="raise the limit, or say exit_behavior='end' to keep tokens for an answer",
         )
 
@@ -112,8 +111,8 @@ class ReasoningBudgetMiddleware(AgentMiddleware[ReasoningBudgetState[ResponseT],
         policy: a ``ReasoningPolicy``, or a preset, path or dict that makes one.
         exit_behavior: what to do as a budget drains; None is the policy's ``run.on_exhausted``.
 
-            - ``"end"``: the last tokens are kept for a final answer, without tools and at λ=0; a run that begins with
-              nothing left ends with a message that says so.
+            - ``"end"``: the last tokens are kept for a final answer, without tools and at λ=0, and what is too little
+              for a thought for answers at λ=0 before it; a run with too little left ends with a message that says so.
             - ``"taper"``: as ``"end"``, and before that λ's ceiling and the caps sink with what is left.
             - ``"error"``: raise ``ReasoningBudgetExceededError``.
 

@@ -2,8 +2,9 @@
 
 from dami_agent.policy.accounts import Spent
 from dami_agent.policy.aim import AskEstimator
+from dami_agent.policy.escalate import Verifier
 from dami_agent.policy.frontier import EFFORTS, Frontier, FrontierRow
-from dami_agent.policy.policy import GreedyThinkingWarning, IntensityWarning, ReasoningPolicy, Verifier
+from dami_agent.policy.policy import GreedyThinkingWarning, IntensityWarning, ReasoningPolicy
 from dami_agent.policy.presets import PRESETS
 from dami_agent.policy.rules import Escalation, Rule, RunBudget, Settings, ToolSettings, When
 from dami_agent.types import Price, Usage

@@ -1,7 +1,8 @@
 """What a step gets of what is free, so that who comes after it still finds enough; see :mod:`budgets` for the rules.
 
 Everything that is counted in output tokens is a **purse**: the budget of tokens, and money where output has a price. Of
-each purse the *reserve* is kept for the final answer: ``answer_reserve`` tokens, at most half of the purse.
+each purse the *reserve* is kept for the final answer: ``answer_reserve`` tokens, at most half of the purse; where the
+policy does not say, 64, at most an eighth.
 """
 
 from __future__ import annotations
@@ -18,6 +19,14 @@ from dami_agent.types import Limits
 from dami_agent.types.price import PER
 
 _LAST_TENTH = 0.1
+_ANSWER = 64
+
+
+def _reserve(run: RunBudget, whole: float) -> int:
+    """What is kept of a purse."""
+    if run.answer_reserve is None:
+        return max(1, min(_ANSWER, int(whole // 8)))
+    return max(1, min(run.answer_reserve, int(whole // 2)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,10 +63,15 @@ class _Purse:
         return self.free < self.need(own) + self.reserve
 
     def part(self, own: float, final: bool) -> float:
-        """A final reply's cap is twice the reserve, others' half of what is not reserved; never below ``need``."""
+        """Cap of a reply.
+
+        A final one gets twice the reserve. Others get half of what is not reserved, at least room for a thought and an
+        answer while that leaves the final answer its own, else at least an answer's.
+        """
         if final:
             return min(self.free, 2 * self.reserve)
-        return max(self.need(own), math.ceil((self.free - self.reserve) / 2))
+        least = 2 * self.reserve if self.free >= 3 * self.reserve else self.need(own)
+        return max(least, math.ceil((self.free - self.reserve) / 2))
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +142,7 @@ class Room:
             ("money", affordable, self._affordable(run.max_money or 0.0, run.price.output / PER)),
         ):
             if free != math.inf and whole is not None:
-                purses.append(_Purse(name, math.floor(free), max(1, min(run.answer_reserve, int(whole // 2)))))
+                purses.append(_Purse(name, math.floor(free), _reserve(run, whole)))
         return purses
 
     def _affordable(self, money: float, each: float) -> float:
@@ -145,7 +159,7 @@ class Room:
                 continue
             kept = 0.0
             if self._shared and name == "tokens":
-                kept = 2 * max(1, min(self.run.answer_reserve, limit // 2)) - 1
+                kept = 2 * _reserve(self.run, limit) - 1
             elif self._shared and name != "reasoning_tokens":
                 kept = _LAST_TENTH * limit
             shares[name] = (self._free(name) - kept) / (limit - kept) if limit > kept else 0.0
@@ -158,22 +172,18 @@ class Room:
 
         Under ``error`` a step may use the last token, and thoughts are part of what may run out.
         """
-        empty = {name: "no" for name in ("tokens", "seconds", "money") if self._free(name) <= 0}
-        if self._shared:
-            short = [purse for purse in self._purses() if 0 < purse.free < purse.need(own)]
-            empty |= {
-                p.name: f"{p.free} of the {p.need(own)} that an answer is kept" for p in short if p.name == "tokens"
-            }
-            empty |= {p.name: "not enough" for p in short if p.name != "tokens"}
-        elif self._free("reasoning_tokens") <= 0:
-            empty["reasoning_tokens"] = "no"
+        names = ("tokens", "seconds", "money") if self._shared else ("tokens", "reasoning_tokens", "seconds", "money")
+        empty = {name: f"no {name.replace('_', ' ')} left" for name in names if self._free(name) <= 0}
+        for purse in self._purses() if self._shared else []:
+            if purse.free < purse.need(own):
+                many = f"{purse.free} tokens" if purse.name == "tokens" else "too little money"
+                empty.setdefault(purse.name, f"{many} left, an answer is kept {purse.need(own):g} tokens")
         if not empty:
             return
-        left = " and ".join(f"{many} {name.replace('_', ' ')}" for name, many in empty.items())
         beside = ", the rest is set aside for calls that are running" if self.account.open else ""
         instead = "" if self._shared else ", or say on_exhausted: end"
         raise BudgetExhausted(
-            f"the {self.run.per}'s budget is used up: {left} left{beside}",
+            f"the {self.run.per}'s budget is used up: {' and '.join(empty.values())}{beside}",
             hint=f"raise run.max_{next(iter(empty))} of the policy{instead}",
         )
 
@@ -190,7 +200,7 @@ class Room:
     def _least(self, limits: Limits, whole: int | None) -> float:
         """Tokens that a thought gets at least, or none is begun: one that is cut short costs and does not help."""
         own = math.inf if limits.max_reasoning_tokens is None else limits.max_reasoning_tokens
-        return max(1, min(self.run.answer_reserve, own, math.inf if whole is None else whole // 2))
+        return max(1, min(self.run.answer_reserve or _ANSWER, own, math.inf if whole is None else whole // 2))
 
     def _ceiling(self, shares: Mapping[str, float], drained: list[str]) -> tuple[float, list[str]]:
         if drained:

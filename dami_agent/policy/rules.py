@@ -231,7 +231,8 @@ class RunBudget(Declared):
         per: ``run`` (the root of LangChain's run tree) or ``thread`` (``thread_id``).
         on_exhausted: ``taper`` (λ's ceiling and the caps sink as the budget drains, then as ``end``), ``end`` (answer
             with tools disabled, λ=0) or ``error`` (``BudgetExhausted``).
-        answer_reserve: tokens kept for the final answer.
+        answer_reserve: tokens kept for the final answer, and what every reply and every thought gets at least; at most
+            half of ``max_tokens``. None: 64, at most an eighth.
     """
 
     max_tokens: Positive | None = None
@@ -241,7 +242,7 @@ class RunBudget(Declared):
     price: Annotated[Price, PlainValidator(_price)] = Price()
     per: Literal["run", "thread"] = "run"
     on_exhausted: Literal["taper", "end", "error"] = "taper"
-    answer_reserve: Positive = 64
+    answer_reserve: Positive | None = None
 
 
 Trigger: TypeAlias = Literal["invalid_tool_call", "schema_failure", "tool_error", "verifier"]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 
-from dami_agent.bench import agents, budgeted
+from dami_agent.bench import agents, budgeted, tables
 from dami_agent.bench.agents import THINKING, Outcome, Run, StepRow
 from dami_agent.bench.budgeted import SHIPPED, against_thinking, policy_mode
 from dami_agent.errors import InvalidPolicy
@@ -78,6 +79,23 @@ def test_where_thinking_wrote_no_thought_nothing_is_claimed() -> None:
     assert found["reasoning_saved"] is None
     assert found["reasoning_saved_ci"] is None
     assert not found["saves_enough"]
+
+
+def test_the_published_table_shows_the_arm() -> None:
+    rng = Random(2)
+    arms = {"dami": (MODE, 30), "thinking": (THINKING, 90), "policy": (MODE, 20)}
+    runs = {name: outcome(mode, *drawn(rng, most, 0.8)) for name, (mode, most) in arms.items()}
+    found = against_thinking(runs["policy"], runs["thinking"])
+    modes = {
+        name: arm.totals() | {"solved_ci": 1.0, "reasoning_tokens": arm.reasoning_tokens} for name, arm in runs.items()
+    }
+    told = {"modes": modes, "tasks": 60, "seed": 2, "policy": found}
+    ratios: dict[str, Any] = {"gap_closed": None, "tokens_ratio": 0.5, "tokens_ratio_ci": None}
+    text = tables.agents(told | ratios)
+    assert f"saves {found['reasoning_saved']:.0%} of always-Thinking's reasoning tokens (95 %: " in text
+    (line,) = [each for each in text.splitlines() if "budgets per tool**" in each]
+    assert line.endswith(f"| {runs['policy'].output_tokens:,} | {runs['policy'].reasoning_tokens:,} |")
+    assert len({each.count("|") for each in text.splitlines() if each.startswith("|")}) == 1
 
 
 def test_the_shipped_file_has_a_line_for_every_tool_and_a_budget_for_every_tool_that_thinks() -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -97,3 +99,10 @@ def test_a_models_own_estimator_goes_before_a_registered_one_of_its_name() -> No
     register("fixed", FixedEstimator)
     model = fake_chat_model(["a"], intensity=0.5, policy={"default": {"estimator": "fixed"}})
     assert model.invoke("?").response_metadata["intensity"] == 0.5
+
+
+def test_the_example_of_the_docs_runs() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "policy.md").read_text(encoding="utf-8")
+    (block,) = [text for text in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "register_estimator" in text]
+    exec(compile(block, "policy.md", "exec"), {})
+    assert estimator_named("half").estimate(None, None, None).intensity == 0.5  # type: ignore[arg-type]

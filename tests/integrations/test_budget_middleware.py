@@ -45,7 +45,9 @@ def test_taper_lowers_lambda_and_end_does_not() -> None:
         agent, model = agent_of(restless, [ReasoningBudgetMiddleware(run_limit=600, exit_behavior=behavior)])
         ask(agent, "sync")
         seen[behavior] = [float(r.decision.intensity) for r in model.engine.requests]
-    assert set(seen["end"][:-1]) == {0.9}
+    assert seen["end"] == sorted(seen["end"], reverse=True)
+    assert set(seen["end"]) == {0.9, 0}  # as asked, or no thought at all where one would be cut short
+    assert seen["end"].count(0.9) > 2
     assert any(0 < intensity < 0.9 for intensity in seen["taper"])
     assert (seen["taper"][-1], seen["end"][-1]) == (0, 0)
 
@@ -73,8 +75,10 @@ def test_a_thread_keeps_its_count_in_the_checkpoint(how: str) -> None:
         assert "run_model_tokens" not in values or values["run_model_tokens"] <= 200
         if not model.engine.requests:
             break
-    assert spent == 500
-    assert result["messages"][-1].content.startswith("Reasoning budget exceeded: thread limit (")
+    assert 500 - 500 // 8 < spent <= 500  # no answer is begun in less than an answer is kept
+    last = result["messages"][-1].content
+    assert last.startswith("Reasoning budget exceeded: ")
+    assert f"thread {spent}/500 tokens" in last or f"thread limit ({spent}/500 tokens)" in last
     other, model = agent_of(after(1), [budget], checkpointer=saver)
     assert ask(other, how, {"configurable": {"thread_id": "u"}})["messages"][-1].content == FINAL
 
@@ -103,8 +107,11 @@ def test_tokens_of_runs_that_failed_count_for_their_thread() -> None:
         except RuntimeError:
             failed += 1
     assert failed > 2
-    assert result["messages"][-1].content == "Reasoning budget exceeded: thread limit (300/300 tokens)"
-    assert decoded(model) == 300
+    last = result["messages"][-1].content
+    assert last.startswith("Reasoning budget exceeded: ")
+    spent = decoded(model)
+    assert f"{spent}/300 tokens)" in last
+    assert 300 - 300 // 8 < spent <= 300
 
 
 def test_agents_at_once_have_a_budget_each() -> None:

@@ -14,35 +14,8 @@ from dami_agent.errors import BudgetExhausted
 from dami_agent.policy import Price, ReasoningPolicy, RunBudget, Usage
 from dami_agent.policy.budgets import Budgets
 from dami_agent.types import Ask, Decision, Estimate, Generation, Intensity, Limits, Prompt, Sampling, TokenEvent
-from tests.policy.support import FRONTIER, round_of, step, user
-
-TOOLS = ("search", "sum", "mail")
-cap = st.none() | st.integers(0, 80)
-intensity = st.sampled_from([0, 0.3, 1, "auto", (0, 0.4), (0.5, 1), ("low", "high")])
-tool_settings = st.fixed_dictionaries(
-    {"intensity": intensity},
-    optional={"max_reasoning_tokens": st.integers(0, 60), "run_max_reasoning_tokens": st.integers(0, 150)},
-)
-run_budget = st.fixed_dictionaries(
-    {"on_exhausted": st.sampled_from(["error", "taper", "end"]), "answer_reserve": st.integers(1, 60)},
-    optional={"max_tokens": st.integers(1, 600), "max_reasoning_tokens": st.integers(0, 200)},
-)
-policies = st.builds(
-    lambda tools, run, rules, knob, attempts: ReasoningPolicy(
-        frontier=FRONTIER, tools=tools, run=run, rules=rules, accuracy_over_cost=knob, escalation=attempts
-    ),
-    tools=st.dictionaries(st.sampled_from(TOOLS), tool_settings, max_size=3),
-    run=run_budget,
-    rules=st.lists(
-        st.fixed_dictionaries(
-            {"when": st.sampled_from([{}, {"digests": ["sum", "mail"]}, {"node": "n"}, {"attempt": [1, None]}])},
-            optional={"intensity": intensity, "max_tokens": st.integers(1, 100)},
-        ),
-        max_size=2,
-    ),
-    knob=st.sampled_from([0.5, 0.4, 1.0, 0.0]),
-    attempts=st.sampled_from([{}, {"max_attempts": 3}]),
-)
+from tests.policy.random_policies import TOOLS, policies
+from tests.policy.support import round_of, step, user
 
 
 def made(tokens: int, thought: int, value: float, prompt: int = 7) -> Generation:
@@ -210,11 +183,11 @@ def test_no_reply_is_cut_below_an_answers_room_and_no_thought_below_its_own(
 
 def test_what_runs_beside_each_other_is_set_aside() -> None:
     budgets = Budgets(RunBudget(max_tokens=100, answer_reserve=10, on_exhausted="end"))
-    grants = [budgets.reserve("run", branch, Limits(), "answer") for branch in range(5)]
+    grants = [budgets.reserve("run", branch, Limits(), "answer") for branch in range(4)]
     caps = [grant.limits.max_tokens for grant in grants]
-    assert caps == [45, 23, 11, 10, 11]  # half of what is not the final answer's; an answer's room; then the rest
-    assert [grant.limits.max_reasoning_tokens for grant in grants] == [None, None, 0, 0, 0]
-    assert [grant.tools_disabled for grant in grants] == [False] * 4 + [True]
+    assert caps == [45, 23, 20, 12]  # half of what is not the final answer's; a thought and an answer; then the rest
+    assert [grant.limits.max_reasoning_tokens for grant in grants] == [None, None, None, 0]
+    assert [grant.tools_disabled for grant in grants] == [False] * 3 + [True]
     with pytest.raises(BudgetExhausted, match=r"(?s)no tokens left, the rest is set aside.*raise run\.max_tokens"):
         budgets.reserve("run", 6, Limits(), "answer")
     budgets.settle("run", 0, Usage(tokens=1))
