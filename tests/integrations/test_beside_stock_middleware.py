@@ -7,13 +7,16 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from langchain.agents import create_agent
 from langchain.agents.middleware import (
     HumanInTheLoopMiddleware,
     ModelCallLimitMiddleware,
     ModelRetryMiddleware,
     SummarizationMiddleware,
     ToolCallLimitMiddleware,
+    ToolRetryMiddleware,
 )
+from langchain_core.tools import tool
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.types import Command
 
@@ -79,6 +82,31 @@ def test_an_exceeded_budget_is_not_retried(how: str) -> None:
     agent, _ = agent_of(restless, both(stock, -1, exit_behavior="error", run_limit=20))
     with pytest.raises(ReasoningBudgetExceededError):
         ask(agent, how)
+
+
+@HOW
+@ORDER
+@pytest.mark.parametrize("failures", [1, 9])
+def test_tool_retry(how: str, order: int, failures: int) -> None:
+    """A tool that a retry mends costs no model call; one that it does not is an error, which deepens the next step."""
+    calls = itertools.count()
+
+    @tool
+    def search(query: str) -> str:
+        """Search the web."""
+        if next(calls) < failures:
+            raise RuntimeError("flaky")
+        return f"about {query}"
+
+    policy = ReasoningPolicy(default={"intensity": 0.25}, escalation={"max_attempts": 2, "on": ["tool_error"]})
+    stock = ToolRetryMiddleware(max_retries=2, initial_delay=0.0, jitter=False, on_failure="continue")
+    model = fake_chat_model(after(1), policy=policy)
+    agent = create_agent(model, tools=[search], middleware=list(both(stock, order)))
+    assert ask(agent, how)["messages"][-1].content == FINAL
+    first, second = (float(request.decision.intensity) for request in model.engine.requests)
+    assert (first, second > first) == (0.25, failures == 9)
+    assert next(calls) == (2 if failures == 1 else 3)
+    assert output(model) <= LIMIT
 
 
 @HOW

@@ -24,6 +24,16 @@ def test_the_first_block_is_short() -> None:
     assert len([line for line in BLOCKS[0].splitlines() if line.strip()]) <= 25
 
 
+def test_the_projects_page_shows_the_same_in_its_second_section() -> None:
+    """tests/test_readme.py runs it as it stands there."""
+    page = (FOLDER.parent.parent / "README.md").read_text(encoding="utf-8")
+    second = page.split("\n## ")[1]
+    (block,) = re.findall(r"```python\n(.*?)```", second, flags=re.DOTALL)
+    assert block == BLOCKS[0]
+    for part in ("policy=policy", "ReasoningBudgetMiddleware(", "dami_agent.trace("):
+        assert part in block
+
+
 def test_a_policy_a_middleware_and_a_trace() -> None:
     seen: dict[str, object] = {"__name__": "readme"}
     exec(compile(BLOCKS[0], "README.md", "exec"), seen)
