@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
 
 from dami_agent.attempt import Attempt, Cancellation, Watched, decode
-from dami_agent.errors import DeadlineExceeded, InvalidPolicy, InvalidRequest, OutputError
+from dami_agent.errors import BudgetExhausted, DeadlineExceeded, InvalidPolicy, InvalidRequest, OutputError
 from dami_agent.estimators import estimator_named
 from dami_agent.types import (
     CallRecord,
@@ -62,10 +62,14 @@ class Outcome:
 
 
 class _Again(Exception):
-    """An attempt after which another one comes; ``str`` says why, ``final`` that the next must answer at once."""
+    """An attempt after which another one comes; ``str`` says why, ``final`` that the next must answer at once.
 
-    def __init__(self, why: str, *, final: bool = False) -> None:
+    ``held`` is what it said and nobody saw: it is shown after all where no budget is left for another.
+    """
+
+    def __init__(self, why: str, held: Sequence[Delta] = (), *, final: bool = False) -> None:
         super().__init__(why)
+        self.held = held
         self.final = final
         self.record: CallRecord | None = None
 
@@ -116,7 +120,8 @@ class Pipeline:
         """Yield pieces of the reply as they are decoded, then the outcome, recorded.
 
         Closing the iterator early cancels the call; that is recorded too. What an attempt says that the policy may
-        still reject is held back until it is accepted, so nothing is shown twice; the last attempt streams.
+        still reject is held back until it is accepted, so nothing is shown twice; the last attempt streams. Where a
+        budget has no room for another attempt, the rejected one is what there is.
 
         Raises:
             UsageError: bad input, before anything runs.
@@ -135,6 +140,11 @@ class Pipeline:
                 except _Again as again:
                     before.append(again)
                     raise
+                except BudgetExhausted:
+                    if not before or before[-1].record is None or before[-1].record.reply is None:
+                        raise
+                    yield from before[-1].held
+                    yield _outcome(before.pop().record, before)
 
     def _new(self, step: Step, number: int) -> Attempt:
         info = self.engine.info
@@ -165,7 +175,7 @@ class Pipeline:
             if wrong:
                 attempt.reply = dataclasses.replace(attempt.reply, accepted=False)
             if wrong and policy.may_retry(attempt.decision):
-                again = _Again(wrong)
+                again = _Again(wrong, held)
             else:
                 yield from held
         except BaseException as error:  # GeneratorExit and KeyboardInterrupt too: what it cost must be on record
@@ -181,8 +191,7 @@ class Pipeline:
         if again is not None:
             again.record = record
             raise again
-        rejected = tuple(each.record for each in before if each.record is not None)
-        yield Outcome(reply=attempt.reply, record=record, rejected=rejected)
+        yield _outcome(record, before)
 
     def _after(self, error: BaseException, attempt: Attempt, answered: bool) -> _Again | None:
         """What follows an attempt that failed: another with more λ, an answer at the budget's deadline, or nothing."""
@@ -257,6 +266,13 @@ class Pipeline:
         if self.ledger is not None:
             self.ledger.record(record)
         return record
+
+
+def _outcome(record: CallRecord | None, before: Sequence[_Again]) -> Outcome:
+    assert record is not None
+    assert record.reply is not None
+    rejected = tuple(each.record for each in before if each.record is not None)
+    return Outcome(reply=record.reply, record=record, rejected=rejected)
 
 
 def _named(name: str, own: Mapping[str, Estimator]) -> Estimator:

@@ -124,6 +124,23 @@ def test_every_attempt_is_paid_from_the_budget() -> None:
     assert spent.steps == 3
 
 
+def test_a_rejected_reply_is_better_than_none_where_no_budget_is_left_for_another() -> None:
+    _, _, engine = made([])
+    run = {"max_tokens": len(engine._encode(BROKEN)) + 1, "on_exhausted": "error"}
+    broken = FakeReply(BROKEN + " and so on and on and on, until the budget has come to its end for good and all")
+    pipeline, book, _ = made(lambda _: broken, escalation={"max_attempts": 3}, run=run)
+    items = list(pipeline.stream(adding()))
+    outcome = items.pop()
+    assert isinstance(outcome, Outcome)
+    assert [d.kind for d in items].count("invalid_tool_call") == len(outcome.reply.invalid_tool_calls)
+    assert "BudgetExhausted" in (book.rows[-1].error or "")
+    *rejected, accepted = book.rows[:-1]
+    assert (outcome.record, outcome.rejected) == (accepted, tuple(rejected))
+    assert not outcome.reply.accepted
+    with pytest.raises(BudgetExhausted):
+        pipeline.run(adding())
+
+
 def test_failures_and_closed_streams_are_paid_too() -> None:
     replies = ["one two three four five six", FakeReply("x", error=RunError("nobody knows what it cost"))]
     pipeline, book, _ = made(replies, run={"max_tokens": 1000, "answer_reserve": 100, "on_exhausted": "end"})
