@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import combinations
 from random import Random
 from typing import Any
 
@@ -171,13 +172,14 @@ def _told(rng: Random, split: Split, subject: tuple[str, str]) -> str:
 
 
 def novel_tools(rng: Random, split: Split, count: int, *, named: float) -> list[Novel]:
-    """Made-up tools that differ in name and in what they find, so that a prompt fits one of them."""
-    found: list[Novel] = []
-    while len(found) < count:
-        other = novel_tool(rng, split, named=named)
-        if all(_apart(other, each) for each in found):
-            found.append(other)
-    return found
+    """Made-up tools that differ in name and in what they find, so that a prompt fits one of them.
+
+    All are drawn anew when two are alike: to one that is called `the` no other would ever be unlike.
+    """
+    while True:
+        found = [novel_tool(rng, split, named=named) for _ in range(count)]
+        if all(_apart(one, other) for one, other in combinations(found, 2)):
+            return found
 
 
 def _apart(one: Novel, other: Novel) -> bool:
