@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from dami_agent.bench import agents, budgeted, tables
+from dami_agent.bench import agents, budgeted, compare, tables
 from dami_agent.bench.agents import THINKING, Outcome, Run, StepRow
 from dami_agent.bench.budgeted import SHIPPED, against_thinking, policy_mode
+from dami_agent.cli.bench import _policy
 from dami_agent.errors import InvalidPolicy
 from dami_agent.policy import ReasoningPolicy
 from dami_agent.tasks import agent_tasks
@@ -131,3 +132,17 @@ def test_a_real_run_keeps_to_the_file() -> None:
         for steps in charged.values():
             closing = 4 * sum(step.reasoning_tokens > 0 for step in steps)  # the markers around a thought
             assert sum(step.reasoning_tokens for step in steps) <= 20 + closing
+
+
+def test_the_arm_runs_beside_the_others_on_the_same_tasks() -> None:
+    given = {"name": "mine", "default": {"intensity": 0}}
+    result = compare.compare(tasks=1, seed=4, controls=False, policy=given)
+    assert {"dami", "instruct", "thinking", "policy"} == set(result["modes"])
+    assert result["policy"]["name"] == "mine"
+    assert result["modes"]["policy"]["reasoning_tokens"] == 0
+    assert result["modes"]["policy"]["output_tokens"] == result["modes"]["instruct"]["output_tokens"]  # λ=0 both
+    spent = {name: result["modes"][name]["reasoning_tokens"] for name in ("policy", "thinking")}
+    assert result["policy"]["reasoning_tokens"] == spent
+    assert "policy mine: 100% (95 %: 100% to 100%) of always-Thinking's reasoning tokens saved (0 of" in _policy(
+        result["policy"]
+    )
