@@ -39,7 +39,13 @@ async def iterate_in_thread(make: Callable[[], Iterator[T]], cancel: Callable[[]
 
     context = contextvars.copy_context()
     producer = loop.run_in_executor(_executor(), lambda: context.run(produce))
-    producer.add_done_callback(lambda _: queue.put_nowait((False, None)))
+
+    def done(ended: asyncio.Future[None]) -> None:
+        queue.put_nowait((False, None))
+        if not ended.cancelled():
+            ended.exception()  # seen: a consumer that stopped early awaits it no more, and asyncio would complain
+
+    producer.add_done_callback(done)
     try:
         while True:
             more, item = await queue.get()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
+import gc
 from functools import cache
 from typing import Any
 
@@ -173,6 +175,25 @@ def test_a_stream_closed_early_is_a_row_with_the_tokens_it_cost() -> None:
     assert 0 < row.answer_tokens < 40
     assert row.output_tokens == policy.spent(now.trace).tokens
     assert row.decode_seconds is not None
+
+
+async def test_an_async_stream_left_early_is_a_row_and_makes_no_noise(caplog: pytest.LogCaptureFixture) -> None:
+    ledger = Ledger.open(":memory:")
+    model = fake_chat_model(["one two three four five six seven " * 20], seconds_per_token=0.01, ledger=ledger)
+    stream: Any = model.astream("Count.")
+    async for chunk in stream:
+        if chunk.content:
+            break
+    await stream.aclose()
+    for _ in range(200):
+        if ledger.rows():
+            break
+        await asyncio.sleep(0.02)
+    (row,) = ledger.rows()
+    assert (row.error_type, row.answer_tokens > 0) == ("Cancelled", True)
+    await asyncio.sleep(0.05)
+    gc.collect()
+    assert not [record for record in caplog.records if record.name == "asyncio"]
 
 
 @pytest.mark.parametrize("probe", [0, 3, 100])
