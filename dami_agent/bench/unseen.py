@@ -29,7 +29,7 @@ LAMBDAS = (0.0, 0.5, 1.0)
 LENGTH_LEVELS = (3, 4, 5)
 
 NEIGHBOURS: Mapping[str, Mapping[int, tuple[int, ...]]] = {
-    "chain": {3: (3, 4), 4: (3, 4), 5: (3, 4)},  # 6 operations between 5 and 7
+    "chain": {3: (3, 4), 4: (3, 4), 5: (3, 4)},  # 6 operations between 5 and 8
     "story": {3: (3, 4), 4: (3, 4), 5: (3, 4)},
     "prices": {3: (3,), 4: (3,), 5: (3,)},  # 3 things on the bill, among 2 and 4
     "list": {3: (3, 4), 4: (3, 4), 5: (4, 5)},  # 6 numbers between 5 and 7, and 10 between 9 and 11

@@ -13,7 +13,7 @@ from dami_agent.tasks.world import SEEN, Names
 UNITS: tuple[tuple[str, str, int], ...] = (("hours", "minutes", 60), ("weeks", "days", 7), ("dozens", "pieces", 12))
 UNITS += (("feet", "inches", 12), ("years", "months", 12), ("minutes", "seconds", 60))
 
-_ITEMS = {1: (1,), 2: (2,), 3: (2, 4), 4: (4, 5), 5: (5,)}
+_ITEMS = {1: (1,), 2: (2,), 3: (2, 4), 4: (4,), 5: (5, 6)}
 """Different things on the bill, per level; three are never trained on."""
 
 
@@ -29,7 +29,7 @@ def practice(rng: Random, size: Size, names: Names) -> Question:
     """A bill or conversion for training, of any trained length with any range of numbers."""
     if rng.random() < 0.3:
         return _conversion(rng, rng.choice((1, 2, 3)), size)
-    count = rng.choices((1, 2, 4, 5), (4, 3, 2, 1))[0]
+    count = rng.choices((1, 2, 4, 5, 6), (4, 3, 2, 1, 1))[0]
     return _bill(rng, {1: 1, 2: 3, 4: 4}.get(count, 5), size, count, rng.random() < 0.4, None, names)
 
 

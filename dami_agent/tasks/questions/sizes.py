@@ -35,12 +35,12 @@ ARITHMETIC = {
     1: Size(1, 20, 5, 100),
     2: Size(2, 20, 5, 100),
     3: Size(5, 900, 9, 999),
-    4: Size(7, 900, 9, 999),
-    5: Size(8, 900, 9, 999),
+    4: Size(8, 900, 9, 999),
+    5: Size(11, 900, 9, 999),
 }
 """Levels of chains, stories and bills."""
 
-LENGTHS = (1, 2, 3, 5, 7, 8)
+LENGTHS = (1, 2, 3, 5, 7, 8, 11)
 """Operations in training."""
 
 HELD_LENGTHS = {2: 4, 3: 6, 4: 6, 5: 6}
@@ -58,7 +58,7 @@ def level_size(level: int, unseen: Unseen | None = None) -> Size:
 def practice_size(rng: Random) -> Size:
     """A size for training: every length with every range of numbers."""
     largest = rng.choice((60, 100, 150, 300, 600, 999))
-    count = rng.choices(LENGTHS, (4, 3, 3, 2, 2, 1))[0]
+    count = rng.choices(LENGTHS, (4, 3, 3, 2, 2, 1, 1))[0]
     return Size(count, max(10, int(largest * rng.uniform(0.1, 0.6))), rng.choice((3, 5, 6, 9)), largest)
 
 
