@@ -27,9 +27,9 @@ def draw(rng: Random, level: int, size: Size, unseen: Unseen | None = None, name
     hops = HELD_HOPS[level] if unseen == "length" else rng.choice(HOPS[level])
     if unseen == "template" or (unseen == "length" and level <= 3):
         return _ball(rng, level, hops, unseen, names)
-    kinds = ["ball", "letter"] if unseen is None else ["ball"]
+    kinds = ["ball"]
     if level >= 3:
-        kinds += ["order"] if unseen == "length" else ["order", "table"]
+        kinds += ["order"] if unseen == "length" else ["letter", "order", "table"]
     kind = rng.choice(kinds)
     if kind == "order":
         return _order(rng, level, HELD_ROW if unseen == "length" else rng.choice(ROW[level]), unseen, names)
