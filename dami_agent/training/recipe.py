@@ -15,11 +15,11 @@ Stage = Literal["base", "finish", "instruct", "thinking"]
 REPLAY = 0.12
 """Share of base-style documents in both fine-tunings: without it the middle of the path dips and stops finishing."""
 
-_TUNE = Plan(total=900_000, tokens=8192, pool_size=1200, muon=False, rate=6e-4, warmup=10, decay=0.0)
+_TUNE = Plan(total=1_200_000, tokens=8192, pool_size=1200, muon=False, rate=6e-4, warmup=10, decay=0.0)
 
 PLANS: dict[Stage, Plan] = {
-    "base": Plan(total=60_000_000, matrix_rate=0.015, decay_from=1.0, copy_start=0.4, copy_until=0.08, copy_tail=0.06),
-    "finish": Plan(total=30_000_000, matrix_rate=0.015, warmup=50, copy_start=0.01, copy_until=1.0, slip_share=0.03),
+    "base": Plan(total=92_000_000, matrix_rate=0.015, decay_from=1.0, copy_start=0.4, copy_until=0.08, copy_tail=0.06),
+    "finish": Plan(total=15_000_000, matrix_rate=0.015, warmup=50, copy_start=0.01, copy_until=1.0, slip_share=0.03),
     "instruct": _TUNE,
     "thinking": replace(_TUNE, slip_share=0.06),
 }
