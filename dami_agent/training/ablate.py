@@ -114,14 +114,14 @@ def _proxy(job: Job, chosen: Proxy, folder: Path) -> dict[recipe.Stage, State]:
 
 def run(job: Job) -> Row:
     """Train a variant and measure it along the path."""
-    begun, folder, chosen = time.monotonic(), job.run / job.key(), job.variant.proxy
+    folder, chosen = job.run / job.key(), job.variant.proxy
     states = _proxy(job, chosen, folder) if chosen else _tuned(job, folder)
-    trained = time.monotonic()
+    begun = time.monotonic()
     families = proxy.FAMILIES if chosen else FAMILIES
     asked = questions(
         "calibration", job.count, seed=job.seed, families=families, levels=proxy.LEVELS if chosen else LEVELS
     )
-    bench, path = Bench(tokens.load(job.pair / "base"), limit=LIMIT), []
+    bench, path = Bench(tokens.load(job.pair / "base"), limit=proxy.LIMIT if chosen else LIMIT), []
     for intensity in PATH:
         state = lerp(states["instruct"], states["thinking"], intensity)
         found = on_questions(bench, state, "thinking" if intensity else "instruct", asked, seed=job.seed)
@@ -130,9 +130,16 @@ def run(job: Job) -> Row:
         "key": job.key(),
         **job.settings(),
         "parameters": sum(value.numel() for name, value in states["base"].items() if name != "lm_head.weight"),
-        "minutes": {"training": round((trained - begun) / 60, 1), "all": round((time.monotonic() - begun) / 60, 1)},
+        "minutes": {"training": _minutes(folder), "measuring": round((time.monotonic() - begun) / 60, 1)},
         "path": path,
     }
+
+
+def _minutes(folder: Path) -> float:
+    """What the stages took together, before and after they were interrupted."""
+    logs = [[json.loads(line) for line in log.read_text().splitlines()] for log in folder.glob("*/log.jsonl")]
+    seconds = [max(float(row.get("seconds", 0.0)) for row in rows) for rows in logs]
+    return round(sum(seconds) / 60, 1)
 
 
 def finished(folder: Path) -> dict[str, Row]:

@@ -38,6 +38,9 @@ SHAPES: Mapping[str, Mapping[str, Any]] = {
 PRETRAINED = 5_000_000
 """Tokens."""
 
+LIMIT = 256
+"""Tokens of a reply at most; the longest right ones have about 150."""
+
 TUNED = 12
 """Each fine-tuning takes one token for so many of pretraining."""
 

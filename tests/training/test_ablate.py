@@ -93,6 +93,7 @@ def small(monkeypatch):
         monkeypatch.setitem(recipe.PLANS, stage, replace(recipe.PLANS[stage], **SMALL))
     monkeypatch.setattr(proxy, "_PRETRAIN", replace(proxy._PRETRAIN, **SMALL))
     monkeypatch.setattr(ablate, "LIMIT", 8)
+    monkeypatch.setattr(proxy, "LIMIT", 8)
 
 
 def _plans(folder):
@@ -105,6 +106,8 @@ def test_a_variant_is_tuned_from_the_base_with_its_own_rate_and_measured_on_the_
     row = ablate.run(job)
     assert [each["lambda"] for each in row["path"]] == list(ablate.PATH)
     assert row["key"] == job.key()
+    seconds = sum(json.loads(log.read_text().splitlines()[-1])["seconds"] for log in tmp_path.glob("*/*/log.jsonl"))
+    assert row["minutes"]["training"] == pytest.approx(seconds / 60, abs=0.1)
     assert row["parameters"] == sum(value.numel() for value in export.load_state(BUILTIN / "base").values())
     plans = _plans(tmp_path / job.key())
     assert set(plans) == {"instruct", "thinking"}
@@ -129,7 +132,7 @@ def test_a_proxy_is_pretrained_then_tuned_from_its_own_base(small, tmp_path, tok
 def _pretend(job):
     """Stands in for training; leaves a mark that it ran."""
     (job.run / f"ran-{job.variant.rate:g}").touch(exist_ok=False)
-    return {"key": job.key(), **job.settings(), "minutes": {"training": 1.0, "all": 1.0}, "path": _path()}
+    return {"key": job.key(), **job.settings(), "minutes": {"training": 1.0}, "path": _path()}
 
 
 def _path(*accuracies, lengths=(10, 20, 40, 70, 110)):
@@ -207,6 +210,14 @@ def test_the_command_measures_what_it_is_asked_to(monkeypatch, tmp_path, capsys)
     assert len(list(tmp_path.glob("ran-*"))) == 3
     assert said.count("| 0.200 / 10 |") == 3
     assert "50 calibration questions" in said
+
+
+def test_minutes_are_those_of_all_stages_before_and_after_an_interruption(tmp_path):
+    stages = {"base": [{"seconds": 60.0}, {"plan": 1}, {"seconds": 90.0}], "thinking": [{"seconds": 30.0}]}
+    for stage, rows in stages.items():
+        (tmp_path / stage).mkdir()
+        (tmp_path / stage / "log.jsonl").write_text("\n".join(json.dumps(row) for row in [{"plan": 0}, *rows]))
+    assert ablate._minutes(tmp_path) == 2.0
 
 
 def test_plans_stay_loops_plans():
