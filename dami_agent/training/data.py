@@ -16,7 +16,7 @@ from tokenizers import Tokenizer
 from dami_agent.training import documents
 from dami_agent.training.render import Dialogue, Template, segments
 
-LONGEST = 1024
+LONGEST = 1280
 IGNORED = -100
 
 
