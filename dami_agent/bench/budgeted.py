@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from dami_agent.bench.agents import Mode, Outcome, Run
+from dami_agent.bench.rows import rounded, rounded_interval
 from dami_agent.bench.stats import bootstrap
 from dami_agent.chat_model.policies import read_policy
 
@@ -59,11 +60,11 @@ def against_thinking(policy: Outcome, thinking: Outcome, *, seed: int = 0) -> di
     return {
         "name": policy.mode.policy.name,
         "reasoning_tokens": {"policy": policy.reasoning_tokens, "thinking": thinking.reasoning_tokens},
-        "reasoning_saved": _rounded(saved),
+        "reasoning_saved": rounded(saved, 4),
         "reasoning_saved_ci": rounded_interval(bootstrap(reasoning, _saved, seed=seed)),
-        "tokens_saved": _rounded(_saved(tokens)),
+        "tokens_saved": rounded(_saved(tokens), 4),
         "tokens_saved_ci": rounded_interval(bootstrap(tokens, _saved, seed=seed)),
-        "solved_difference": _rounded(_difference(solved)),
+        "solved_difference": rounded(_difference(solved), 4),
         "solved_difference_ci": rounded_interval(bootstrap(solved, _difference, seed=seed)),
         "saves_enough": saved is not None and saved >= MUST_SAVE,
         "success_not_below": policy.solved >= thinking.solved,
@@ -94,12 +95,3 @@ def _charged(runs: Sequence[Run]) -> Counter[str]:
         for step in run.steps:
             counts[step.charged_to] += step.reasoning_tokens
     return counts
-
-
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, 4)
-
-
-def rounded_interval(interval: tuple[float, float] | None) -> list[float] | None:
-    """For a report."""
-    return None if interval is None else [round(value, 4) for value in interval]

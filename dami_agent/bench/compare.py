@@ -13,8 +13,9 @@ from typing import Any
 
 from dami_agent.bench import agents, overhead
 from dami_agent.bench.agents import DAMI, INSTRUCT, THINKING, Mode, Outcome, Run
-from dami_agent.bench.budgeted import SHIPPED, against_thinking, policy_mode, rounded_interval
+from dami_agent.bench.budgeted import SHIPPED, against_thinking, policy_mode
 from dami_agent.bench.dealt import shuffled
+from dami_agent.bench.rows import rounded_interval
 from dami_agent.bench.stats import bootstrap, half_width, mean
 from dami_agent.tasks import AgentTask, agent_tasks
 

@@ -117,6 +117,11 @@ def _paired(asked: Asked, these: Sequence[Outcome], others: Sequence[Outcome]) -
     }
 
 
-def rounded(value: float, digits: int) -> float | None:
+def rounded(value: float | None, digits: int) -> float | None:
     """For JSON, which has no infinity: the half width of fewer than two values is null."""
-    return round(value, digits) if value != float("inf") else None
+    return None if value is None or value == float("inf") else round(value, digits)
+
+
+def rounded_interval(interval: tuple[float, float] | None) -> list[float] | None:
+    """Both ends to four digits, for JSON."""
+    return None if interval is None else [round(value, 4) for value in interval]

@@ -54,20 +54,22 @@ _NEVER |= {words.plural(item) for item in HELD.items}
 
 def invented_names(rng: Random) -> Names:
     """Names for one training task, most of them made-up words: whoever copies these can copy a name never seen."""
-    people = {_invented(rng).capitalize(): None for _ in range(12)}
-    things = {_invented(rng): None for _ in range(5)}
-    towns = {_invented(rng).capitalize(): None for _ in range(3)}
+    people, things, towns = (_invented(rng, count) for count in (12, 5, 4))
     return Names(
-        (*people, *rng.sample(words.PEOPLE, 3)),
+        (*(name.capitalize() for name in people), *rng.sample(words.PEOPLE, 3)),
         (*things, *rng.sample(words.ITEMS, 2)),
-        (*towns, *rng.sample(words.TOWNS, 1)),
+        (*(name.capitalize() for name in towns), *rng.sample(words.TOWNS, 1)),
     )
 
 
-def _invented(rng: Random) -> str:
-    while (word := words.made_up(rng, "train", rng.choice((1, 2, 2)))) in _NEVER:
-        pass
-    return word
+def _invented(rng: Random, count: int) -> list[str]:
+    """Different made-up words, none of them a held-out name."""
+    found: dict[str, None] = {}
+    while len(found) < count:
+        word = words.made_up(rng, "train", rng.choice((1, 2, 2)))
+        if word not in _NEVER:
+            found[word] = None
+    return list(found)
 
 
 @dataclass(frozen=True)

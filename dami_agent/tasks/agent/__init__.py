@@ -68,25 +68,16 @@ def agent_task(
 ) -> AgentTask | None:
     """One task over the catalogue, or None if what was drawn does not fit; `name` picks the template.
 
-    `names` is what it talks about, filled up with usual names to five of each; unseen names are never replaced.
+    `names` is what it talks about, at least five of each; unseen names are never replaced.
     """
     table = _TABLES[kind]
     if name is None:
         drawn = [each for each, template in table.items() if template.held == (unseen == "template")]
         name = rng.choices(drawn, [table[each].weight for each in drawn])[0]
-    scene = Scene(rng, World(rng.getrandbits(32)), unseen, _filled(names) if names else SEEN)
+    scene = Scene(rng, World(rng.getrandbits(32)), unseen, names or SEEN)
     task = table[name].draw(scene)
     if unseen == "length" and not scene.used_length:
         return None
     if task and unseen == "name" and not any(word in task.prompt for word in _HELD_WORDS):
         return None
     return task
-
-
-def _filled(names: Names) -> Names:
-    """The names with usual ones added where there are fewer than the longest task needs."""
-
-    def filled(own: tuple[str, ...], usual: tuple[str, ...]) -> tuple[str, ...]:
-        return (*own, *[word for word in usual if word not in own][: max(0, 5 - len(own))])
-
-    return Names(filled(names.people, SEEN.people), filled(names.items, SEEN.items), filled(names.towns, SEEN.towns))
