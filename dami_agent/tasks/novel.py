@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from random import Random
 from typing import Any
@@ -198,6 +198,14 @@ def novel_task(rng: Random, split: Split, *, bound: int = 1) -> AgentTask:
     """One call of a made-up tool among `bound` made-up tools, then the answer that copies the result."""
     tools = novel_tools(rng, split, bound, named=0.7 if bound == 1 else 0.5)
     return _task(rng, tools, tools[0].prompt, [tools[0]])
+
+
+def novel_tasks(rng: Random, split: Split, count: int, *, bound: int, named: float) -> list[AgentTask]:
+    """`count` tasks of one call each over the same `bound` made-up tools, a different one each time."""
+    tools = novel_tools(rng, split, bound, named=named)
+    first = _task(rng, tools, tools[0].prompt, [tools[0]])
+    others = [_task(rng, tools, use.prompt, [use]) for use in tools[1:count]]
+    return [first, *(replace(other, tools=first.tools) for other in others)]
 
 
 def novel_pair(rng: Random, split: Split, *, bound: int = 2) -> AgentTask:

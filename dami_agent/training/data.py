@@ -60,20 +60,45 @@ def encode(tokenizer: Tokenizer, dialogues: list[Dialogue]) -> list[Encoded]:
 
 
 def copying(rng: Random, tokenizer: Tokenizer, ordinary: list[int]) -> Encoded:
-    """8-60 random tokens to be repeated, or keys and values of which one is asked for: how copying is learned fast."""
-    start = tokenizer.encode("<|im_start|>user\n", add_special_tokens=False).ids
-    middle = tokenizer.encode("<|im_end|>\n<|im_start|>assistant\n", add_special_tokens=False).ids
-    stop = tokenizer.encode("<|im_end|>", add_special_tokens=False).ids
-    if rng.random() < 0.7:
+    """Random tokens: 8-60 to be repeated, or rows of which one is asked for: how copying is learned fast."""
+    roll = rng.random()
+    if roll < 0.4:
         body = [rng.choice(ordinary) for _ in range(rng.randint(8, 60))]
-        prompt, reply = start + body + middle, body + stop
-    else:
-        keys = rng.sample(ordinary, rng.randint(2, 10))
-        values = [[rng.choice(ordinary) for _ in range(rng.randint(1, 4))] for _ in keys]
-        body = [token for key, value in zip(keys, values, strict=True) for token in (key, *value)]
-        asked = rng.randrange(len(keys))
-        prompt, reply = start + body + [keys[asked]] + middle, values[asked] + stop
-    return Encoded(prompt + reply, [False] * len(prompt) + [True] * len(reply))
+        return _exchange(tokenizer, [(body, body)])
+    if roll > 0.6:
+        return _exchange(tokenizer, _backwards(rng, ordinary))
+    keys = rng.sample(ordinary, rng.randint(2, 10))
+    values = [[rng.choice(ordinary) for _ in range(rng.randint(1, 4))] for _ in keys]
+    body = [token for key, value in zip(keys, values, strict=True) for token in (key, *value)]
+    asked = rng.randrange(len(keys))
+    return _exchange(tokenizer, [([*body, keys[asked]], values[asked])])
+
+
+def _backwards(rng: Random, ordinary: list[int]) -> list[tuple[list[int], list[int]]]:
+    """Rows of a name and a key some tokens after it; each key is asked for its name. Half have nothing in between."""
+    longest, gap = rng.choice(((1, 0), (1, 0), (1, 3), (3, 0), (3, 6)))
+    keys, stop = rng.sample(ordinary, rng.randint(2, 7)), rng.choice(ordinary)
+    names = [[rng.choice(ordinary) for _ in range(rng.randint(1, longest))] for _ in keys]
+    said = [rng.choice(ordinary) for _ in range(rng.randint(0, gap))]
+    rows = [[*name, *said, key, *said[:1], stop] for name, key in zip(names, keys, strict=True)]
+    asks = [([key], name) for key, name in zip(keys, names, strict=True)]
+    rng.shuffle(asks)
+    return [([*(token for row in rows for token in row), *asks[0][0]], asks[0][1]), *asks[1:]]
+
+
+def _exchange(tokenizer: Tokenizer, turns: list[tuple[list[int], list[int]]]) -> Encoded:
+    """Turns of a user and an assistant, as token ids."""
+    start, middle, stop, between = (
+        tokenizer.encode(text, add_special_tokens=False).ids
+        for text in ("<|im_start|>user\n", "<|im_end|>\n<|im_start|>assistant\n", "<|im_end|>", "\n")
+    )
+    ids: list[int] = []
+    learn: list[bool] = []
+    for asked, reply in turns:
+        given = [*(between if ids else ()), *start, *asked, *middle]
+        ids += [*given, *reply, *stop]
+        learn += [False] * len(given) + [True] * (len(reply) + len(stop))
+    return Encoded(ids, learn)
 
 
 def ordinary_tokens(tokenizer: Tokenizer) -> list[int]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from random import Random
 
-from dami_agent.tasks import catalogue
+from dami_agent.tasks import catalogue, invented, novel, words
 from dami_agent.tasks.model import Operation, Question, ToolSpec
 from dami_agent.tasks.questions import FAMILIES as QUESTIONS
 from dami_agent.tasks.questions import practice
@@ -67,6 +67,38 @@ def _drill(rng: Random, template: Template, style: float) -> Dialogue:
     return Dialogue([Turn("user", user), Turn("assistant", reply, "")], (), "", template, "drill")
 
 
+def _directory(rng: Random, template: Template, style: float) -> Dialogue:
+    """Names with what they have or find, then which has what: a name is found by a word that stands after it.
+
+    Choosing a tool by its description takes the same, and is learned slowly from tool calls alone: there it is one
+    token of some three hundred.
+    """
+    short, rows, taken = rng.random() < 0.5, dict[str, str](), set[str]()
+    while len(rows) < 6 and (len(rows) < 2 or rng.random() < 0.85):
+        key = (words.english if rng.random() < 0.5 else words.made_up)(rng, "train")
+        name = _word(rng) if short else invented.identifier(rng, "train")
+        if key not in taken and not taken.intersection(novel.spoken(name)) and name not in rows:
+            taken |= {key, *novel.spoken(name)}
+            rows[name] = key
+    verb = rng.choice(("Find", "Get", "Compute", "Make", "Return", "Apply"))
+    plain = ("{0} {1}.", "{0}: {1}.", "{0} has the {1}.", "{0}: the {1} of {2}.")
+    long = ('{{"name": "{0}", "description": "{3} the {1} of {2}."}}', "{0}: {3} the {1} of {2}.")
+    form = rng.choice(plain if short else long)
+    asides = [word for word in (_word(rng) for _ in range(40)) if word not in taken]
+    listed = [form.format(name, key, words.an(rng.choice(asides)), verb) for name, key in rows.items()]
+    turns: list[Turn] = []
+    for name in rng.sample(tuple(rows), rng.randint(1, len(rows))):
+        asks = ("Which has the {0}?", "What is the {0} from?", "{0}?", "I need the {0} for {1}.", "The {0} in {1}?")
+        ask = rng.choice(asks).format(rows[name], rng.choice(asides))
+        turns += [Turn("user", ask if turns else "\n".join([*listed, ask])), Turn("assistant", name)]
+    turns[-1] = Turn("assistant", turns[-1].content, "")
+    return Dialogue(turns, (), "", template, "drill")
+
+
+def _word(rng: Random) -> str:
+    return words.made_up(rng, "train", 1) if rng.random() < 0.6 else words.english(rng, "train")
+
+
 def _operation(rng: Random) -> Operation:
     """One operation of any size that the questions have, small ones more often."""
     largest = rng.choice((40, 100, 100, 200, 400, 999))
@@ -79,7 +111,12 @@ def _operation(rng: Random) -> Operation:
             return step
 
 
-FAMILIES: dict[str, tooling.Draw] = {"question": _question, "drill": _drill, **tooling.FAMILIES}
+FAMILIES: dict[str, tooling.Draw] = {
+    "question": _question,
+    "drill": _drill,
+    "directory": _directory,
+    **tooling.FAMILIES,
+}
 
 
 def draw(rng: Random, family: str, template: Template, style: float) -> Dialogue:

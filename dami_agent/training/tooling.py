@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from random import Random
 
 from dami_agent.tasks import invented, novel, words
@@ -179,9 +180,11 @@ def draw_agent(kind: Kind) -> Draw:
 def draw_novel(rng: Random, template: Template, style: float) -> Dialogue:
     """Calls of made-up tools and the answer that copies the results; sometimes an error or a status text."""
     roll = rng.random()
-    if roll < 0.06:
+    if roll < 0.3:
+        return _chosen(rng, template, style)
+    if roll < 0.36:
         task = novel.novel_mended(rng, "train", bound=rng.choice((1, 1, 2)))
-    elif roll < 0.22:
+    elif roll < 0.5:
         task = novel.novel_pair(rng, "train", bound=rng.choice((1, 2, 2)))
     else:
         task = novel.novel_task(rng, "train", bound=rng.choices((1, 2, 3), (3, 3, 5))[0])
@@ -191,6 +194,22 @@ def draw_novel(rng: Random, template: Template, style: float) -> Dialogue:
     if rng.random() < 0.08:
         turns = [*smalltalk.greeting(rng), *turns]
     specs = tuple(tool.spec for tool in task.tools)
+    return Dialogue(turns, specs, system(rng), template, "novel")
+
+
+def _chosen(rng: Random, template: Template, style: float) -> Dialogue:
+    """Three or four tools and one to three requests in turn, most of them by what a tool is described to do.
+
+    Under Thinking's template only the last is learned: the thoughts of earlier turns are gone.
+    """
+    bound = rng.choice((3, 3, 4))
+    count = rng.randint(1, 2) if template == "thinking" else rng.randint(1, 3)
+    tasks = novel.novel_tasks(rng, "train", count, bound=bound, named=0.15)
+    turns: list[Turn] = []
+    for task in tasks:
+        turns = [replace(turn, thought=None) for turn in turns]
+        turns += task_turns(rng, task, template, style, partial=False)
+    specs = tuple(tool.spec for tool in tasks[0].tools)
     return Dialogue(turns, specs, system(rng), template, "novel")
 
 

@@ -12,7 +12,7 @@ from typing_extensions import TypedDict
 
 from dami_agent.tasks import novel_task
 from dami_agent.tasks.invented import Argument, foreign, schema
-from dami_agent.tasks.novel import novel_mended, novel_pair, novel_tool, novel_tools
+from dami_agent.tasks.novel import novel_mended, novel_pair, novel_tasks, novel_tool, novel_tools
 from dami_agent.tasks.words import NOUNS, VERBS, made_up, word_split
 
 
@@ -153,3 +153,16 @@ def test_words_of_every_split_are_enough():
     for split in ("train", "calibration", "test"):
         assert sum(word_split(word) == split for word in NOUNS) >= 4
         assert sum(word_split(word) == split for word in VERBS) >= 1
+
+
+def test_several_tasks_share_their_tools_and_each_calls_another():
+    rng = Random(9)
+    for _ in range(60):
+        tasks = novel_tasks(rng, "train", 3, bound=4, named=0.0)
+        assert len(tasks) == 3
+        assert len({task.plan[0].name for task in tasks}) == 3
+        assert all(task.tools == tasks[0].tools and len(task.tools) == 4 for task in tasks)
+        assert all(task.tool(call.name).call(call.arguments) == call.result for task in tasks for call in task.plan)
+        assert not any(
+            re.search(rf"\b{task.plan[0].name}\b", task.prompt) and "_" in task.plan[0].name for task in tasks
+        )

@@ -176,3 +176,39 @@ def test_training_documents_hold_nothing_of_the_standard_suites_and_nothing_held
         assert word not in text.lower()
     for name in (*words.HELD_PEOPLE, *words.HELD_ITEMS, *words.HELD_TOWNS):
         assert not re.search(rf"\b{name}\b", text)
+
+
+def test_random_rows_are_answered_by_the_name_before_the_key(tokenizer):
+    rng, ordinary = Random(13), data.ordinary_tokens(tokenizer)
+    for _ in range(200):
+        (first, reply), *others = data._backwards(rng, ordinary)
+        rows = first[:-1]
+        for asked, name in [([first[-1]], reply), *others]:
+            (key,) = asked
+            ends = [index for index, token in enumerate(rows) if token == key]
+            assert any(rows[start : start + len(name)] == name for end in ends for start in range(end))
+        asks = [first[-1], *(asked[0] for asked, _ in others)]
+        assert len(set(asks)) == len(asks) >= 2
+
+
+def test_only_the_replies_of_an_exchange_are_learned_from(tokenizer):
+    ordinary = data.ordinary_tokens(tokenizer)[:4]
+    each = data._exchange(tokenizer, [(ordinary[:2], ordinary[2:]), (ordinary[2:], ordinary[:2])])
+    text = tokenizer.decode(each.ids, skip_special_tokens=False)
+    assert text.count("<|im_end|>\n<|im_start|>assistant\n") == 2
+    stop = tokenizer.token_to_id("<|im_end|>")
+    learned = [token for token, known in zip(each.ids, each.learn, strict=True) if known]
+    assert learned == [*ordinary[2:], stop, *ordinary[:2], stop]
+
+
+def test_the_name_asked_for_is_the_one_that_stands_with_the_word():
+    rng = Random(14)
+    for _ in range(300):
+        turns = documents.draw(rng, "directory", "instruct", 0.5).turns
+        *rows, _ = turns[0].content.split("\n")
+        for ask, reply in zip(turns[::2], turns[1::2], strict=True):
+            words_asked = set(re.findall(r"\w+", ask.content.split("\n")[-1]))
+            own = [row for row in rows if re.search(rf"\b{reply.content}\b", row)]
+            assert len(own) == 1
+            said = [len(words_asked & set(re.findall(r"\w+", row))) for row in rows]
+            assert said[rows.index(own[0])] >= 1
