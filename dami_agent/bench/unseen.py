@@ -5,10 +5,11 @@ What "matching" means, for each kind of novelty:
 - **template**, **name**: the seen accuracy of the same families and levels, each cell weighted by how many unseen
   questions it has. Within a cell the kinds are not matched: all unseen templates of stories are about one hoard, seen
   ones also about boxes and ladders; names exist in three of the families only.
-- **length**: asked on levels 3 to 5 alone, where the numbers are of the size that levels of neighbouring length have. A
-  held-out length is compared with the mean of the seen accuracy at the level below it and the level above it, or with
-  its own level where that already has shorter and longer ones (:data:`NEIGHBOURS`). Where a cell mixes kinds with
-  neighbours of their own (half balls, half rows of people), each is counted, so a level may stand there twice.
+- **length**: asked on levels 3 to 5 alone. A held-out length is compared with the mean of the seen accuracy at the
+  level below it and the level above it, the nearer one counting more where they are far apart, or with its own level
+  where that has shorter and longer ones (:data:`NEIGHBOURS`). Where a cell mixes kinds with neighbours of their own
+  (half balls, half rows of people), each is counted, so a level may stand there twice. The numbers of a chain or
+  story of six operations are those of its level: small at level 3, as where three operations are seen.
 
 Both sides are at the same λ, with different questions; the interval of the gap is that of independent samples, the seen
 side being a weighted sum over cells.
@@ -29,13 +30,14 @@ LAMBDAS = (0.0, 0.5, 1.0)
 LENGTH_LEVELS = (3, 4, 5)
 
 NEIGHBOURS: Mapping[str, Mapping[int, tuple[int, ...]]] = {
-    "chain": {3: (3, 4), 4: (3, 4), 5: (3, 4)},  # 6 operations between 5 and 8
-    "story": {3: (3, 4), 4: (3, 4), 5: (3, 4)},
-    "prices": {3: (3,), 4: (3,), 5: (3,)},  # 3 things on the bill, among 2 and 4
-    "list": {3: (3, 4), 4: (3, 4), 5: (4, 5)},  # 6 numbers between 5 and 7, and 10 between 9 and 11
-    "lookup": {3: (4,), 4: (4, 4, 4, 5), 5: (4, 5)},  # passes of the ball; people in a row
+    "chain": dict.fromkeys(LENGTH_LEVELS, (3, 3, 4, 4, 4)),  # 6 operations between 3 and 8
+    "story": dict.fromkeys(LENGTH_LEVELS, (3, 3, 4, 4, 4)),
+    "prices": dict.fromkeys(LENGTH_LEVELS, (3,)),  # 3 things on the bill, among 2 and 4
+    "list": {3: (3, 3, 3, 4), 4: (3, 3, 3, 4), 5: (3, 5, 5, 5, 5, 5)},  # 6 and 10 numbers between 4 or 5 and 11
+    # 4 and 6 passes of the ball between 2, 5 and 8 at levels 3 to 5, 6 people in a row between 4 and 7 at 3 and 4
+    "lookup": {3: (3, 4), 4: (3, 4), 5: (4, 5, 3, 4)},
 }
-"""Family -> level of a held-out length -> levels it is compared with, weighted alike."""
+"""Family -> level of a held-out length -> levels it is compared with; one that stands there twice counts twice."""
 
 
 Seen = Callable[[Mapping[Cell, float]], tuple[float, float]]

@@ -34,7 +34,7 @@ __all__ = ["FAMILIES", "LEVELS", "UNSEEN", "Unseen", "practice", "question", "qu
 
 def question(rng: Random, family: str, level: int, unseen: Unseen | None = None) -> Question:
     """One question; which split it falls into is decided by its text."""
-    return _DRAW[family](rng, level, level_size(level, unseen), unseen, HELD if unseen == "name" else SEEN)
+    return _DRAW[family](rng, level, level_size(family, level, unseen), unseen, HELD if unseen == "name" else SEEN)
 
 
 def practice(rng: Random, family: str) -> Question:
@@ -45,7 +45,7 @@ def practice(rng: Random, family: str) -> Question:
     names = invented_names(rng) if family in NAMED and rng.random() < INVENTED else SEEN
     if rng.random() < 0.5:
         level = rng.choice(LEVELS)
-        return _DRAW[family](rng, level, level_size(level), None, names)
+        return _DRAW[family](rng, level, level_size(family, level), None, names)
     size = practice_size(rng)
     modules = {"prices": prices.practice, "list": lists.practice, "lookup": lookup.practice}
     if family in modules:

@@ -10,11 +10,20 @@ from dami_agent.tasks.model import Note, Question
 from dami_agent.tasks.questions.sizes import Size, Unseen
 from dami_agent.tasks.world import SEEN, Names
 
-HOPS = {1: (1,), 2: (1,), 3: (2,), 4: (3, 5), 5: (7, 8)}
-ROW = {3: (4,), 4: (5,), 5: (7,)}
+HOPS = {1: (1,), 2: (1,), 3: (2,), 4: (5,), 5: (8,)}
+ROW = {3: 4, 4: 7}
 HELD_HOPS = {1: 4, 2: 4, 3: 4, 4: 4, 5: 6}
 HELD_ROW = 6
 """Passes of the ball and people in a row per level, and those never trained on."""
+
+KINDS: dict[int, tuple[str, ...]] = {
+    1: ("ball",),
+    2: ("ball",),
+    3: ("ball", "letter", "order", "table"),
+    4: ("ball", "order", "table", "table"),
+    5: ("ball", "table", "table"),
+}
+"""What is asked per level; tables are read from their second column at levels 4 and 5."""
 
 _ORDINALS = ("", "second ")
 
@@ -22,19 +31,17 @@ _ORDINALS = ("", "second ")
 def draw(rng: Random, level: int, size: Size, unseen: Unseen | None = None, names: Names = SEEN) -> Question:
     """One question; the unseen template asks about the ball before telling who passes it.
 
-    Levels 1 and 2 have one pass among few and among more people; from 3 on rows of people and tables come as well.
+    Levels 1 and 2 have one pass among few and among more people; from 3 on rows of people and tables come as well,
+    and from 4 on tables are read backwards: who is in a room.
     """
     hops = HELD_HOPS[level] if unseen == "length" else rng.choice(HOPS[level])
     if unseen == "template" or (unseen == "length" and level <= 3):
         return _ball(rng, level, hops, unseen, names)
-    kinds = ["ball"]
-    if level >= 3:
-        kinds += ["order"] if unseen == "length" else ["letter", "order", "table"]
-    kind = rng.choice(kinds)
+    kind = rng.choice(("ball", "order") if unseen == "length" else KINDS[level])
     if kind == "order":
-        return _order(rng, level, HELD_ROW if unseen == "length" else rng.choice(ROW[level]), unseen, names)
+        return _order(rng, level, HELD_ROW if unseen == "length" else ROW[level], unseen, names)
     if kind == "table":
-        return _table(rng, 1 if level == 3 else 2, level, unseen, names)
+        return _table(rng, level >= 4, level, unseen, names)
     return (_ball if kind == "ball" else _letter)(rng, level, hops, unseen, names)
 
 
@@ -42,7 +49,7 @@ def practice(rng: Random, size: Size, names: Names) -> Question:
     """Any kind with any trained length."""
     level, roll = rng.choice(tuple(HOPS)), rng.random()
     if roll < 0.25:
-        return _table(rng, rng.choice((1, 2)), level, None, names)
+        return _table(rng, rng.random() < 0.5, level, None, names)
     if roll < 0.7:
         kind = rng.choice((_ball, _ball, _letter))
         return kind(rng, level, rng.choice((1, 2, 3, 5, 7, 8)), None, names)
@@ -74,10 +81,10 @@ def _passes(rng: Random, level: int, hops: int, names: Names) -> _Passes:
     pairs = list(after.items())
     rng.shuffle(pairs)
     holder, work = people[0], []
-    for index in range(hops):
-        work.append(Note(after[holder], f"pass {index + 1}, {holder} to {after[holder]}"))
+    for left in range(hops, 0, -1):
+        work.append(Note(after[holder], f"{left} left, {holder} to {after[holder]}"))
         holder = after[holder]
-    work[-1] = Note(holder, work[-1].line, f"{hops} done")
+    work[-1] = Note(holder, work[-1].line, "0 left")
     return _Passes(pairs, people[0], holder, tuple(work))
 
 
@@ -123,9 +130,9 @@ def _order(rng: Random, level: int, count: int, unseen: Unseen | None, names: Na
     return _question(level, facts, ask, people[place], tuple(work), unseen, rng.random() < 0.3)
 
 
-def _table(rng: Random, ways: int, level: int, unseen: Unseen | None, names: Names) -> Question:
-    """Ana: room 12, phone 45. Ben: room 31, phone 17. In which room is Ben? With two `ways` also: who is in room 31?"""
-    count = rng.choice((2, 3, 4)) if ways == 1 else rng.choice((4, 5, 7))
+def _table(rng: Random, backwards: bool, level: int, unseen: Unseen | None, names: Names) -> Question:
+    """Ana: room 12, phone 45. Ben: room 31, phone 17. In which room is Ben? `backwards`: who is in room 31?"""
+    count = rng.choice((4, 5, 7)) if backwards else rng.choice((2, 3, 4))
     people = names.some_people(rng, count)
     rooms, phones = (rng.sample(range(10, 100), count) for _ in range(2))
     rows = [f"{name}: room {room}, phone {phone}." for name, room, phone in zip(people, rooms, phones, strict=True)]
@@ -135,8 +142,8 @@ def _table(rng: Random, ways: int, level: int, unseen: Unseen | None, names: Nam
         (f"In which room is {people[chosen]}?", rooms[chosen]),
         (f"Which phone does {people[chosen]} have?", phones[chosen]),
     ]
-    if ways > 1:
-        asks += [
+    if backwards:
+        asks = [
             (f"Who is in room {rooms[chosen]}?", people[chosen]),
             (f"Which phone is in room {rooms[chosen]}?", phones[chosen]),
         ]

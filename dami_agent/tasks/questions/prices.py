@@ -13,7 +13,7 @@ from dami_agent.tasks.world import SEEN, Names
 UNITS: tuple[tuple[str, str, int], ...] = (("hours", "minutes", 60), ("weeks", "days", 7), ("dozens", "pieces", 12))
 UNITS += (("feet", "inches", 12), ("years", "months", 12), ("minutes", "seconds", 60))
 
-_ITEMS = {1: (1,), 2: (2,), 3: (2, 4), 4: (4,), 5: (5, 6)}
+_ITEMS = {1: (1,), 2: (2,), 3: (2, 4), 4: (5, 6), 5: (6,)}
 """Different things on the bill, per level; three are never trained on."""
 
 
@@ -68,10 +68,11 @@ def _bill(
     """A lamp costs 7 euros. A pen costs 3 euros. Mia buys 2 lamps and 4 pens. How much does she pay?"""
     items, pairs = names.some_items(rng, count), _amounts(rng, size, count)
     name, who = names.person(rng)
-    work = [Operation(price, "*", many) for price, many in pairs]
+    work = [Operation(pairs[0][0], "*", pairs[0][1])]
     total = work[0].result
-    for index in range(1, count):
-        work.append(Operation(total, "+", work[index].result, said=index == count - 1))
+    for index, (price, many) in enumerate(pairs[1:], start=1):
+        work.append(Operation(price, "*", many))
+        work.append(Operation(total, "+", work[-1].result, said=index == count - 1))
         total = work[-1].result
     ask = rng.choice((f"How much does {who.lower()} pay?", f"What does {who.lower()} pay?"))
     if change:

@@ -6,7 +6,7 @@ levels (`practice`), so that the levels are a scale laid over one range and not 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from typing import Literal
 
@@ -32,27 +32,31 @@ class Size:
 
 
 ARITHMETIC = {
-    1: Size(1, 12, 5, 60),
-    2: Size(2, 12, 5, 60),
-    3: Size(5, 900, 9, 999),
+    1: Size(1, 10, 5, 40),
+    2: Size(2, 10, 5, 40),
+    3: Size(3, 10, 5, 40),
     4: Size(8, 900, 9, 999),
     5: Size(11, 900, 9, 999),
 }
-"""Levels of chains, stories and bills."""
+"""Levels of chains and stories."""
+
+_SMALL, _LARGE = Size(1, 10, 5, 40), Size(1, 900, 9, 999)
+NUMBERS = {1: _SMALL, 2: _SMALL, 3: _LARGE, 4: _LARGE, 5: _LARGE}
+"""Levels of bills and lists, which have lengths of their own."""
 
 LENGTHS = (1, 2, 3, 5, 7, 8, 11)
 """Operations in training."""
 
-HELD_LENGTHS = {2: 4, 3: 6, 4: 6, 5: 6}
+HELD_LENGTHS = {1: 4, 2: 4, 3: 6, 4: 6, 5: 6}
 """Level -> a number of operations never trained on, for the part of the test that asks for it."""
 
 
-def level_size(level: int, unseen: Unseen | None = None) -> Size:
+def level_size(family: str, level: int, unseen: Unseen | None = None) -> Size:
     """The size of a level; with `unseen="length"` as many operations as training never has."""
+    if family not in ("chain", "story"):
+        return NUMBERS[level]
     size = ARITHMETIC[level]
-    if unseen != "length":
-        return size
-    return Size(HELD_LENGTHS.get(level, 4), size.addend, size.factor, size.largest)
+    return replace(size, count=HELD_LENGTHS[level]) if unseen == "length" else size
 
 
 def practice_size(rng: Random) -> Size:
