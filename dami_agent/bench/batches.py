@@ -37,7 +37,7 @@ class Outcome:
         named: the right tool was called, whatever its arguments.
         tokens, reasoning_tokens: output tokens, and those of them in the thought.
         thought: there was one, and it was not blank.
-        finished: the model ended the reply itself, before any cap.
+        finished: the model ended thought and reply itself, before any cap.
         failed: the call raised an error; it counts as wrong.
         template: whose chat template was used.
         logprob: mean log-probability of the output tokens, where it was asked for.

@@ -32,9 +32,9 @@ from dami_agent.types import (
     Tool,
 )
 
-MAX_TOKENS = 1024
-"""Output tokens of one call in every measurement here. Half of them are kept for the answer (the policy's rule); the
-built-in pair's longest thoughts take about 400."""
+MAX_TOKENS = 2048
+"""Output tokens of one call in every measurement here. 512 of them are kept for the answer (the policy's rule), so a
+thought may take 1,536; the built-in pair's longest take some 800."""
 
 WINDOW = 900
 """Requests in flight: below the engine's default queue of 1,024, and enough to keep any batch full."""
@@ -74,8 +74,10 @@ class Answer:
 
     @property
     def finished(self) -> bool:
-        """Whether the model ended its reply itself, before any cap."""
-        return self.generation is not None and self.error is None and self.generation.finish_reason == "stop"
+        """Whether the model ended its thought and its reply itself, before any cap."""
+        if self.generation is None or self.error is not None:
+            return False
+        return self.generation.finish_reason == "stop" and self.generation.thought_closed_by != "cap"
 
 
 POLICY = ReasoningPolicy()

@@ -66,7 +66,7 @@ class ToolBatch:
     def _request(self, task: AgentTask) -> Request:
         sampling = Sampling(temperature=self.temperature, seed=engine.stream_seed("tools", task.prompt))
         step = engine.question_step(
-            task.prompt, tools=bound_tools(task), sampling=sampling, max_tokens=engine.MAX_TOKENS // 2
+            task.prompt, tools=bound_tools(task), sampling=sampling, max_tokens=engine.MAX_TOKENS // 4
         )
         return Request(step=step, intensity=self.intensity)
 

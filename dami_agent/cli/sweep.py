@@ -28,7 +28,7 @@ def sweep(
         str, typer.Option(help="λs, separated by commas; 0 and 1 are added.")
     ] = "0,.1,.2,.3,.4,.5,.6,.7,.8,.9,1",
     temperature: Annotated[float, typer.Option(help="At every λ; 0 is greedy.", min=0)] = 0.7,
-    max_tokens: Annotated[int, typer.Option(help="Cap of one reply, thought and answer.", min=2)] = 1024,
+    max_tokens: Annotated[int, typer.Option(help="Cap of one reply, thought and answer.", min=2)] = 2048,
     switch_questions: Annotated[
         int, typer.Option(help="Calibration questions per λ and template for the switch point; 0: take 0.", min=0)
     ] = 200,

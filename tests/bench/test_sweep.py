@@ -65,6 +65,10 @@ def test_an_outcome_keeps_what_is_counted() -> None:
     assert (good.right, good.tokens, good.thought, good.finished, good.failed) == (True, 4, True, True, False)
     assert not outcome(answer("9", 6, thought=" \n"), right=False).thought  # a blank thought is none
     assert not outcome(answer("9", 20, finish="length"), right=True).finished
+    cut = answer("9", 20, thought="well")
+    assert cut.generation is not None
+    cut = dataclasses.replace(cut, generation=dataclasses.replace(cut.generation, thought_closed_by="cap"))
+    assert not outcome(cut, right=True).finished
     failed = outcome(answer("7", 10, error="RunError: no"), right=True)
     assert (failed.right, failed.finished, failed.failed) == (False, False, True)
     assert good.logprob is None
