@@ -34,8 +34,8 @@ NEIGHBOURS: Mapping[str, Mapping[int, tuple[int, ...]]] = {
     "story": dict.fromkeys(LENGTH_LEVELS, (3, 3, 4, 4, 4)),
     "prices": dict.fromkeys(LENGTH_LEVELS, (3,)),  # 3 things on the bill, among 2 and 4
     "list": {3: (3, 3, 3, 4), 4: (3, 3, 3, 4), 5: (3, 5, 5, 5, 5, 5)},  # 6 and 10 numbers between 4 or 5 and 11
-    # 4 and 6 passes of the ball between 2, 5 and 8 at levels 3 to 5, 6 people in a row between 4 and 7 at 3 and 4
-    "lookup": {3: (3, 4), 4: (3, 4), 5: (4, 5, 3, 4)},
+    # 4 and 6 passes of the ball between 2 at level 3 and 8 at 5, 6 people in a row between 4 and 7 at 3 and 4
+    "lookup": {3: (3, 5), 4: (3, 5, 3, 4), 5: (3, 5, 3, 4)},
 }
 """Family -> level of a held-out length -> levels it is compared with; one that stands there twice counts twice."""
 

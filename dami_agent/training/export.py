@@ -23,7 +23,7 @@ SHAPE: dict[str, Any] = {
     "num_key_value_heads": 2,
     "head_dim": 32,
 }
-"""2.4 M parameters: what two CPU cores train in two and a half hours."""
+"""2.4 M parameters: what two CPU cores train in three hours."""
 
 SAMPLING = {
     "base": {"do_sample": True, "temperature": 1.0},

@@ -107,6 +107,6 @@ KINDS: dict[int, tuple[Callable[[Random, list[int]], Kind], ...]] = {
     1: (_ends,),
     2: (_largest, _smallest),
     3: (_above, _sum, _range),
-    4: (_sum, _range),
+    4: (_above, _sum),
     5: (_sum,),
 }

@@ -20,7 +20,7 @@ KINDS: dict[int, tuple[str, ...]] = {
     1: ("ball",),
     2: ("ball",),
     3: ("ball", "letter", "order", "table"),
-    4: ("ball", "order", "table", "table"),
+    4: ("order", "table", "table"),
     5: ("ball", "table", "table"),
 }
 """What is asked per level; tables are read from their second column at levels 4 and 5."""
