@@ -96,7 +96,7 @@ def test_the_real_engine_agrees_with_the_slow_way(cap: int | None) -> None:
         whole: Decision = dataclasses.replace(both, answer_intensity=None)
         thinking = engine.generate(prompt, whole)
         thought = thinking.token_ids[: thinking.reasoning_tokens]
-        after = dataclasses.replace(whole, intensity=Intensity(0))
+        after = dataclasses.replace(whole, intensity=Intensity(0), sampling=thinking.sampling)
         slow = engine.generate(dataclasses.replace(prompt, reply_ids=thought), after)
     finally:
         engine.close()
