@@ -20,6 +20,8 @@ from dami_agent.tasks.single import SETTINGS, Setting
 from dami_agent.types import Intensity, Sampling, Tool
 
 LAMBDAS = (0.0, 0.5, 1.0)
+MAX_TOKENS = 512
+"""Cap of a reply with one call: a quarter of what a question's may take."""
 
 
 def bound_tools(task: AgentTask) -> tuple[Tool, ...]:
@@ -66,7 +68,7 @@ class ToolBatch:
     def _request(self, task: AgentTask) -> Request:
         sampling = Sampling(temperature=self.temperature, seed=engine.stream_seed("tools", task.prompt))
         step = engine.question_step(
-            task.prompt, tools=bound_tools(task), sampling=sampling, max_tokens=engine.MAX_TOKENS // 4
+            task.prompt, tools=bound_tools(task), sampling=sampling, max_tokens=MAX_TOKENS
         )
         return Request(step=step, intensity=self.intensity)
 

@@ -29,9 +29,8 @@ class Names:
     def person(self, rng: Random) -> tuple[str, str]:
         """A name and its pronoun; made-up names have one by chance, but always the same."""
         name = rng.choice(self.people)
-        if name in _WITH_PRONOUN:
-            return name, "She" if name in _HER else "He"
-        return name, ("She", "He")[digest(name) % 2]
+        her = name in _HER or (name not in _HIS and digest(name) % 2 == 0)
+        return name, "She" if her else "He"
 
     def some_people(self, rng: Random, count: int, *, but: str = "") -> list[str]:
         """Different names without `but`."""
@@ -47,7 +46,7 @@ HELD = Names(words.HELD_PEOPLE, words.HELD_ITEMS, words.HELD_TOWNS)
 """Names that tasks usually have, and names that training never has."""
 
 _HER = {*words.HER, *words.HELD_HER}
-_WITH_PRONOUN = {*SEEN.people, *HELD.people}
+_HIS = {*words.HIS, *words.HELD_HIS}
 _NEVER = {word.lower() for pool in (HELD.people, HELD.items, HELD.towns) for word in pool}
 _NEVER |= {words.plural(item) for item in HELD.items}
 

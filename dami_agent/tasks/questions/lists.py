@@ -29,7 +29,7 @@ def draw(rng: Random, level: int, size: Size, unseen: Unseen | None = None, name
 
 
 def practice(rng: Random, size: Size, names: Names) -> Question:
-    """Any kind with any trained length."""
+    """Any kind with any length but the held-out ones, those that no level has included."""
     kind = rng.choice((_largest, _smallest, _ends, _above, _sum, _range))
     length = rng.choice((3, 4, 5, 7, 8, 9, 11))
     return _question(rng, 1, kind, length, rng.choice((30, 60, 99)), None)

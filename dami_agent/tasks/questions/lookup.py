@@ -10,7 +10,7 @@ from dami_agent.tasks.model import Note, Question
 from dami_agent.tasks.questions.sizes import Size, Unseen
 from dami_agent.tasks.world import SEEN, Names
 
-HOPS = {1: (1,), 2: (1,), 3: (2,), 4: (5,), 5: (8,)}
+HOPS = {1: 1, 2: 1, 3: 2, 4: 5, 5: 8}
 ROW = {3: 4, 4: 7}
 HELD_HOPS = {1: 4, 2: 4, 3: 4, 4: 4, 5: 6}
 HELD_ROW = 6
@@ -34,7 +34,7 @@ def draw(rng: Random, level: int, size: Size, unseen: Unseen | None = None, name
     Levels 1 and 2 have one pass among few and among more people; from 3 on rows of people and tables come as well,
     and from 4 on tables are read backwards: who is in a room.
     """
-    hops = HELD_HOPS[level] if unseen == "length" else rng.choice(HOPS[level])
+    hops = HELD_HOPS[level] if unseen == "length" else HOPS[level]
     if unseen == "template" or (unseen == "length" and level <= 3):
         return _ball(rng, level, hops, unseen, names)
     kind = rng.choice(("ball", "order") if unseen == "length" else KINDS[level])
@@ -138,15 +138,15 @@ def _table(rng: Random, backwards: bool, level: int, unseen: Unseen | None, name
     rows = [f"{name}: room {room}, phone {phone}." for name, room, phone in zip(people, rooms, phones, strict=True)]
     chosen = rng.randrange(count)
     row = Note(rows[chosen].rstrip("."), f"the row is {rows[chosen].rstrip('.')}")
-    asks: list[tuple[str, str | int]] = [
-        (f"In which room is {people[chosen]}?", rooms[chosen]),
-        (f"Which phone does {people[chosen]} have?", phones[chosen]),
-    ]
-    if backwards:
-        asks = [
-            (f"Who is in room {rooms[chosen]}?", people[chosen]),
-            (f"Which phone is in room {rooms[chosen]}?", phones[chosen]),
-        ]
-    ask, answer = rng.choice(asks)
+    name, room, phone = people[chosen], rooms[chosen], phones[chosen]
+    forwards: tuple[tuple[str, str | int], ...] = (
+        (f"In which room is {name}?", room),
+        (f"Which phone does {name} have?", phone),
+    )
+    back: tuple[tuple[str, str | int], ...] = (
+        (f"Who is in room {room}?", name),
+        (f"Which phone is in room {room}?", phone),
+    )
+    ask, answer = rng.choice(back if backwards else forwards)
     work = (row, Note(str(answer), f"that is {answer}"))
     return _question(level, rows, ask, answer, work, unseen, rng.random() < 0.3)
