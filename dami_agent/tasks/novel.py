@@ -145,7 +145,7 @@ class Novel:
         return PlannedCall(self.spec.name, self.arguments, self.result, (), together)
 
 
-_FINDS = ("Find", "Get", "Look up", "Compute", "Make", "Count", "Return", "Apply")
+FINDS = ("Find", "Get", "Look up", "Compute", "Make", "Count", "Return", "Apply")
 
 
 def novel_tool(rng: Random, split: Split, *, named: float = 0.7) -> Novel:
@@ -156,7 +156,7 @@ def novel_tool(rng: Random, split: Split, *, named: float = 0.7) -> Novel:
         if name not in {argument.name for argument in arguments}:
             arguments.append(Argument(name, *value(rng, split)))
     subject = english(rng, split) if rng.random() < 0.6 else made_up(rng, split), english(rng, split)
-    description = f"{rng.choice(_FINDS)} the {subject[0]} of {an(subject[1])}."
+    description = f"{rng.choice(FINDS)} the {subject[0]} of {an(subject[1])}."
     if rng.random() < 0.15:
         description += f"\n\n{made_up(rng, split).capitalize()} {made_up(rng, split)} {english(rng, split)}."
     name = _told(rng, split, subject) if rng.random() < 0.35 else identifier(rng, split)
@@ -196,8 +196,7 @@ def _says_nothing(one: Novel, other: Novel) -> bool:
 
 def novel_task(rng: Random, split: Split, *, bound: int = 1) -> AgentTask:
     """One call of a made-up tool among `bound` made-up tools, then the answer that copies the result."""
-    tools = novel_tools(rng, split, bound, named=0.7 if bound == 1 else 0.5)
-    return _task(rng, tools, tools[0].prompt, [tools[0]])
+    return novel_tasks(rng, split, 1, bound=bound, named=0.7 if bound == 1 else 0.5)[0]
 
 
 def novel_tasks(rng: Random, split: Split, count: int, *, bound: int, named: float) -> list[AgentTask]:

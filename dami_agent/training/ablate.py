@@ -31,7 +31,7 @@ from dami_agent.training.sampler import State, lerp
 Row = dict[str, Any]
 
 PATH = (0.0, 0.25, 0.5, 0.75, 1.0)
-LIMIT = 1024
+LIMIT = 2048
 """Tokens of a reply at most, as in `dami sweep`."""
 
 RATE = recipe.PLANS["instruct"].rate

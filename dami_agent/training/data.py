@@ -59,52 +59,53 @@ def encode(tokenizer: Tokenizer, dialogues: list[Dialogue]) -> list[Encoded]:
     return encoded
 
 
-def copying(rng: Random, tokenizer: Tokenizer, ordinary: list[int]) -> Encoded:
-    """Random tokens: 8-60 to be repeated, or rows of which one is asked for: how copying is learned fast."""
-    roll = rng.random()
-    if roll < 0.4:
-        body = [rng.choice(ordinary) for _ in range(rng.randint(8, 60))]
-        return _exchange(tokenizer, [(body, body)])
-    if roll > 0.6:
-        return _exchange(tokenizer, _backwards(rng, ordinary))
+@dataclass(frozen=True)
+class Frame:
+    """Token ids around a user's turn and its reply, and those of plain text: no control token, no added piece."""
+
+    opening: list[int]
+    reply: list[int]
+    stop: list[int]
+    between: list[int]
+    ordinary: list[int]
+
+    @classmethod
+    def of(cls, tokenizer: Tokenizer) -> Frame:
+        """The frame in a tokenizer's ids."""
+        texts = ("<|im_start|>user\n", "<|im_end|>\n<|im_start|>assistant\n", "<|im_end|>", "\n")
+        special = set(tokenizer.get_added_tokens_decoder())
+        ordinary = [index for index in range(tokenizer.get_vocab_size()) if index not in special]
+        return cls(*(tokenizer.encode(text, add_special_tokens=False).ids for text in texts), ordinary)
+
+
+def copying(rng: Random, frame: Frame) -> Encoded:
+    """Random tokens: 8-60 to be repeated, or rows of which some are asked for: how copying is learned fast."""
+    if rng.random() < 0.5:
+        body = [rng.choice(frame.ordinary) for _ in range(rng.randint(8, 60))]
+        return _exchange(frame, [(body, body)])
+    return _exchange(frame, _rows(rng, frame.ordinary))
+
+
+def _rows(rng: Random, ordinary: list[int]) -> list[tuple[list[int], list[int]]]:
+    """Rows of a key and, up to six tokens after it, a value; then the keys, each asked for its value."""
     keys = rng.sample(ordinary, rng.randint(2, 10))
     values = [[rng.choice(ordinary) for _ in range(rng.randint(1, 4))] for _ in keys]
-    body = [token for key, value in zip(keys, values, strict=True) for token in (key, *value)]
-    asked = rng.randrange(len(keys))
-    return _exchange(tokenizer, [([*body, keys[asked]], values[asked])])
+    said = [rng.choice(ordinary) for _ in range(rng.choice((0, 0, rng.randint(1, 6))))]
+    stop = rng.choice(ordinary)
+    rows = [token for key, value in zip(keys, values, strict=True) for token in (key, *said, *value, stop)]
+    (first, value), *others = rng.sample([([key], value) for key, value in zip(keys, values, strict=True)], len(keys))
+    return [([*rows, *first], value), *others]
 
 
-def _backwards(rng: Random, ordinary: list[int]) -> list[tuple[list[int], list[int]]]:
-    """Rows of a name and a key some tokens after it; each key is asked for its name. Half have nothing in between."""
-    longest, gap = rng.choice(((1, 0), (1, 0), (1, 3), (3, 0), (3, 6)))
-    keys, stop = rng.sample(ordinary, rng.randint(2, 7)), rng.choice(ordinary)
-    names = [[rng.choice(ordinary) for _ in range(rng.randint(1, longest))] for _ in keys]
-    said = [rng.choice(ordinary) for _ in range(rng.randint(0, gap))]
-    rows = [[*name, *said, key, *said[:1], stop] for name, key in zip(names, keys, strict=True)]
-    asks = [([key], name) for key, name in zip(keys, names, strict=True)]
-    rng.shuffle(asks)
-    return [([*(token for row in rows for token in row), *asks[0][0]], asks[0][1]), *asks[1:]]
-
-
-def _exchange(tokenizer: Tokenizer, turns: list[tuple[list[int], list[int]]]) -> Encoded:
+def _exchange(frame: Frame, turns: list[tuple[list[int], list[int]]]) -> Encoded:
     """Turns of a user and an assistant, as token ids."""
-    start, middle, stop, between = (
-        tokenizer.encode(text, add_special_tokens=False).ids
-        for text in ("<|im_start|>user\n", "<|im_end|>\n<|im_start|>assistant\n", "<|im_end|>", "\n")
-    )
     ids: list[int] = []
     learn: list[bool] = []
     for asked, reply in turns:
-        given = [*(between if ids else ()), *start, *asked, *middle]
-        ids += [*given, *reply, *stop]
-        learn += [False] * len(given) + [True] * (len(reply) + len(stop))
+        given = [*(frame.between if ids else ()), *frame.opening, *asked, *frame.reply]
+        ids += [*given, *reply, *frame.stop]
+        learn += [False] * len(given) + [True] * (len(reply) + len(frame.stop))
     return Encoded(ids, learn)
-
-
-def ordinary_tokens(tokenizer: Tokenizer) -> list[int]:
-    """Every token id that is plain text: not a control token or an added piece."""
-    special = set(tokenizer.get_added_tokens_decoder())
-    return [index for index in range(tokenizer.get_vocab_size()) if index not in special]
 
 
 def pool(
@@ -128,14 +129,13 @@ def pool(
         slips: recorded mistakes of the pair's own (`slips.py`), of which `slip_share` of the pool are drawn.
         slip_share: see `slips`.
     """
-    rng = Random(seed)
-    ordinary = ordinary_tokens(tokenizer)
+    rng, frame = Random(seed), Frame.of(tokenizer)
     copies = sum(rng.random() < copy_share for _ in range(size))
     dialogues = [rng.choice(slips) for _ in range(size - copies) if rng.random() < slip_share] if slips else []
     for part in rng.choices(mixture, [part.weight for part in mixture], k=size - copies - len(dialogues)):
         style = rng.uniform(part.low, part.high)
         dialogues.append(documents.draw(rng, part.family, part.template, style))
-    return encode(tokenizer, dialogues) + [copying(rng, tokenizer, ordinary) for _ in range(copies)]
+    return encode(tokenizer, dialogues) + [copying(rng, frame) for _ in range(copies)]
 
 
 def grouped(documents_: list[Encoded], *, tokens: int) -> list[list[Encoded]]:

@@ -68,22 +68,20 @@ def _drill(rng: Random, template: Template, style: float) -> Dialogue:
 
 
 def _directory(rng: Random, template: Template, style: float) -> Dialogue:
-    """Names with what they have or find, then which has what: a name is found by a word that stands after it.
+    """What names have or find, then the name that goes with a word: it is found by a word that stands before it.
 
     Choosing a tool by its description takes the same, and is learned slowly from tool calls alone: there it is one
     token of some three hundred.
     """
-    short, rows, taken = rng.random() < 0.5, dict[str, str](), set[str]()
+    short, rows, taken = rng.random() < 0.35, dict[str, str](), set[str]()
     while len(rows) < 6 and (len(rows) < 2 or rng.random() < 0.85):
         key = (words.english if rng.random() < 0.5 else words.made_up)(rng, "train")
         name = _word(rng) if short else invented.identifier(rng, "train")
         if key not in taken and not taken.intersection(novel.spoken(name)) and name not in rows:
             taken |= {key, *novel.spoken(name)}
             rows[name] = key
-    verb = rng.choice(("Find", "Get", "Compute", "Make", "Return", "Apply"))
-    plain = ("{0} {1}.", "{0}: {1}.", "{0} has the {1}.", "{0}: the {1} of {2}.")
-    long = ('{{"name": "{0}", "description": "{3} the {1} of {2}."}}', "{0}: {3} the {1} of {2}.")
-    form = rng.choice(plain if short else long)
+    verb = rng.choice(novel.FINDS)
+    form = rng.choice(_SHORT if short else _LONG)
     asides = [word for word in (_word(rng) for _ in range(40)) if word not in taken]
     listed = [form.format(name, key, words.an(rng.choice(asides)), verb) for name, key in rows.items()]
     turns: list[Turn] = []
@@ -93,6 +91,15 @@ def _directory(rng: Random, template: Template, style: float) -> Dialogue:
         turns += [Turn("user", ask if turns else "\n".join([*listed, ask])), Turn("assistant", name)]
     turns[-1] = Turn("assistant", turns[-1].content, "")
     return Dialogue(turns, (), "", template, "drill")
+
+
+_SHORT = ("{1} {0}.", "{1}: {0}.", "The {1} is from {0}.", "the {1} of {2}: {0}.")
+_LONG = (
+    "{3} the {1} of {2}: {0}.",
+    '{{"description": "{3} the {1} of {2}.", "name": "{0}"}}',
+    '{{"type": "function", "function": {{"description": "{3} the {1} of {2}.", "name": "{0}"}}}}',
+)
+"""Rows of a directory: the name, its word, another word, a verb."""
 
 
 def _word(rng: Random) -> str:

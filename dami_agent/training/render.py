@@ -49,10 +49,16 @@ def call_text(name: str, arguments: Mapping[str, Any]) -> str:
     return f'<tool_call>\n{{"name": "{name}", "arguments": {json.dumps(arguments, ensure_ascii=False)}}}\n</tool_call>'
 
 
+def tool_line(tool: ToolSpec) -> str:
+    """A tool as the templates write it: its description comes before its name."""
+    function = {"description": tool.description, **tool.to_openai()["function"]}
+    return json.dumps({"type": "function", "function": function}, ensure_ascii=False)
+
+
 def head(tools: Sequence[ToolSpec], system: str) -> str:
     """The system turn, if there is one."""
     if tools:
-        lines = "".join("\n" + json.dumps(tool.to_openai(), ensure_ascii=False) for tool in tools)
+        lines = "".join("\n" + tool_line(tool) for tool in tools)
         opening = f"{system}\n\n" if system else ""
         return f"<|im_start|>system\n{opening}{PREAMBLE}{lines}{POSTAMBLE}<|im_end|>\n"
     return f"<|im_start|>system\n{system}<|im_end|>\n" if system else ""

@@ -1,6 +1,8 @@
 """The chat templates of the built-in pair, in the public format of Qwen3-4B-Instruct-2507 and -Thinking-2507.
 
-ChatML turns; a system turn with the `# Tools` preamble; Hermes `<tool_call>` JSON; consecutive tool results grouped in
+ChatML turns; a system turn with the `# Tools` preamble and, unlike Qwen3's, each tool's description before its name: a
+small model finds what stands after the words it looks for, not what stands before them (as in OpenAI's harmony format,
+where the description is a comment above the signature). Hermes `<tool_call>` JSON; consecutive tool results grouped in
 one user turn. Thinking's generation prompt opens `<think>`, and keeps `reasoning_content` only after the last
 user query.
 """
@@ -37,7 +39,11 @@ _HEAD = (
     + r""" }}
     {%- for tool in tools %}
         {{- "\n" }}
-        {{- tool | tojson }}
+        {%- if tool.function is mapping and tool.function.description is string %}
+            {{- dict(tool, function=dict({"description": tool.function.description}, **tool.function)) | tojson }}
+        {%- else %}
+            {{- tool | tojson }}
+        {%- endif %}
     {%- endfor %}
     {{- """
     + _literal(POSTAMBLE + "<|im_end|>\n")

@@ -180,11 +180,11 @@ def draw_agent(kind: Kind) -> Draw:
 def draw_novel(rng: Random, template: Template, style: float) -> Dialogue:
     """Calls of made-up tools and the answer that copies the results; sometimes an error or a status text."""
     roll = rng.random()
-    if roll < 0.3:
+    if roll < 0.4:
         return _chosen(rng, template, style)
-    if roll < 0.36:
+    if roll < 0.45:
         task = novel.novel_mended(rng, "train", bound=rng.choice((1, 1, 2)))
-    elif roll < 0.5:
+    elif roll < 0.57:
         task = novel.novel_pair(rng, "train", bound=rng.choice((1, 2, 2)))
     else:
         task = novel.novel_task(rng, "train", bound=rng.choices((1, 2, 3), (3, 3, 5))[0])

@@ -160,6 +160,7 @@ def test_training_documents_hold_nothing_of_the_standard_suites_and_nothing_held
         for template in ("instruct", "thinking")
         for _ in range(300)
     )
+    text = re.sub(r"([a-z])([A-Z])", r"\1 \2", text)  # camelCase joins halves of made-up words
     suites = (
         "magic_function",
         "get_weather",
@@ -178,22 +179,23 @@ def test_training_documents_hold_nothing_of_the_standard_suites_and_nothing_held
         assert not re.search(rf"\b{name}\b", text)
 
 
-def test_random_rows_are_answered_by_the_name_before_the_key(tokenizer):
-    rng, ordinary = Random(13), data.ordinary_tokens(tokenizer)
+def test_random_rows_are_answered_by_the_value_after_the_key(tokenizer):
+    rng, ordinary = Random(13), data.Frame.of(tokenizer).ordinary
     for _ in range(200):
-        (first, reply), *others = data._backwards(rng, ordinary)
+        (first, reply), *others = data._rows(rng, ordinary)
         rows = first[:-1]
-        for asked, name in [([first[-1]], reply), *others]:
+        for asked, value in [([first[-1]], reply), *others]:
             (key,) = asked
-            ends = [index for index, token in enumerate(rows) if token == key]
-            assert any(rows[start : start + len(name)] == name for end in ends for start in range(end))
+            starts = [index + 1 for index, token in enumerate(rows) if token == key]
+            assert any(rows[at : at + len(value)] == value for start in starts for at in range(start, start + 7))
         asks = [first[-1], *(asked[0] for asked, _ in others)]
         assert len(set(asks)) == len(asks) >= 2
 
 
 def test_only_the_replies_of_an_exchange_are_learned_from(tokenizer):
-    ordinary = data.ordinary_tokens(tokenizer)[:4]
-    each = data._exchange(tokenizer, [(ordinary[:2], ordinary[2:]), (ordinary[2:], ordinary[:2])])
+    frame = data.Frame.of(tokenizer)
+    ordinary = frame.ordinary[:4]
+    each = data._exchange(frame, [(ordinary[:2], ordinary[2:]), (ordinary[2:], ordinary[:2])])
     text = tokenizer.decode(each.ids, skip_special_tokens=False)
     assert text.count("<|im_end|>\n<|im_start|>assistant\n") == 2
     stop = tokenizer.token_to_id("<|im_end|>")

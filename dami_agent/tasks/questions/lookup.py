@@ -19,11 +19,11 @@ HELD_ROW = 6
 KINDS: dict[int, tuple[str, ...]] = {
     1: ("ball",),
     2: ("ball",),
-    3: ("ball", "letter", "order", "table"),
-    4: ("order", "table", "table"),
-    5: ("ball", "table", "table"),
+    3: ("ball", "letter", "order", "table", "column"),
+    4: ("order", "column", "column"),
+    5: ("ball", "column", "column"),
 }
-"""What is asked per level; tables are read from their second column at levels 4 and 5."""
+"""What is asked per level; a column is a table read from its second one."""
 
 _ORDINALS = ("", "second ")
 
@@ -31,8 +31,8 @@ _ORDINALS = ("", "second ")
 def draw(rng: Random, level: int, size: Size, unseen: Unseen | None = None, names: Names = SEEN) -> Question:
     """One question; the unseen template asks about the ball before telling who passes it.
 
-    Levels 1 and 2 have one pass among few and among more people; from 3 on rows of people and tables come as well,
-    and from 4 on tables are read backwards: who is in a room.
+    Levels 1 and 2 have one pass among few and among more people; from 3 on rows of people and tables come as well, also
+    read backwards: who is in a room.
     """
     hops = HELD_HOPS[level] if unseen == "length" else HOPS[level]
     if unseen == "template" or (unseen == "length" and level <= 3):
@@ -40,8 +40,8 @@ def draw(rng: Random, level: int, size: Size, unseen: Unseen | None = None, name
     kind = rng.choice(("ball", "order") if unseen == "length" else KINDS[level])
     if kind == "order":
         return _order(rng, level, HELD_ROW if unseen == "length" else ROW[level], unseen, names)
-    if kind == "table":
-        return _table(rng, level >= 4, level, unseen, names)
+    if kind in ("table", "column"):
+        return _table(rng, kind == "column", level, unseen, names)
     return (_ball if kind == "ball" else _letter)(rng, level, hops, unseen, names)
 
 
