@@ -67,9 +67,7 @@ class ToolBatch:
 
     def _request(self, task: AgentTask) -> Request:
         sampling = Sampling(temperature=self.temperature, seed=engine.stream_seed("tools", task.prompt))
-        step = engine.question_step(
-            task.prompt, tools=bound_tools(task), sampling=sampling, max_tokens=MAX_TOKENS
-        )
+        step = engine.question_step(task.prompt, tools=bound_tools(task), sampling=sampling, max_tokens=MAX_TOKENS)
         return Request(step=step, intensity=self.intensity)
 
 

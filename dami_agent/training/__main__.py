@@ -47,8 +47,16 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--processes", type=int, default=1, help="data-parallel or, in ablate, of variants; one thread each"
     )
+    parser.add_argument(
+        "--device",
+        choices=("auto", "cpu", "cuda"),
+        default="auto",
+        help="of base, finish and tune; auto: a GPU when there is one and one process",
+    )
     parser.add_argument("--no-compile", action="store_true")
     options = parser.parse_args()
+    if options.device == "cuda" and (options.processes > 1 or not torch.cuda.is_available()):
+        parser.error("--device cuda needs a GPU that torch can use, and one process")
     if options.stage == "tune" and options.role not in ("instruct", "thinking"):
         parser.error("tune needs --role instruct or --role thinking")
     if options.stage == "ablate" and not (options.run and set((options.what or "").split(",")) <= set(ablate.WHAT)):

@@ -136,7 +136,7 @@ class Run:
     def resume(self) -> None:
         """Go on from the folder's state, if there is one."""
         if (self.folder / "state.pt").exists():
-            saved = torch.load(self.folder / "state.pt", weights_only=True)
+            saved = torch.load(self.folder / "state.pt", weights_only=True, map_location="cpu")
             self.where = saved["where"]
             self.optimizer.load(saved["optimizer"])
             self.model.load_state_dict(load_file(self.folder / "weights.safetensors"), strict=False)
@@ -161,9 +161,10 @@ class Run:
         return [groups[index * len(groups) // count] for index in order]
 
     def step(self, group: list[Encoded], progress: float) -> float:
-        """One update; returns the loss."""
-        ids, labels = tensors(group)
-        with torch.autocast("cpu", torch.bfloat16):
+        """One update, where the model is; returns the loss."""
+        device = self.model.device
+        ids, labels = (tensor.to(device) for tensor in tensors(group))
+        with torch.autocast(device.type, torch.bfloat16):
             loss = loss_of(self.model, ids, labels)
         loss.backward()  # type: ignore[no-untyped-call]
         self.group.average_gradients(self.model)

@@ -4,9 +4,18 @@ from __future__ import annotations
 
 import argparse
 
+import torch
+
 from dami_agent.training import export, loop, recipe, slips
 from dami_agent.training import tokenizer as tokens
 from dami_agent.training.parallel import Group
+
+
+def device(wanted: str, processes: int) -> torch.device:
+    """Where a stage trains: `auto` is the GPU when there is one and one process, else the CPU."""
+    if wanted == "auto":
+        wanted = "cuda" if torch.cuda.is_available() and processes == 1 else "cpu"
+    return torch.device(wanted)
 
 
 def train(options: argparse.Namespace, stage: recipe.Stage, group: Group) -> None:
@@ -17,6 +26,7 @@ def train(options: argparse.Namespace, stage: recipe.Stage, group: Group) -> Non
     if stage != "base":
         model.load_state_dict(export.load_state(options.pair / "base"), strict=False)
     recorded = slips.read(options.slips) if options.slips else []
+    model.to(device(options.device, group.size))  # type: ignore[arg-type]
     mixture = recipe.mixture(stage, options.replay)
     loop.train(loop.Run(model, tokenizer, mixture, recipe.plan(stage, changes), options.run, recorded, group))
     if group.rank == 0:

@@ -1,5 +1,7 @@
 """A short run resumes to the bit, in one process or several; attention and sampler agree with transformers."""
 
+import json
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -8,7 +10,8 @@ import pytest
 import torch
 
 import dami_agent
-from dami_agent.training import attention, data, export, loop, mixtures, parallel, recipe, sampler
+from dami_agent.training import __main__ as command
+from dami_agent.training import attention, data, export, loop, mixtures, parallel, recipe, sampler, stages
 from dami_agent.training import tokenizer as tokens
 from dami_agent.training.evaluate import Bench, auc, on_questions, run_agents
 
@@ -21,8 +24,8 @@ def tokenizer():
     return tokens.load(BUILTIN / "base")
 
 
-def _run(tokenizer, folder, plan=PLAN):
-    model = export.fresh(tokenizer, 0)
+def _run(tokenizer, folder, plan=PLAN, device="cpu"):
+    model = export.fresh(tokenizer, 0).to(device)
     loop.train(loop.Run(model, tokenizer, recipe.mixture("base"), plan, folder))
     return model.state_dict()
 
@@ -93,6 +96,38 @@ def test_a_run_that_was_killed_resumes_to_the_same_bits(tokenizer, tmp_path, mon
     again = _run(tokenizer, tmp_path / "cut")
     assert len((tmp_path / "whole" / "log.jsonl").read_text().splitlines()) > 3
     assert all(torch.equal(whole[name], again[name]) for name in whole)
+
+
+def test_a_stage_takes_the_gpu_when_there_is_one_and_one_process(monkeypatch):
+    for there, wanted, processes, expected in (
+        (False, "auto", 1, "cpu"),
+        (True, "auto", 1, "cuda"),
+        (True, "auto", 2, "cpu"),
+        (True, "cpu", 1, "cpu"),
+    ):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda there=there: there)
+        assert stages.device(wanted, processes).type == expected
+
+
+def test_a_gpu_that_is_not_there_is_refused_before_work(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr("sys.argv", ["training", "base", "--pair", str(tmp_path / "none"), "--device", "cuda"])
+    with pytest.raises(SystemExit):
+        command.main()
+    assert "--device cuda needs a GPU" in capsys.readouterr().err
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_gpu_trains_as_the_cpu_does_and_its_run_can_be_taken_up_by_either(tokenizer, tmp_path):
+    on_cpu, on_gpu = _run(tokenizer, tmp_path / "cpu"), _run(tokenizer, tmp_path / "gpu", device="cuda")
+    for name, value in on_cpu.items():
+        assert on_gpu[name].device.type == "cuda"
+        torch.testing.assert_close(on_gpu[name].cpu(), value, atol=5e-3, rtol=5e-2, msg=name)
+    longer = replace(PLAN, total=2 * PLAN.total)
+    _run(tokenizer, tmp_path / "gpu", longer)
+    rows = [json.loads(line) for line in (tmp_path / "gpu" / "log.jsonl").read_text().splitlines()]
+    assert rows[-1]["tokens"] >= longer.total
 
 
 def test_training_attention_equals_sdpa(tokenizer):
