@@ -18,6 +18,7 @@ from dami_agent.bench import engine
 from dami_agent.bench.engine import Answer, Request
 from dami_agent.bench.stats import mean
 from dami_agent.chat_model.room import Room
+from dami_agent.processes import end_with_parent
 from dami_agent.tasks import Question
 from dami_agent.types import Intensity, Sampling, Template
 
@@ -198,6 +199,7 @@ _room: Room | None = None
 
 def _prepare(source: Source) -> None:
     global _room
+    end_with_parent()
     engine.calm_threads(source.instruct)
     _room = source.open()
 

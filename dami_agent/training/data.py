@@ -75,7 +75,8 @@ class Frame:
         texts = ("<|im_start|>user\n", "<|im_end|>\n<|im_start|>assistant\n", "<|im_end|>", "\n")
         special = set(tokenizer.get_added_tokens_decoder())
         ordinary = [index for index in range(tokenizer.get_vocab_size()) if index not in special]
-        return cls(*(tokenizer.encode(text, add_special_tokens=False).ids for text in texts), ordinary)
+        opening, reply, stop, between = (tokenizer.encode(text, add_special_tokens=False).ids for text in texts)
+        return cls(opening=opening, reply=reply, stop=stop, between=between, ordinary=ordinary)
 
 
 def copying(rng: Random, frame: Frame) -> Encoded:

@@ -6,16 +6,16 @@ With matrices this small two threads mostly wait for one another: on two cores, 
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Thread
 
 import torch
 from torch import distributed
 from torch.multiprocessing.spawn import spawn
+
+from dami_agent.processes import end_with_parent
 
 KEEP_MEMORY = {
     "MALLOC_TRIM_THRESHOLD_": str(8 << 30),
@@ -83,12 +83,5 @@ def _enter(rank: int, size: int, rendezvous: str, work: Callable[[Group], None])
 
 def begin() -> None:
     """What a spawned process does first: it takes one thread, and will end with its parent."""
-    Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     torch.set_num_threads(1)
-
-
-def _end_with_parent() -> None:
-    """A killed parent leaves no process behind that would go on and write into the run's folder."""
-    if parent := multiprocessing.parent_process():
-        parent.join()
-        os._exit(1)

@@ -1,4 +1,4 @@
-"""Training processes end with the one that started them."""
+"""Processes of training and of measurements end with the one that started them."""
 
 import signal
 import subprocess
@@ -6,8 +6,9 @@ import sys
 import time
 
 import psutil
+import pytest
 
-SCRIPT = """
+TRAINING = """
 import os, sys, time
 from functools import partial
 from pathlib import Path
@@ -23,9 +24,33 @@ if __name__ == "__main__":
 """
 
 
-def test_a_killed_parent_leaves_no_process_behind(tmp_path):
+MEASURING = """
+import os, sys, time
+from dataclasses import dataclass
+from pathlib import Path
+from dami_agent.bench.batches import Runner, Source
+
+@dataclass
+class Batch:
+    folder: Path
+    rank: int
+    name: str = "sleeping"
+    size: int = 1
+
+    def run(self, room, done):
+        (self.folder / f"{self.rank}.pid").write_text(str(os.getpid()))
+        time.sleep(600)
+
+if __name__ == "__main__":
+    with Runner(Source(), workers=2) as runner:
+        runner.run([Batch(Path(sys.argv[1]), rank) for rank in (0, 1)])
+"""
+
+
+@pytest.mark.parametrize("text", [TRAINING, MEASURING], ids=["training", "measuring"])
+def test_a_killed_parent_leaves_no_process_behind(tmp_path, text):
     script = tmp_path / "script.py"
-    script.write_text(SCRIPT)
+    script.write_text(text)
     parent = subprocess.Popen([sys.executable, str(script), str(tmp_path)])
     try:
         pids = [_pid(tmp_path / f"{rank}.pid") for rank in (0, 1)]
