@@ -7,6 +7,7 @@ from statistics import median_low
 
 import pytest
 
+from dami_agent.errors import UsageError
 from dami_agent.tasks import FAMILIES, LEVELS, UNSEEN, final_number, final_word, questions, split_of, words
 from dami_agent.tasks.model import Operation
 from dami_agent.tasks.questions import NAMED, practice
@@ -33,6 +34,11 @@ def length(item):
 def test_equal_arguments_give_equal_questions_and_other_seeds_others():
     assert questions("test", 50, seed=3) == questions("test", 50, seed=3)
     assert questions("test", 50, seed=3) != questions("test", 50, seed=4)
+
+
+def test_more_questions_than_there_are_is_an_error_and_not_a_search_without_end():
+    with pytest.raises(UsageError, match=r"only \d+ different questions of this kind, not 500"):
+        questions("test", 500, families=("chain",), levels=(1,), unseen="template")
 
 
 def test_splits_share_no_question_and_the_text_decides():
