@@ -19,6 +19,7 @@ from itertools import pairwise
 from typing import Any
 
 from dami_agent.bench.batches import Asked, Outcome
+from dami_agent.bench.easy import BEHIND
 from dami_agent.bench.rows import levels_of
 from dami_agent.bench.stats import Z, bootstrap, mean, mean_half_width, variance, wilson
 from dami_agent.bench.verdicts import Bar, around, at_least, at_most, percent
@@ -262,15 +263,19 @@ def _unseen(rows: Sequence[Mapping[str, Any]], kind: str) -> Bar:
 
 def _easy(easy: Mapping[str, Any]) -> Bar:
     ratio = easy["tokens_ratio"]
-    note = f"{len(easy['cells'])} of {easy['all_cells']} cells (family and level)"
+    note = (
+        f"{len(easy['cells'])} of {easy['all_cells']} cells (family and level), {easy['alone']} of them by themselves"
+    )
     note += f", at {percent(ratio)} of Thinking's tokens there" if ratio is not None else ""
     if easy["elsewhere_ci"] is not None:
         note += f"; chosen without a seed, on that seed {100 * easy['elsewhere']:+.1f} ± "
         note += f"{100 * easy['elsewhere_ci']:.1f} points"
-    words = {"must": "≥ a third of the questions", "aim": "≥ half of them"}
+    judged = at_least(easy["share"], 1 / 3, 0.5) | {"must": "≥ a third of the questions", "aim": "≥ half of them"}
+    if easy["elsewhere"] is not None and easy["elsewhere"] < -BEHIND:
+        judged |= {"met": False, "aimed": False}
     return Bar(
         name="easy_share",
         title="questions on which Instruct ≥ Thinking − 1 point at ≤ 20 % of its tokens",
         note=note,
-        **at_least(easy["share"], 1 / 3, 0.5) | words,
+        **judged,
     )

@@ -58,10 +58,10 @@ class Plan:
     lambdas: tuple[float, ...] = LAMBDAS
     temperature: float = 0.7
     max_tokens: int = engine.MAX_TOKENS
-    switch_questions: int = 200
-    unseen_questions: int = 300
-    control_questions: int = 300
-    tool_dialogues: int = 300
+    switch_questions: int = 80
+    unseen_questions: int = 150
+    control_questions: int = 100
+    tool_dialogues: int = 150
 
     def __post_init__(self) -> None:
         if not self.lambdas:

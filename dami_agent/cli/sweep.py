@@ -31,14 +31,14 @@ def sweep(
     max_tokens: Annotated[int, typer.Option(help="Cap of one reply, thought and answer.", min=2)] = 2048,
     switch_questions: Annotated[
         int, typer.Option(help="Calibration questions per λ and template for the switch point; 0: take 0.", min=0)
-    ] = 200,
+    ] = 80,
     unseen_questions: Annotated[
         int, typer.Option(help="Questions with unseen templates, as many with names, with lengths; 0: none.", min=0)
-    ] = 300,
+    ] = 150,
     control_questions: Annotated[
         int, typer.Option(help="Held-out questions for oracle, pass@k, best of n and retry; 0: none.", min=0)
-    ] = 300,
-    tool_dialogues: Annotated[int, typer.Option(help="Dialogues per kind of tool call; 0: none.", min=0)] = 300,
+    ] = 100,
+    tool_dialogues: Annotated[int, typer.Option(help="Dialogues per kind of tool call; 0: none.", min=0)] = 150,
     instruct: Annotated[str | None, typer.Option(help="Instruct checkpoint; left out: the built-in pair.")] = None,
     thinking: Annotated[str | None, typer.Option(help="Thinking checkpoint.")] = None,
     batch: Annotated[int | None, typer.Option(help="Rows decoded together.", min=1)] = None,

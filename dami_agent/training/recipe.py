@@ -18,7 +18,7 @@ REPLAY = 0.12
 _TUNE = Plan(total=1_200_000, tokens=8192, pool_size=1200, muon=False, rate=6e-4, warmup=10, decay=0.0)
 
 PLANS: dict[Stage, Plan] = {
-    "base": Plan(total=127_000_000, matrix_rate=0.015, decay_from=1.0, copy_start=0.4, copy_until=0.08, copy_tail=0.06),
+    "base": Plan(total=134_000_000, matrix_rate=0.015, decay_from=1.0, copy_start=0.4, copy_until=0.08, copy_tail=0.06),
     "finish": Plan(total=17_000_000, matrix_rate=0.015, warmup=50, copy_start=0.2, copy_until=1.0, slip_share=0.03),
     "instruct": _TUNE,
     "thinking": replace(_TUNE, slip_share=0.06),

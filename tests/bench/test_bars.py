@@ -134,3 +134,9 @@ def test_bars_for_people() -> None:
     assert shown[0].endswith(" points")
     assert " to " in shown[1]
     assert measured(judged(GOOD)["standard_suites"].to_dict()) == ("-", "")
+
+
+def test_easy_questions_must_be_so_on_a_seed_that_did_not_choose_them() -> None:
+    easy = result(GOOD)["easy"]
+    assert judged(GOOD, easy=easy | {"elsewhere": -0.01})["easy_share"].met
+    assert not judged(GOOD, easy=easy | {"elsewhere": -0.011})["easy_share"].met

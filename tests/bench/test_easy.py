@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dami_agent.bench.easy import easy_share
+from dami_agent.tasks import FAMILIES
 from tests.bench.outcomes import asked, draw, outcome
 
 
@@ -21,8 +22,26 @@ def test_cells_count_only_if_as_good_and_cheap() -> None:
     families = {question.family for _, question in questions}
     assert cells == {(family, 1) for family in families} | {("list", level) for level in (2, 4, 5)}
     assert told["share"] == pytest.approx(8 / 25)
+    assert told["alone"] == len(cells)
     assert told["tokens_ratio"] == 0.2
     assert told["elsewhere"] is None  # one seed cannot be tried on another
+
+
+def test_one_wrong_answer_does_not_take_a_cell_away_but_many_do() -> None:
+    questions = asked(25 * 40)
+    thinking = [outcome(True, 100) for _ in questions]
+    missed = {("list", 1): 1, ("story", 1): 4}
+    left = dict(missed)
+    instruct = []
+    for _, question in questions:
+        cell = question.family, question.level
+        wrong = question.level > 1 or left.get(cell, 0) > 0
+        left[cell] = left.get(cell, 0) - 1
+        instruct.append(outcome(not wrong, 10))
+    told = easy_share(questions, instruct, thinking)
+    cells = {(cell["family"], cell["level"]) for cell in told["cells"]}
+    assert cells == {(family, 1) for family in FAMILIES} - {("story", 1)}  # 1 of 160 is wrong, it would be 5 of 200
+    assert told["alone"] == 3
 
 
 def test_cells_chosen_by_luck_lose_on_the_seed_that_did_not_choose_them() -> None:
@@ -33,7 +52,7 @@ def test_cells_chosen_by_luck_lose_on_the_seed_that_did_not_choose_them() -> Non
     inside = [(c["family"], c["level"]) for c in told["cells"]]
     places = [i for i, (_, q) in enumerate(questions) if (q.family, q.level) in inside]
     chosen = sum(instruct[i].right - thinking[i].right for i in places) / len(places)
-    assert chosen >= 0.0
+    assert chosen >= -0.01
     assert told["elsewhere"] < chosen
     assert told["elsewhere_questions"] > 0
 

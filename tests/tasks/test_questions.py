@@ -24,7 +24,7 @@ def length(item):
     if item.family == "list":
         return len(re.findall(r"\d+", re.sub(r"above \d+", "", item.prompt)))
     if item.family == "prices":
-        return len(re.findall(r"costs? \d+|at \d+|(?:list|Prices|,)[: ]+\w+ \d+ euros", item.prompt))
+        return len(re.findall(r"costs? \d+|at \d+|\(\d+|(?:list|Prices|,)[: ]+\w+ \d+ euros", item.prompt))
     if item.family == "lookup":
         passes = re.search(r"(\d+) pass", item.prompt)
         return int(passes[1]) if passes else len(re.findall("(?:taller|shorter) than", item.prompt)) + 1
@@ -52,7 +52,7 @@ def test_splits_share_no_question_and_the_text_decides():
 def test_every_level_and_family_comes_in_turn():
     drawn = Counter((item.family, item.level) for item in questions("test", 250))
     assert set(drawn) == {(family, level) for family in FAMILIES for level in LEVELS}
-    assert min(drawn.values()) >= 8  # not 10 each: a question drawn twice counts once
+    assert min(drawn.values()) >= 6  # not 10 each: a question drawn twice counts once, and level 1 has few conversions
 
 
 @pytest.mark.parametrize("unseen", [None, *UNSEEN])
@@ -122,10 +122,9 @@ def test_a_reader_of_lists_finds_the_answer():
 
 
 def test_a_reader_of_balls_orders_and_tables_finds_the_answer():
-    seen = Counter()
-    for item in questions("test", 300, families=("lookup",)) + questions(
-        "test", 60, families=("lookup",), unseen="name"
-    ):
+    seen, rng = Counter(), Random(5)
+    drawn = questions("test", 300, families=("lookup",)) + questions("test", 60, families=("lookup",), unseen="name")
+    for item in [*drawn, *(practice(rng, "lookup") for _ in range(500))]:
         prompt = item.prompt
         if hops := re.search(r"(\d+) pass", prompt):
             after = dict(re.findall(r"(\w+) (?:gives )?to (\w+)", prompt))
@@ -146,9 +145,10 @@ def test_a_reader_of_balls_orders_and_tables_finds_the_answer():
         else:
             rows = re.findall(r"(\w+): room (\d+), phone (\d+)", prompt)
             ask = re.search(r"[^.?]*\?", prompt)[0]
-            row = next(row for row in rows if row[0] in ask or f"room {row[1]}?" in ask)
+            asked = set(re.findall(r"\w+", ask))
+            row = next(row for row in rows if row[0] in asked or f"room {row[1]}?" in ask)
             value = row[0] if "Who" in ask else int(row[2] if "phone" in ask else row[1])
-            seen["table"] += 1
+            seen["forwards" if row[0] in asked else "backwards"] += 1
         assert value == item.answer
     assert min(seen.values()) > 20
 
@@ -176,9 +176,9 @@ def test_a_reader_of_bills_finds_the_answer():
     )
     for item in drawn:
         prompt = item.prompt
-        if each := re.findall(r"(\d+) \w+ at (\d+) euros each", prompt):
+        if each := re.findall(r"(\d+) \w+ (?:at |\()(\d+) euros each", prompt):
             total = sum(int(many) * int(price) for many, price in each)
-            forms["each"] += 1
+            forms["brackets" if "(" in prompt else "each"] += 1
         elif costs := re.findall(r"An? (\w+) costs (\d+) euros", prompt) or re.findall(
             r"[:,] (\w+) (\d+) euros", prompt
         ):
@@ -189,7 +189,7 @@ def test_a_reader_of_bills_finds_the_answer():
             continue
         given = re.search(r"has (\d+) euros", prompt)
         assert item.answer == (int(given[1]) - total if given else total)
-    assert min(forms[form] for form in ("each", "costs", "prices")) > 15
+    assert min(forms[form] for form in ("each", "brackets", "costs", "prices")) > 15
 
 
 def test_a_reader_of_rides_finds_the_answer():

@@ -19,11 +19,14 @@ HELD_ROW = 6
 KINDS: dict[int, tuple[str, ...]] = {
     1: ("ball",),
     2: ("ball",),
-    3: ("ball", "letter", "order", "table", "column"),
+    3: ("ball", "letter", "order", "column", "column"),
     4: ("order", "column", "column"),
     5: ("ball", "column", "column"),
 }
 """What is asked per level; a column is a table read from its second one."""
+
+COLUMN_ROWS = {3: (4, 5, 7), 4: (5, 7), 5: (7,)}
+"""Rows of such a table, per level."""
 
 _ORDINALS = ("", "second ")
 
@@ -31,8 +34,8 @@ _ORDINALS = ("", "second ")
 def draw(rng: Random, level: int, size: Size, unseen: Unseen | None = None, names: Names = SEEN) -> Question:
     """One question; the unseen template asks about the ball before telling who passes it.
 
-    Levels 1 and 2 have one pass among few and among more people; from 3 on rows of people and tables come as well, also
-    read backwards: who is in a room.
+    Levels 1 and 2 have one pass among few and among more people; from 3 on rows of people come as well, and tables read
+    backwards: who is in a room. Those read forwards are in training only, they are no harder than one pass.
     """
     hops = HELD_HOPS[level] if unseen == "length" else HOPS[level]
     if unseen == "template" or (unseen == "length" and level <= 3):
@@ -40,8 +43,8 @@ def draw(rng: Random, level: int, size: Size, unseen: Unseen | None = None, name
     kind = rng.choice(("ball", "order") if unseen == "length" else KINDS[level])
     if kind == "order":
         return _order(rng, level, HELD_ROW if unseen == "length" else ROW[level], unseen, names)
-    if kind in ("table", "column"):
-        return _table(rng, kind == "column", level, unseen, names)
+    if kind == "column":
+        return _table(rng, True, level, unseen, names)
     return (_ball if kind == "ball" else _letter)(rng, level, hops, unseen, names)
 
 
@@ -51,7 +54,7 @@ def practice(rng: Random, size: Size, names: Names) -> Question:
     if roll < 0.25:
         return _table(rng, rng.random() < 0.5, level, None, names)
     if roll < 0.7:
-        kind = rng.choice((_ball, _ball, _letter))
+        kind = rng.choice((_ball, _letter))
         return kind(rng, level, rng.choice((1, 2, 3, 5, 7, 8)), None, names)
     return _order(rng, level, rng.choice((3, 4, 5, 7)), None, names)
 
@@ -92,19 +95,26 @@ def _times(hops: int) -> str:
     return "1 pass" if hops == 1 else f"{hops} passes"
 
 
+def _goes(thing: str, made: _Passes) -> str:
+    return f"The {thing} goes {', '.join(f'{giver} to {taker}' for giver, taker in made.pairs)}."
+
+
 def _ball(rng: Random, level: int, hops: int, unseen: Unseen | None, names: Names) -> Question:
     """The ball goes Ana to Ben, Ben to Leo, ... Ana has it first. Who has it after 2 passes?"""
     made = _passes(rng, level, hops, names)
-    told = f"The ball goes {', '.join(f'{giver} to {taker}' for giver, taker in made.pairs)}."
     ask = f"{made.first} has it first. Who has it after {_times(hops)}?"
-    return _question(level, [told], ask, made.last, made.work, unseen, unseen == "template")
+    return _question(level, [_goes("ball", made)], ask, made.last, made.work, unseen, unseen == "template")
 
 
 def _letter(rng: Random, level: int, hops: int, unseen: Unseen | None, names: Names) -> Question:
-    """Ana gives to Ben. Ben gives to Leo. ... The letter starts at Ana. Who has the letter after 2 passes?"""
+    """Ana gives to Ben. Ben gives to Leo. ... The letter starts at Ana. Who has the letter after 2 passes?
+
+    Or `The letter goes Ana to Ben, Ben to Leo.`, as a ball is told.
+    """
     made = _passes(rng, level, hops, names)
-    told = [f"{giver} gives to {taker}." for giver, taker in made.pairs]
     thing = rng.choice(("letter", "book", "key"))
+    gives = [f"{giver} gives to {taker}." for giver, taker in made.pairs]
+    told = gives if rng.random() < 0.5 else [_goes(thing, made)]
     ask = f"The {thing} starts at {made.first}. Who has the {thing} after {_times(hops)}?"
     return _question(level, told, ask, made.last, made.work, unseen, rng.random() < 0.5)
 
@@ -132,7 +142,7 @@ def _order(rng: Random, level: int, count: int, unseen: Unseen | None, names: Na
 
 def _table(rng: Random, backwards: bool, level: int, unseen: Unseen | None, names: Names) -> Question:
     """Ana: room 12, phone 45. Ben: room 31, phone 17. In which room is Ben? `backwards`: who is in room 31?"""
-    count = rng.choice((4, 5, 7)) if backwards else rng.choice((2, 3, 4))
+    count = rng.choice(COLUMN_ROWS[max(3, level)] if backwards else (2, 3, 4))
     people = names.some_people(rng, count)
     rooms, phones = (rng.sample(range(10, 100), count) for _ in range(2))
     rows = [f"{name}: room {room}, phone {phone}." for name, room, phone in zip(people, rooms, phones, strict=True)]

@@ -105,7 +105,7 @@ class _Bill:
         shown = ", ".join(f"{item} {price} euros" for item, price in zip(self.items, self.prices, strict=True))
         buys = f"{self.name} buys {joined(self.bought)}."
         forms = [f"{costs} {buys} {self.ask}", f"{costs} {buys} {self.ask}", f"{buys} {costs} {self.ask}"]
-        forms += [self.one_by_one(), self.one_by_one(), f"Prices: {shown}. {buys} {self.ask}"]
+        forms += [self.one_by_one(), self.one_by_one(), self.in_brackets(), f"Prices: {shown}. {buys} {self.ask}"]
         if not self.change:
             forms += [f"How much does {self.name} pay for {joined(self.bought)}? {costs}"] * 2
         return rng.choice(forms)
@@ -116,6 +116,11 @@ class _Bill:
         return " ".join(
             [f"{self.name} buys {first}.", *(f"{self.who} also buys {other}." for other in others), self.ask]
         )
+
+    def in_brackets(self) -> str:
+        """`Mia buys 2 lamps (7 euros each) and 4 pens (3 euros each).`"""
+        texts = [f"{text} ({price} euros each)" for text, price in zip(self.bought, self.prices, strict=True)]
+        return f"{self.name} buys {joined(texts)}. {self.ask}"
 
     def at_once(self) -> str:
         """The held-out form: `Mia buys 2 lamps at 7 euros each and 4 pens at 3 euros each.`"""
