@@ -59,6 +59,10 @@ def _options() -> argparse.Namespace:
         parser.error("--device cuda needs a GPU that torch can use, and one process")
     if options.stage == "tune" and options.role not in ("instruct", "thinking"):
         parser.error("tune needs --role instruct or --role thinking")
+    if options.stage in ("base", "finish", "tune") and not options.run:
+        parser.error(f"{options.stage} needs --run, the folder of its log and state")
+    if options.stage == "slips" and not options.slips:
+        parser.error("slips needs --slips, the file to write")
     if options.stage == "ablate" and not (options.run and set((options.what or "").split(",")) <= set(ablate.WHAT)):
         parser.error(f"ablate needs --run and --what, of {', '.join(ablate.WHAT)}")
     return options

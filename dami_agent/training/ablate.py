@@ -24,16 +24,13 @@ from typing import Any
 from dami_agent.tasks.questions import FAMILIES, LEVELS, questions
 from dami_agent.training import export, loop, parallel, proxy, recipe, slips
 from dami_agent.training import tokenizer as tokens
-from dami_agent.training.evaluate import Bench, on_questions
+from dami_agent.training.evaluate import LIMIT, Bench, on_questions
 from dami_agent.training.proxy import Proxy
 from dami_agent.training.sampler import State, lerp
 
 Row = dict[str, Any]
 
 PATH = (0.0, 0.25, 0.5, 0.75, 1.0)
-LIMIT = 2048
-"""Tokens of a reply at most, as in `dami sweep`."""
-
 RATE = recipe.PLANS["instruct"].rate
 RATES = (round(RATE / 3, 6), RATE, round(RATE * 3, 6))
 REPLAYS = (0.0, recipe.REPLAY, 0.3)

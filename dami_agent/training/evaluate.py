@@ -22,6 +22,9 @@ from dami_agent.training.tokenizer import END, STOP
 
 Policy = Mapping[str, Any]
 
+LIMIT = 2048
+"""Tokens of a reply at most, as in `dami sweep`: three times the longest thought in training."""
+
 
 @dataclass
 class Reply:
@@ -46,7 +49,7 @@ def _call(body: str) -> Call:
 class Bench:
     """Generates with a pair's tokenizer and parses what comes back."""
 
-    def __init__(self, tokenizer: Tokenizer, *, limit: int = 400) -> None:
+    def __init__(self, tokenizer: Tokenizer, *, limit: int = LIMIT) -> None:
         self.tokenizer, self.limit = tokenizer, limit
         self.stops: list[int] = [int(tokenizer.token_to_id(text) or 0) for text in (STOP, END)]
         self.close = tokenizer.token_to_id("</think>")

@@ -7,6 +7,7 @@ what an uninterrupted one would have seen.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import time
@@ -22,6 +23,7 @@ from tokenizers import Tokenizer
 from torch.nn import functional
 from transformers import Qwen3ForCausalLM
 
+from dami_agent.errors import UsageError
 from dami_agent.training import attention
 from dami_agent.training.data import IGNORED, Encoded, Mixture, grouped, pool, tensors
 from dami_agent.training.parallel import Group
@@ -124,6 +126,7 @@ class Run:
     group: Group = Group()
     where: dict[str, Any] = field(default_factory=lambda: {"pool": 0, "step": 0, "tokens": 0, "seconds": 0.0})
     begun: float = 0.0
+    start: str = ""
 
     def __post_init__(self) -> None:
         self.optimizer = Optimizer(self.model, self.plan)
@@ -134,9 +137,15 @@ class Run:
         return self.group.first(float(max(self.where["tokens"] / self.plan.total, spent)))
 
     def resume(self) -> None:
-        """Go on from the folder's state, if there is one."""
+        """Go on from the folder's state, if there is one and it began with these weights."""
+        self.start = _digest(self.model)
         if (self.folder / "state.pt").exists():
             saved = torch.load(self.folder / "state.pt", weights_only=True, map_location="cpu")
+            if saved.get("start", self.start) != self.start:
+                raise UsageError(
+                    f"{self.folder} holds a run that began with other weights than this one does",
+                    hint="give --run an empty folder, or --pair the pair that the run began with",
+                )
             self.where = saved["where"]
             self.optimizer.load(saved["optimizer"])
             self.model.load_state_dict(load_file(self.folder / "weights.safetensors"), strict=False)
@@ -208,16 +217,26 @@ def _pools(run: Run, tell: Callable[[dict[str, Any]], None]) -> None:
         run.where["pool"] += 1
         run.where["seconds"] = time.monotonic() - run.begun
         if run.group.rank == 0:
-            _keep(run.folder, run.model, run.optimizer, run.where)
+            _keep(run)
         speed = (run.where["tokens"] - before) / max(time.monotonic() - started, 1e-9)
         row = {**run.where, "seconds": round(run.where["seconds"], 1), "loss": round(sum(losses) / len(losses), 4)}
         tell({**row, "copies": round(share, 3), "tokens_per_second": round(speed)})
 
 
-def _keep(folder: Path, model: Qwen3ForCausalLM, optimizer: Optimizer, where: dict[str, Any]) -> None:
+def _keep(run: Run) -> None:
     """Write the state beside, then move it into place, so that a kill leaves the last whole one."""
-    weights = {name: value.detach().clone() for name, value in model.state_dict().items() if name != "lm_head.weight"}
+    folder, state = run.folder, run.model.state_dict()
+    weights = {name: value.detach().clone() for name, value in state.items() if name != "lm_head.weight"}
     save_file(weights, folder / "weights.tmp")
-    torch.save({"where": dict(where), "optimizer": optimizer.state()}, folder / "state.tmp")
+    kept = {"where": dict(run.where), "optimizer": run.optimizer.state(), "start": run.start}
+    torch.save(kept, folder / "state.tmp")
     os.replace(folder / "weights.tmp", folder / "weights.safetensors")
     os.replace(folder / "state.tmp", folder / "state.pt")
+
+
+def _digest(model: Qwen3ForCausalLM) -> str:
+    """Of all weights."""
+    found = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        found.update(name.encode() + value.detach().float().cpu().contiguous().numpy().tobytes())
+    return found.hexdigest()[:16]

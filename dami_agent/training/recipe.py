@@ -13,7 +13,7 @@ from dami_agent.training.loop import MixtureAt, Plan
 Stage = Literal["base", "finish", "instruct", "thinking"]
 
 REPLAY = 0.12
-"""Share of base-style documents in both fine-tunings: without it the middle of the path dips and stops finishing."""
+"""Share of base-style documents in both fine-tunings: without it the path is lower and less even."""
 
 _TUNE = Plan(total=1_200_000, tokens=8192, pool_size=1200, muon=False, rate=6e-4, warmup=10, decay=0.0)
 

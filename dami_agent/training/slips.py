@@ -31,7 +31,7 @@ from dami_agent.training.sampler import State
 FAMILIES = ("chain", "story", "prices", "list", "work")
 """Questions with arithmetic in them, and agent tasks with working steps."""
 
-LIMIT = 640
+LIMIT = 800
 """Tokens of a thought: enough for the longest in training."""
 
 _RESULT = re.compile(r"= (\d+)\.$")

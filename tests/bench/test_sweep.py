@@ -84,7 +84,7 @@ def test_seeds_have_different_questions_of_the_test_split_and_balanced_kinds() -
     assert len(kinds) == 3 * len(FAMILIES) * len(LEVELS)
     most = max(kinds.values())
     assert all(most - count <= 16 for count in kinds.values())  # easy questions repeat, and repeats are left out
-    assert sum(most - count > 4 for count in kinds.values()) <= 4
+    assert sum(most - count > 4 for count in kinds.values()) <= 6
 
 
 def rows(*gains: tuple[float, float, float]) -> list[dict[str, float]]:

@@ -7,7 +7,7 @@ import pytest
 
 import dami_agent
 from dami_agent.tasks import agent_tasks
-from dami_agent.training import evaluate, tooling
+from dami_agent.training import documents, evaluate, slips, tooling
 from dami_agent.training import tokenizer as tokens
 from dami_agent.training.render import Dialogue, Turn, call_text, segments
 from dami_agent.training.sampler import Sampled
@@ -61,3 +61,14 @@ def test_an_oracle_solves_every_task_and_the_dialogue_becomes_its_document(bench
         assert [(t.role, t.content, t.calls) for t in episode.turns] == [
             (t.role, t.content, t.calls) for t in document[:-1]
         ]
+
+
+def test_the_cap_of_a_reply_and_of_a_slips_thought_is_above_every_thought_in_training(bench):
+    rng = Random(8)
+    longest = max(
+        len(bench.tokenizer.encode(turn.thought or "", add_special_tokens=False).ids)
+        for family in ("question", "work")
+        for _ in range(300)
+        for turn in documents.draw(rng, family, "thinking", 1.0).turns
+    )
+    assert 500 < longest < slips.LIMIT < bench.limit

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import dami_agent
+from dami_agent.errors import UsageError
 from dami_agent.training import __main__ as command
 from dami_agent.training import attention, data, export, loop, mixtures, parallel, recipe, sampler, stages
 from dami_agent.training import tokenizer as tokens
@@ -96,6 +97,23 @@ def test_a_run_that_was_killed_resumes_to_the_same_bits(tokenizer, tmp_path, mon
     again = _run(tokenizer, tmp_path / "cut")
     assert len((tmp_path / "whole" / "log.jsonl").read_text().splitlines()) > 3
     assert all(torch.equal(whole[name], again[name]) for name in whole)
+
+
+def test_a_folder_of_a_run_from_other_weights_is_refused_and_left_as_it_was(tokenizer, tmp_path):
+    _run(tokenizer, tmp_path)
+    before = (tmp_path / "weights.safetensors").read_bytes()
+    other = loop.Run(export.fresh(tokenizer, 1), tokenizer, recipe.mixture("base"), PLAN, tmp_path)
+    with pytest.raises(UsageError, match="began with other weights"):
+        loop.train(other)
+    assert (tmp_path / "weights.safetensors").read_bytes() == before
+
+
+@pytest.mark.parametrize("arguments", [["base"], ["finish"], ["tune", "--role", "instruct"], ["slips"]])
+def test_a_stage_without_its_folder_is_refused_before_it_begins(arguments, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr("sys.argv", ["training", *arguments, "--pair", str(tmp_path)])
+    with pytest.raises(SystemExit):
+        command.main()
+    assert "needs --" in capsys.readouterr().err
 
 
 def test_a_stage_takes_the_gpu_when_there_is_one_and_one_process(monkeypatch):
