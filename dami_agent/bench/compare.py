@@ -17,7 +17,7 @@ from dami_agent.bench.budgeted import SHIPPED, against_thinking, policy_mode
 from dami_agent.bench.dealt import shuffled
 from dami_agent.bench.rows import rounded_interval
 from dami_agent.bench.stats import bootstrap, half_width, mean
-from dami_agent.tasks import AgentTask, agent_tasks
+from dami_agent.tasks import AgentTask, Unseen, agent_tasks
 
 FIXED = (0.5, 0.8)
 """Static interpolations to beat, where arXiv 2510.10977 found the best ones."""
@@ -31,6 +31,7 @@ def compare(
     seed: int = 0,
     concurrency: int = 48,
     controls: bool = True,
+    unseen: Unseen | None = None,
     policy: Any = SHIPPED,
     model: dict[str, Any] | None = None,
     progress: Progress | None = None,
@@ -42,6 +43,7 @@ def compare(
         seed: of tasks, random streams, shuffle and bootstrap.
         concurrency: agents at a time.
         controls: also run the fixed λs and the shuffled λs.
+        unseen: tasks with a template, names or a length that training never shows.
         policy: file, preset, dict or ``ReasoningPolicy`` of the arm with budgets per tool.
         model: further arguments of ChatDAMI, such as the pair.
         progress: told (mode, tasks done, tasks).
@@ -53,7 +55,7 @@ def compare(
         InvalidPolicy: before anything runs.
     """
     budgeted = policy_mode(policy)
-    asked = agent_tasks("test", tasks, seed=seed)
+    asked = agent_tasks("test", tasks, seed=seed, unseen=unseen)
     outcomes: dict[str, Outcome] = {}
 
     def run(mode: Mode) -> Outcome:
@@ -76,6 +78,7 @@ def compare(
         "tasks": tasks,
         "seed": seed,
         "split": "test",
+        "unseen": unseen,
         "modes": {name: _mode(asked, outcome) for name, outcome in outcomes.items()},
         **gap(dami.runs, outcomes["instruct"].runs, outcomes["thinking"].runs, seed=seed),
         "policy": against_thinking(outcomes[budgeted.name], outcomes[THINKING.name], seed=seed),

@@ -125,7 +125,7 @@ def measure(
     """Outcomes of the held-out questions by λ, rows of the tool calls, rows of the unseen questions."""
     settings: dict[str, Any] = {"temperature": plan.temperature, "max_tokens": plan.max_tokens, "switch": switch}
     lambdas = [Intensity(value) for value in plan.lambdas]
-    tools = tool_batches(plan.tool_dialogues, plan.temperature, switch)
+    tools = tool_batches(plan.tool_dialogues, plan.seeds, temperature=plan.temperature, switch=switch)
     novel = {
         (kind, value): QuestionBatch(
             name=f"unseen {kind}s",

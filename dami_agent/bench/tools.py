@@ -47,10 +47,11 @@ def named(task: AgentTask, answer: Answer) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolBatch:
-    """``size`` dialogues of one setting at one λ; they are drawn where they run, as tools hold functions."""
+    """``size`` dialogues of one setting at one λ, shared by the seeds; drawn where they run: tools hold functions."""
 
     setting: Setting
     size: int
+    seeds: int
     intensity: Intensity
     temperature: float
     switch: float
@@ -58,7 +59,9 @@ class ToolBatch:
 
     def run(self, room: Room, done: Callable[[int], None]) -> list[Outcome]:
         """Make the first call of each dialogue and judge it."""
-        tasks = single_calls(self.setting, "test", self.size)
+        share = -(-self.size // self.seeds)
+        drawn = (single_calls(self.setting, "test", share, seed=seed) for seed in range(self.seeds))
+        tasks = [task for tasks in drawn for task in tasks][: self.size]
         answers = engine.answers(room, map(self._request, tasks), switch_point=self.switch, done=done)
         return [
             outcome(answer, right=exact(task, answer), named=named(task, answer))
@@ -71,10 +74,17 @@ class ToolBatch:
         return Request(step=step, intensity=self.intensity)
 
 
-def tool_batches(count: int, temperature: float, switch: float) -> list[ToolBatch]:
+def tool_batches(count: int, seeds: int, *, temperature: float, switch: float) -> list[ToolBatch]:
     """Every setting at every λ of :data:`LAMBDAS`; none if ``count`` is 0."""
     return [
-        ToolBatch(setting=setting, size=count, intensity=Intensity(value), temperature=temperature, switch=switch)
+        ToolBatch(
+            setting=setting,
+            size=count,
+            seeds=seeds,
+            intensity=Intensity(value),
+            temperature=temperature,
+            switch=switch,
+        )
         for setting in SETTINGS
         for value in LAMBDAS
         if count

@@ -3,12 +3,12 @@
 What "matching" means, for each kind of novelty:
 
 - **template**, **name**: the seen accuracy of the same families and levels, each cell weighted by how many unseen
-  questions it has. Within a cell the kinds are not matched: all unseen templates of stories are about one hoard, seen
-  ones also about boxes and ladders; names exist in three of the families only.
+  questions it has; of lookups those of the same kind alone (:data:`LOOKUPS`). Kinds of the other families are not
+  matched: all unseen templates of stories are about one hoard, seen ones also about boxes and ladders; names exist in
+  three of the families only.
 - **length**: asked on levels 3 to 5 alone. A held-out length is compared with the mean of the seen accuracy at the
   level below it and the level above it, the nearer one counting more where they are far apart, or with its own level
-  where that has shorter and longer ones (:data:`NEIGHBOURS`). Where a cell mixes kinds with neighbours of their own
-  (half balls, half rows of people), each is counted, so a level may stand there twice. The numbers of a chain or
+  where that has shorter and longer ones (:data:`NEIGHBOURS`, :data:`LOOKUPS`). The numbers of a chain or
   story of six operations are those of its level: small at level 3, as where three operations are seen.
 
 Both sides are at the same λ, with different questions; the interval of the gap is that of independent samples, the seen
@@ -22,7 +22,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from dami_agent.bench.batches import Asked, Outcome
-from dami_agent.bench.rows import Cell, cells_of
 from dami_agent.bench.stats import Z, half_width, mean, variance
 from dami_agent.tasks import LEVELS, Question, Unseen, questions
 
@@ -34,14 +33,22 @@ NEIGHBOURS: Mapping[str, Mapping[int, tuple[int, ...]]] = {
     "story": dict.fromkeys(LENGTH_LEVELS, (3, 3, 4, 4, 4)),
     "prices": dict.fromkeys(LENGTH_LEVELS, (3,)),  # 3 things on the bill, among 2 and 4
     "list": {3: (3, 3, 3, 4), 4: (3, 3, 3, 4), 5: (3, 5, 5, 5, 5, 5)},  # 6 and 10 numbers between 4 or 5 and 11
-    # 4 and 6 passes of the ball between 2 at level 3 and 8 at 5, 6 people in a row between 4 and 7 at 3 and 4
-    "lookup": {3: (3, 5), 4: (3, 5, 3, 4), 5: (3, 5, 3, 4)},
 }
 """Family -> level of a held-out length -> levels it is compared with; one that stands there twice counts twice."""
 
+LOOKUPS: Mapping[tuple[Unseen, str], Mapping[int, tuple[int, ...]]] = {
+    ("template", "passes"): {4: (3, 5)},  # 5 passes, which no level asks for without it
+    ("length", "passes"): dict.fromkeys(LENGTH_LEVELS, (3, 5)),  # 4 and 6 passes between 2 and 8
+    ("length", "order"): dict.fromkeys(LENGTH_LEVELS, (3, 4)),  # 6 people in a row between 4 and 7
+}
+"""The same for lookups, by what is unseen and by kind; another level is compared with itself."""
 
-Seen = Callable[[Mapping[Cell, float]], tuple[float, float]]
-"""Weights of cells -> the weighted accuracy of the seen questions and its variance; infinite without questions."""
+Key = tuple[str, int, str]
+"""Family, level, kind."""
+
+
+Seen = Callable[[Mapping[Key, float]], tuple[float, float]]
+"""Weights of keys -> the weighted accuracy of the seen questions and its variance; infinite without questions."""
 
 
 def unseen_questions(kind: Unseen, count: int, seeds: int) -> list[tuple[int, Question]]:
@@ -58,11 +65,11 @@ def compare_unseen(kind: Unseen, asked: Asked, found: Sequence[Outcome], seen: S
     ``seen``, ``gap`` and ``gap_ci`` are None if a matching cell has no seen questions.
     """
     right = [float(outcome.right) for outcome in found]
-    weights: dict[Cell, float] = {}
+    weights: dict[Key, float] = {}
     for _, question in asked:
-        cells = matching(kind, question)
-        for cell in cells:
-            weights[cell] = weights.get(cell, 0.0) + 1 / len(cells) / len(asked)
+        keys = matching(kind, question)
+        for key in keys:
+            weights[key] = weights.get(key, 0.0) + 1 / len(keys) / len(asked)
     row: dict[str, Any] = {
         "accuracy": round(mean(right), 4),
         "accuracy_ci": round(half_width(int(sum(right)), len(right)), 4),
@@ -81,21 +88,26 @@ def compare_unseen(kind: Unseen, asked: Asked, found: Sequence[Outcome], seen: S
     return row
 
 
-def matching(kind: Unseen, question: Question) -> tuple[Cell, ...]:
-    """The seen cells a question with something unseen is compared with; see the module's docstring."""
-    if kind != "length":
-        return ((question.family, question.level),)
-    return tuple((question.family, level) for level in NEIGHBOURS[question.family][question.level])
+def matching(kind: Unseen, question: Question) -> tuple[Key, ...]:
+    """The seen questions that one with something unseen is compared with; see the module's docstring."""
+    own = (question.level,)
+    if question.family == "lookup":
+        levels = LOOKUPS.get((kind, question.kind), {}).get(question.level, own)
+    else:
+        levels = NEIGHBOURS[question.family][question.level] if kind == "length" else own
+    return tuple((question.family, level, question.kind) for level in levels)
 
 
 def seen_accuracy(asked: Asked, found: Sequence[Outcome]) -> Seen:
     """The seen side of the comparison, from the held-out questions at one λ."""
-    cells = {cell: [float(found[index].right) for index in places] for cell, places in cells_of(asked).items()}
+    answers: dict[Key, list[float]] = {}
+    for (_, question), outcome in zip(asked, found, strict=True):
+        answers.setdefault((question.family, question.level, question.kind), []).append(float(outcome.right))
 
-    def weighted(weights: Mapping[Cell, float]) -> tuple[float, float]:
+    def weighted(weights: Mapping[Key, float]) -> tuple[float, float]:
         accuracy = spread = 0.0
-        for cell, weight in weights.items():
-            right = cells.get(cell, [])
+        for key, weight in weights.items():
+            right = answers.get(key, [])
             accuracy += weight * mean(right)
             spread += weight**2 * variance(right) / max(1, len(right))
         return accuracy, spread

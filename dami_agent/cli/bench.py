@@ -11,6 +11,7 @@ import typer
 
 from dami_agent.cli.output import print_json, stdout
 from dami_agent.cli.progress import progress_bar
+from dami_agent.tasks import UNSEEN
 
 
 def bench(
@@ -19,6 +20,9 @@ def bench(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of a table.")] = False,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Also write the JSON here.")] = None,
     controls: Annotated[bool, typer.Option(help="Also run fixed λs and DAMI's λs shuffled over the steps.")] = True,
+    unseen: Annotated[
+        str | None, typer.Option(help=f"Tasks with one of {', '.join(UNSEEN)} that training never shows.")
+    ] = None,
     policy: Annotated[
         str | None,
         typer.Option(metavar="FILE", help="Policy file or preset to try beside them; left out: our example."),
@@ -32,6 +36,8 @@ def bench(
     from dami_agent.bench.compare import compare
     from dami_agent.bench.engine import calm_threads
 
+    if unseen is not None and unseen not in UNSEEN:
+        raise typer.BadParameter(f"{unseen!r} is none of {', '.join(UNSEEN)}", param_hint="--unseen")
     calm_threads(instruct)
     model = {name: value for name, value in (("instruct", instruct), ("thinking", thinking)) if value is not None}
     with progress_bar() as tell:
@@ -40,6 +46,7 @@ def bench(
             seed=seed,
             concurrency=concurrency,
             controls=controls,
+            unseen=unseen,
             policy=policy or SHIPPED,
             model=model,
             progress=tell,
@@ -70,7 +77,9 @@ def _show(result: Mapping[str, Any]) -> None:
     console.print(f"tokens: {_share(result['tokens_ratio'], result['tokens_ratio_ci'])} of always-Thinking's")
     console.print(_policy(result["policy"]))
     console.print(overhead.line(result["ledger"]))
-    console.print(f"{result['pair']}, {result['tasks']} tasks of the {result['split']} split, seed {result['seed']}")
+    unseen = f" with an unseen {result['unseen']}" if result["unseen"] else ""
+    drawn = f"{result['tasks']} tasks of the {result['split']} split{unseen}, seed {result['seed']}"
+    console.print(f"{result['pair']}, {drawn}")
 
 
 def _share(value: float | None, interval: list[float] | None) -> str:

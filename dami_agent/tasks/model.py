@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar
+
+from dami_agent.errors import UsageError
 
 Split = Literal["train", "calibration", "test"]
 """Training data; data to calibrate frontiers and estimators on; data to report numbers on."""
@@ -150,6 +152,7 @@ class Question:
     """A question whose answer is one whole number or one word. `level` is 1 (easiest) to 5; `work` is its solution.
 
     `unseen` names what of it is never in the training data, whatever the split: its "template", a "name", its "length".
+    `kind` is what is asked, in families that ask for things that do not compare: "passes", "order", "table".
     """
 
     family: str
@@ -158,6 +161,7 @@ class Question:
     answer: int | str
     work: tuple[Working, ...] = ()
     unseen: tuple[str, ...] = ()
+    kind: str = ""
 
     @property
     def split(self) -> Split:
@@ -266,3 +270,29 @@ class AgentTask:
             return tuple(_NUMBER.findall(text)[-len(self.answers) :]) == self.answers
         between = "(?!\\w).*?(?<!\\w)".join(re.escape(answer.rstrip(".")) for answer in self.answers)
         return re.search(rf"(?<!\w){between}[\s.!\"'*]*\Z", text, re.DOTALL) is not None
+
+
+_REPEATS = 5_000
+"""So many draws in a row without anything new mean that there is no more."""
+
+_Asked = TypeVar("_Asked", Question, AgentTask)
+
+
+def distinct(drawn: Iterator[_Asked], count: int, whose: str, what: str) -> list[_Asked]:
+    """The first `count` with different prompts.
+
+    Raises:
+        UsageError: there are fewer.
+    """
+    found: dict[str, _Asked] = {}
+    repeats = 0
+    while len(found) < count:
+        item = next(drawn)
+        repeats = repeats + 1 if item.prompt in found else 0
+        found.setdefault(item.prompt, item)
+        if repeats >= _REPEATS:
+            raise UsageError(
+                f"{whose} has only {len(found)} different {what} of this kind, not {count}",
+                hint="ask for fewer, or for more kinds",
+            )
+    return list(found.values())

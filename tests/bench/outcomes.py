@@ -13,10 +13,15 @@ Asked = list[tuple[int, Question]]
 
 
 def asked(count: int, seeds: int = 3) -> Asked:
-    """Questions of every family and level in turn, shared by the seeds; only family, level and seed matter."""
+    """Questions of every family and level in turn, shared by the seeds; only family, level, kind and seed matter."""
     kinds = [(family, level) for level in LEVELS for family in FAMILIES]
     share = -(-count // seeds)
-    return [(i // share, Question(*kinds[i % len(kinds)], prompt=f"question {i}", answer=i)) for i in range(count)]
+    made = []
+    for i in range(count):
+        family, level = kinds[i % len(kinds)]
+        kind = ("passes", "order", "table")[i % 3] if family == "lookup" else ""
+        made.append((i // share, Question(family, level, prompt=f"question {i}", answer=i, kind=kind)))
+    return made
 
 
 def outcome(right: bool = True, tokens: int = 10, **more: object) -> Outcome:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -14,7 +15,7 @@ from dami_agent.bench.budgeted import SHIPPED, against_thinking, policy_mode
 from dami_agent.cli.bench import _policy
 from dami_agent.errors import InvalidPolicy
 from dami_agent.policy import ReasoningPolicy
-from dami_agent.tasks import agent_tasks
+from dami_agent.tasks import AgentTask, agent_tasks
 from dami_agent.tasks.catalogue import CATALOGUE
 
 MODE = policy_mode({"name": "p"})
@@ -132,6 +133,22 @@ def test_a_real_run_keeps_to_the_file() -> None:
         for steps in charged.values():
             closing = 4 * sum(step.reasoning_tokens > 0 for step in steps)  # the markers around a thought
             assert sum(step.reasoning_tokens for step in steps) <= 20 + closing
+
+
+def test_tasks_with_something_unseen_are_asked_where_they_are_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[AgentTask] = []
+    run_mode = agents.run_mode
+
+    def spy(tasks: Sequence[AgentTask], *rest: Any, **more: Any) -> agents.Outcome:
+        asked.extend(tasks)
+        return run_mode(tasks, *rest, **more)
+
+    monkeypatch.setattr(agents, "run_mode", spy)
+    result = compare.compare(tasks=2, seed=4, controls=False, unseen="template")
+    assert result["unseen"] == "template"
+    assert {task.unseen for task in asked[: 2 * len(result["modes"])]} == {
+        ("template",)
+    }  # then the overhead is measured
 
 
 def test_the_arm_runs_beside_the_others_on_the_same_tasks() -> None:

@@ -44,6 +44,16 @@ def test_one_wrong_answer_does_not_take_a_cell_away_but_many_do() -> None:
     assert told["alone"] == 3
 
 
+def test_a_cell_that_loses_much_is_not_paid_for_by_one_that_wins() -> None:
+    questions = asked(25 * 40)
+    won, lost = ("list", 1), ("story", 1)
+    cell = [(question.family, question.level) for _, question in questions]
+    thinking = [outcome(cell[i] != won or i % 10 != 0, 100) for i in range(len(questions))]
+    instruct = [outcome(cell[i] == won or (cell[i] == lost and i % 4 != 0), 10) for i in range(len(questions))]
+    told = easy_share(questions, instruct, thinking)
+    assert told["cells"] == [{"family": "list", "level": 1}]
+
+
 def test_cells_chosen_by_luck_lose_on_the_seed_that_did_not_choose_them() -> None:
     questions = asked(300)
     thinking = draw(questions, 1, right=lambda _: 0.5, tokens=lambda _: 100)

@@ -12,8 +12,7 @@ import pytest
 
 from dami_agent.bench import unseen
 from dami_agent.bench.stats import Z
-from dami_agent.bench.unseen import NEIGHBOURS
-from dami_agent.tasks import FAMILIES, UNSEEN, Question, questions
+from dami_agent.tasks import UNSEEN, Question, questions
 from tests.bench.outcomes import asked, found, outcome
 
 
@@ -25,11 +24,16 @@ def test_questions_are_held_out_and_shared_by_the_seeds(kind: str) -> None:
     for _, question in drawn:
         assert question.split == "test"
         assert question.unseen == (kind,)
-        assert all(cell in {(f, level) for f in FAMILIES for level in range(1, 6)} for cell in _cells(kind, question))
+        for family, level, of in unseen.matching(kind, question):  # type: ignore[arg-type]
+            assert (family, of) == (question.family, question.kind)
+            assert level in range(1, 6)
 
 
-def _cells(kind: str, question: Question) -> tuple[tuple[str, int], ...]:
-    return unseen.matching(kind, question)  # type: ignore[arg-type]
+def test_what_is_unseen_is_compared_with_questions_of_its_own_kind_that_the_sweep_asks() -> None:
+    seen = {(q.family, q.level, q.kind) for q in questions("test", 2100)}
+    for kind in UNSEEN:
+        for _, question in unseen.unseen_questions(kind, 150, 3):
+            assert set(unseen.matching(kind, question)) <= seen, question.prompt
 
 
 def size(question: Question) -> int:
@@ -45,22 +49,15 @@ def size(question: Question) -> int:
     return len(set(re.findall(r"\w+(?= is (?:taller|shorter))|(?<=than )\w+", question.prompt)))
 
 
-def kind_of(question: Question) -> str:
-    """Lookups are balls (or letters) or rows of people, whose lengths do not compare."""
-    ball = question.family == "lookup" and "pass" in question.prompt
-    return "ball" if ball else question.family
-
-
 def test_a_held_out_length_lies_between_those_it_is_compared_with() -> None:
-    seen = [q for q in questions("test", 1500, seed=11) if "room" not in q.prompt]  # tables have no length
-    lengths: dict[tuple[str, int], set[int]] = {}
-    for question in seen:
-        lengths.setdefault((kind_of(question), question.level), set()).add(size(question))
+    lengths: dict[tuple[str, int, str], set[int]] = {}
+    for question in questions("test", 1500, seed=11):
+        lengths.setdefault((question.family, question.level, question.kind), set()).add(size(question))
     for _, question in unseen.unseen_questions("length", 300, 3):
-        kind, levels = kind_of(question), NEIGHBOURS[question.family][question.level]
-        around = set().union(*(lengths.get((kind, level), set()) for level in levels))
+        around = set().union(*(lengths[key] for key in unseen.matching("length", question)))
         assert min(around) < size(question) < max(around), question.prompt
-        assert size(question) not in set().union(*(lengths.get((kind, level), set()) for level in range(1, 6)))
+        family, kind = question.family, question.kind
+        assert size(question) not in set().union(*(lengths.get((family, level, kind), set()) for level in range(1, 6)))
 
 
 def test_the_gap_is_the_weighted_seen_accuracy_less_the_unseen_one() -> None:
@@ -68,27 +65,24 @@ def test_the_gap_is_the_weighted_seen_accuracy_less_the_unseen_one() -> None:
     outcomes = next(iter(found(questions, (0.5,)).values()))
     rng = random.Random(4)
     new = unseen.unseen_questions("length", 70, 2)
+    matching = [unseen.matching("length", question) for _, question in new]
     answers = [outcome(rng.random() < 0.6, rng.randint(3, 9)) for _ in new]
     row = unseen.compare_unseen("length", new, answers, unseen.seen_accuracy(questions, outcomes))
 
-    def seen(family: str, level: int) -> list[bool]:
-        return [
-            o.right for (_, q), o in zip(questions, outcomes, strict=True) if (q.family, q.level) == (family, level)
-        ]
+    def seen(*key: object) -> list[bool]:
+        pairs = zip(questions, outcomes, strict=True)
+        return [o.right for (_, q), o in pairs if (q.family, q.level, q.kind) == key]
 
-    per_question = [
-        statistics.fmean(statistics.fmean(seen(q.family, level)) for level in NEIGHBOURS[q.family][q.level])
-        for _, q in new
-    ]
+    per_question = [statistics.fmean(statistics.fmean(seen(*key)) for key in keys) for keys in matching]
     right = [a.right for a in answers]
     assert row["seen"] == pytest.approx(statistics.fmean(per_question), abs=1e-4)
     assert row["gap"] == pytest.approx(statistics.fmean(per_question) - statistics.fmean(right), abs=2e-4)
-    weights: Counter[tuple[str, int]] = Counter()
-    for _, q in new:
-        for level in NEIGHBOURS[q.family][q.level]:
-            weights[q.family, level] += 1 / len(NEIGHBOURS[q.family][q.level]) / len(new)
+    weights: dict[tuple[str, int, str], float] = {}
+    for keys in matching:
+        for key in keys:
+            weights[key] = weights.get(key, 0.0) + 1 / len(keys) / len(new)
     spread = statistics.variance(right) / len(right)
-    spread += sum(w**2 * statistics.variance(seen(*cell)) / len(seen(*cell)) for cell, w in weights.items())
+    spread += sum(w**2 * statistics.variance(seen(*key)) / len(seen(*key)) for key, w in weights.items())
     assert row["gap_ci"] == pytest.approx(Z * math.sqrt(spread), abs=1e-4)
 
 

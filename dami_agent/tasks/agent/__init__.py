@@ -16,7 +16,7 @@ from dami_agent.tasks.agent.deep import BETWEEN
 from dami_agent.tasks.agent.route import ROUTE
 from dami_agent.tasks.agent.scene import LARGEST, MOST_TOOLS, Scene, Template, Templates
 from dami_agent.tasks.agent.work import AFTER
-from dami_agent.tasks.model import AgentTask, Split
+from dami_agent.tasks.model import AgentTask, Split, distinct
 from dami_agent.tasks.novel import novel_task
 from dami_agent.tasks.questions.sizes import Unseen
 from dami_agent.tasks.world import HELD, SEEN, Names, World
@@ -37,13 +37,12 @@ def agent_tasks(
     kinds: tuple[Kind, ...] = ("route", "work"),
     unseen: Unseen | None = None,
 ) -> list[AgentTask]:
-    """`count` different tasks of one split, kinds in turn."""
-    found: dict[str, AgentTask] = {}
-    for task in stream(split, seed=seed, kinds=kinds, unseen=unseen):
-        found.setdefault(task.prompt, task)
-        if len(found) >= count:
-            return list(found.values())
-    raise AssertionError("the stream of tasks is endless")
+    """`count` different tasks of one split, kinds in turn.
+
+    Raises:
+        UsageError: there are fewer.
+    """
+    return distinct(stream(split, seed=seed, kinds=kinds, unseen=unseen), count, f"the {split} split", "tasks")
 
 
 def stream(

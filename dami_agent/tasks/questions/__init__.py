@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from random import Random
 
-from dami_agent.errors import UsageError
-from dami_agent.tasks.model import Question, Split
+from dami_agent.tasks.model import Question, Split, distinct
 from dami_agent.tasks.questions import chain, lists, lookup, prices, story
 from dami_agent.tasks.questions.sizes import LEVELS, UNSEEN, Unseen, level_size, nearest_level, practice_size
 from dami_agent.tasks.world import HELD, SEEN, invented_names
@@ -29,9 +28,6 @@ INVENTED = 0.6
 
 NAMED = ("story", "prices", "lookup")
 """Families with people or things in them: only these can have an unseen name."""
-
-_REPEATS = 5_000
-"""So many draws in a row without a new question mean that there are no more."""
 
 __all__ = ["FAMILIES", "LEVELS", "UNSEEN", "Unseen", "practice", "question", "questions", "stream"]
 
@@ -71,19 +67,8 @@ def questions(
     Raises:
         UsageError: there are fewer; level 1 is small, and each unseen template is one way of asking only.
     """
-    found: dict[str, Question] = {}
     drawn = stream(split, seed=seed, families=families, levels=levels, unseen=unseen)
-    repeats = 0
-    while len(found) < count:
-        item = next(drawn)
-        repeats = repeats + 1 if item.prompt in found else 0
-        found.setdefault(item.prompt, item)
-        if repeats >= _REPEATS:
-            raise UsageError(
-                f"the {split} split has only {len(found)} different questions of this kind, not {count}",
-                hint="ask for fewer, or for more families and levels",
-            )
-    return list(found.values())
+    return distinct(drawn, count, f"the {split} split", "questions")
 
 
 def stream(

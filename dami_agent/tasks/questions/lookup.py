@@ -60,11 +60,18 @@ def practice(rng: Random, size: Size, names: Names) -> Question:
 
 
 def _question(
-    level: int, told: list[str], ask: str, answer: str | int, work: tuple[Note, ...], unseen: Unseen | None, first: bool
+    kind: str,
+    level: int,
+    told: list[str],
+    ask: str,
+    answer: str | int,
+    work: tuple[Note, ...],
+    unseen: Unseen | None,
+    first: bool,
 ) -> Question:
     """The question after what is told, or `first`."""
     parts = [ask, *told] if first else [*told, ask]
-    return Question("lookup", level, " ".join(parts), answer, work, (unseen,) if unseen else ())
+    return Question("lookup", level, " ".join(parts), answer, work, (unseen,) if unseen else (), kind)
 
 
 @dataclass(frozen=True)
@@ -103,7 +110,7 @@ def _ball(rng: Random, level: int, hops: int, unseen: Unseen | None, names: Name
     """The ball goes Ana to Ben, Ben to Leo, ... Ana has it first. Who has it after 2 passes?"""
     made = _passes(rng, level, hops, names)
     ask = f"{made.first} has it first. Who has it after {_times(hops)}?"
-    return _question(level, [_goes("ball", made)], ask, made.last, made.work, unseen, unseen == "template")
+    return _question("passes", level, [_goes("ball", made)], ask, made.last, made.work, unseen, unseen == "template")
 
 
 def _letter(rng: Random, level: int, hops: int, unseen: Unseen | None, names: Names) -> Question:
@@ -116,7 +123,7 @@ def _letter(rng: Random, level: int, hops: int, unseen: Unseen | None, names: Na
     gives = [f"{giver} gives to {taker}." for giver, taker in made.pairs]
     told = gives if rng.random() < 0.5 else [_goes(thing, made)]
     ask = f"The {thing} starts at {made.first}. Who has the {thing} after {_times(hops)}?"
-    return _question(level, told, ask, made.last, made.work, unseen, rng.random() < 0.5)
+    return _question("passes", level, told, ask, made.last, made.work, unseen, rng.random() < 0.5)
 
 
 def _order(rng: Random, level: int, count: int, unseen: Unseen | None, names: Names) -> Question:
@@ -137,7 +144,7 @@ def _order(rng: Random, level: int, count: int, unseen: Unseen | None, names: Na
     if place:
         work.append(Note(people[1], f"then {people[1]}"))
     ask = f"Who is the {_ORDINALS[place]}{end}?"
-    return _question(level, facts, ask, people[place], tuple(work), unseen, rng.random() < 0.3)
+    return _question("order", level, facts, ask, people[place], tuple(work), unseen, rng.random() < 0.3)
 
 
 def _table(rng: Random, backwards: bool, level: int, unseen: Unseen | None, names: Names) -> Question:
@@ -159,4 +166,4 @@ def _table(rng: Random, backwards: bool, level: int, unseen: Unseen | None, name
     )
     ask, answer = rng.choice(back if backwards else forwards)
     work = (row, Note(str(answer), f"that is {answer}"))
-    return _question(level, rows, ask, answer, work, unseen, rng.random() < 0.3)
+    return _question("table", level, rows, ask, answer, work, unseen, rng.random() < 0.3)
