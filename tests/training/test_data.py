@@ -169,12 +169,12 @@ def test_training_documents_hold_nothing_of_the_standard_suites_and_nothing_held
         "joke",
         "punchline",
         "haiku",
-        "cats",
         "setup",
     )
     suites += ("customer", "unicode", "japanese", "chinese", "\u4f60\u597d", "\u3053\u3093\u306b\u3061\u306f")
-    for word in suites:  # whole words: one that is made up may begin with one of them
-        assert not re.search(rf"(?<![a-z]){word}(?![a-z])", text.lower())
+    for word in suites:
+        assert word not in text.lower()
+    assert not re.search(r"(?<![a-z])cats(?![a-z])", text.lower())  # a made-up word may begin so
     for name in (*words.HELD_PEOPLE, *words.HELD_ITEMS, *words.HELD_TOWNS):
         assert not re.search(rf"\b{name}\b", text)
 
