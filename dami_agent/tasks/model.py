@@ -10,6 +10,7 @@ import hashlib
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, Literal, Protocol, TypeVar
 
 from dami_agent.errors import UsageError
@@ -278,21 +279,16 @@ _REPEATS = 5_000
 _Asked = TypeVar("_Asked", Question, AgentTask)
 
 
-def distinct(drawn: Iterator[_Asked], count: int, whose: str, what: str) -> list[_Asked]:
-    """The first `count` with different prompts.
+def another(drawn: Iterator[_Asked], asked: Mapping[str, _Asked], whose: str, what: str) -> _Asked:
+    """The next of `drawn` whose prompt is not among those `asked`.
 
     Raises:
-        UsageError: there are fewer.
+        UsageError: there is none among thousands.
     """
-    found: dict[str, _Asked] = {}
-    repeats = 0
-    while len(found) < count:
-        item = next(drawn)
-        repeats = repeats + 1 if item.prompt in found else 0
-        found.setdefault(item.prompt, item)
-        if repeats >= _REPEATS:
-            raise UsageError(
-                f"{whose} has only {len(found)} different {what} of this kind, not {count}",
-                hint="ask for fewer, or for more kinds",
-            )
-    return list(found.values())
+    for item in islice(drawn, _REPEATS):
+        if item.prompt not in asked:
+            return item
+    raise UsageError(
+        f"{whose} has too few different {what}: after {len(asked)} all that come have been asked",
+        hint="ask for fewer, or for more kinds",
+    )

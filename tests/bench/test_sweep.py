@@ -82,9 +82,7 @@ def test_seeds_have_different_questions_of_the_test_split_and_balanced_kinds() -
     assert {question.split for _, question in asked} == {"test"}
     kinds = Counter((seed, question.family, question.level) for seed, question in asked)
     assert len(kinds) == 3 * len(FAMILIES) * len(LEVELS)
-    most = max(kinds.values())
-    assert all(most - count <= 16 for count in kinds.values())  # easy questions repeat, and repeats are left out
-    assert sum(most - count > 4 for count in kinds.values()) <= 6
+    assert set(kinds.values()) == {28}
 
 
 def rows(*gains: tuple[float, float, float]) -> list[dict[str, float]]:

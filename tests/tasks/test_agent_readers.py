@@ -1,6 +1,7 @@
 """Each template of an agent task, solved from its prompt and its tools alone by a reader of its own."""
 
 import re
+from collections import Counter
 from itertools import pairwise
 from random import Random
 
@@ -140,11 +141,75 @@ def test_a_reader_of_boxes_finds_the_answer():
         assert task.answers == (str(happened(pieces, between(task, r"to pieces\.", "How many"))),)
 
 
+def weighed(task, text):
+    portions = re.findall(r"(\d+) portions of (\w+)", text)
+    assert portions
+    return sum(int(count) * int(ask(task, "portion_weight", dish=dish)) for count, dish in portions)
+
+
+def test_a_reader_of_loads_and_kitchens_finds_the_answer():
+    for task in named("load", count=60) + named("kitchen"):
+        value = weighed(task, task.prompt)
+        if text := re.match(r"[^.?]*\.(.*\.) ", task.prompt):
+            value = happened(value, text[1])
+        assert task.answers == (str(value),)
+
+
+def test_a_reader_of_outings_finds_the_answer():
+    for task in named("outing"):
+        tickets = re.findall(r"(\d+) tickets to (\w+)", task.prompt)
+        paid = [int(count) * int(ask(task, "ticket_fare", town=town)) for count, town in tickets]
+        assert len(paid) in (2, 3)
+        assert task.answers == (str(sum(paid)),)
+
+
+def test_a_reader_of_stores_finds_the_answer():
+    for task in named("stores", count=80):
+        told, text = re.match(r"([^.]*)\.(.*?)(?:How many.*)?$", task.prompt).groups()
+        found = [
+            int(ask(task, "get_stock", item=item))
+            for things, item in SINGULAR.items()
+            if re.search(rf"\b{things}\b", told)
+        ]
+        found += [int(ask(task, "seats_in", room=int(room))) for room in re.findall(r"\d+", told)]
+        assert len(found) in (2, 3)
+        assert task.answers == (str(happened(sum(found), text)),)
+
+
+def test_a_reader_of_tasks_with_two_rounds_for_all_finds_the_answers():
+    seen = Counter()
+    for name in ("fleet", "neighbours", "halls", "desks", "chiefs"):
+        for task in named(name, kind="route"):
+            known = {*words.TOWNS, *words.PEOPLE}
+            values = [word for word in re.findall(r"\w+", task.prompt) if word in known or word.isdigit()]
+            steps = sorted(
+                set(re.findall("free seat|next train|seats in|room|extension|boss|town|fare|temp", task.prompt))
+            )
+            if name == "fleet":
+                order = ("next_train", "town"), ("free_seats", "train")
+            elif name == "neighbours":
+                last = {"fare": "ticket_fare", "temp": "read_temperature", "next train": "next_train"}
+                (found,) = (tool for word, tool in last.items() if word in steps)
+                order = ("town_of", "person"), (found, "town")
+            elif name == "halls":
+                order = ("room_of", "extension"), ("seats_in", "room")
+            elif name == "desks":
+                order = ("find_extension", "person"), ("room_of", "extension")
+            else:
+                order = ("boss_of", "person"), ("town_of" if "town" in steps else "find_extension", "person")
+            for tool, key in order:
+                values = [ask(task, tool, **{key: int(each) if each.isdigit() else each}) for each in values]
+            assert task.answers == tuple(values)
+            seen[name, len(values)] += 1
+    assert len(seen) == 10  # two and three of each
+
+
 def test_a_reader_of_parcels_finds_the_answer():
     for task in named("parcel", count=60):
-        count, dish = re.search(r"pack (\d+) portions of (\w+)\.", task.prompt).groups()
-        packing, rest = re.search(rf"of {dish}\.(.*?)((?:What is|Find|First find) the postage.*)", task.prompt).groups()
-        weight = happened(int(count) * int(ask(task, "portion_weight", dish=dish)), packing)
+        first, packing, rest = re.search(
+            r"(We pack [^.]*\.)(.*?)((?:What is|Find|First find) the postage.*)", task.prompt
+        ).groups()
+        weight = happened(weighed(task, first), packing)
         value = int(ask(task, "postage", weight=weight))
         if rest.startswith("First"):
             value = int(ask(task, "get_budget")) - value

@@ -16,7 +16,7 @@ from dami_agent.tasks.agent.deep import BETWEEN
 from dami_agent.tasks.agent.route import ROUTE
 from dami_agent.tasks.agent.scene import LARGEST, MOST_TOOLS, Scene, Template, Templates
 from dami_agent.tasks.agent.work import AFTER
-from dami_agent.tasks.model import AgentTask, Split, distinct
+from dami_agent.tasks.model import AgentTask, Split, another
 from dami_agent.tasks.novel import novel_task
 from dami_agent.tasks.questions.sizes import Unseen
 from dami_agent.tasks.world import HELD, SEEN, Names, World
@@ -42,7 +42,11 @@ def agent_tasks(
     Raises:
         UsageError: there are fewer.
     """
-    return distinct(stream(split, seed=seed, kinds=kinds, unseen=unseen), count, f"the {split} split", "tasks")
+    drawn, found = stream(split, seed=seed, kinds=kinds, unseen=unseen), dict[str, AgentTask]()
+    while len(found) < count:
+        task = another(drawn, found, f"the {split} split", "tasks")
+        found[task.prompt] = task
+    return list(found.values())
 
 
 def stream(

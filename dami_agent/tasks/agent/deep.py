@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dami_agent.tasks.agent.scene import Scene, Template, Templates
+from dami_agent.tasks.agent.work import portions, totals
 from dami_agent.tasks.model import AgentTask, Operation
 from dami_agent.tasks.words import DISHES, an, plural
 
@@ -45,12 +46,13 @@ def _boxes(scene: Scene) -> AgentTask | None:
 def _parcel(scene: Scene) -> AgentTask | None:
     """What a parcel of several portions and more costs to send, perhaps many times or out of the budget."""
     rng = scene.rng
-    dish, count = rng.choice(DISHES), rng.randint(2, 5)
-    first = Operation(int(scene.look("portion_weight", dish=dish)), "*", count)
-    packing, text = scene.changes(first.result, "weight", _FEWER)
-    work = [first, *packing]
+    dishes = rng.sample(DISHES, rng.choice((1, 1, 2)))
+    counts = [rng.randint(2, 5) for _ in dishes]
+    work = totals(scene.each("portion_weight", "dish", dishes), counts)
+    packing, text = scene.changes(work[-1].result, "weight", _FEWER if len(dishes) == 1 else (0, 0, 1))
+    work = [*work, *packing]
     postage = int(scene.look("postage", tuple(work), weight=work[-1].result))
-    packed = f"We pack {count} portions of {dish}.{text}"
+    packed = f"We pack {portions(counts, dishes)}.{text}"
     form = rng.randrange(3)
     if form == 0:
         return scene.task("work", "parcel", f"{packed} What is the postage for all that weight?", [str(postage)])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from dami_agent.tasks.agent.scene import IN_TURN, Scene, Template, Templates
 from dami_agent.tasks.catalogue import CATALOGUE
 from dami_agent.tasks.model import AgentTask
@@ -107,32 +109,54 @@ def _path(scene: Scene) -> AgentTask | None:
 
 
 def _fleet(scene: Scene) -> AgentTask | None:
-    """Two towns: the next train to each, together, then the free seats on both, together."""
-    first, second = scene.rng.sample(scene.names.towns, 2)
-    trains = scene.each("next_train", "town", [first, second])
-    if trains[0] == trains[1]:
+    """Two or three towns: the next train to each, together, then the free seats on all, together."""
+    rng = scene.rng
+    towns = rng.sample(scene.names.towns, rng.choice((2, 2, 3)))
+    trains = scene.each("next_train", "town", towns)
+    if len(set(trains)) < len(trains):
         return None
     seats = scene.each("free_seats", "train", [int(train) for train in trains])
     forms = (
-        "How many free seats are on the next train to {0} and on the next train to {1}?",
-        "Find the next trains to {0} and {1}, then the free seats on both.",
+        f"How many free seats are {joined([f'on the next train to {town}' for town in towns])}?",
+        f"Find the next trains to {joined(towns)}, then the free seats on {_all(towns)}.",
+        f"Tell me the free seats on the next trains to {joined(towns)}.",
     )
-    return scene.task("route", "fleet", scene.rng.choice(forms).format(first, second), seats)
+    return scene.task("route", "fleet", rng.choice(forms), seats)
 
 
 def _neighbours(scene: Scene) -> AgentTask | None:
-    """Two people who live somewhere: the fare to the town of each."""
+    """Two or three people who live somewhere: what is to be known of the town of each."""
     rng = scene.rng
-    first, second = rng.sample(scene.names.people, 2)
-    towns = scene.each("town_of", "person", [first, second])
-    if towns[0] == towns[1]:
+    people = rng.sample(scene.names.people, rng.choice((2, 2, 3)))
+    towns = scene.each("town_of", "person", people)
+    if len(set(towns)) < len(towns):
         return None
-    tool, word = rng.choice((("ticket_fare", "fare to"), ("read_temperature", "temperature in")))
-    found = scene.each(tool, "town", towns)
-    prompt = rng.choice(
-        ("Find the towns of {0} and {1}, then the {2} both.", "What is the {2} the towns of {0} and {1}?")
+    tool, word = rng.choice(
+        (("ticket_fare", "fare to"), ("read_temperature", "temperature in"), ("next_train", "next train to"))
     )
-    return scene.task("route", "neighbours", prompt.format(first, second, word), found)
+    found = scene.each(tool, "town", towns)
+    forms = ("Find the towns of {0}, then the {1} {2}.", "What is the {1} the towns of {0}?")
+    forms += ("I need the {1} the towns of {0}.",)
+    prompt = rng.choice(forms).format(joined(people), word, _all(people))
+    return scene.task("route", "neighbours", prompt, found)
+
+
+def _halls(scene: Scene) -> AgentTask | None:
+    """Two or three extensions: their rooms, together, then the seats in all."""
+    rng = scene.rng
+    extensions = rng.sample(range(100, 400), rng.choice((2, 2, 3)))
+    rooms = scene.each("room_of", "extension", extensions)
+    if len(set(rooms)) < len(rooms):
+        return None
+    seats = scene.each("seats_in", "room", [int(room) for room in rooms])
+    forms = ("Find the rooms of extensions {0}, then the seats in {1}.", "How many seats are in the rooms of {0}?")
+    forms += ("I need the seats in the rooms of {0}.",)
+    prompt = rng.choice(forms).format(joined([str(each) for each in extensions]), _all(extensions))
+    return scene.task("route", "halls", prompt, seats)
+
+
+def _all(values: Sequence[object]) -> str:
+    return "both" if len(values) == 2 else "all"
 
 
 def _desks(scene: Scene) -> AgentTask | None:
@@ -144,8 +168,21 @@ def _desks(scene: Scene) -> AgentTask | None:
         return None
     rooms = scene.each("room_of", "extension", [int(each) for each in extensions])
     forms = ("Find the extensions of {0}, then the rooms of {1}.", "I need the rooms of the extensions of {0}.")
-    prompt = rng.choice(forms).format(joined(people), "both" if len(people) == 2 else "all")
+    prompt = rng.choice(forms).format(joined(people), _all(people))
     return scene.task("route", "desks", prompt, rooms)
+
+
+def _chiefs(scene: Scene) -> AgentTask | None:
+    """Two or three people: their bosses, together, then the towns or extensions of these. Never in training."""
+    rng = scene.rng
+    people = rng.sample(scene.names.people, rng.choice((2, 2, 3)))
+    bosses = scene.each("boss_of", "person", people)
+    if len(set(bosses)) < len(bosses):
+        return None
+    tool, word = rng.choice((("town_of", "towns"), ("find_extension", "extensions")))
+    found = scene.each(tool, "person", bosses)
+    forms = ("Find the bosses of {0}, then the {1} of {2}.", "I need the {1} of the bosses of {0}.")
+    return scene.task("route", "chiefs", rng.choice(forms).format(joined(people), word, _all(people)), found)
 
 
 ROUTE: Templates = {
@@ -154,7 +191,9 @@ ROUTE: Templates = {
     "tour": Template(_tour, 2.0),
     "chained": Template(_chained, 0.7),
     "path": Template(_path, 3.0),
-    "fleet": Template(_fleet, 0.7),
-    "neighbours": Template(_neighbours, 0.7),
-    "desks": Template(_desks, 1.0, held=True),
+    "fleet": Template(_fleet, 1.0),
+    "neighbours": Template(_neighbours, 1.2),
+    "halls": Template(_halls, 0.8),
+    "desks": Template(_desks, held=True),
+    "chiefs": Template(_chiefs, held=True),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 from dami_agent.tasks.agent.scene import IN_TURN, Scene, Template, Templates, lookup, running
@@ -9,7 +10,7 @@ from dami_agent.tasks.model import AgentTask, Operation
 from dami_agent.tasks.words import DISHES, joined, plural
 
 
-def _totals(results: list[str], counts: list[int]) -> list[Operation]:
+def totals(results: list[str], counts: list[int]) -> list[Operation]:
     """Each result so many times, then all together."""
     parts = [Operation(int(result), "*", count) for result, count in zip(results, counts, strict=True)]
     return [*parts, *running(parts[0].result, [part.result for part in parts[1:]], "+")]
@@ -20,7 +21,7 @@ def _basket(scene: Scene) -> AgentTask | None:
     rng = scene.rng
     items = rng.sample(scene.names.items, scene.length((1, 1, 2, 2, 2, 4), 3))
     counts, in_turn = [rng.randint(2, min(9, 16 // len(items))) for _ in items], len(items) > 1 and scene.in_turn()
-    work = _totals(scene.each("get_price", "item", items, in_turn=in_turn), counts)
+    work = totals(scene.each("get_price", "item", items, in_turn=in_turn), counts)
     more, text = scene.changes(work[-1].result, "bill", (0, 3, 3, 5, 5) if len(items) < 3 else (0, 1))
     bought = joined([f"{count} {plural(item)}" for count, item in zip(counts, items, strict=True)])
     prompt = f"{rng.choice(('I want to buy', 'We order', 'I need'))} {bought}.{text} How much do I pay?"
@@ -104,9 +105,55 @@ def _kitchen(scene: Scene) -> AgentTask | None:
     rng = scene.rng
     dishes = rng.sample(DISHES, rng.choice((2, 3)))
     people = [rng.randint(3, 5) for _ in dishes]
-    work = _totals(scene.each("portion_weight", "dish", dishes), people)
-    portions = joined([f"{count} portions of {dish}" for count, dish in zip(people, dishes, strict=True)])
-    return scene.task("work", "kitchen", f"How much do {portions} weigh together?", (), work)
+    work = totals(scene.each("portion_weight", "dish", dishes), people)
+    prompt = f"How much do {portions(people, dishes)} weigh together?"
+    return scene.task("work", "kitchen", prompt, (), work)
+
+
+def _outing(scene: Scene) -> AgentTask | None:
+    """The fares of some people to one town and some to another, together. Never in training."""
+    rng = scene.rng
+    towns = rng.sample(scene.names.towns, rng.choice((2, 2, 3)))
+    people = [rng.randint(2, 5) for _ in towns]
+    work = totals(scene.each("ticket_fare", "town", towns), people)
+    tickets = joined([f"{count} tickets to {town}" for count, town in zip(people, towns, strict=True)])
+    return scene.task("work", "outing", f"How much do {tickets} cost together?", (), work)
+
+
+def _load(scene: Scene) -> AgentTask | None:
+    """How heavy some portions of one dish are, and what else changes that."""
+    rng = scene.rng
+    dish, count = rng.choice(DISHES), rng.randint(2, 6)
+    first = Operation(int(scene.look("portion_weight", dish=dish)), "*", count)
+    more, text = scene.changes(first.result, "weight", (0, 1, 2, 3, 5))
+    some = portions([count], [dish])
+    forms = (f"We carry {some}.{text} How heavy is that?", f"Take {some}.{text} What does it weigh?")
+    prompt = rng.choice(forms if more else (*forms, f"How much do {some} weigh?", f"What do {some} weigh?"))
+    return scene.task("work", "load", prompt, (), [first, *more])
+
+
+def _stores(scene: Scene) -> AgentTask | None:
+    """The stocks of two or three things, or the seats in rooms, together, and what changes them."""
+    rng = scene.rng
+    count = rng.choice((2, 2, 3))
+    if rng.random() < 0.6:
+        items = rng.sample(scene.names.items, count)
+        found, listed = scene.each("get_stock", "item", items), f"the stock of {joined([plural(i) for i in items])}"
+        what, ask = "stock", "How many are left?"
+    else:
+        rooms = rng.sample(range(1, 100), count)
+        found, listed = scene.each("seats_in", "room", rooms), f"the seats in rooms {joined([str(r) for r in rooms])}"
+        what, ask = "seats", "How many seats are free?"
+    work = running(int(found[0]), [int(each) for each in found[1:]], "+")
+    more, text = scene.changes(work[-1].result, what, (0, 1, 2, 3, 5))
+    forms = (f"Add up {listed}.{text}", f"Find {listed} and put them together.{text}")
+    prompt = rng.choice(forms) + (f" {ask}" if more else "")
+    return scene.task("work", "stores", prompt, (), [*work, *more])
+
+
+def portions(counts: Sequence[int], dishes: Sequence[str]) -> str:
+    """`3 portions of soup and 2 portions of pie`."""
+    return joined([f"{count} portions of {dish}" for count, dish in zip(counts, dishes, strict=True)])
 
 
 AFTER: Templates = {
@@ -116,5 +163,8 @@ AFTER: Templates = {
     "purse": Template(_purse),
     "group": Template(_group, 1.2),
     "warmer": Template(_warmer, 0.3),
+    "load": Template(_load, 0.6),
+    "stores": Template(_stores, 0.7),
     "kitchen": Template(_kitchen, held=True),
+    "outing": Template(_outing, held=True),
 }

@@ -6,10 +6,11 @@ has a template, a name or a length that training never shows; without it, none h
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
+from itertools import cycle, islice, repeat
 from random import Random
 
-from dami_agent.tasks.model import Question, Split, distinct
+from dami_agent.tasks.model import Question, Split, another
 from dami_agent.tasks.questions import chain, lists, lookup, prices, story
 from dami_agent.tasks.questions.sizes import LEVELS, UNSEEN, Unseen, level_size, nearest_level, practice_size
 from dami_agent.tasks.world import HELD, SEEN, invented_names
@@ -29,7 +30,7 @@ INVENTED = 0.6
 NAMED = ("story", "prices", "lookup")
 """Families with people or things in them: only these can have an unseen name."""
 
-__all__ = ["FAMILIES", "LEVELS", "UNSEEN", "Unseen", "practice", "question", "questions", "stream"]
+__all__ = ["FAMILIES", "LEVELS", "UNSEEN", "Unseen", "practice", "question", "questions"]
 
 
 def question(rng: Random, family: str, level: int, unseen: Unseen | None = None) -> Question:
@@ -64,28 +65,28 @@ def questions(
 ) -> list[Question]:
     """`count` different questions of one split, families and levels in turn; equal seeds give equal questions.
 
+    A question that was there already is drawn anew at its place, so every family has as many at every level.
+
     Raises:
-        UsageError: there are fewer; level 1 is small, and each unseen template is one way of asking only.
+        UsageError: there are fewer; level 1 is small.
     """
-    drawn = stream(split, seed=seed, families=families, levels=levels, unseen=unseen)
-    return distinct(drawn, count, f"the {split} split", "questions")
-
-
-def stream(
-    split: Split,
-    *,
-    seed: int,
-    families: tuple[str, ...] = FAMILIES,
-    levels: tuple[int, ...] = LEVELS,
-    unseen: Unseen | None = None,
-) -> Iterator[Question]:
-    """Questions of one split without end, families and levels in turn; texts may repeat."""
     rng = Random(f"questions:{split}:{seed}:{unseen or ''}")
+    kinds = _kinds(families, levels, unseen)
+    found: dict[str, Question] = {}
+    for family, level in islice(cycle(kinds), count):
+        own = (_of_split(rng, family, level, unseen, split) for _ in repeat(None))
+        item = another(own, found, f"the {split} split", f"questions of {family} at level {level}")
+        found[item.prompt] = item
+    return list(found.values())
+
+
+def _kinds(families: tuple[str, ...], levels: tuple[int, ...], unseen: Unseen | None) -> list[tuple[str, int]]:
     chosen = [family for family in families if unseen != "name" or family in NAMED]
-    kinds = [(family, level) for level in levels for family in chosen]
-    while True:
-        for family, level in kinds:
-            item = question(rng, family, level, unseen)
-            while item.split != split:
-                item = question(rng, family, level, unseen)
-            yield item
+    return [(family, level) for level in levels for family in chosen]
+
+
+def _of_split(rng: Random, family: str, level: int, unseen: Unseen | None, split: Split) -> Question:
+    item = question(rng, family, level, unseen)
+    while item.split != split:
+        item = question(rng, family, level, unseen)
+    return item

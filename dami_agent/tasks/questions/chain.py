@@ -15,23 +15,24 @@ _VERBS = {
 }
 _SHORT = {"+": "add", "-": "take away", "*": "multiply by"}
 _SPOKEN = {"+": "plus", "-": "minus", "*": "times"}
-_STARTS = ("Start with {0}.", "Begin with {0}.", "Take the number {0}.", "We have the number {0}.")
+_STARTS = ("Start with {0}.", "Begin with {0}.", "Take the number {0}.", "We have the number {0}.", "{0}.")
 _ASKS = ("What is the result?", "What do you get?", "Which number comes out?", "What is it now?")
 
 
 def draw(rng: Random, level: int, size: Size, unseen: Unseen | None = None, names: Names = SEEN) -> Question:
     """One chain: steps as sentences (before or after the question), as one sentence, as brackets.
 
-    The unseen template asks first and tells the steps in one sentence. There is nobody in a chain: `names` is not used.
+    Unseen templates ask first and tell the steps in one sentence, or begin with the bare number. There is nobody in a
+    chain: `names` is not used.
     """
     start = start_value(rng, size)
     work = operations(rng, size, start)
     if unseen == "template":
-        prompt = _asked_first(rng, start, work)
+        prompt = rng.choice((_asked_first, _bare))(rng, start, work)
     elif len(work) <= 3 and rng.random() < 0.25:
         prompt = _brackets(rng, start, work)
     else:
-        prompt = rng.choice((_sentences, _sentences, _one_sentence, _condition))(rng, start, work)
+        prompt = rng.choice((_sentences, _sentences, _one_sentence, _condition, _lines))(rng, start, work)
     return Question("chain", level, prompt, work[-1].result, work, (unseen,) if unseen else ())
 
 
@@ -53,12 +54,35 @@ def _one_sentence(rng: Random, start: int, work: tuple[Operation, ...]) -> str:
 
 def _condition(rng: Random, start: int, work: tuple[Operation, ...]) -> str:
     """`What do you get if you take 24, add 5, and take away 3?`"""
-    form = rng.choice(("What do you get if you take {0}, {1}?", "Which number comes out when you take {0}, {1}?"))
+    form = rng.choice(
+        (
+            "What do you get if you take {0}, {1}?",
+            "Which number comes out when you take {0}, {1}?",
+            "If you begin with {0}, {1}, what do you get?",
+            "When I take {0}, {1}, which number comes out?",
+        )
+    )
     return form.format(start, _listed(rng, work, "and"))
+
+
+def _lines(rng: Random, start: int, work: tuple[Operation, ...]) -> str:
+    """`Start with 24, then:` and a list of steps, numbered or not."""
+    head = rng.choice(("Start with {0}, then:", "Take {0}, then:", "First number: {0}.", "We begin at {0}:")).format(
+        start
+    )
+    numbered = rng.random() < 0.5
+    steps = [f"{_SHORT[step.symbol]} {step.right}" for step in work]
+    listed = [f"{place}. {step}" if numbered else f"- {step}" for place, step in enumerate(steps, start=1)]
+    lines, ask = [head, *listed], rng.choice(_ASKS)
+    return "\n".join([ask, *lines] if rng.random() < 0.3 else [*lines, ask])
 
 
 def _asked_first(rng: Random, start: int, work: tuple[Operation, ...]) -> str:
     return f"What is the result? Start with {start}, {_listed(rng, work)}."
+
+
+def _bare(rng: Random, start: int, work: tuple[Operation, ...]) -> str:
+    return f"{start}: {_listed(rng, work)}. {rng.choice(_ASKS)}"
 
 
 def _brackets(rng: Random, start: int, work: tuple[Operation, ...]) -> str:

@@ -23,7 +23,10 @@ _TOLD = ("The numbers are {0}.", "We have {0}.", "I count {0}.")
 
 
 def draw(rng: Random, level: int, size: Size, unseen: Unseen | None = None, names: Names = SEEN) -> Question:
-    """One list question; in the unseen template the question comes before a list told as a sentence."""
+    """One list question; in unseen templates the question comes before a list told as a sentence, or has it inside.
+
+    Training has lists inside the question for what is largest, smallest and the range.
+    """
     length = HELD_LENGTH[level] if unseen == "length" else rng.choice(LENGTHS[level])
     return _question(rng, level, rng.choice(KINDS[level]), length, min(size.largest, 99), unseen)
 
@@ -41,14 +44,27 @@ def _question(
     numbers = rng.sample(range(2, top + 1), length)
     asked, work, answer = kind(rng, numbers)
     texts = [str(number) for number in numbers]
+    within = kind in (_largest, _smallest, _range)
     if unseen == "template":
-        prompt = f"{asked} The numbers are {joined(texts)}."
+        told = within or rng.random() < 0.5
+        prompt = f"{asked} The numbers are {joined(texts)}." if told else _inside(asked, joined(texts))
+    elif within and rng.random() < 0.3:
+        prompt = _inside(asked, joined(texts))
     elif rng.random() < 0.35:
         prompt = f"{asked} {rng.choice(_LISTED).format(', '.join(texts))}"
     else:
         told = rng.choice((*_LISTED, *_TOLD))
         prompt = f"{told.format(joined(texts) if told in _TOLD else ', '.join(texts))} {asked}"
     return Question("list", level, prompt, answer, work, (unseen,) if unseen else ())
+
+
+def _inside(asked: str, numbers: str) -> str:
+    """The second unseen template: `Which number is the largest of 4, 9 and 12?`"""
+    if asked.startswith("How many"):
+        return asked.replace("are above", f"of {numbers} are above")
+    if asked.startswith("What do they"):
+        return f"What do {numbers} add up to?"
+    return f"{asked.rstrip('?')} of {numbers}?"
 
 
 def _extreme(numbers: list[int], sign: str, word: str) -> tuple[Note, ...]:

@@ -32,7 +32,7 @@ _ORDINALS = ("", "second ")
 
 
 def draw(rng: Random, level: int, size: Size, unseen: Unseen | None = None, names: Names = SEEN) -> Question:
-    """One question; the unseen template asks about the ball before telling who passes it.
+    """One question; unseen templates ask about the ball, or say who has it first, before telling who passes it.
 
     Levels 1 and 2 have one pass among few and among more people; from 3 on rows of people come as well, and tables read
     backwards: who is in a room. Those read forwards are in training only, they are no harder than one pass.
@@ -109,6 +109,10 @@ def _goes(thing: str, made: _Passes) -> str:
 def _ball(rng: Random, level: int, hops: int, unseen: Unseen | None, names: Names) -> Question:
     """The ball goes Ana to Ben, Ben to Leo, ... Ana has it first. Who has it after 2 passes?"""
     made = _passes(rng, level, hops, names)
+    if unseen == "template" and rng.random() < 0.5:
+        told = [f"{made.first} has the ball first.", _goes("ball", made)]
+        ask = f"Who has the ball after {_times(hops)}?"
+        return _question("passes", level, told, ask, made.last, made.work, unseen, False)
     ask = f"{made.first} has it first. Who has it after {_times(hops)}?"
     return _question("passes", level, [_goes("ball", made)], ask, made.last, made.work, unseen, unseen == "template")
 
@@ -116,14 +120,16 @@ def _ball(rng: Random, level: int, hops: int, unseen: Unseen | None, names: Name
 def _letter(rng: Random, level: int, hops: int, unseen: Unseen | None, names: Names) -> Question:
     """Ana gives to Ben. Ben gives to Leo. ... The letter starts at Ana. Who has the letter after 2 passes?
 
-    Or `The letter goes Ana to Ben, Ben to Leo.`, as a ball is told.
+    Or `The letter goes Ana to Ben, Ben to Leo.`, as a ball is told; where it starts may come first.
     """
     made = _passes(rng, level, hops, names)
     thing = rng.choice(("letter", "book", "key"))
     gives = [f"{giver} gives to {taker}." for giver, taker in made.pairs]
     told = gives if rng.random() < 0.5 else [_goes(thing, made)]
-    ask = f"The {thing} starts at {made.first}. Who has the {thing} after {_times(hops)}?"
-    return _question("passes", level, told, ask, made.last, made.work, unseen, rng.random() < 0.5)
+    begins, ask = f"The {thing} starts at {made.first}.", f"Who has the {thing} after {_times(hops)}?"
+    if rng.random() < 0.3:
+        return _question("passes", level, [begins, *told], ask, made.last, made.work, unseen, False)
+    return _question("passes", level, told, f"{begins} {ask}", made.last, made.work, unseen, rng.random() < 0.5)
 
 
 def _order(rng: Random, level: int, count: int, unseen: Unseen | None, names: Names) -> Question:

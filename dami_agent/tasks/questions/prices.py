@@ -18,7 +18,10 @@ _ITEMS = {1: (1,), 2: (2,), 3: (2, 4, 4), 4: (5, 6), 5: (6,)}
 
 
 def draw(rng: Random, level: int, size: Size, unseen: Unseen | None = None, names: Names = SEEN) -> Question:
-    """One bill or conversion; the unseen template tells amounts and prices of all things in one sentence."""
+    """One bill or conversion.
+
+    Unseen templates tell all amounts and prices in one sentence, or a list of prices and ask for amounts.
+    """
     if unseen is None and level <= 2 and rng.random() < 0.35:
         return _conversion(rng, level, size)
     count = 3 if unseen == "length" else rng.choice(_ITEMS[level])
@@ -81,7 +84,7 @@ def _bill(
         ask = f"{who} has {given} euros. {rng.choice(('How much is left?', 'What is left?'))}"
     bought = [f"{many} {plural(item)}" for item, (_, many) in zip(items, pairs, strict=True)]
     bill = _Bill(name, who, items, bought, [price for price, _ in pairs], ask, change)
-    prompt = bill.at_once() if unseen == "template" else bill.told(rng)
+    prompt = rng.choice((bill.at_once, bill.from_a_list))() if unseen == "template" else bill.told(rng)
     return Question("prices", level, prompt, work[-1].result, tuple(work), (unseen,) if unseen else ())
 
 
@@ -102,10 +105,9 @@ class _Bill:
         costs = " ".join(
             f"{an(item).capitalize()} costs {price} euros." for item, price in zip(self.items, self.prices, strict=True)
         )
-        shown = ", ".join(f"{item} {price} euros" for item, price in zip(self.items, self.prices, strict=True))
         buys = f"{self.name} buys {joined(self.bought)}."
         forms = [f"{costs} {buys} {self.ask}", f"{costs} {buys} {self.ask}", f"{buys} {costs} {self.ask}"]
-        forms += [self.one_by_one(), self.one_by_one(), self.in_brackets(), f"Prices: {shown}. {buys} {self.ask}"]
+        forms += [self.one_by_one(), self.one_by_one(), self.in_brackets(), f"{self._list()} {buys} {self.ask}"]
         if not self.change:
             forms += [f"How much does {self.name} pay for {joined(self.bought)}? {costs}"] * 2
         return rng.choice(forms)
@@ -125,6 +127,17 @@ class _Bill:
     def at_once(self) -> str:
         """The held-out form: `Mia buys 2 lamps at 7 euros each and 4 pens at 3 euros each.`"""
         return f"{self.name} buys {joined(self._each())}. {self.ask}"
+
+    def from_a_list(self) -> str:
+        """The other: `Prices: lamp 7 euros, pen 3 euros. How much does Mia pay for 2 lamps and 4 pens?`"""
+        if self.change:
+            has, left = self.ask.removeprefix(self.who).split(". ")
+            return f"{self._list()} {self.name}{has} and buys {joined(self.bought)}. {left}"
+        return f"{self._list()} How much does {self.name} pay for {joined(self.bought)}?"
+
+    def _list(self) -> str:
+        shown = ", ".join(f"{item} {price} euros" for item, price in zip(self.items, self.prices, strict=True))
+        return f"Prices: {shown}."
 
     def _each(self) -> list[str]:
         return [f"{text} at {price} euros each" for text, price in zip(self.bought, self.prices, strict=True)]

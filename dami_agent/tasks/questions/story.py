@@ -7,14 +7,17 @@ from random import Random
 
 from dami_agent.tasks.model import Operation, Question
 from dami_agent.tasks.questions.sizes import Size, Unseen, operations, start_value
-from dami_agent.tasks.words import plural
+from dami_agent.tasks.words import joined, plural
 from dami_agent.tasks.world import SEEN, Names
 
 
 def draw(rng: Random, level: int, size: Size, unseen: Unseen | None = None, names: Names = SEEN) -> Question:
-    """One story: a hoard, boxes, a bus or a ladder. The unseen template is a hoard whose question comes first."""
+    """One story: a hoard, boxes, a bus or a ladder.
+
+    Unseen templates are hoards whose question comes first or that are told in one sentence, as others are in training.
+    """
     if unseen == "template":
-        return _hoard(rng, level, size, unseen, names)
+        return rng.choice((_hoard, _hoard_at_once))(rng, level, size, unseen, names)
     kinds = (_hoard, _boxes, _ladder) if unseen == "name" else (_hoard, _hoard, _boxes, _boxes, _ladder, _ladder, _bus)
     return rng.choice(kinds)(rng, level, size, unseen, names)
 
@@ -32,6 +35,13 @@ def _event(rng: Random, who: str, step: Operation, others: list[str]) -> str:
     else:
         forms = (f"Then there are {number} times as many.", f"{who} trades them for {number} times as many.")
     return rng.choice(forms)
+
+
+def _own_event(rng: Random, who: str, step: Operation, others: list[str]) -> str:
+    """What a person does, for a list of such: `gives 3 to Ben`."""
+    while not (said := _event(rng, who, step, others)).startswith(f"{who} "):
+        pass
+    return said.removeprefix(f"{who} ").rstrip(".")
 
 
 def _question(
@@ -56,6 +66,16 @@ def _hoard(rng: Random, level: int, size: Size, unseen: Unseen | None, names: Na
     return _question(level, parts, rng.choice(asks), work, unseen, False)
 
 
+def _hoard_at_once(rng: Random, level: int, size: Size, unseen: Unseen | None, names: Names) -> Question:
+    """Never in training: `Mia has 12 apples, buys 5 more and gives 3 to Ben. How many apples does Mia have now?`"""
+    start = max(5, start_value(rng, size))
+    work = operations(rng, size, start)
+    (name, _), things = names.person(rng), plural(rng.choice(names.items))
+    others = names.some_people(rng, 4, but=name)
+    told = joined([f"{name} has {start} {things}", *(_own_event(rng, name, step, others) for step in work)])
+    return _question(level, [f"{told}."], f"How many {things} does {name} have now?", work, unseen, False)
+
+
 def _boxes(rng: Random, level: int, size: Size, unseen: Unseen | None, names: Names) -> Question:
     """Each box holds 6 pens. Tom buys 4 boxes. He loses 5. How many pens does Tom have now?"""
     boxes = rng.randint(2, size.factor)
@@ -67,6 +87,8 @@ def _boxes(rng: Random, level: int, size: Size, unseen: Unseen | None, names: Na
     others = names.some_people(rng, 4, but=name)
     head = f"Each {box} holds {first.left} {things}. {name} buys {boxes} {plural(box)}."
     parts = [head, *(_event(rng, who, step, others) for step in work[1:])]
+    if len(work) > 2 and rng.random() < 0.3:
+        parts = [head, f"{who} {joined([_own_event(rng, who, step, others) for step in work[1:]])}."]
     return _question(level, parts, f"How many {things} does {name} have now?", work, unseen, rng.random() < 0.35)
 
 
@@ -80,8 +102,11 @@ def _bus(rng: Random, level: int, size: Size, unseen: Unseen | None, names: Name
         "-": ("{0} get off.", "Then {0} get off."),
         "*": ("Then there are {0} times as many.",),
     }
-    parts = [f"A {ride} leaves with {start} people."]
-    parts += [rng.choice(forms[step.symbol]).format(step.right) for step in work]
+    told = [rng.choice(forms[step.symbol]).format(step.right) for step in work]
+    parts = [f"A {ride} leaves with {start} people.", *told]
+    if rng.random() < 0.3:
+        later = [text.removeprefix("Then ").rstrip(".") for text in told]
+        parts = [f"{joined([f'A {ride} leaves with {start} people', *later])}."]
     ask = rng.choice((f"How many people are on the {ride} now?", f"How many people are on the {ride} at the end?"))
     return _question(level, parts, ask, work, unseen, rng.random() < 0.35)
 
