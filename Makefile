@@ -17,9 +17,10 @@ bench: $(VENV)/.installed
 	$(BIN)/dami bench --tasks 200
 
 # Measures everything anew and puts it where it is read: the frontier that ships, README, docs, card, plot (half an hour).
-results: $(VENV)/.installed-report
+results: $(VENV)/.installed-report $(VENV)/.installed-dev
 	mkdir -p results
-	$(BIN)/dami sweep --workers $(WORKERS) --output results/sweep.json
+	$(BIN)/python -m pytest --quiet --junitxml=results/standard.xml tests/chat_model/test_standard.py
+	$(BIN)/dami sweep --workers $(WORKERS) --suites results/standard.xml --output results/sweep.json
 	cp results/sweep.json dami_agent/checkpoints/builtin/frontier.json
 	$(BIN)/dami bench --output results/bench.json
 	$(BIN)/python -m dami_agent.bench.calibrate --output results/calibrate.json > /dev/null

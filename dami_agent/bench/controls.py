@@ -76,6 +76,7 @@ def compare(grid: Sequence[Intensity], found: Tries) -> dict[str, Any]:
         "thinking": {
             "accuracy": round(mean([outcome.right for outcome in once]), 4),
             "tokens": round(mean([outcome.tokens for outcome in once]), 2),
+            "tokens_ci": rounded(mean_half_width([float(outcome.tokens) for outcome in once]), 2),
         },
         "oracle": _totals(oracle),
         "pass_at_k": _totals(repeated),
@@ -103,6 +104,7 @@ def _totals(rows: Sequence[tuple[bool, int, int]]) -> dict[str, Any]:
         "accuracy": round(mean(right), 4),
         "accuracy_ci": round(half_width(sum(right), len(right)), 4),
         "tokens": round(mean([row[1] for row in rows]), 2),
+        "tokens_ci": rounded(mean_half_width([float(row[1]) for row in rows]), 2),
         "all_tokens": round(mean([row[2] for row in rows]), 2),
     }
 
@@ -132,4 +134,5 @@ def _kept(rows: Sequence[tuple[bool, int]]) -> dict[str, Any]:
         "accuracy": round(mean(right), 4),
         "accuracy_ci": round(half_width(sum(right), len(right)), 4),
         "tokens": round(mean([row[1] for row in rows]), 2),
+        "tokens_ci": rounded(mean_half_width([float(row[1]) for row in rows]), 2),
     }

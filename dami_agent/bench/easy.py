@@ -9,12 +9,12 @@ chosen on all seeds but one, and what Instruct loses in them is counted on that 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from dami_agent.bench.batches import Asked, Outcome
-from dami_agent.bench.rows import Cell, cells_of, rounded
-from dami_agent.bench.stats import mean, mean_half_width
+from dami_agent.bench.rows import Cell, rounded, rounded_interval
+from dami_agent.bench.stats import bootstrap, mean, mean_half_width
 
 BEHIND = 0.01 + 1e-9
 """Instruct may be so far behind Thinking, on all the questions taken."""
@@ -26,60 +26,73 @@ SHARE = 0.2
 """Of Thinking's tokens there, at most."""
 
 
+class Pair(NamedTuple):
+    """One question: its cell, its seed, what Instruct loses on it (1, 0 or -1), and both models' tokens."""
+
+    cell: Cell
+    seed: int
+    loss: int
+    instruct: int
+    thinking: int
+
+
 def easy_share(asked: Asked, instruct: Sequence[Outcome], thinking: Sequence[Outcome]) -> dict[str, Any]:
     """The cells, the share of the questions in them, Instruct's share of Thinking's tokens there, and the trial.
 
-    ``tokens_ratio`` is None without cells; ``elsewhere`` (Instruct less Thinking, paired, in cells chosen on the other
-    seeds) is None with one seed or without cells.
+    ``share_ci`` is a bootstrap over the questions in which the cells are chosen anew each time. ``tokens_ratio`` is
+    None without cells; ``elsewhere`` (Instruct less Thinking, paired, in cells chosen on the other seeds) is None with
+    one seed or without cells.
     """
-    cells = cells_of(asked)
-    chosen = _easy(cells, instruct, thinking, range(len(asked)))
-    inside = [index for cell in chosen for index in cells[cell]]
-    spent = sum(thinking[index].tokens for index in inside)
-    elsewhere = _tried(asked, instruct, thinking)
+    pairs = [
+        Pair((question.family, question.level), seed, b.right - a.right, a.tokens, b.tokens)
+        for (seed, question), a, b in zip(asked, instruct, thinking, strict=True)
+    ]
+    chosen = _easy(pairs)
+    inside = [pair for pair in pairs if pair.cell in chosen]
+    spent = sum(pair.thinking for pair in inside)
+    elsewhere = _tried(pairs)
     return {
-        "share": round(len(inside) / len(asked), 4),
-        "cells": [{"family": family, "level": level} for family, level in chosen],
-        "all_cells": len(cells),
-        "alone": sum(_behind(cells[cell], instruct, thinking) <= BEHIND for cell in chosen),
-        "tokens_ratio": round(sum(instruct[index].tokens for index in inside) / spent, 4) if spent else None,
+        "share": round(len(inside) / len(pairs), 4),
+        "share_ci": rounded_interval(bootstrap(pairs, _share, resamples=500)),
+        "cells": [{"family": family, "level": level} for family, level in sorted(chosen)],
+        "all_cells": len({pair.cell for pair in pairs}),
+        "alone": sum(loss <= BEHIND for loss in chosen.values()),
+        "tokens_ratio": round(sum(pair.instruct for pair in inside) / spent, 4) if spent else None,
         "elsewhere": round(mean(elsewhere), 4) if elsewhere else None,
         "elsewhere_ci": rounded(mean_half_width(elsewhere), 4),
         "elsewhere_questions": len(elsewhere),
     }
 
 
-def _easy(
-    cells: dict[Cell, list[int]], instruct: Sequence[Outcome], thinking: Sequence[Outcome], among: Collection[int]
-) -> list[Cell]:
-    """The cells that count, judged by the questions ``among`` alone."""
-    seen = {cell: [index for index in places if index in among] for cell, places in cells.items()}
-    cheap = {
-        cell: places
-        for cell, places in seen.items()
-        if places and sum(instruct[i].tokens for i in places) <= SHARE * sum(thinking[i].tokens for i in places)
-    }
-    chosen: list[Cell] = []
-    together: list[int] = []
-    for cell in sorted(cheap, key=lambda cell: (_behind(cheap[cell], instruct, thinking), cell)):
-        together += cheap[cell]
-        if _behind(together, instruct, thinking) > BEHIND or _behind(cheap[cell], instruct, thinking) > ALONE:
+def _easy(pairs: Iterable[Pair]) -> Mapping[Cell, float]:
+    """The cells that count, and what Instruct loses in each."""
+    cells: dict[Cell, list[Pair]] = {}
+    for pair in pairs:
+        cells.setdefault(pair.cell, []).append(pair)
+    losses = sorted(
+        (sum(pair.loss for pair in inside) / len(inside), cell)
+        for cell, inside in cells.items()
+        if sum(pair.instruct for pair in inside) <= SHARE * sum(pair.thinking for pair in inside)
+    )
+    chosen: dict[Cell, float] = {}
+    lost = taken = 0.0
+    for loss, cell in losses:
+        lost, taken = lost + loss * len(cells[cell]), taken + len(cells[cell])
+        if lost > BEHIND * taken or loss > ALONE:
             break
-        chosen.append(cell)
-    return sorted(chosen)
+        chosen[cell] = loss
+    return chosen
 
 
-def _behind(places: Sequence[int], instruct: Sequence[Outcome], thinking: Sequence[Outcome]) -> float:
-    """Thinking's accuracy less Instruct's."""
-    return mean([float(thinking[i].right) - float(instruct[i].right) for i in places])
+def _share(pairs: Sequence[Pair]) -> float:
+    chosen = _easy(pairs)
+    return sum(pair.cell in chosen for pair in pairs) / len(pairs)
 
 
-def _tried(asked: Asked, instruct: Sequence[Outcome], thinking: Sequence[Outcome]) -> list[float]:
+def _tried(pairs: Sequence[Pair]) -> list[float]:
     """Instruct less Thinking on each question of cells that were chosen without its seed."""
-    cells, found = cells_of(asked), []
-    for seed in sorted({seed for seed, _ in asked}):
-        others = {index for index, (other, _) in enumerate(asked) if other != seed}
-        for cell in _easy(cells, instruct, thinking, others):
-            places = [index for index in cells[cell] if index not in others]
-            found += [float(instruct[i].right) - float(thinking[i].right) for i in places]
+    found: list[float] = []
+    for seed in sorted({pair.seed for pair in pairs}):
+        chosen = _easy(pair for pair in pairs if pair.seed != seed)
+        found += [-float(pair.loss) for pair in pairs if pair.seed == seed and pair.cell in chosen]
     return found

@@ -48,6 +48,7 @@ def summary(intensity: Intensity, asked: Asked, found: Sequence[Outcome]) -> dic
         "tokens_ci": rounded(mean_half_width(tokens), 2),
         "think_ratio": round(mean([outcome.thought for outcome in found]), 4),
         "finished": round(mean([outcome.finished for outcome in found]), 4),
+        "finished_ci": round(half_width(sum(outcome.finished for outcome in found), len(found)), 4),
         "by_level": _means(by_level, right),
         "by_level_ci": {
             name: round(half_width(int(sum(right[i] for i in places)), len(places)), 4)
@@ -73,13 +74,15 @@ def _means(groups: Mapping[str, list[int]], values: Sequence[float]) -> dict[str
     return {name: round(mean([values[i] for i in groups[name]]), 4) for name in sorted(groups)}
 
 
-def _cells(asked: Asked, right: Sequence[float], tokens: Sequence[float]) -> dict[str, dict[str, dict[str, float]]]:
-    """family -> level -> accuracy, tokens, questions."""
-    found: dict[str, dict[str, dict[str, float]]] = {}
+def _cells(asked: Asked, right: Sequence[float], tokens: Sequence[float]) -> dict[str, Any]:
+    """family -> level -> accuracy and tokens with half intervals, questions."""
+    found: dict[str, dict[str, dict[str, float | None]]] = {}
     for (family, level), places in cells_of(asked).items():
         found.setdefault(family, {})[str(level)] = {
             "accuracy": round(mean([right[i] for i in places]), 4),
+            "accuracy_ci": round(half_width(int(sum(right[i] for i in places)), len(places)), 4),
             "tokens": round(mean([tokens[i] for i in places]), 2),
+            "tokens_ci": rounded(mean_half_width([tokens[i] for i in places]), 2),
             "questions": len(places),
         }
     return found

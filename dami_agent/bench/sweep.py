@@ -72,7 +72,14 @@ class Plan:
         object.__setattr__(self, "lambdas", tuple(lambdas))
 
 
-def sweep(plan: Plan, source: Source, *, workers: int = 1, progress: Progress | None = None) -> dict[str, Any]:
+def sweep(
+    plan: Plan,
+    source: Source,
+    *,
+    workers: int = 1,
+    progress: Progress | None = None,
+    suites: Mapping[str, int] | None = None,
+) -> dict[str, Any]:
     """Measure; see the module's docstring.
 
     Args:
@@ -80,6 +87,7 @@ def sweep(plan: Plan, source: Source, *, workers: int = 1, progress: Progress | 
         source: the pair.
         workers: processes to share the work; the results are those of one.
         progress: told of it.
+        suites: what :func:`dami_agent.bench.suites.counted` says of LangChain's standard suites; None: not run.
 
     Returns:
         What ``dami sweep --json`` prints and :meth:`dami_agent.policy.Frontier.from_dict` reads.
@@ -108,6 +116,7 @@ def sweep(plan: Plan, source: Source, *, workers: int = 1, progress: Progress | 
         "unseen": unseen,
         "controls": tried,
         "easy": easy_share(asked, found[Intensity(0)], found[Intensity(1)]),
+        "suites": suites,
     }
     return result | {"bars": [bar.to_dict() for bar in bars(asked, found, result)]}
 

@@ -39,6 +39,9 @@ def sweep(
         int, typer.Option(help="Held-out questions for oracle, pass@k, best of n and retry; 0: none.", min=0)
     ] = 100,
     tool_dialogues: Annotated[int, typer.Option(help="Dialogues per kind of tool call; 0: none.", min=0)] = 150,
+    suites: Annotated[
+        Path | None, typer.Option(help="JUnit file of LangChain's standard suites (pytest --junitxml), for their bar.")
+    ] = None,
     instruct: Annotated[str | None, typer.Option(help="Instruct checkpoint; left out: the built-in pair.")] = None,
     thinking: Annotated[str | None, typer.Option(help="Thinking checkpoint.")] = None,
     batch: Annotated[int | None, typer.Option(help="Rows decoded together.", min=1)] = None,
@@ -48,6 +51,7 @@ def sweep(
     values = _numbers(lambdas)
     from dami_agent.bench import engine
     from dami_agent.bench.batches import Source
+    from dami_agent.bench.suites import counted
     from dami_agent.bench.sweep import Plan
     from dami_agent.bench.sweep import sweep as measure
 
@@ -62,10 +66,11 @@ def sweep(
         control_questions=control_questions,
         tool_dialogues=tool_dialogues,
     )
+    tests = None if suites is None else counted(suites)
     engine.calm_threads(instruct)
     source = Source(instruct=instruct, thinking=thinking, batch=batch or engine.BATCH)
     with progress_bar() as tell:
-        result = measure(plan, source, workers=workers, progress=tell)
+        result = measure(plan, source, workers=workers, progress=tell, suites=tests)
     if output is not None:
         output.write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     if as_json:

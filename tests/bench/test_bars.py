@@ -38,7 +38,7 @@ def result(outcomes: Found, **other: Any) -> dict[str, Any]:
     tried = {"difference": 0.02, "difference_ci": 0.01, "tries": 5, "questions": 300}
     tried |= {"oracle": totals, "pass_at_k": totals}
     easy = easy_share(QUESTIONS, outcomes[Intensity(0)], outcomes[Intensity(1)])
-    easy |= {"share": 0.6, "tokens_ratio": 0.1}
+    easy |= {"share": 0.6, "share_ci": [0.5, 0.7], "tokens_ratio": 0.1}
     return {"tools": tools, "unseen": unseen, "controls": tried, "easy": easy} | other
 
 

@@ -135,8 +135,11 @@ def _neighbours(scene: Scene) -> AgentTask | None:
         (("ticket_fare", "fare to"), ("read_temperature", "temperature in"), ("next_train", "next train to"))
     )
     found = scene.each(tool, "town", towns)
-    forms = ("Find the towns of {0}, then the {1} {2}.", "What is the {1} the towns of {0}?")
-    forms += ("I need the {1} the towns of {0}.",)
+    forms = (
+        "Find the towns of {0}, then the {1} {2}.",
+        "What is the {1} the towns of {0}?",
+        "I need the {1} the towns of {0}.",
+    )
     prompt = rng.choice(forms).format(joined(people), word, _all(people))
     return scene.task("route", "neighbours", prompt, found)
 
@@ -149,8 +152,11 @@ def _halls(scene: Scene) -> AgentTask | None:
     if len(set(rooms)) < len(rooms):
         return None
     seats = scene.each("seats_in", "room", [int(room) for room in rooms])
-    forms = ("Find the rooms of extensions {0}, then the seats in {1}.", "How many seats are in the rooms of {0}?")
-    forms += ("I need the seats in the rooms of {0}.",)
+    forms = (
+        "Find the rooms of extensions {0}, then the seats in {1}.",
+        "How many seats are in the rooms of {0}?",
+        "I need the seats in the rooms of {0}.",
+    )
     prompt = rng.choice(forms).format(joined([str(each) for each in extensions]), _all(extensions))
     return scene.task("route", "halls", prompt, seats)
 

@@ -46,8 +46,8 @@ def _question(
     texts = [str(number) for number in numbers]
     within = kind in (_largest, _smallest, _range)
     if unseen == "template":
-        told = within or rng.random() < 0.5
-        prompt = f"{asked} The numbers are {joined(texts)}." if told else _inside(asked, joined(texts))
+        after = within or rng.random() < 0.5
+        prompt = f"{asked} The numbers are {joined(texts)}." if after else _inside(asked, joined(texts))
     elif within and rng.random() < 0.3:
         prompt = _inside(asked, joined(texts))
     elif rng.random() < 0.35:
