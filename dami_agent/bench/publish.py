@@ -72,7 +72,7 @@ def read_results(folder: Path, pair: CheckpointPair) -> dict[str, Mapping[str, A
     """The three results, all measured on ``pair``, and what is known of the pair itself.
 
     Raises:
-        UsageError: a file is missing, is no JSON, or is of other weights.
+        UsageError: a file is missing, is no JSON, is of other weights, or is of agent tasks with unseen parts.
     """
     found: dict[str, Mapping[str, Any]] = {"pair": facts(pair)}
     for name, command in SOURCES.items():
@@ -84,6 +84,8 @@ def read_results(folder: Path, pair: CheckpointPair) -> dict[str, Mapping[str, A
             raise UsageError(f"cannot read {path}: {error}", hint=hint) from error
         if data.get("fingerprint") != pair.fingerprint:
             raise UsageError(f"{path} was measured on other weights than the built-in pair's", hint=hint)
+        if data.get("unseen") and name == "bench":
+            raise UsageError(f"{path} is of tasks with an unseen {data['unseen']}, not of the usual ones", hint=hint)
         found[name] = data
     return found
 

@@ -28,12 +28,11 @@ def frontier(sweep: Json) -> str:
     rows = sweep["rows"]
     header = ["λ", *(f"{row['lambda']:g}" for row in rows)]
     body = [
-        ["accuracy", *(f"{row['accuracy']:.3f}" for row in rows)],
-        ["±", *(f"{row['accuracy_ci']:.3f}" for row in rows)],
-        ["tokens", *(f"{row['tokens']:.0f}" for row in rows)],
+        ["accuracy", *(_with(row) for row in rows)],
+        ["tokens", *(_or_dash(row["tokens"], ".0f", row["tokens_ci"]) for row in rows)],
         ["outputs with a thought", *(f"{row['think_ratio']:.2f}" for row in rows)],
-        ["their tokens", *(_or_dash(row["thinking_tokens"], ".0f") for row in rows)],
-        ["finished", *(f"{row['finished']:.3f}" for row in rows)],
+        ["their tokens", *(_or_dash(row["thinking_tokens"], ".0f", row["thinking_tokens_ci"]) for row in rows)],
+        ["finished", *(_or_dash(row["finished"], ".3f", row["finished_ci"]) for row in rows)],
     ]
     return table(header, body, right=1) + f"\n\n{_how(sweep)}"
 
@@ -52,8 +51,11 @@ def levels(sweep: Json) -> str:
     names = [str(level) for level in sweep["levels"]]
     body = []
     for row in _ends(sweep):
-        body.append([f"λ={row['lambda']:g}", "accuracy", *(_or_dash(row["by_level"].get(n), ".3f") for n in names)])
-        body.append(["", "tokens", *(_or_dash(row["tokens_by_level"].get(n), ".0f") for n in names)])
+        right, spent = (
+            [_or_dash(row[name].get(n), form, row[f"{name}_ci"].get(n)) for n in names]
+            for name, form in (("by_level", ".3f"), ("tokens_by_level", ".0f"))
+        )
+        body += [[f"λ={row['lambda']:g}", "accuracy", *right], ["", "tokens", *spent]]
     return table(["", "", *(f"level {name}" for name in names)], body, right=2)
 
 
@@ -63,7 +65,10 @@ def cells(sweep: Json) -> str:
 
     def shown(row: Json, family: str, level: str) -> str:
         cell = row["cells"].get(family, {}).get(level)
-        return f"{cell['accuracy']:.2f} / {cell['tokens']:.0f}" if cell else "-"
+        if not cell:
+            return "-"
+        right = _or_dash(cell["accuracy"], ".2f", cell["accuracy_ci"])
+        return f"{right} / {_or_dash(cell['tokens'], '.0f', cell['tokens_ci'])}"
 
     body = [
         [family, f"{row['lambda']:g}", *(shown(row, family, name) for name in names)]
@@ -132,7 +137,13 @@ def controls(sweep: Json) -> str:
     rows += [(f"Thinking, most probable of {row['n']}", row) for row in tried["best_of"] if row["n"] in (2, 3, k)]
     rows += [("Thinking, least probable tenth once more", tried["retry"])]
     body = [
-        [name, _with(row), f"{row['tokens']:.0f}", f"{row.get('all_tokens', row['tokens']):.0f}"] for name, row in rows
+        [
+            name,
+            _with(row),
+            _or_dash(row["tokens"], ".0f", row["tokens_ci"]),
+            f"{row.get('all_tokens', row['tokens']):.0f}",
+        ]
+        for name, row in rows
     ]
     text = table(["", "accuracy", "tokens", "of all tries"], body, right=1)
     ci = tried["difference_ci"]
@@ -247,8 +258,11 @@ def _mark(verdict: bool | None) -> str:
     return {True: "yes", False: "**no**", None: "-"}[verdict]
 
 
-def _or_dash(value: float | None, form: str) -> str:
-    return "-" if value is None else format(value, form)
+def _or_dash(value: float | None, form: str, half: float | None = None) -> str:
+    """The value and half its interval, where there are any."""
+    if value is None:
+        return "-"
+    return format(value, form) + ("" if half is None else f" ± {format(half, form)}")
 
 
 BLOCKS: Mapping[str, tuple[str, Callable[[Json], str]]] = {

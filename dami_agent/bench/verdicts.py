@@ -20,7 +20,7 @@ class Bar:
         must, aim: in words.
         value: what was measured; None if it was not.
         interval: 95 %, where there is a natural one.
-        unit: of value and interval: ``share``, ``points`` (a difference of shares) or nothing.
+        unit: of value and interval: ``share``, ``points`` (a difference of shares) or ``xfail`` (a count of tests).
         met, aimed: whether it reaches must and aim; None if it was not measured.
         note: what else to know.
     """
@@ -80,7 +80,9 @@ def measured(bar: Mapping[str, Any]) -> tuple[str, str]:
     """Value and interval of a bar's JSON, for people: `83.1 %`, `81.5 to 84.6 %`; `-` and nothing if not measured."""
     if bar["value"] is None:
         return "-", ""
-    unit, sign = {"share": (" %", ""), "points": (" points", "+"), "": ("", "")}[bar["unit"]]
+    if bar["unit"] == "xfail":
+        return f"{bar['value']:g} xfail", ""
+    unit, sign = {"share": (" %", ""), "points": (" points", "+")}[bar["unit"]]
     value = f"{100 * bar['value']:{sign}.1f}{unit}"
     if bar["interval"] is None:
         return value, ""

@@ -134,6 +134,10 @@ def test_bars_for_people() -> None:
     assert shown[0].endswith(" points")
     assert " to " in shown[1]
     assert measured(judged(GOOD)["standard_suites"].to_dict()) == ("-", "")
+    tests = {"tests": 60, "passed": 44, "skipped": 13, "xfailed": 3}
+    bar = judged(GOOD, suites=tests)["standard_suites"]
+    assert (measured(bar.to_dict()), bar.met, bar.aimed) == (("3 xfail", ""), True, False)
+    assert not judged(GOOD, suites=tests | {"xfailed": 5})["standard_suites"].met
 
 
 def test_easy_questions_must_be_so_on_a_seed_that_did_not_choose_them() -> None:

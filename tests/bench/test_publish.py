@@ -237,3 +237,9 @@ def test_the_command_says_what_it_did(
     with pytest.raises(SystemExit):
         publish.main(results / "nowhere")
     assert "hint:" in capsys.readouterr().err
+
+
+def test_agents_on_unseen_tasks_are_not_published_as_the_usual_ones(results: Path, root: Path) -> None:
+    (results / "bench.json").write_text(json.dumps(a_bench() | {"unseen": "name"}), encoding="utf-8")
+    with pytest.raises(UsageError, match="unseen name"):
+        publish.publish(results, root)
