@@ -27,7 +27,10 @@ def test_a_row_counts_what_it_says() -> None:
     assert (row["thinking_outputs"], row["thinking_tokens"]) == (2, 12.0)
     assert row["by_level"] == {"1": 0.5}
     assert row["by_seed"] == {"0": 0.5, "1": 0.5}
-    assert row["cells"]["chain"] == {"1": {"accuracy": 1.0, "tokens": 4.0, "questions": 1}}
+    one_of_one = pytest.approx(half_width(1, 1), abs=1e-4)
+    assert row["cells"]["chain"] == {
+        "1": {"accuracy": 1.0, "accuracy_ci": one_of_one, "tokens": 4.0, "tokens_ci": None, "questions": 1}
+    }
     assert row["accuracy_ci"] == pytest.approx(half_width(2, 4), abs=1e-4)
     assert row["tokens_ci"] == pytest.approx(Z * statistics.stdev([4, 6, 20, 10]) / 2, abs=1e-2)
 
@@ -43,6 +46,10 @@ def test_every_group_of_a_row_against_a_plain_filter() -> None:
             assert cell["questions"] == len(members)
             assert cell["accuracy"] == pytest.approx(statistics.fmean(o.right for o in members), abs=1e-4)
             assert cell["tokens"] == pytest.approx(statistics.fmean(o.tokens for o in members), abs=1e-2)
+            spread = half_width(sum(o.right for o in members), len(members))
+            assert cell["accuracy_ci"] == pytest.approx(spread, abs=1e-4)
+            spread = Z * statistics.stdev(o.tokens for o in members) / math.sqrt(len(members))
+            assert cell["tokens_ci"] == pytest.approx(spread, abs=1e-2)
     for level in row["by_level"]:
         members = [o for (_, q), o in both if q.level == int(level)]
         assert row["by_level"][level] == pytest.approx(statistics.fmean(o.right for o in members), abs=1e-4)
