@@ -23,6 +23,9 @@ results: $(VENV)/.installed-report $(VENV)/.installed-dev
 	$(BIN)/dami sweep --workers $(WORKERS) --suites results/standard.xml --output results/sweep.json
 	cp results/sweep.json dami_agent/checkpoints/builtin/frontier.json
 	$(BIN)/dami bench --output results/bench.json
+	$(BIN)/dami bench --unseen template --tasks 100 --no-controls --output results/unseen-template.json
+	$(BIN)/dami bench --unseen name --tasks 100 --no-controls --output results/unseen-name.json
+	$(BIN)/dami bench --unseen length --tasks 100 --no-controls --output results/unseen-length.json
 	$(BIN)/python -m dami_agent.bench.calibrate --output results/calibrate.json > /dev/null
 	$(MAKE) publish
 

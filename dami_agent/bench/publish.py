@@ -1,6 +1,7 @@
 """Put measured figures where they are read: ``python -m dami_agent.bench.publish``; ``make results`` measures first.
 
-Reads ``results/sweep.json``, ``bench.json`` and ``calibrate.json`` and rewrites what stands between
+Reads ``results/sweep.json``, ``bench.json``, ``calibrate.json`` and, of agents on tasks with something unseen,
+``unseen-template.json``, ``unseen-name.json`` and ``unseen-length.json``. Rewrites what stands between
 ``<!-- results:NAME -->`` and ``<!-- /results:NAME -->`` in README, docs/training.md and the built-in pair's card; the
 names are those of ``tables.BLOCKS``. Then it draws ``docs/frontier.svg``. Nothing is written unless all of it can be,
 and publishing twice changes nothing.
@@ -23,14 +24,15 @@ from dami_agent.bench.tables import BLOCKS
 from dami_agent.checkpoints import CheckpointPair
 from dami_agent.checkpoints.headers import read_tensors
 from dami_agent.errors import DamiError, UsageError
+from dami_agent.tasks import UNSEEN
 
 ROOT = Path(__file__).parents[2]
 CARD = "dami_agent/checkpoints/builtin/card.md"
 PICTURE = "docs/frontier.svg"
 REQUIRED: Mapping[str, tuple[str, ...]] = {
     "README.md": ("frontier", "agents"),
-    "docs/training.md": ("bars", "levels", "templates", "controls", "estimator"),
-    CARD: ("pair", "bars", "frontier", "cells", "unseen", "tools", "controls", "agents"),
+    "docs/training.md": ("bars", "levels", "templates", "controls", "estimator", "agents_unseen"),
+    CARD: ("pair", "bars", "frontier", "cells", "unseen", "tools", "controls", "agents", "agents_unseen"),
 }
 """Marker names each file must have; it may have others of ``BLOCKS`` besides."""
 
@@ -38,7 +40,10 @@ SOURCES = {
     "sweep": "dami sweep --json",
     "bench": "dami bench --json",
     "calibrate": "python -m dami_agent.bench.calibrate",
+    "unseen": "dami bench --unseen WHAT --tasks 100 --no-controls --json",
 }
+"""What blocks are made from and what measures it; ``unseen`` is one result for each of ``UNSEEN``, by its name."""
+
 _BLOCK = re.compile(r"<!-- results:(?P<name>[\w-]+) -->\n(?P<text>.*?)<!-- /results:(?P=name) -->", re.DOTALL)
 _MARKER = re.compile(r"<!-- /?results:[\w-]* -->")
 
@@ -47,7 +52,7 @@ def publish(results: Path, root: Path = ROOT) -> list[str]:
     """Rewrite the blocks and draw the picture.
 
     Args:
-        results: folder of the three JSON files.
+        results: folder of the JSON files.
         root: of the checkout.
 
     Returns:
@@ -69,25 +74,44 @@ def publish(results: Path, root: Path = ROOT) -> list[str]:
 
 
 def read_results(folder: Path, pair: CheckpointPair) -> dict[str, Mapping[str, Any]]:
-    """The three results, all measured on ``pair``, and what is known of the pair itself.
+    """Every result, all measured on ``pair``, and what is known of the pair itself.
 
     Raises:
-        UsageError: a file is missing, is no JSON, is of other weights, or is of agent tasks with unseen parts.
+        UsageError: a file is missing, is no JSON, is of other weights, or is of agent tasks other than its name says.
     """
     found: dict[str, Mapping[str, Any]] = {"pair": facts(pair)}
-    for name, command in SOURCES.items():
-        path = folder / f"{name}.json"
-        hint = f"write it with `{command}`, or everything with `make results`"
-        try:
-            data = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, json.JSONDecodeError) as error:
-            raise UsageError(f"cannot read {path}: {error}", hint=hint) from error
-        if data.get("fingerprint") != pair.fingerprint:
-            raise UsageError(f"{path} was measured on other weights than the built-in pair's", hint=hint)
-        if data.get("unseen") and name == "bench":
-            raise UsageError(f"{path} is of tasks with an unseen {data['unseen']}, not of the usual ones", hint=hint)
-        found[name] = data
+    for name in ("sweep", "calibrate"):
+        found[name] = _result(folder / f"{name}.json", SOURCES[name], pair)
+    found["bench"] = _bench(folder / "bench.json", SOURCES["bench"], pair, None)
+    found["unseen"] = {
+        kind: _bench(folder / f"unseen-{kind}.json", SOURCES["unseen"].replace("WHAT", kind), pair, kind)
+        for kind in UNSEEN
+    }
     return found
+
+
+def _result(path: Path, command: str, pair: CheckpointPair) -> Mapping[str, Any]:
+    try:
+        data: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError) as error:
+        raise UsageError(f"cannot read {path}: {error}", hint=_measure(command)) from error
+    if data.get("fingerprint") != pair.fingerprint:
+        raise UsageError(f"{path} was measured on other weights than the built-in pair's", hint=_measure(command))
+    return data
+
+
+def _bench(path: Path, command: str, pair: CheckpointPair, unseen: str | None) -> Mapping[str, Any]:
+    """A result of agents, on tasks with something ``unseen`` or, without, on the usual ones."""
+    data = _result(path, command, pair)
+    found = data.get("unseen")
+    if found != unseen:
+        told, wanted = (f"tasks with an unseen {kind}" if kind else "the usual tasks" for kind in (found, unseen))
+        raise UsageError(f"{path} is of {told}, not of {wanted}", hint=_measure(command))
+    return data
+
+
+def _measure(command: str) -> str:
+    return f"write it with `{command}`, or everything with `make results`"
 
 
 def facts(pair: CheckpointPair) -> dict[str, Any]:
@@ -148,7 +172,7 @@ def _read(path: Path) -> str:
 
 
 def main(
-    results: Annotated[Path, typer.Option(help="Folder of sweep.json, bench.json and calibrate.json.")] = Path(
+    results: Annotated[Path, typer.Option(help="Folder of the JSON files that `make results` writes.")] = Path(
         "results"
     ),
 ) -> None:

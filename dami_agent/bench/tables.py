@@ -1,26 +1,19 @@
 """What was measured, as Markdown: one block of text for each marker name in README, docs and the pair's card.
 
 Every block is made from the JSON of ``dami sweep``, ``dami bench`` and ``dami_agent.bench.calibrate`` alone; ``pair``
-from what the checkpoints' files say.
+from what the checkpoints' files say. The blocks of ``dami bench`` are written in ``agent_tables.py``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping
 
+from dami_agent.bench.agent_tables import agents, agents_unseen
+from dami_agent.bench.markdown import Json, table
 from dami_agent.bench.verdicts import measured
-
-Json = Mapping[str, Any]
 
 ENDS = ("0", "0.5", "1")
 """λs that are shown by level and by cell, where they were measured."""
-
-
-def table(header: Sequence[str], rows: Iterable[Sequence[str]], *, right: int = 0) -> str:
-    """A Markdown table; columns from the ``right``-th on are aligned to the right, none if 0."""
-    rule = ["---:" if right and place >= right else "---" for place in range(len(header))]
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in (header, rule, *rows))
 
 
 def frontier(sweep: Json) -> str:
@@ -180,58 +173,6 @@ def pair(facts: Json) -> str:
     return table(["", ""], rows)
 
 
-def agents(bench: Json) -> str:
-    """Agent tasks solved and tokens spent under every way to choose λ."""
-    thoughts = all("reasoning_tokens" in mode for mode in bench["modes"].values())
-    body = []
-    for name, mode in bench["modes"].items():
-        solved = f"{mode['solved']} ± {mode['solved_ci']:.0f}"
-        body.append([_mode(name), f"{solved} of {mode['tasks']}", f"{mode['output_tokens']:,}"])
-        body[-1] += [f"{mode['reasoning_tokens']:,}"] if thoughts else []
-    header = [
-        "mode",
-        "solved",
-        "output tokens, probes included",
-        *(["of them thoughts and probes"] if thoughts else []),
-    ]
-    text = table(header, body, right=1)
-    spent = f"{bench['tokens_ratio']:.0%} of always-Thinking's tokens{_interval(bench['tokens_ratio_ci'])}"
-    if bench["gap_closed"] is None:
-        verdict = f"Always-Thinking solves no more than always-Instruct here; λ per step takes {spent}."
-    else:
-        closed = f"{bench['gap_closed']:.0%} of the gap between Instruct and Thinking"
-        verdict = f"λ per step closes {closed}{_interval(bench['gap_closed_ci'])} at {spent}."
-    verdict += _policy(bench["policy"]) if bench.get("policy") else ""
-    return f"{text}\n\n{verdict} {bench['tasks']} tasks never seen in training, seed {bench['seed']}. (`dami bench`)"
-
-
-def _policy(found: Json) -> str:
-    """What a policy file with budgets per tool does beside always-Thinking."""
-    if found["reasoning_saved"] is None:
-        return ""
-    low, high = found["solved_difference_ci"]
-    return (
-        f" A policy file with budgets per tool saves {found['reasoning_saved']:.0%} of always-Thinking's reasoning "
-        f"tokens{_interval(found['reasoning_saved_ci'])} and solves {100 * found['solved_difference']:+.1f} points of "
-        f"the tasks against it (95 %: {100 * low:+.1f} to {100 * high:+.1f})."
-    )
-
-
-def _mode(name: str) -> str:
-    known = {
-        "dami": "**λ per step** (`auto`)",
-        "instruct": "always Instruct (λ=0)",
-        "thinking": "always Thinking (λ=1)",
-        "policy": "**a policy file with budgets per tool**",
-        "shuffled": "the same λs, shuffled over the steps",
-    }
-    return known.get(name, f"always {name.replace('lambda', 'λ')}")
-
-
-def _interval(ends: Sequence[float] | None) -> str:
-    return "" if ends is None else f" (95 %: {ends[0]:.0%} to {ends[1]:.0%})"
-
-
 def estimator(calibrate: Json) -> str:
     """What the confidence estimator's choice of λ is worth on the calibration split."""
     rows = [(f"always λ={row['lambda']:g}", row) for row in calibrate["fixed"] if f"{row['lambda']:g}" in ENDS]
@@ -276,6 +217,7 @@ BLOCKS: Mapping[str, tuple[str, Callable[[Json], str]]] = {
     "bars": ("sweep", bars),
     "pair": ("pair", pair),
     "agents": ("bench", agents),
+    "agents_unseen": ("unseen", agents_unseen),
     "estimator": ("calibrate", estimator),
 }
 """Marker name -> which result it is made from, and how."""

@@ -17,7 +17,7 @@ from dami_agent.bench.easy import easy_share
 from dami_agent.bench.tables import BLOCKS
 from dami_agent.checkpoints import CheckpointPair
 from dami_agent.errors import UsageError
-from dami_agent.tasks import FAMILIES, LEVELS
+from dami_agent.tasks import FAMILIES, LEVELS, UNSEEN, Unseen
 from dami_agent.types import Intensity
 from tests.bench.outcomes import asked, found, outcome
 
@@ -65,6 +65,7 @@ def a_bench() -> dict[str, Any]:
     return {
         "tasks": 200,
         "seed": 0,
+        "unseen": None,
         "modes": dict.fromkeys(("dami", "instruct", "thinking", "lambda=0.5", "shuffled"), mode),
         "gap_closed": 0.91,
         "gap_closed_ci": [0.85, 0.97],
@@ -72,6 +73,15 @@ def a_bench() -> dict[str, Any]:
         "tokens_ratio_ci": [0.55, 0.65],
         "fingerprint": FINGERPRINT,
     }
+
+
+def a_bench_on(unseen: Unseen) -> dict[str, Any]:
+    """A result of agents on tasks with something unseen, in which every mode has a number of its own."""
+    modes = {
+        name: {"solved": 40 + 3 * place + UNSEEN.index(unseen), "tasks": 100, "solved_ci": 9.4}
+        for place, name in enumerate(("dami", "instruct", "thinking", "policy"))
+    }
+    return a_bench() | {"tasks": 100, "unseen": unseen, "modes": modes}
 
 
 def a_calibration() -> dict[str, Any]:
@@ -98,7 +108,8 @@ def block(name: str, text: str = "old") -> str:
 def results(tmp_path: Path) -> Path:
     folder = tmp_path / "results"
     folder.mkdir()
-    for name, data in (("sweep", a_sweep()), ("bench", a_bench()), ("calibrate", a_calibration())):
+    measured = {"sweep": a_sweep(), "bench": a_bench(), "calibrate": a_calibration()}
+    for name, data in (measured | {f"unseen-{kind}": a_bench_on(kind) for kind in UNSEEN}).items():
         (folder / f"{name}.json").write_text(json.dumps(data), encoding="utf-8")
     return folder
 
@@ -241,5 +252,63 @@ def test_the_command_says_what_it_did(
 
 def test_agents_on_unseen_tasks_are_not_published_as_the_usual_ones(results: Path, root: Path) -> None:
     (results / "bench.json").write_text(json.dumps(a_bench() | {"unseen": "name"}), encoding="utf-8")
-    with pytest.raises(UsageError, match="unseen name"):
+    with pytest.raises(UsageError, match=r"unseen name, not of the usual tasks(?s:.*)`dami bench --json`"):
         publish.publish(results, root)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"unseen": None}, "of the usual tasks, not of tasks with an unseen length"),
+        ({"unseen": "name"}, "of tasks with an unseen name, not of tasks with an unseen length"),
+        ({"fingerprint": "other"}, "measured on other weights"),
+        (None, "cannot read"),
+    ],
+)
+def test_every_result_on_unseen_tasks_must_be_what_its_name_says(
+    results: Path, root: Path, change: dict[str, Any] | None, told: str
+) -> None:
+    path = results / "unseen-length.json"
+    path.unlink()
+    if change is not None:
+        path.write_text(json.dumps(a_bench_on("length") | change), encoding="utf-8")
+    before = {each: (root / each).read_text(encoding="utf-8") for each in publish.REQUIRED}
+    with pytest.raises(UsageError) as caught:
+        publish.publish(results, root)
+    assert "unseen-length.json" in str(caught.value)
+    assert told in str(caught.value)
+    assert "`dami bench --unseen length --tasks 100 --no-controls --json`" in str(caught.value)
+    assert {each: (root / each).read_text(encoding="utf-8") for each in publish.REQUIRED} == before
+    assert not (root / publish.PICTURE).exists()
+
+
+def test_a_result_on_unseen_tasks_without_a_mode_says_so(results: Path, root: Path) -> None:
+    data = a_bench_on("name")
+    del data["modes"]["policy"]
+    (results / "unseen-name.json").write_text(json.dumps(data), encoding="utf-8")
+    with pytest.raises(UsageError, match=r"--unseen WHAT.* lack what agents_unseen shows: KeyError 'policy'"):
+        publish.publish(results, root)
+
+
+def test_agents_on_unseen_tasks_stand_under_their_modes(results: Path) -> None:
+    found = publish.read_results(results, CheckpointPair.builtin())["unseen"]
+    text = BLOCKS["agents_unseen"][1](found)
+    header, _, *rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if "|" in line]
+    assert [row[:2] for row in rows] == [["template", "100"], ["name", "100"], ["length", "100"]]
+    assert header[2:] == [
+        "always Instruct (λ=0)",
+        "always Thinking (λ=1)",
+        "**λ per step** (`auto`)",
+        "**a policy file with budgets per tool**",
+    ]
+    assert [row[2:] for row in rows] == [[f"{first + place} ± 9" for first in (43, 46, 40, 49)] for place in range(3)]
+    assert "seed 0" in text
+    assert "seed 0 and 7" in BLOCKS["agents_unseen"][1](found | {"name": found["name"] | {"seed": 7}})
+
+
+def test_everything_that_is_published_is_measured_by_make_results() -> None:
+    makefile = (publish.ROOT / "Makefile").read_text(encoding="utf-8")
+    for kind in UNSEEN:
+        assert f"dami bench --unseen {kind} --tasks 100 --no-controls --output results/unseen-{kind}.json" in makefile
+    for name in ("sweep", "bench", "calibrate"):
+        assert f"--output results/{name}.json" in makefile

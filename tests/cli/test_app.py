@@ -43,7 +43,7 @@ def test_sampled_tasks_are_the_tasks(dami: Dami) -> None:
     assert all(r["work"][-1].endswith(f"= {r['answer']}") for r in rows)
     for family in FAMILIES:
         table = dami("tasks", "sample", family, "--level", "3").out
-        assert len(table.splitlines()) == 6
+        assert len([line for line in table.splitlines() if line.startswith("    3  ")]) == 5
 
 
 def test_tasks_that_are_none(dami: Dami) -> None:
