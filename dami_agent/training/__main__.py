@@ -48,10 +48,13 @@ def _options() -> argparse.Namespace:
         "--processes", type=int, default=1, help="data-parallel or, in ablate, of variants; one thread each"
     )
     parser.add_argument(
+        "--workers", type=int, default=0, help="processes that draw documents ahead, for a GPU; base, finish and tune"
+    )
+    parser.add_argument(
         "--device",
         choices=("auto", "cpu", "cuda"),
         default="auto",
-        help="of base, finish and tune; auto: a GPU when there is one and one process",
+        help="auto: a GPU when there is one and one process; ablate runs on the CPU",
     )
     parser.add_argument("--no-compile", action="store_true")
     options = parser.parse_args()
@@ -70,8 +73,9 @@ def _options() -> argparse.Namespace:
 
 def _record(options: argparse.Namespace) -> None:
     folder = options.pair / (options.role or "base")
+    place = stages.device(options.device, options.processes)
     found = slips.collect(
-        export.load_state(folder),
+        {name: value.to(place) for name, value in export.load_state(folder).items()},
         tokens.load(folder),
         count=options.count,
         temperature=options.temperature,
@@ -104,7 +108,8 @@ def main() -> None:
     if options.stage == "tokenizer":
         recipe.start(options.pair, options.seed)
     elif options.stage == "evaluate":
-        measure.show(options.pair, options.parts.split(","), options.count, options.split, options.seed)
+        place = stages.device(options.device, options.processes)
+        measure.show(options.pair, options.parts.split(","), options.count, options.split, options.seed, place)
     elif options.stage == "slips":
         _record(options)
     elif options.stage == "ablate":

@@ -1,6 +1,6 @@
 """Dialogues to token batches: pools drawn from a mixture, cut into batches of like lengths.
 
-A pool is drawn, encoded, sorted by length and cut into batches of about `tokens` padded tokens, then shuffled.
+A pool is drawn, encoded, sorted by length and cut into batches of about `tokens` padded tokens.
 Rows are single documents (right padding under a causal mask needs no mask at all), so documents never see one another.
 """
 
@@ -10,14 +10,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 
+import numpy as np
 import torch
 from tokenizers import Tokenizer
 
 from dami_agent.training import documents
 from dami_agent.training.render import Dialogue, Template, segments
 
-LONGEST = 1280
-IGNORED = -100
+LONGEST = 1536
 
 
 @dataclass(frozen=True)
@@ -152,16 +152,58 @@ def grouped(documents_: list[Encoded], *, tokens: int) -> list[list[Encoded]]:
     return groups
 
 
-def tensors(group: list[Encoded]) -> tuple[torch.Tensor, torch.Tensor]:
-    """(ids, labels) of one batch, right-padded, int64 [rows, width]; what is not learned from is `IGNORED`."""
-    width = _padded(max(len(each.ids) for each in group))
-    ids = torch.zeros((len(group), width), dtype=torch.long)
-    labels = torch.full((len(group), width), IGNORED, dtype=torch.long)
-    for row, each in enumerate(group):
-        ids[row, : len(each.ids)] = torch.tensor(each.ids)
-        known = torch.tensor(each.learn)
-        labels[row, : len(each.ids)] = torch.where(known, torch.tensor(each.ids), torch.tensor(IGNORED))
-    return ids, labels
+@dataclass(frozen=True)
+class Batch:
+    """One step's rows, right-padded: `ids` int32 [rows, width], and what is learned of them.
+
+    `places` int64 [learned] are positions of the flattened [rows, width - 1] whose next token is learned.
+    """
+
+    ids: torch.Tensor
+    places: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A pool's batches one after another in three tensors: few to hand from one process to another, or to a GPU.
+
+    `ids` int32 [tokens], `places` int32 [learned], `shapes` int64 [batches, 3]: rows, width, learned.
+    """
+
+    ids: torch.Tensor
+    places: torch.Tensor
+    shapes: torch.Tensor
+
+    def to(self, device: torch.device) -> Packed:
+        """The same there."""
+        return Packed(self.ids.to(device), self.places.to(device), self.shapes)
+
+    def batches(self) -> list[Batch]:
+        """The batches, as views."""
+        sizes = self.shapes.tolist()
+        ids = torch.split(self.ids, [rows * width for rows, width, _ in sizes])
+        places = torch.split(self.places, [learned for *_, learned in sizes])
+        return [
+            Batch(flat.view(rows, width), place.long())
+            for flat, place, (rows, width, _) in zip(ids, places, sizes, strict=True)
+        ]
+
+
+def packed(groups: list[list[Encoded]]) -> Packed:
+    """Batches of documents as tensors."""
+    ids, places, shapes = [], [], []
+    for group in groups:
+        width = _padded(max(len(each.ids) for each in group))
+        rows = np.zeros((len(group), width), np.int32)
+        learn = np.zeros((len(group), width), np.bool_)
+        for row, each in enumerate(group):
+            rows[row, : len(each.ids)] = each.ids
+            learn[row, : len(each.ids)] = each.learn
+        ids.append(rows.ravel())
+        places.append(np.flatnonzero(learn[:, 1:]).astype(np.int32))
+        shapes.append((len(group), width, len(places[-1])))
+    flat, where = torch.from_numpy(np.concatenate(ids)), torch.from_numpy(np.concatenate(places))
+    return Packed(flat, where, torch.tensor(shapes))
 
 
 def _padded(length: int) -> int:

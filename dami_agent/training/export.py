@@ -16,14 +16,14 @@ from dami_agent.training import templates
 from dami_agent.training.tokenizer import END, STOP, wrap
 
 SHAPE: dict[str, Any] = {
-    "hidden_size": 160,
-    "intermediate_size": 448,
+    "hidden_size": 192,
+    "intermediate_size": 576,
     "num_hidden_layers": 8,
-    "num_attention_heads": 4,
+    "num_attention_heads": 6,
     "num_key_value_heads": 2,
     "head_dim": 32,
 }
-"""2.4 M parameters: what two CPU cores train in three hours."""
+"""3.7 M parameters: small enough that two CPU cores run hundreds of dialogues at once, and train it in hours."""
 
 SAMPLING = {
     "base": {"do_sample": True, "temperature": 1.0},

@@ -25,7 +25,9 @@ from transformers import Qwen3ForCausalLM
 
 from dami_agent.errors import UsageError
 from dami_agent.training import attention
-from dami_agent.training.data import IGNORED, Encoded, Mixture, grouped, pool, tensors
+from dami_agent.training.data import Batch, Encoded, Mixture, grouped, pool
+from dami_agent.training.feed import pools
+from dami_agent.training.muon import StackedMuon
 from dami_agent.training.parallel import Group
 from dami_agent.training.render import Dialogue
 
@@ -37,6 +39,9 @@ class Plan:
     total: int
     tokens: int = 4096
     pool_size: int = 1200
+    document: int = 230
+    """Padded tokens of a document, about: how far along a pool is, is told before it is drawn."""
+
     rate: float = 3e-3
     matrix_rate: float = 0.02
     muon: bool = True
@@ -75,10 +80,11 @@ class Optimizer:
         matrices = [p for n, p in model.named_parameters() if p.ndim == 2 and "embed" not in n and "lm_head" not in n]
         chosen = {id(p) for p in matrices} if plan.muon else set()
         rest = [p for p in model.parameters() if id(p) not in chosen]
-        adam = torch.optim.AdamW(rest, lr=plan.rate, betas=(0.9, 0.95), weight_decay=plan.decay)
+        fused = rest[0].is_cuda
+        adam = torch.optim.AdamW(rest, lr=plan.rate, betas=(0.9, 0.95), weight_decay=plan.decay, fused=fused)
         self.parts: list[tuple[torch.optim.Optimizer, float]] = [(adam, plan.rate)]
         if plan.muon:
-            muon = torch.optim.Muon(matrices, lr=plan.matrix_rate, weight_decay=plan.decay, momentum=0.95)
+            muon = StackedMuon(matrices, lr=plan.matrix_rate, weight_decay=plan.decay, momentum=0.95)
             self.parts.append((muon, plan.matrix_rate))
 
     def step(self, factor: float) -> None:
@@ -99,14 +105,11 @@ class Optimizer:
             part.load_state_dict(saved)
 
 
-def loss_of(model: Qwen3ForCausalLM, ids: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+def loss_of(model: Qwen3ForCausalLM, batch: Batch) -> torch.Tensor:
     """Mean cross-entropy of the learned tokens; the head runs only where something is learned."""
-    body = getattr(model, "_compiled_body", model.model)
-    hidden = body(input_ids=ids, use_cache=False).last_hidden_state[:, :-1]
-    targets = labels[:, 1:]
-    known = targets != IGNORED
-    logits = model.lm_head(hidden[known])
-    return functional.cross_entropy(logits.float(), targets[known])
+    hidden = model.model(input_ids=batch.ids, use_cache=False).last_hidden_state[:, :-1]
+    logits = model.lm_head(hidden.reshape(-1, hidden.shape[-1])[batch.places])
+    return functional.cross_entropy(logits.float(), batch.ids[:, 1:].reshape(-1)[batch.places].long())
 
 
 MixtureAt = Callable[[float], Mixture]
@@ -115,7 +118,10 @@ MixtureAt = Callable[[float], Mixture]
 
 @dataclass
 class Run:
-    """One plan being run: what it trains, on what, and where it keeps its log and state."""
+    """One plan being run: what it trains, on what, and where it keeps its log and state.
+
+    With `workers` that many processes draw pools ahead; without, each is drawn when it is needed.
+    """
 
     model: Qwen3ForCausalLM
     tokenizer: Tokenizer
@@ -124,6 +130,7 @@ class Run:
     folder: Path
     slips: Sequence[Dialogue] = ()
     group: Group = Group()
+    workers: int = 0
     where: dict[str, Any] = field(default_factory=lambda: {"pool": 0, "step": 0, "tokens": 0, "seconds": 0.0})
     begun: float = 0.0
     start: str = ""
@@ -151,37 +158,42 @@ class Run:
             self.model.load_state_dict(load_file(self.folder / "weights.safetensors"), strict=False)
         self.begun = time.monotonic() - self.where["seconds"]
 
-    def batches(self, progress: float) -> list[list[Encoded]]:
-        """The next pool as batches in random order, as many in every process."""
+    def pool_progress(self, number: int) -> float:
+        """How far along pool `number` is: what it holds depends on that, so it must not depend on when it is drawn."""
+        return min(1.0, number * self.plan.pool_size * self.plan.document * self.group.size / self.plan.total)
+
+    def groups(self, number: int, progress: float) -> list[list[Encoded]]:
+        """Pool `number` as batches, in the order of their lengths: a pure function."""
         rank = f":{self.group.rank}" if self.group.rank else ""
         drawn = pool(
             self.tokenizer,
             self.mixture(progress),
-            seed=f"pool:{self.plan.seed}:{self.where['pool']}{rank}",
+            seed=f"pool:{self.plan.seed}:{number}{rank}",
             size=self.plan.pool_size,
             copy_share=self.plan.share(progress),
             slips=self.slips,
             slip_share=self.plan.slip_share,
         )
-        groups = grouped(drawn, tokens=self.plan.tokens)
-        count = self.group.least(len(groups))
+        return grouped(drawn, tokens=self.plan.tokens)
+
+    def order(self, found: int) -> list[int]:
+        """Which of `found` batches are taken, and when: as many in every process, in random order."""
+        count = self.group.least(found)
         order = list(range(count))
         Random(f"order:{self.plan.seed}:{self.where['pool']}").shuffle(order)
-        return [groups[index * len(groups) // count] for index in order]
+        return [index * found // count for index in order]
 
-    def step(self, group: list[Encoded], progress: float) -> float:
+    def step(self, batch: Batch, progress: float) -> torch.Tensor:
         """One update, where the model is; returns the loss."""
-        device = self.model.device
-        ids, labels = (tensor.to(device) for tensor in tensors(group))
-        with torch.autocast(device.type, torch.bfloat16):
-            loss = loss_of(self.model, ids, labels)
+        with torch.autocast(batch.ids.device.type, torch.bfloat16):
+            loss = loss_of(self.model, batch)
         loss.backward()  # type: ignore[no-untyped-call]
         self.group.average_gradients(self.model)
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimizer.step(self.plan.factor(int(self.where["step"]), progress))
         self.where["step"] += 1
-        self.where["tokens"] += ids.numel() * self.group.size
-        return float(loss.detach())
+        self.where["tokens"] += batch.ids.numel() * self.group.size
+        return loss.detach()
 
 
 def train(run: Run) -> None:
@@ -191,7 +203,8 @@ def train(run: Run) -> None:
     run.model.train()
     run.model.config._attn_implementation = attention.register()
     if run.plan.compile:
-        object.__setattr__(run.model, "_compiled_body", torch.compile(run.model.model, dynamic=True))
+        for layer in run.model.model.layers:
+            layer.compile(dynamic=True)  # all run the first one's code: half of the minutes that the whole takes
     if run.group.rank:
         _pools(run, lambda row: None)
         return
@@ -207,20 +220,22 @@ def train(run: Run) -> None:
 
 def _pools(run: Run, tell: Callable[[dict[str, Any]], None]) -> None:
     """Pool after pool until the plan's tokens or hours are used; state and a log row after each."""
+    drawn = pools(run)
     while (progress := run.progress()) < 1.0:
         started, before, losses = time.monotonic(), run.where["tokens"], []
-        share = run.plan.share(progress)
-        for group in run.batches(progress):
-            losses.append(run.step(group, progress))
+        batches = next(drawn).to(run.model.device).batches()
+        for index in run.order(len(batches)):
+            losses.append(run.step(batches[index], progress))
             if (progress := run.progress()) >= 1.0:
                 break
+        loss = float(torch.stack(losses).mean())
         run.where["pool"] += 1
         run.where["seconds"] = time.monotonic() - run.begun
         if run.group.rank == 0:
             _keep(run)
         speed = (run.where["tokens"] - before) / max(time.monotonic() - started, 1e-9)
-        row = {**run.where, "seconds": round(run.where["seconds"], 1), "loss": round(sum(losses) / len(losses), 4)}
-        tell({**row, "copies": round(share, 3), "tokens_per_second": round(speed)})
+        row = {**run.where, "seconds": round(run.where["seconds"], 1), "loss": round(loss, 4)}
+        tell({**row, "tokens_per_second": round(speed)})
 
 
 def _keep(run: Run) -> None:

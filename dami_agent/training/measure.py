@@ -9,6 +9,8 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from dami_agent.tasks.agent import agent_tasks
 from dami_agent.tasks.model import Split
 from dami_agent.tasks.questions import questions
@@ -23,10 +25,18 @@ PATH = tuple(round(0.1 * i, 1) for i in range(11))
 PARTS = ("path", "instruct_path", "confidence", "tools", "agents")
 
 
-def rows(pair: Path, parts: Sequence[str], count: int, split: Split, seed: int = 0) -> Iterator[dict[str, Any]]:
+CPU = torch.device("cpu")
+
+
+def rows(
+    pair: Path, parts: Sequence[str], count: int, split: Split, seed: int = 0, device: torch.device = CPU
+) -> Iterator[dict[str, Any]]:
     """One row per measurement; `count` questions or tasks each."""
     tokenizer = tokens.load(pair / "base")
-    instruct, thinking = (export.load_state(pair / role) for role in ("instruct", "thinking"))
+    instruct, thinking = (
+        {name: value.to(device) for name, value in export.load_state(pair / role).items()}
+        for role in ("instruct", "thinking")
+    )
     bench, asked = Bench(tokenizer), questions(split, count, seed=seed)
     paths: dict[str, tuple[Template, Sequence[float]]] = {
         "path": ("thinking", PATH),
@@ -60,8 +70,8 @@ def rows(pair: Path, parts: Sequence[str], count: int, split: Split, seed: int =
             yield {"part": "agents", "run": f"cascade {threshold}", **run_agents(bench, cascade, tasks)}
 
 
-def show(pair: Path, parts: Sequence[str], count: int, split: Split, seed: int = 0) -> None:
+def show(pair: Path, parts: Sequence[str], count: int, split: Split, seed: int = 0, device: torch.device = CPU) -> None:
     """Print the rows as they come, with the seconds since the start."""
     begun = time.monotonic()
-    for row in rows(pair, parts, count, split, seed):
+    for row in rows(pair, parts, count, split, seed, device):
         print(json.dumps({**row, "seconds": round(time.monotonic() - begun)}), flush=True)

@@ -31,7 +31,7 @@ _HEADS = {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 32}
 SHAPES: Mapping[str, Mapping[str, Any]] = {
     "0.6 M": {"hidden_size": 96, "intermediate_size": 256, "num_hidden_layers": 5, **_HEADS},
     "1.2 M": {"hidden_size": 128, "intermediate_size": 352, "num_hidden_layers": 6, **_HEADS},
-    "2.4 M": export.SHAPE,
+    "2.4 M": {"hidden_size": 160, "intermediate_size": 448, "num_hidden_layers": 8, **_HEADS},
 }
 """Parameters -> architecture."""
 
@@ -58,13 +58,11 @@ class Proxy:
 class _Run(loop.Run):
     """A run on easy questions alone."""
 
-    def batches(self, progress: float) -> list[list[Encoded]]:
-        """The next pool as batches in random order."""
-        rng, parts = Random(f"proxy:{self.plan.seed}:{self.where['pool']}"), self.mixture(progress)
+    def groups(self, number: int, progress: float) -> list[list[Encoded]]:
+        """Pool `number` as batches."""
+        rng, parts = Random(f"proxy:{self.plan.seed}:{number}"), self.mixture(progress)
         chosen = rng.choices(parts, [part.weight for part in parts], k=self.plan.pool_size)
-        found = grouped(encode(self.tokenizer, [_document(rng, part) for part in chosen]), tokens=self.plan.tokens)
-        rng.shuffle(found)
-        return found
+        return grouped(encode(self.tokenizer, [_document(rng, part) for part in chosen]), tokens=self.plan.tokens)
 
 
 def _document(rng: Random, part: Part) -> Dialogue:

@@ -56,7 +56,7 @@ def _norm(hidden: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
 
 def _turns(positions: torch.Tensor, width: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Cosines and sines [rows, length, 1, width] of the rotary embedding at integer positions [rows, length]."""
-    frequency = _THETA ** (-torch.arange(0, width, 2, dtype=torch.float32) / width)
+    frequency = _THETA ** (-torch.arange(0, width, 2, dtype=torch.float32, device=positions.device) / width)
     angle = torch.cat([positions[..., None].float() * frequency] * 2, -1)[:, :, None, :]
     return torch.cos(angle), torch.sin(angle)
 
@@ -70,11 +70,11 @@ def _rotate(states: torch.Tensor, turns: tuple[torch.Tensor, torch.Tensor]) -> t
 class Cache:
     """Keys and values of every layer in one buffer [layers, rows, groups, length, width], filled to `lengths`."""
 
-    def __init__(self, shape: Shape, rows: int, length: int) -> None:
+    def __init__(self, shape: Shape, rows: int, length: int, device: torch.device) -> None:
         self.shape = shape
-        self.keys = torch.zeros(shape.layers, rows, shape.groups, length, shape.width)
-        self.values = torch.zeros(shape.layers, rows, shape.groups, length, shape.width)
-        self.lengths = torch.zeros(rows, dtype=torch.long)
+        self.keys = torch.zeros(shape.layers, rows, shape.groups, length, shape.width, device=device)
+        self.values = torch.zeros_like(self.keys)
+        self.lengths = torch.zeros(rows, dtype=torch.long, device=device)
 
     def keep(self, rows: torch.Tensor) -> None:
         """Drop every other row; what is not filled yet is not copied."""
@@ -84,7 +84,7 @@ class Cache:
     @staticmethod
     def _kept(buffer: torch.Tensor, rows: torch.Tensor, filled: int) -> torch.Tensor:
         layers, _, groups, length, width = buffer.shape
-        kept = torch.zeros(layers, len(rows), groups, length, width)
+        kept = torch.zeros(layers, len(rows), groups, length, width, device=buffer.device)
         kept[:, :, :, :filled] = buffer[:, rows, :, :filled]
         return kept
 
@@ -92,11 +92,13 @@ class Cache:
 def forward(state: State, ids: torch.Tensor, counts: torch.Tensor, cache: Cache) -> torch.Tensor:
     """Logits [rows, length, vocabulary] of right-padded new tokens; `counts` of them are real per row."""
     (rows, length), shape = ids.shape, cache.shape
-    positions = cache.lengths[:, None] + torch.arange(length)
+    device = ids.device
+    positions = cache.lengths[:, None] + torch.arange(length, device=device)
     reach = int(cache.lengths.max()) + length
-    mask = torch.arange(reach)[None, None, :] <= positions[:, :, None]
+    mask = torch.arange(reach, device=device)[None, None, :] <= positions[:, :, None]
     hidden = functional.embedding(ids, state["model.embed_tokens.weight"])
-    index, turns = torch.arange(rows)[:, None].expand(rows, length), _turns(positions, shape.width)
+    index = torch.arange(rows, device=device)[:, None].expand(rows, length)
+    turns = _turns(positions, shape.width)
     for layer in range(shape.layers):
         part = f"model.layers.{layer}."
         attention = part + "self_attn."
@@ -130,13 +132,18 @@ def _attend(query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask:
     return mixed.transpose(1, 2).reshape(rows, length, -1)
 
 
-def padded(prompts: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
+def device_of(state: State) -> torch.device:
+    """Where a state lies; everything is sampled there."""
+    return next(iter(state.values())).device
+
+
+def padded(prompts: Sequence[Sequence[int]], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
     """Right-padded ids and their lengths."""
     counts = torch.tensor([len(prompt) for prompt in prompts])
     ids = torch.zeros(len(prompts), int(counts.max()), dtype=torch.long)
     for row, prompt in enumerate(prompts):
         ids[row, : len(prompt)] = torch.tensor(prompt)
-    return ids, counts
+    return ids.to(device), counts.to(device)
 
 
 @torch.inference_mode()
@@ -147,8 +154,8 @@ def score(state: State, prompts: Sequence[Sequence[int]], replies: Sequence[Sequ
         group = [
             (list(p), list(r)) for p, r in zip(prompts[first : first + 128], replies[first : first + 128], strict=True)
         ]
-        ids, counts = padded([p + r for p, r in group])
-        logits = forward(state, ids, counts, Cache(Shape.of(state), len(group), ids.shape[1]))
+        ids, counts = padded([p + r for p, r in group], device_of(state))
+        logits = forward(state, ids, counts, Cache(Shape.of(state), len(group), ids.shape[1], ids.device))
         logprobs = torch.log_softmax(logits, -1)[:, :-1].gather(-1, ids[:, 1:, None])[..., 0]
         found += [logprobs[i, len(p) - 1 : len(p) + len(r) - 1].tolist() for i, (p, r) in enumerate(group)]
     return found
@@ -168,7 +175,7 @@ def sample(
 ) -> list[Sampled]:
     """Continue every prompt; rows of like lengths run together. Temperature 0 is greedy."""
     results: list[Sampled | None] = [None] * len(prompts)
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator(device_of(state)).manual_seed(seed)
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     for first in range(0, len(order), rows):
         chosen = order[first : first + rows]
@@ -188,13 +195,15 @@ def _run(
     top_k: int,
     generator: torch.Generator,
 ) -> list[Sampled]:
-    ids, counts = padded(prompts)
-    cache = Cache(Shape.of(state), len(prompts), ids.shape[1] + limit)
-    logits = forward(state, ids, counts, cache)[torch.arange(len(prompts)), counts - 1]
-    row_of, live = torch.arange(len(prompts)), torch.ones(len(prompts), dtype=torch.bool)
+    device = device_of(state)
+    ids, counts = padded(prompts, device)
+    cache = Cache(Shape.of(state), len(prompts), ids.shape[1] + limit, device)
+    row_of = torch.arange(len(prompts), device=device)
+    live = torch.ones(len(prompts), dtype=torch.bool, device=device)
+    logits = forward(state, ids, counts, cache)[row_of, counts - 1]
     written: list[list[int]] = [[] for _ in prompts]
     scores: list[list[float]] = [[] for _ in prompts]
-    stop = torch.tensor(list(stops))
+    stop = torch.tensor(list(stops), device=device)
     for _ in range(limit):
         picked = _pick(logits, temperature, top_k, generator)
         said = torch.log_softmax(logits, -1).gather(-1, picked[:, None])[:, 0]
@@ -207,7 +216,7 @@ def _run(
         if live.sum() < _SPARE * len(live):
             cache.keep(live.nonzero()[:, 0])
             row_of, picked, live = row_of[live], picked[live], live[live]
-        logits = forward(state, picked[:, None], torch.ones(len(picked), dtype=torch.long), cache)[:, 0]
+        logits = forward(state, picked[:, None], torch.ones_like(picked), cache)[:, 0]
     ends = set(stops)
     return [Sampled(ids, values, ids[-1] in ends) for ids, values in zip(written, scores, strict=True)]
 

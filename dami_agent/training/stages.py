@@ -26,9 +26,10 @@ def train(options: argparse.Namespace, stage: recipe.Stage, group: Group) -> Non
     if stage != "base":
         model.load_state_dict(export.load_state(options.pair / "base"), strict=False)
     recorded = slips.read(options.slips) if options.slips else []
-    model.to(device(options.device, group.size))  # type: ignore[arg-type]
-    mixture = recipe.mixture(stage, options.replay)
-    loop.train(loop.Run(model, tokenizer, mixture, recipe.plan(stage, changes), options.run, recorded, group))
+    place = device(options.device, group.size)
+    model.to(place)  # type: ignore[arg-type]
+    mixture, plan = recipe.mixture(stage, options.replay), recipe.plan(stage, changes, gpu=place.type == "cuda")
+    loop.train(loop.Run(model, tokenizer, mixture, plan, options.run, recorded, group, options.workers))
     if group.rank == 0:
         written = "base" if stage == "finish" else stage
         export.save(options.pair / written, written, model.state_dict(), tokenizer)

@@ -12,7 +12,7 @@ import torch
 import dami_agent
 from dami_agent.errors import UsageError
 from dami_agent.training import __main__ as command
-from dami_agent.training import attention, data, export, loop, mixtures, parallel, recipe, sampler, stages
+from dami_agent.training import attention, data, export, loop, mixtures, muon, parallel, recipe, sampler, stages
 from dami_agent.training import tokenizer as tokens
 from dami_agent.training.evaluate import Bench, auc, on_questions, run_agents
 
@@ -45,23 +45,24 @@ def test_two_processes_train_as_one_that_sees_both_batches(tokenizer, tmp_path):
     model = export.fresh(tokenizer, 0).train()
     model.config._attn_implementation = attention.register()
     runs = [
-        loop.Run(model, tokenizer, recipe.mixture("base"), PLAN, tmp_path, group=parallel.Group(rank))
+        loop.Run(model, tokenizer, recipe.mixture("base"), PLAN, tmp_path, group=parallel.Group(rank, 2))
         for rank in (0, 1)
     ]
     optimizer, step, seen = loop.Optimizer(model, PLAN), 0, 0
     while seen < PLAN.total:
         progress = seen / PLAN.total
-        drawn = [data.grouped(_drawn(run, progress), tokens=PLAN.tokens) for run in runs]
+        number = runs[0].where["pool"]
+        drawn = [data.grouped(_drawn(run, number), tokens=PLAN.tokens) for run in runs]
         count = min(map(len, drawn))
         order = list(range(count))
         Random(f"order:{PLAN.seed}:{runs[0].where['pool']}").shuffle(order)
         for index in order:
             for mine in drawn:
-                ids, labels = data.tensors(mine[index * len(mine) // count])
+                (batch,) = data.packed([mine[index * len(mine) // count]]).batches()
                 with torch.autocast("cpu", torch.bfloat16):
-                    (loop.loss_of(model, ids, labels) / 2).backward()
+                    (loop.loss_of(model, batch) / 2).backward()
                 if mine is drawn[0]:
-                    seen += 2 * ids.numel()
+                    seen += 2 * batch.ids.numel()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step(PLAN.factor(step, progress))
             step, progress = step + 1, seen / PLAN.total
@@ -73,9 +74,10 @@ def test_two_processes_train_as_one_that_sees_both_batches(tokenizer, tmp_path):
         torch.testing.assert_close(found[name], value, atol=2e-3, rtol=2e-2, msg=name)
 
 
-def _drawn(run, progress):
+def _drawn(run, number):
     rank = f":{run.group.rank}" if run.group.rank else ""
-    seed = f"pool:{PLAN.seed}:{run.where['pool']}{rank}"
+    seed = f"pool:{PLAN.seed}:{number}{rank}"
+    progress = min(1.0, 2 * number * PLAN.pool_size * PLAN.document / PLAN.total)
     share = PLAN.share(progress)
     return data.pool(run.tokenizer, run.mixture(progress), seed=seed, size=PLAN.pool_size, copy_share=share)
 
@@ -97,6 +99,35 @@ def test_a_run_that_was_killed_resumes_to_the_same_bits(tokenizer, tmp_path, mon
     again = _run(tokenizer, tmp_path / "cut")
     assert len((tmp_path / "whole" / "log.jsonl").read_text().splitlines()) > 3
     assert all(torch.equal(whole[name], again[name]) for name in whole)
+
+
+def test_pools_drawn_ahead_by_other_processes_are_the_same(tokenizer, tmp_path):
+    alone = _run(tokenizer, tmp_path / "alone")
+    model = export.fresh(tokenizer, 0)
+    loop.train(loop.Run(model, tokenizer, recipe.mixture("base"), PLAN, tmp_path / "ahead", workers=2))
+    assert all(torch.equal(alone[name], value) for name, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize("shape", [(24, 24), (40, 16), (16, 40)])
+def test_stacked_muon_is_muon(shape):
+    torch.manual_seed(3)
+    ours = [torch.nn.Parameter(torch.randn(shape) * 0.02) for _ in range(3)]
+    theirs = [torch.nn.Parameter(each.detach().clone()) for each in ours]
+    stacked = muon.StackedMuon(ours, lr=0.02, weight_decay=0.1, momentum=0.95)
+    plain = torch.optim.Muon(theirs, lr=0.02, weight_decay=0.1, momentum=0.95)
+    for _ in range(4):
+        for mine, other in zip(ours, theirs, strict=True):
+            mine.grad = torch.randn(shape)
+            other.grad = mine.grad.clone()
+        stacked.step()
+        plain.step()
+    for mine, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(mine, other, atol=2e-3, rtol=0)  # bf16 iterations over matrices on their side or not
+
+
+def test_stacked_muon_takes_matrices_only():
+    with pytest.raises(ValueError, match="matrices"):
+        muon.StackedMuon([torch.nn.Parameter(torch.zeros(3))], lr=0.1)
 
 
 def test_a_folder_of_a_run_from_other_weights_is_refused_and_left_as_it_was(tokenizer, tmp_path):
