@@ -1,13 +1,13 @@
 """Tools nobody has seen: made-up or English-looking names, arguments and values, to be copied from the prompt.
 
 `novel_task` gives one call and the answer that copies its result; `novel_pair` two calls; `novel_mended` one that fails
-and says what to ask for. What they are made of is in `invented.py`.
+and says what to ask for. What they are made of is in `invented.py`; calls that build on each other are in `composed`.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from random import Random
@@ -155,14 +155,22 @@ def novel_tool(rng: Random, split: Split, *, named: float = 0.7) -> Novel:
         name = identifier(rng, split, parts=rng.choices((1, 2), (4, 1))[0])
         if name not in {argument.name for argument in arguments}:
             arguments.append(Argument(name, *value(rng, split)))
-    subject = english(rng, split) if rng.random() < 0.6 else made_up(rng, split), english(rng, split)
+    spec, subject = novel_spec(rng, split, arguments)
+    values = {each.name: each.value for each in arguments}
+    return Novel(spec, subject, _ask(rng, split, spec, subject, values, named), values, str(value(rng, split)[1]))
+
+
+def novel_spec(
+    rng: Random, split: Split, arguments: list[Argument], *, finds: str | None = None
+) -> tuple[ToolSpec, tuple[str, str]]:
+    """A made-up tool with these arguments, what it finds (drawn if not told) and of what."""
+    found = finds or (english(rng, split) if rng.random() < 0.6 else made_up(rng, split))
+    subject = found, english(rng, split)
     description = f"{rng.choice(FINDS)} the {subject[0]} of {an(subject[1])}."
     if rng.random() < 0.15:
         description += f"\n\n{made_up(rng, split).capitalize()} {made_up(rng, split)} {english(rng, split)}."
     name = _told(rng, split, subject) if rng.random() < 0.35 else identifier(rng, split)
-    spec = ToolSpec(name, description, schema(rng, split, arguments))
-    values = {each.name: each.value for each in arguments}
-    return Novel(spec, subject, _ask(rng, split, spec, subject, values, named), values, str(value(rng, split)[1]))
+    return ToolSpec(name, description, schema(rng, split, arguments)), subject
 
 
 def _told(rng: Random, split: Split, subject: tuple[str, str]) -> str:
@@ -178,11 +186,11 @@ def novel_tools(rng: Random, split: Split, count: int, *, named: float) -> list[
     """
     while True:
         found = [novel_tool(rng, split, named=named) for _ in range(count)]
-        if all(_apart(one, other) for one, other in combinations(found, 2)):
+        if all(apart(one, other) for one, other in combinations(found, 2)):
             return found
 
 
-def _apart(one: Novel, other: Novel) -> bool:
+def apart(one: Novel, other: Novel) -> bool:
     """Whether what one tool finds, and its name as it is spoken, say nothing about the other tool."""
     return _says_nothing(one, other) and _says_nothing(other, one)
 
@@ -252,11 +260,21 @@ def _again(rng: Random, split: Split, first: Novel) -> Novel:
 def _task(rng: Random, tools: list[Novel], prompt: str, uses: list[Novel], *, together: bool = False) -> AgentTask:
     """`uses` are made in order; a tool used twice answers by its arguments."""
     plan = tuple(use.call(together=together and index > 0) for index, use in enumerate(uses))
+    bound = answering(rng, tools, plan)
+    answers = tuple(call.result for call in plan if not call.result.startswith("Error"))
+    return AgentTask("novel", "novel", prompt, bound, plan, answers, (), reply_of(answers))
+
+
+def answering(rng: Random, tools: Sequence[Novel], plan: tuple[PlannedCall, ...]) -> tuple[Tool, ...]:
+    """The tools in any order, each answering the calls of the plan as planned and every other one anyhow."""
     bound = [Tool(each.spec, _answers(each, plan)) for each in tools]
     rng.shuffle(bound)
-    answers = tuple(call.result for call in plan if not call.result.startswith("Error"))
-    reply = f"The answer is {answers[0]}." if len(answers) == 1 else f"The answers are {joined(answers)}."
-    return AgentTask("novel", "novel", prompt, tuple(bound), plan, answers, (), reply)
+    return tuple(bound)
+
+
+def reply_of(answers: tuple[str, ...]) -> str:
+    """The reply that says the answers: `The answers are 12 and 7.`"""
+    return f"The answer is {answers[0]}." if len(answers) == 1 else f"The answers are {joined(answers)}."
 
 
 def _answers(tool: Novel, plan: tuple[PlannedCall, ...]) -> Callable[..., str]:

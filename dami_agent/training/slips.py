@@ -23,6 +23,7 @@ from dami_agent.tasks.agent import agent_task
 from dami_agent.tasks.model import Operation, ToolSpec, Working
 from dami_agent.tasks.questions import practice
 from dami_agent.training import thoughts, tooling
+from dami_agent.training.calling import task_turns
 from dami_agent.training.documents import question_turns
 from dami_agent.training.evaluate import Bench
 from dami_agent.training.render import Dialogue, Turn
@@ -31,7 +32,7 @@ from dami_agent.training.sampler import State
 FAMILIES = ("chain", "story", "prices", "list", "work")
 """Questions with arithmetic in them, and agent tasks with working steps."""
 
-LIMIT = 800
+LIMIT = 1536
 """Tokens of a thought: enough for the longest in training."""
 
 _RESULT = re.compile(r"= (\d+)\.$")
@@ -64,7 +65,7 @@ def _step(rng: Random) -> Case:
     task = agent_task(rng, "work")
     while task is None or task.split != "train":
         task = agent_task(rng, "work")
-    turns = tooling.task_turns(rng, task, "thinking", 1.0, partial=False)
+    turns = task_turns(rng, task, "thinking", 1.0, partial=False)
     works = [*(tuple(step for call in group for step in call.work) for group in task.rounds), task.work]
     ends = [index + 1 for index, turn in enumerate(turns) if turn.role == "assistant"]
     end, work = rng.choice([(end, work) for end, work in zip(ends, works, strict=True) if work])
@@ -84,7 +85,7 @@ def _first_wrong(work: Sequence[Working], lines: Sequence[str], right: Sequence[
     `right` has a line for every step of `work` and perhaps a heading before them.
     """
     heading = len(right) - len(work)
-    if len(lines) != len(right) or any(not line.startswith("We have ") for line in lines[:heading]):
+    if len(lines) != len(right) or any(not line.startswith(("We have ", thoughts.OPENING)) for line in lines[:heading]):
         return None
     for index, step in enumerate(work):
         line = lines[heading + index]

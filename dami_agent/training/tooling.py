@@ -1,22 +1,23 @@
 """Documents with tools, small talk and free text: what the pair learns to call, to report and to chat from.
 
 Every generator has the signature (random stream, template, level of detail) -> `Dialogue`. The texts around the work
-stand here; the work itself is written by `thoughts.py`.
+stand here; the turns of a task are in `calling.py`, the work itself is written by `thoughts.py`.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from random import Random
 
 from dami_agent.tasks import invented, novel, words
 from dami_agent.tasks.agent import Kind, agent_task
-from dami_agent.tasks.catalogue import CATALOGUE
-from dami_agent.tasks.model import AgentTask, Operation, PlannedCall, ToolSpec
+from dami_agent.tasks.composed import composed_chain, composed_work
+from dami_agent.tasks.model import AgentTask, ToolSpec
 from dami_agent.tasks.world import invented_names
 from dami_agent.training import smalltalk, thoughts
+from dami_agent.training.calling import before_reply, labelled, task_turns
 from dami_agent.training.render import Dialogue, Template, Turn
 
 Draw = Callable[[Random, Template, float], Dialogue]
@@ -57,109 +58,6 @@ def report(rng: Random) -> str:
     return f"{opening} {tail}."
 
 
-# -- thoughts and texts around calls ---------------------------------------------------------------------------------
-
-
-def noun(call: PlannedCall) -> str:
-    """What a call finds: `the price of lamp`; for a tool that is not of the catalogue `blorf with 34`."""
-    if call.name in CATALOGUE:
-        return CATALOGUE[call.name].noun.format(**call.arguments)
-    values = " and ".join(str(value) for value in call.arguments.values())
-    return f"{call.name} with {values}" if values else call.name
-
-
-_IS = {"free_seats": "are", "seats_in": "are", "count_meetings": "are"}
-
-
-def failed(call: PlannedCall) -> bool:
-    """Whether the tool answered with an error."""
-    return call.result.startswith("Error")
-
-
-def _known(calls: Sequence[PlannedCall]) -> str:
-    """`The price of lamp is 12, the price of pen is 7.`"""
-    text = ", ".join(f"{noun(call)} {_IS.get(call.name, 'is')} {call.result}" for call in calls if not failed(call))
-    if not text:
-        return ""
-    return f"The{text[3:]}." if text.startswith("the ") else f"{text}."
-
-
-_TIMES = {1: "", 2: " twice", 3: " three times", 4: " four times", 5: " five times"}
-
-
-def _called(group: Sequence[PlannedCall], again: bool) -> str:
-    """`get_price twice`, `get_price and get_stock`."""
-    counts: dict[str, int] = {}
-    for call in group:
-        counts[call.name] = counts.get(call.name, 0) + 1
-    said = words.joined([name + _TIMES.get(count, f" {count} times") for name, count in counts.items()])
-    return f"{said} again" if again else said
-
-
-def before_calls(
-    group: Sequence[PlannedCall], done: Sequence[Sequence[PlannedCall]], style: float, *, mends: bool = False
-) -> str:
-    """The thought before a turn of calls: what the last turn found, what is worked out first, what is needed.
-
-    `mends` says that these calls repeat ones that failed.
-    """
-    if style < thoughts.EMPTY:
-        return ""
-    work = [step for call in group for step in call.work]
-    parts = [thoughts.worked(work, style)] if work else []
-    if style < thoughts.EQUATIONS:
-        return "\n".join([*parts, f"I call {_called(group, mends)}."])
-    if style >= thoughts.LINES and done and (known := _known(done[-1])):
-        parts.insert(0, known)
-    needed = words.joined([noun(call) for call in group])
-    failure = "That did not work. " if mends else ""
-    if group[0].name in CATALOGUE:
-        parts.append(f"{failure}I need {needed}, so I call {_called(group, mends)}.")
-    else:
-        parts.append(f"{failure}I call {needed}.")
-    return "\n".join(parts)
-
-
-def before_reply(
-    done: Sequence[Sequence[PlannedCall]], work: Sequence[Operation], answers: Sequence[str], style: float
-) -> str:
-    """The thought before the final answer of a task: what is worked out, or which results are copied."""
-    if style < thoughts.EMPTY:
-        return ""
-    if work:
-        used = {str(number) for step in work for number in (step.left, step.right)}
-        known = _known([call for group in done for call in group if call.result in used])
-        return (f"{known}\n" if style >= thoughts.DETAIL and known else "") + thoughts.worked(work, style)
-    return "I have it." if style < thoughts.EQUATIONS else f"I have all I need: {', '.join(answers)}."
-
-
-def aside(work: Sequence[Operation]) -> str:
-    """What a terse worker says before a call whose argument takes more than one step: `29, 87.`"""
-    said = thoughts.terse(work)
-    return f"{said[:-1]}, {work[-1].value}." if said else ""
-
-
-def task_turns(rng: Random, task: AgentTask, template: Template, style: float, *, partial: bool = True) -> list[Turn]:
-    """An agent task as its reference solution goes; earlier thoughts may have been dropped."""
-    thinking, turns, rounds = template == "thinking", [Turn("user", task.prompt)], task.rounds
-    tersely = not thinking or style < thoughts.EMPTY
-    kept = 1.0 if not partial or rng.random() < 0.6 else rng.choice((0.0, 0.5))
-    stop = len(rounds) if kept == 1.0 or rng.random() < 0.5 else rng.randint(0, len(rounds))
-    for index, group in enumerate(rounds[: stop + 1]):
-        mends = index > 0 and any(failed(call) for call in rounds[index - 1])
-        thought = before_calls(group, rounds[:index], style, mends=mends) if thinking else None
-        if index < stop and rng.random() >= kept:
-            thought = None
-        said = aside([step for call in group for step in call.work]) if tersely else ""
-        turns.append(Turn("assistant", said, thought, tuple((call.name, call.arguments) for call in group)))
-        if index == stop:
-            return turns
-        turns += [Turn("tool", call.result) for call in group]
-    thought = before_reply(rounds, task.work, task.answers, style) if thinking else None
-    said = thoughts.terse(task.work) if tersely else ""
-    return [*turns, Turn("assistant", f"{said} {task.reply}".lstrip(), thought)]
-
-
 def draw_agent(kind: Kind) -> Draw:
     """Documents of agent tasks over the catalogue."""
 
@@ -195,6 +93,16 @@ def draw_novel(rng: Random, template: Template, style: float) -> Dialogue:
         turns = [*smalltalk.greeting(rng), *turns]
     specs = tuple(tool.spec for tool in task.tools)
     return Dialogue(turns, specs, system(rng), template, "novel")
+
+
+def draw_composed(rng: Random, template: Template, style: float) -> Dialogue:
+    """Calls of made-up tools that build on each other as nothing else in training does, or work on what they find."""
+    task = composed_chain(rng, "train") if rng.random() < 0.55 else composed_work(rng, "train")
+    turns = task_turns(rng, task, template, style, noun=labelled)
+    if rng.random() < 0.05:
+        turns = [*smalltalk.greeting(rng), *turns]
+    specs = tuple(tool.spec for tool in task.tools)
+    return Dialogue(turns, specs, system(rng), template, "composed")
 
 
 def _chosen(rng: Random, template: Template, style: float) -> Dialogue:
@@ -312,6 +220,7 @@ FAMILIES: dict[str, Draw] = {
     "route": draw_agent("route"),
     "work": draw_agent("work"),
     "novel": draw_novel,
+    "composed": draw_composed,
     "chat": draw_chat,
     "writing": draw_writing,
 }

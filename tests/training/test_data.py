@@ -6,6 +6,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
+import torch
 
 import dami_agent
 from dami_agent.tasks import split_of, words
@@ -125,15 +126,16 @@ def test_pools_depend_on_the_seed_alone(tokenizer):
 def test_batches_hold_every_document_once_padded_to_the_right(tokenizer):
     drawn = data.pool(tokenizer, mixtures.LATE, seed="batches", size=60, copy_share=0.2)
     found = []
-    for group in data.grouped(drawn, tokens=2000):
-        ids, labels = data.tensors(group)
+    groups = data.grouped(drawn, tokens=2000)
+    for group, batch in zip(groups, data.packed(groups).batches(), strict=True):
+        ids, learned = batch.ids, torch.zeros(batch.ids[:, 1:].shape, dtype=torch.bool)
+        learned.view(-1)[batch.places] = True
         assert ids.shape[1] % 16 == 0
         assert len(group) == 1 or ids.numel() <= 2000
         for row, each in enumerate(group):
             length = len(each.ids)
             assert ids[row].tolist() == each.ids + [0] * (ids.shape[1] - length)
-            wanted = [token if known else data.IGNORED for token, known in zip(each.ids, each.learn, strict=True)]
-            assert labels[row].tolist() == wanted + [data.IGNORED] * (ids.shape[1] - length)
+            assert learned[row].tolist() == each.learn[1:] + [False] * (ids.shape[1] - length)
         found += group
     assert sorted(each.ids for each in found) == sorted(each.ids for each in drawn)
 
@@ -168,13 +170,12 @@ def test_training_documents_hold_nothing_of_the_standard_suites_and_nothing_held
         "san francisco",
         "joke",
         "punchline",
-        "haiku",
         "setup",
     )
     suites += ("customer", "unicode", "japanese", "chinese", "\u4f60\u597d", "\u3053\u3093\u306b\u3061\u306f")
     for word in suites:
         assert word not in text.lower()
-    assert not re.search(r"(?<![a-z])cats(?![a-z])", text.lower())  # a made-up word may begin so
+    assert not re.search(r"(?<![a-z])(cats|haiku)(?![a-z])", text.lower())  # a made-up word may have them in it
     for name in (*words.HELD_PEOPLE, *words.HELD_ITEMS, *words.HELD_TOWNS):
         assert not re.search(rf"\b{name}\b", text)
 

@@ -7,7 +7,7 @@ import pytest
 
 import dami_agent
 from dami_agent.tasks import agent_tasks
-from dami_agent.training import documents, evaluate, slips, tooling
+from dami_agent.training import calling, documents, evaluate, slips
 from dami_agent.training import tokenizer as tokens
 from dami_agent.training.render import Dialogue, Turn, call_text, segments
 from dami_agent.training.sampler import Sampled
@@ -50,7 +50,7 @@ def test_a_broken_call_is_no_call_of_any_tool_and_an_open_thought_is_not_closed(
 def test_an_oracle_solves_every_task_and_the_dialogue_becomes_its_document(bench, template):
     for task in agent_tasks("test", 60, kinds=("route", "work", "novel")):
         style = 1.0 if template == "thinking" else 0.0
-        document = tooling.task_turns(Random(0), task, template, style, partial=False)
+        document = calling.task_turns(Random(0), task, template, style, partial=False)
         episode = evaluate.Episode(task, [Turn("user", task.prompt)])
         for turn in (turn for turn in document if turn.role == "assistant"):
             assert episode.text is None

@@ -9,7 +9,7 @@ import pytest
 
 from dami_agent.tasks.agent import agent_task
 from dami_agent.tasks.model import Operation, PlannedCall
-from dami_agent.training import thoughts, tooling
+from dami_agent.training import calling, render, thoughts, tooling
 
 STYLES = (0.0, thoughts.VALUES - 0.01, thoughts.EQUATIONS - 0.01, thoughts.LINES - 0.01, 1.0)
 
@@ -74,7 +74,7 @@ def test_written_objects_have_the_required_keys_and_only_known_ones():
 def test_thoughts_of_a_whole_task_hold_all_its_work_and_no_other_numbers(style):
     rng = Random(1)
     for task in tasks(80):
-        turns = tooling.task_turns(rng, task, "thinking", style, partial=False)
+        turns = calling.task_turns(rng, task, "thinking", style, partial=False)
         assert len([turn for turn in turns if turn.role == "assistant"]) == task.steps
         text = " ".join(turn.thought or "" for turn in turns)
         steps = [*(step for call in task.plan for step in call.work), *task.work]
@@ -94,7 +94,7 @@ def test_who_does_not_think_says_the_values_on_the_way(template, style):
     rng, said = Random(2), 0
     for task in tasks(120, seed=4):
         turns = [
-            turn for turn in tooling.task_turns(rng, task, template, style, partial=False) if turn.role == "assistant"
+            turn for turn in calling.task_turns(rng, task, template, style, partial=False) if turn.role == "assistant"
         ]
         values = [step.value for step in task.work[:-1]]
         assert turns[-1].content == (f"{', '.join(values)}. {task.reply}" if values else task.reply)
@@ -110,7 +110,7 @@ def test_a_longer_style_never_says_less():
         lengths = [
             sum(
                 len(turn.thought or "")
-                for turn in tooling.task_turns(Random(0), task, "thinking", style, partial=False)
+                for turn in calling.task_turns(Random(0), task, "thinking", style, partial=False)
             )
             for style in STYLES
         ]
@@ -151,13 +151,38 @@ def call(name, result="1", work=(), **arguments):
     ],
 )
 def test_thoughts_before_calls_read_as_english(group, done, style, mends, thought):
-    assert tooling.before_calls(group, done, style, mends=mends) == thought
+    assert calling.before_calls(group, done, style, mends=mends) == thought
+
+
+def test_the_thought_before_a_later_hop_says_what_the_last_one_found():
+    done = [[call("blorf", "34", key="Kex"), call("blorf", "20", key="Zan")]]
+    group = [call("glim", rate=34, depth="Tru"), call("glim", rate=20, depth="Tru")]
+    found = "blorf with Kex is 34, blorf with Zan is 20.\n"
+    called = "I call glim with 34 (depth Tru) and glim with 20 (depth Tru)."
+    assert calling.before_calls(group, done, 1.0, noun=calling.labelled) == found + called
+    assert calling.before_calls(group, done, thoughts.LINES - 0.01, noun=calling.labelled) == called
+
+
+@pytest.mark.parametrize("template", ["instruct", "thinking"])
+def test_composed_documents_call_what_the_prompt_gives_or_a_tool_has_said(template):
+    rng, turns_of_calls = Random(f"composed:{template}"), set()
+    for _ in range(300):
+        dialogue = tooling.draw_composed(rng, template, rng.random())
+        assert dialogue.family == "composed"
+        said = ""
+        for turn in dialogue.turns:
+            assert all(str(value) in said for _, given in turn.calls for value in given.values())
+            said += f" {turn.content}"
+        turns_of_calls.add(sum(bool(turn.calls) for turn in dialogue.turns))
+        assert (dialogue.turns[-1].thought is None) == (template == "instruct")
+        assert render.segments(dialogue)
+    assert {1, 2, 4, 5} <= turns_of_calls
 
 
 def test_dropped_thoughts_leave_the_last_one():
     rng, dropped = Random(8), 0
     for task in tasks(200, kind="route", seed=9):
-        turns = [turn for turn in tooling.task_turns(rng, task, "thinking", 1.0) if turn.role == "assistant"]
+        turns = [turn for turn in calling.task_turns(rng, task, "thinking", 1.0) if turn.role == "assistant"]
         assert turns[-1].thought
         dropped += any(turn.thought is None for turn in turns)
     assert 20 < dropped < 150
