@@ -8,8 +8,8 @@ What "matching" means, for each kind of novelty:
   three of the families only.
 - **length**: asked on levels 3 to 5 alone. A held-out length is compared with the mean of the seen accuracy at the
   level below it and the level above it, the nearer one counting more where they are far apart, or with its own level
-  where that has shorter and longer ones (:data:`NEIGHBOURS`, :data:`LOOKUPS`). The numbers of a chain or
-  story of six operations are those of its level: small at level 3, as where three operations are seen.
+  where that has shorter and longer ones (:data:`NEIGHBOURS`, :data:`LOOKUPS`). Numbers are those of its level, on a
+  bill those of level 3; where the next longer one has larger numbers, as level 4 has, it counts little.
 
 Both sides are at the same λ, with different questions; the interval of the gap is that of independent samples, the seen
 side being a weighted sum over cells.
@@ -28,18 +28,19 @@ from dami_agent.tasks import LEVELS, Question, Unseen, questions
 LAMBDAS = (0.0, 0.5, 1.0)
 LENGTH_LEVELS = (3, 4, 5)
 
+_OPERATIONS = {3: (3,) * 9 + (4,), 4: (4, 4, 5), 5: (4, 4, 5)}  # 4 after 3 small ones, 6 between 5 and 8
 NEIGHBOURS: Mapping[str, Mapping[int, tuple[int, ...]]] = {
-    "chain": dict.fromkeys(LENGTH_LEVELS, (3, 3, 4, 4, 4)),  # 6 operations between 3 and 8
-    "story": dict.fromkeys(LENGTH_LEVELS, (3, 3, 4, 4, 4)),
+    "chain": _OPERATIONS,
+    "story": _OPERATIONS,
     "prices": dict.fromkeys(LENGTH_LEVELS, (3,)),  # 3 things on the bill, among 2 and 4
-    "list": {3: (3, 3, 3, 4), 4: (3, 3, 3, 4), 5: (3, 5, 5, 5, 5, 5)},  # 6 and 10 numbers between 4 or 5 and 11
+    "list": {3: (3, 3, 3, 4), 4: (4,), 5: (5,)},  # 6 and 10 numbers between 4 or 5, 8 or 9, and 11
 }
 """Family -> level of a held-out length -> levels it is compared with; one that stands there twice counts twice."""
 
 LOOKUPS: Mapping[tuple[Unseen, str], Mapping[int, tuple[int, ...]]] = {
-    ("template", "passes"): {4: (3, 5)},  # 5 passes, which no level asks for without it
-    ("length", "passes"): dict.fromkeys(LENGTH_LEVELS, (3, 5)),  # 4 and 6 passes between 2 and 8
-    ("length", "order"): dict.fromkeys(LENGTH_LEVELS, (3, 4)),  # 6 people in a row between 4 and 7
+    ("template", "passes"): {3: (2,)},  # one pass, which level 3 does not ask for without it
+    ("length", "passes"): {3: (2, 4, 4), 4: (4, 5), 5: (4, 5)},  # 4 passes between 1 and 5, 6 between 5 and 8
+    ("length", "order"): dict.fromkeys(LENGTH_LEVELS, (4,)),  # 6 people in a row, among 5 and 7
 }
 """The same for lookups, by what is unseen and by kind; another level is compared with itself."""
 

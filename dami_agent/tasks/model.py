@@ -96,8 +96,8 @@ class Operation:
 
     @property
     def detail(self) -> str:
-        """By places: `47 + 36: 47 + 30 = 77, 77 + 6 = 83`, `47 * 6: 40 * 6 = 240, 7 * 6 = 42, 240 + 42 = 282`."""
-        parts = _product_parts(self) if self.symbol == "*" else _place_parts(self)
+        """A product by places: `47 * 6: 40 * 6 = 240, 7 * 6 = 42, 240 + 42 = 282`; sums are done at once."""
+        parts = _product_parts(self) if self.symbol == "*" else []
         if len(parts) < 2:
             return self.line
         return f"{self.left} {self.symbol} {self.right}: {', '.join(part.line for part in parts)}"
@@ -115,21 +115,16 @@ def _places(number: int) -> list[int]:
     return [int(digit) * 10 ** (len(digits) - 1 - i) for i, digit in enumerate(digits) if digit != "0"]
 
 
-def _place_parts(step: Operation) -> list[Operation]:
-    parts: list[Operation] = []
-    for place in _places(step.right):
-        parts.append(Operation(parts[-1].result if parts else step.left, step.symbol, place))
-    return parts
-
-
 def _product_parts(step: Operation) -> list[Operation]:
+    """Every place of one factor times every place of the other, added up as one goes."""
     parts: list[Operation] = []
     total: int | None = None
-    for place in _places(step.left):
-        parts.append(Operation(place, "*", step.right))
-        if total is not None:
-            parts.append(Operation(total, "+", parts[-1].result))
-        total = parts[-1].result
+    for right in _places(step.right):
+        for left in _places(step.left):
+            parts.append(Operation(left, "*", right))
+            if total is not None:
+                parts.append(Operation(total, "+", parts[-1].result))
+            total = parts[-1].result
     return parts
 
 

@@ -31,8 +31,8 @@ def question_turns(item: Question, template: Template, style: float) -> list[Tur
     return [Turn("user", item.prompt), Turn("assistant", reply_of(item, tersely=not thought), thought)]
 
 
-def _train_question(rng: Random) -> Question:
-    family = rng.choices(QUESTIONS, (3, 3, 3, 2.5, 2.5))[0]
+def _train_question(rng: Random, family: str = "") -> Question:
+    family = family or rng.choices(QUESTIONS, (3, 3, 3, 2.5, 2.5))[0]
     while True:
         item = practice(rng, family)
         if item.split == "train":
@@ -51,6 +51,12 @@ def _question(rng: Random, template: Template, style: float) -> Dialogue:
         said = Turn("assistant", reply_of(earlier, tersely=True), learn=False)
         turns = [Turn("user", earlier.prompt), said, *turns]
     return Dialogue(turns, tools, tooling.system(rng), template, "question")
+
+
+def _lookup(rng: Random, template: Template, style: float) -> Dialogue:
+    """A lookup alone: how it is told must not matter."""
+    turns = question_turns(_train_question(rng, "lookup"), template, style)
+    return Dialogue(turns, (), tooling.system(rng), template, "question")
 
 
 def _drill(rng: Random, template: Template, style: float) -> Dialogue:
@@ -108,11 +114,11 @@ def _word(rng: Random) -> str:
 
 def _operation(rng: Random) -> Operation:
     """One operation of any size that the questions have, small ones more often."""
-    largest = rng.choice((40, 100, 100, 200, 400, 999))
+    largest = rng.choice((40, 100, 100, 400, 999, 9_999, 99_999))
     while True:
         symbol = rng.choices(SYMBOLS, (4, 4, 3))[0]
-        left = rng.randint(2, largest)
-        right = rng.randint(2, 9) if symbol == "*" else rng.randint(2, largest)
+        left = rng.randint(2, min(largest, 999) if symbol == "*" else largest)
+        right = rng.randint(2, rng.choice((9, 99)) if largest > 99 else 9) if symbol == "*" else rng.randint(2, largest)
         step = Operation(left, symbol, right)
         if 0 <= step.result <= largest:
             return step
@@ -120,6 +126,7 @@ def _operation(rng: Random) -> Operation:
 
 FAMILIES: dict[str, tooling.Draw] = {
     "question": _question,
+    "lookup": _lookup,
     "drill": _drill,
     "directory": _directory,
     **tooling.FAMILIES,

@@ -20,6 +20,8 @@ EARLY: Mixture = (
     Part("chat", "thinking", 0.25),
     Part("writing", "instruct", 0.35),
     Part("writing", "thinking", 0.3),
+    Part("composed", "instruct", 0.8),
+    Part("composed", "thinking", 0.6),
 )
 """Tools first: copying and calling take long to learn and are not forgotten."""
 
@@ -39,6 +41,10 @@ LATE: Mixture = (
     Part("chat", "thinking", 0.12),
     Part("writing", "instruct", 0.2),
     Part("writing", "thinking", 0.15),
+    Part("composed", "instruct", 1.0),
+    Part("composed", "thinking", 0.9),
+    Part("lookup", "instruct", 0.3),
+    Part("lookup", "thinking", 0.4),
 )
 """Arithmetic last: it takes longest."""
 
@@ -48,16 +54,20 @@ LAST: Mixture = (
     Part("drill", "instruct", 0.8),
     Part("drill", "thinking", 0.2),
     Part("route", "instruct", 0.5),
-    Part("route", "thinking", 0.5),
+    Part("route", "thinking", 0.8),
     Part("work", "instruct", 0.6),
     Part("work", "thinking", 0.9),
     Part("novel", "instruct", 1.4),
-    Part("novel", "thinking", 0.8),
+    Part("novel", "thinking", 1.2),
     Part("directory", "instruct", 1.0),
     Part("chat", "instruct", 0.12),
     Part("chat", "thinking", 0.12),
     Part("writing", "instruct", 0.15),
     Part("writing", "thinking", 0.12),
+    Part("composed", "instruct", 1.2),
+    Part("composed", "thinking", 1.4),
+    Part("lookup", "instruct", 0.3),
+    Part("lookup", "thinking", 0.4),
 )
 """While the rate falls: half of the tokens are questions, a sixth is work after calls, a sixth tools never seen."""
 
@@ -72,6 +82,9 @@ INSTRUCT: Mixture = (
     Part("novel", "thinking", 0.2, 0.0, 0.0),
     Part("chat", "instruct", 0.3),
     Part("writing", "instruct", 0.25),
+    Part("composed", "instruct", 0.8),
+    Part("composed", "thinking", 0.15, 0.0, 0.0),
+    Part("lookup", "instruct", 1.2),
 )
 
 THINKING: Mixture = (
@@ -85,6 +98,9 @@ THINKING: Mixture = (
     Part("novel", "instruct", 0.3),
     Part("chat", "thinking", 0.3, 1.0, 1.0),
     Part("writing", "thinking", 0.25, 1.0, 1.0),
+    Part("composed", "thinking", 1.0, 1.0, 1.0),
+    Part("composed", "instruct", 0.2),
+    Part("lookup", "thinking", 1.6, 1.0, 1.0),
 )
 
 

@@ -19,6 +19,9 @@ from dami_agent.tasks.model import Operation, Working
 
 EMPTY, VALUES, EQUATIONS, LINES, DETAIL = 0.1, 0.28, 0.46, 0.64, 0.82
 
+OPENING = "Let me work it out step by step."
+"""How a thought begins that takes steps apart and checks them."""
+
 _ORDER = ("First", "Next", "Then", "After that")
 
 
@@ -46,6 +49,7 @@ def worked(work: Sequence[Working], style: float) -> str:
         first = work[0]
         if isinstance(first, Operation):
             lines.insert(0, f"We have {first.left}.")
+        lines.insert(0, OPENING)
         lines += checked(work)
     return "\n".join([*lines, result(work)])
 

@@ -29,8 +29,8 @@ CONTROL = ("<think>", "</think>", "<tool_call>", "</tool_call>", "<tool_response
 PIECES = (
     PREAMBLE,
     POSTAMBLE,
-    '\n{"type": "function", "function": {"name": "',
-    '", "description": "',
+    '\n{"type": "function", "function": {"description": "',
+    '", "name": "',
     '", "parameters": {"properties": {"',
     '", "parameters": {"properties": {}, "type": "object"}}}',
     '": {"type": "string"}',

@@ -223,12 +223,16 @@ def test_grading_can_fail():
         assert not task.grade("")
         assert not task.grade(task.reply.replace(task.answers[-1], "99999x"))
         assert not task.grade(task.reply + " Or is it 1234567?")
-        if len(set(task.answers)) > 1:
+        if task.answers != task.answers[::-1]:
             assert not task.grade(words.joined(task.answers[::-1]))
 
 
 def test_a_word_counts_only_as_a_whole_word_at_the_end():
-    task = next(task for task in agent_tasks("test", 400, kinds=("route",)) if task.answers[0] in words.PEOPLE)
+    task = next(
+        task
+        for task in agent_tasks("test", 400, kinds=("route",))
+        if task.answers[0] in words.PEOPLE and len(task.answers) == 1
+    )
     answer = task.answers[0]
     assert task.grade(f"It is **{answer}**.")
     assert not task.grade(f"The answer is {answer}x.")

@@ -78,7 +78,7 @@ def changes(rng: Random, value: int, count: int, largest: int) -> list[Operation
 
 def _change(rng: Random, value: int, largest: int, hard: bool) -> Operation:
     """One operation that stays in range; what is at least 2 from one end of it can always grow or shrink."""
-    least, most, factor = (12, 500, 9) if hard else (2, 20, 5)
+    least, most, factor = (12, 2_500, 39) if hard else (2, 20, 5)
     room = {"+": largest - value, "-": value - 1, "*": (largest if hard else min(largest, 150)) // value}
     weights = {"+": 4, "-": 1 if hard and value < 150 else 4, "*": 3 if hard and value < 150 else 1}
     fits = [symbol for symbol, number in room.items() if number >= (2 if symbol == "*" else least) and value > 1]

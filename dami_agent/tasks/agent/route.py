@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dami_agent.tasks.agent.scene import IN_TURN, Scene, Template, Templates
+from dami_agent.tasks.agent.scene import IN_TURN, Scene, Template, Templates, lookup
 from dami_agent.tasks.catalogue import CATALOGUE
 from dami_agent.tasks.model import AgentTask
-from dami_agent.tasks.words import an, joined, plural
+from dami_agent.tasks.words import DAYS, an, joined, plural
 
 
 def _single(scene: Scene) -> AgentTask | None:
@@ -161,6 +161,28 @@ def _halls(scene: Scene) -> AgentTask | None:
     return scene.task("route", "halls", prompt, seats)
 
 
+def _staff(scene: Scene) -> AgentTask | None:
+    """Two or three people: their bosses, together, then the bosses of these, or their meetings on a day."""
+    rng = scene.rng
+    people = rng.sample(scene.names.people, rng.choice((2, 2, 3)))
+    bosses = scene.each("boss_of", "person", people)
+    if len(set(bosses)) < len(bosses):
+        return None
+    if rng.random() < 0.5:
+        found, word, day = scene.each("boss_of", "person", bosses), "bosses", ""
+    else:
+        day = rng.choice(DAYS)
+        found = scene.together([lookup("count_meetings", person=boss, day=day) for boss in bosses])
+        word, day = "meetings", f" on {day}"
+    forms = (
+        "Find the bosses of {0}, then the {1} of {2}{3}.",
+        "I need the {1} of the bosses of {0}{3}.",
+        "What are the {1} of the bosses of {0}{3}?",
+        "Look up the bosses of {0}. Then find the {1} of {2}{3}.",
+    )
+    return scene.task("route", "staff", rng.choice(forms).format(joined(people), word, _all(people), day), found)
+
+
 def _all(values: Sequence[object]) -> str:
     return "both" if len(values) == 2 else "all"
 
@@ -200,6 +222,7 @@ ROUTE: Templates = {
     "fleet": Template(_fleet, 1.0),
     "neighbours": Template(_neighbours, 1.2),
     "halls": Template(_halls, 0.8),
+    "staff": Template(_staff, 1.0),
     "desks": Template(_desks, held=True),
     "chiefs": Template(_chiefs, held=True),
 }

@@ -15,7 +15,7 @@ from dami_agent.tasks.words import joined
 from dami_agent.tasks.world import HELD, SEEN, Names, World, mended
 
 MOST_TOOLS = 3
-LARGEST = 999
+LARGEST = 9_999
 MOST_TURNS = 6
 MOST_WORK = 10
 """Tools bound at most; no worked-out value is above this, none below 0; model turns and operations at most."""

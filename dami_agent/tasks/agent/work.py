@@ -103,7 +103,7 @@ def _warmer(scene: Scene) -> AgentTask | None:
 def _kitchen(scene: Scene) -> AgentTask | None:
     """How much some dishes weigh for a number of people. Never in training."""
     rng = scene.rng
-    dishes = rng.sample(DISHES, rng.choice((2, 3)))
+    dishes = rng.sample(DISHES, rng.choice((2, 2, 4)))
     people = [rng.randint(3, 5) for _ in dishes]
     work = totals(scene.each("portion_weight", "dish", dishes), people)
     prompt = f"How much do {portions(people, dishes)} weigh together?"
@@ -113,11 +113,23 @@ def _kitchen(scene: Scene) -> AgentTask | None:
 def _outing(scene: Scene) -> AgentTask | None:
     """The fares of some people to one town and some to another, together. Never in training."""
     rng = scene.rng
-    towns = rng.sample(scene.names.towns, rng.choice((2, 2, 3)))
+    towns = rng.sample(scene.names.towns, rng.choice((2, 2, 4)))
     people = [rng.randint(2, 5) for _ in towns]
     work = totals(scene.each("ticket_fare", "town", towns), people)
     tickets = joined([f"{count} tickets to {town}" for count, town in zip(people, towns, strict=True)])
     return scene.task("work", "outing", f"How much do {tickets} cost together?", (), work)
+
+
+def _tickets(scene: Scene) -> AgentTask | None:
+    """What some train tickets to one town cost, and what else changes that."""
+    rng = scene.rng
+    town, count = rng.choice(scene.names.towns), rng.randint(2, 9)
+    first = Operation(int(scene.look("ticket_fare", town=town)), "*", count)
+    more, text = scene.changes(first.result, "bill", (0, 3, 3, 5, 5))
+    some = f"{count} {rng.choice(('', 'train '))}tickets to {town}"
+    forms = (f"We need {some}.{text} How much do we pay?", f"I want to buy {some}.{text} How much is that?")
+    prompt = rng.choice(forms if more else (*forms, f"How much do {some} cost?", f"What do {some} cost?"))
+    return scene.task("work", "tickets", prompt, (), [first, *more])
 
 
 def _load(scene: Scene) -> AgentTask | None:
@@ -164,6 +176,7 @@ AFTER: Templates = {
     "group": Template(_group, 1.2),
     "warmer": Template(_warmer, 0.3),
     "load": Template(_load, 0.6),
+    "tickets": Template(_tickets, 0.5),
     "stores": Template(_stores, 0.7),
     "kitchen": Template(_kitchen, held=True),
     "outing": Template(_outing, held=True),

@@ -13,9 +13,12 @@ from dami_agent.tasks.world import SEEN, Names
 Kind = tuple[str, tuple[Working, ...], int]
 """What is asked, the solution, the answer."""
 
-LENGTHS = {1: (3, 4), 2: (4, 5), 3: (4, 5), 4: (11,), 5: (11,)}
-HELD_LENGTH = {1: 6, 2: 6, 3: 6, 4: 6, 5: 10}
+LENGTHS = {1: (3, 4), 2: (4, 5), 3: (4, 5), 4: (8, 11), 5: (9, 11)}
+HELD_LENGTH = {1: 6, 2: 6, 3: 6, 4: 10, 5: 10}
 """List lengths per level, and those never trained on."""
+
+TOP = {1: 40, 2: 99, 3: 99, 4: 999, 5: 9_999}
+"""The largest number there can be in a list, per level."""
 
 _LISTED = ("List: {0}.", "Here are some numbers: {0}.", "Look at this list: {0}.", "Numbers: {0}.", "{0}.")
 _TOLD = ("The numbers are {0}.", "We have {0}.", "I count {0}.")
@@ -28,14 +31,14 @@ def draw(rng: Random, level: int, size: Size, unseen: Unseen | None = None, name
     Training has lists inside the question for what is largest, smallest and the range.
     """
     length = HELD_LENGTH[level] if unseen == "length" else rng.choice(LENGTHS[level])
-    return _question(rng, level, rng.choice(KINDS[level]), length, min(size.largest, 99), unseen)
+    return _question(rng, level, rng.choice(KINDS[level]), length, TOP[level], unseen)
 
 
 def practice(rng: Random, size: Size, names: Names) -> Question:
     """Any kind with any length but the held-out ones, those that no level has included."""
     kind = rng.choice((_largest, _smallest, _ends, _above, _sum, _range))
     length = rng.choice((3, 4, 5, 7, 8, 9, 11))
-    return _question(rng, 1, kind, length, rng.choice((30, 60, 99)), None)
+    return _question(rng, 1, kind, length, rng.choice((30, 60, 99, 300, 999, 9_999)), None)
 
 
 def _question(
@@ -121,8 +124,8 @@ def _ends(rng: Random, numbers: list[int]) -> Kind:
 
 KINDS: dict[int, tuple[Callable[[Random, list[int]], Kind], ...]] = {
     1: (_ends,),
-    2: (_largest, _smallest),
-    3: (_above, _sum, _range),
-    4: (_above, _sum),
-    5: (_sum,),
+    2: (_ends, _ends, _ends, _largest),
+    3: (_sum,),
+    4: (_sum, _sum, _above, _range),
+    5: (_sum, _sum, _range),
 }

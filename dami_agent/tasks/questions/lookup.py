@@ -10,23 +10,24 @@ from dami_agent.tasks.model import Note, Question
 from dami_agent.tasks.questions.sizes import Size, Unseen
 from dami_agent.tasks.world import SEEN, Names
 
-HOPS = {1: 1, 2: 1, 3: 2, 4: 5, 5: 8}
-ROW = {3: 4, 4: 7}
-HELD_HOPS = {1: 4, 2: 4, 3: 4, 4: 4, 5: 6}
+HOPS = {1: 1, 2: 1, 3: 1, 4: 5, 5: 8}
+ROW = {4: (5, 7)}
+HELD_HOPS = {1: 4, 2: 4, 3: 4, 4: 6, 5: 6}
 HELD_ROW = 6
 """Passes of the ball and people in a row per level, and those never trained on."""
 
 KINDS: dict[int, tuple[str, ...]] = {
     1: ("ball",),
     2: ("ball",),
-    3: ("ball", "letter", "order", "column", "column"),
-    4: ("order", "column", "column"),
-    5: ("ball", "column", "column"),
+    3: ("table",),
+    4: ("ball", "letter", "order", "order", "column", "column"),
+    5: ("ball", "letter"),
 }
 """What is asked per level; a column is a table read from its second one."""
 
-COLUMN_ROWS = {3: (4, 5, 7), 4: (5, 7), 5: (7,)}
-"""Rows of such a table, per level."""
+ROWS = (3, 4)
+COLUMN_ROWS = (4, 5, 7)
+"""Rows of a table read forwards, and of one read from its second column."""
 
 _ORDINALS = ("", "second ")
 
@@ -34,17 +35,17 @@ _ORDINALS = ("", "second ")
 def draw(rng: Random, level: int, size: Size, unseen: Unseen | None = None, names: Names = SEEN) -> Question:
     """One question; unseen templates ask about the ball, or say who has it first, before telling who passes it.
 
-    Levels 1 and 2 have one pass among few and among more people; from 3 on rows of people come as well, and tables read
-    backwards: who is in a room. Those read forwards are in training only, they are no harder than one pass.
+    Levels 1 and 2 have one pass among few and among more people, level 3 a table, level 4 passes, rows of people and
+    tables read backwards (who is in a room), level 5 more passes.
     """
     hops = HELD_HOPS[level] if unseen == "length" else HOPS[level]
     if unseen == "template" or (unseen == "length" and level <= 3):
         return _ball(rng, level, hops, unseen, names)
     kind = rng.choice(("ball", "order") if unseen == "length" else KINDS[level])
     if kind == "order":
-        return _order(rng, level, HELD_ROW if unseen == "length" else ROW[level], unseen, names)
-    if kind == "column":
-        return _table(rng, True, level, unseen, names)
+        return _order(rng, level, HELD_ROW if unseen == "length" else rng.choice(ROW[level]), unseen, names)
+    if kind in ("table", "column"):
+        return _table(rng, kind == "column", level, unseen, names)
     return (_ball if kind == "ball" else _letter)(rng, level, hops, unseen, names)
 
 
@@ -55,8 +56,8 @@ def practice(rng: Random, size: Size, names: Names) -> Question:
         return _table(rng, rng.random() < 0.5, level, None, names)
     if roll < 0.7:
         kind = rng.choice((_ball, _letter))
-        return kind(rng, level, rng.choice((1, 2, 3, 5, 7, 8)), None, names)
-    return _order(rng, level, rng.choice((3, 4, 5, 7)), None, names)
+        return kind(rng, level, rng.choice((1, 2, 3, 5, 7, 8, 10)), None, names)
+    return _order(rng, level, rng.choice((3, 4, 5, 7, 9)), None, names)
 
 
 def _question(
@@ -70,7 +71,7 @@ def _question(
     first: bool,
 ) -> Question:
     """The question after what is told, or `first`."""
-    parts = [ask, *told] if first else [*told, ask]
+    parts = [part for part in ([ask, *told] if first else [*told, ask]) if part]
     return Question("lookup", level, " ".join(parts), answer, work, (unseen,) if unseen else (), kind)
 
 
@@ -117,19 +118,28 @@ def _ball(rng: Random, level: int, hops: int, unseen: Unseen | None, names: Name
     return _question("passes", level, [_goes("ball", made)], ask, made.last, made.work, unseen, unseen == "template")
 
 
+_THINGS = ("letter", "book", "key")
+_BEGINS = ("The {0} starts at {1}.", "The {0} is with {1}.", "{1} begins with the {0}.", "First {1} has it.")
+_ASKS = ("Who has the {0} after {1}?", "After {1}, who has the {0}?", "Who has it after {1}?")
+_GIVES = ("{0} gives to {1}.", "{0} passes to {1}.", "{0} hands it to {1}.")
+
+
 def _letter(rng: Random, level: int, hops: int, unseen: Unseen | None, names: Names) -> Question:
     """Ana gives to Ben. Ben gives to Leo. ... The letter starts at Ana. Who has the letter after 2 passes?
 
-    Or `The letter goes Ana to Ben, Ben to Leo.`, as a ball is told; where it starts may come first.
+    Or `The letter goes Ana to Ben, Ben to Leo.`, as a ball is told. It can be any thing but a ball, and what is told,
+    where it starts and the question come in any order.
     """
     made = _passes(rng, level, hops, names)
-    thing = rng.choice(("letter", "book", "key"))
-    gives = [f"{giver} gives to {taker}." for giver, taker in made.pairs]
+    thing = rng.choice((*_THINGS, *(item for item in names.items if item != "ball")))
+    form = rng.choice(_GIVES)
+    gives = [form.format(giver, taker) for giver, taker in made.pairs]
     told = gives if rng.random() < 0.5 else [_goes(thing, made)]
-    begins, ask = f"The {thing} starts at {made.first}.", f"Who has the {thing} after {_times(hops)}?"
-    if rng.random() < 0.3:
-        return _question("passes", level, [begins, *told], ask, made.last, made.work, unseen, False)
-    return _question("passes", level, told, f"{begins} {ask}", made.last, made.work, unseen, rng.random() < 0.5)
+    begins = rng.choice(_BEGINS).format(thing, made.first)
+    ask = rng.choice(_ASKS).format(thing, _times(hops))
+    orders = ([begins, *told], ask), (told, f"{begins} {ask}"), ([begins, ask, *told], ""), ([ask, begins, *told], "")
+    parts, last = rng.choice(orders)
+    return _question("passes", level, [*parts, last] if last else parts, "", made.last, made.work, unseen, False)
 
 
 def _order(rng: Random, level: int, count: int, unseen: Unseen | None, names: Names) -> Question:
@@ -154,13 +164,15 @@ def _order(rng: Random, level: int, count: int, unseen: Unseen | None, names: Na
 
 
 def _table(rng: Random, backwards: bool, level: int, unseen: Unseen | None, names: Names) -> Question:
-    """Ana: room 12, phone 45. Ben: room 31, phone 17. In which room is Ben? `backwards`: who is in room 31?"""
-    count = rng.choice(COLUMN_ROWS[max(3, level)] if backwards else (2, 3, 4))
+    """Ana: room 12, phone 45. Ben: room 31, phone 17. In which room is Ben? `backwards`: who is in room 31?
+
+    Backwards a table is worked through row by row, in reading direction.
+    """
+    count = rng.choice(COLUMN_ROWS if backwards else ROWS)
     people = names.some_people(rng, count)
     rooms, phones = (rng.sample(range(10, 100), count) for _ in range(2))
     rows = [f"{name}: room {room}, phone {phone}." for name, room, phone in zip(people, rooms, phones, strict=True)]
     chosen = rng.randrange(count)
-    row = Note(rows[chosen].rstrip("."), f"the row is {rows[chosen].rstrip('.')}")
     name, room, phone = people[chosen], rooms[chosen], phones[chosen]
     forwards: tuple[tuple[str, str | int], ...] = (
         (f"In which room is {name}?", room),
@@ -171,5 +183,8 @@ def _table(rng: Random, backwards: bool, level: int, unseen: Unseen | None, name
         (f"Which phone is in room {room}?", phone),
     )
     ask, answer = rng.choice(back if backwards else forwards)
-    work = (row, Note(str(answer), f"that is {answer}"))
+    row = Note(rows[chosen].rstrip("."), f"the row is {rows[chosen].rstrip('.')}")
+    passed = [Note(each, f"{each} has {other}, not {room}") for each, other in zip(people, rooms, strict=True)][:chosen]
+    found = (*passed, Note(name, f"{name} has {room}")) if backwards else (row,)
+    work = (*found, Note(str(answer), f"that is {answer}"))
     return _question("table", level, rows, ask, answer, work, unseen, rng.random() < 0.3)

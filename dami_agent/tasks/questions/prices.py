@@ -13,7 +13,7 @@ from dami_agent.tasks.world import SEEN, Names
 UNITS: tuple[tuple[str, str, int], ...] = (("hours", "minutes", 60), ("weeks", "days", 7), ("dozens", "pieces", 12))
 UNITS += (("feet", "inches", 12), ("years", "months", 12), ("minutes", "seconds", 60))
 
-_ITEMS = {1: (1,), 2: (2,), 3: (2, 4, 4), 4: (5, 6), 5: (6,)}
+_ITEMS = {1: (1,), 2: (2,), 3: (2, 4, 4, 4), 4: (4, 5), 5: (6,)}
 """Different things on the bill, per level; three are never trained on."""
 
 
@@ -59,8 +59,8 @@ def _conversion(rng: Random, level: int, size: Size) -> Question:
 def _amounts(rng: Random, size: Size, count: int) -> list[tuple[int, int]]:
     """(price, how many) pairs whose sum stays in range."""
     while True:
-        top = max(6, min(size.addend, size.largest // count // 3))
-        pairs = [(rng.randint(2, top), rng.randint(2, size.factor)) for _ in range(count)]
+        amounts = [rng.randint(2, size.factor) for _ in range(count)]
+        pairs = [(rng.randint(2, max(6, min(size.addend, size.largest // count // many))), many) for many in amounts]
         if sum(price * many for price, many in pairs) <= size.largest:
             return pairs
 

@@ -33,37 +33,38 @@ class Size:
 
 ARITHMETIC = {
     1: Size(1, 10, 5, 40),
-    2: Size(2, 10, 5, 40),
-    3: Size(3, 10, 5, 40),
-    4: Size(8, 900, 9, 999),
-    5: Size(11, 900, 9, 999),
+    2: Size(2, 60, 9, 400),
+    3: Size(3, 20, 5, 60),
+    4: Size(5, 900, 99, 99_999),
+    5: Size(8, 900, 99, 99_999),
 }
 """Levels of chains and stories."""
 
-_SMALL, _LARGE = Size(1, 10, 5, 40), Size(1, 900, 9, 999)
-NUMBERS = {1: _SMALL, 2: _SMALL, 3: _LARGE, 4: _LARGE, 5: _LARGE}
-"""Levels of bills and lists, which have lengths of their own."""
+_SMALL, _MIDDLE, _LARGE = Size(1, 10, 5, 40), Size(1, 90, 9, 999), Size(1, 900, 49, 9_999)
+NUMBERS = {1: _SMALL, 2: _SMALL, 3: _MIDDLE, 4: _LARGE, 5: _LARGE}
+"""Levels of bills, which have lengths of their own; those of a length never trained on have level 3's numbers."""
 
 LENGTHS = (1, 2, 3, 5, 7, 8, 11)
 """Operations in training."""
 
-HELD_LENGTHS = {1: 4, 2: 4, 3: 6, 4: 6, 5: 6}
+HELD_LENGTHS = {1: 4, 2: 4, 3: 4, 4: 6, 5: 6}
 """Level -> a number of operations never trained on, for the part of the test that asks for it."""
 
 
 def level_size(family: str, level: int, unseen: Unseen | None = None) -> Size:
     """The size of a level; with `unseen="length"` as many operations as training never has."""
     if family not in ("chain", "story"):
-        return NUMBERS[level]
+        return NUMBERS[3 if unseen == "length" else level]
     size = ARITHMETIC[level]
     return replace(size, count=HELD_LENGTHS[level]) if unseen == "length" else size
 
 
 def practice_size(rng: Random) -> Size:
     """A size for training: every length with every range of numbers."""
-    largest = rng.choice((60, 100, 150, 300, 600, 999))
+    largest = rng.choice((60, 100, 150, 300, 600, 999, 9_999, 99_999))
     count = rng.choices(LENGTHS, (4, 3, 3, 2, 2, 1, 1))[0]
-    return Size(count, max(10, int(largest * rng.uniform(0.1, 0.6))), rng.choice((3, 5, 6, 9)), largest)
+    addend = min(max(10, int(largest * rng.uniform(0.1, 0.6))), rng.choice((900, 3_000)))
+    return Size(count, addend, rng.choice((3, 5, 6, 9) if largest < 999 else (6, 9, 29, 99)), largest)
 
 
 def nearest_level(size: Size) -> int:
@@ -78,15 +79,23 @@ def operations(rng: Random, size: Size, start: int, count: int | None = None) ->
     work: list[Operation] = []
     value = start
     while len(work) < (size.count if count is None else count):
-        symbol = rng.choices(SYMBOLS, (4, 4, 2))[0]
-        right = rng.randint(2, size.factor) if symbol == "*" else rng.randint(2, size.addend)
-        step = Operation(value, symbol, right)
-        if 1 <= step.result <= size.largest:
+        symbol = rng.choices(SYMBOLS, (4, 4, 2) if size.factor < 10 else (3, 3, 5))[0]
+        step = Operation(value, symbol, _operand(rng, size, value, symbol))
+        if step.right >= 2 and 1 <= step.result <= size.largest:
             work.append(step)
             value = step.result
     return tuple(work)
 
 
+def _operand(rng: Random, size: Size, value: int, symbol: str) -> int:
+    """What is done with `value`; where factors have two digits, much is taken away at times, so that one fits again."""
+    if symbol == "*":
+        return rng.randint(2, max(2, min(size.factor, size.largest // value)))
+    if symbol == "-" and size.factor > 9 and value > 200 and rng.random() < 0.6:
+        return value - rng.randint(12, min(999, value // 2))
+    return rng.randint(2, size.addend)
+
+
 def start_value(rng: Random, size: Size) -> int:
     """Where a chain begins."""
-    return rng.randint(2, max(12, size.largest // 2 if size.largest <= 150 else size.largest // 3))
+    return rng.randint(2, max(12, size.largest // 2 if size.largest <= 150 else min(size.largest // 3, 999)))
