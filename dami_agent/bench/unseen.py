@@ -28,7 +28,8 @@ from dami_agent.tasks import LEVELS, Question, Unseen, questions
 LAMBDAS = (0.0, 0.5, 1.0)
 LENGTH_LEVELS = (3, 4, 5)
 
-_OPERATIONS = {3: (3,) * 9 + (4,), 4: (4, 4, 5), 5: (4, 4, 5)}  # 4 after 3 small ones, 6 between 5 and 8
+_SIX = (4, 4, 4, 4, 4, 5)
+_OPERATIONS = {3: (3,) * 9 + (4,), 4: _SIX, 5: _SIX}  # 4 after 3 small ones, 6 between 5 and 11
 NEIGHBOURS: Mapping[str, Mapping[int, tuple[int, ...]]] = {
     "chain": _OPERATIONS,
     "story": _OPERATIONS,
@@ -38,7 +39,6 @@ NEIGHBOURS: Mapping[str, Mapping[int, tuple[int, ...]]] = {
 """Family -> level of a held-out length -> levels it is compared with; one that stands there twice counts twice."""
 
 LOOKUPS: Mapping[tuple[Unseen, str], Mapping[int, tuple[int, ...]]] = {
-    ("template", "passes"): {3: (2,)},  # one pass, which level 3 does not ask for without it
     ("length", "passes"): {3: (2, 4, 4), 4: (4, 5), 5: (4, 5)},  # 4 passes between 1 and 5, 6 between 5 and 8
     ("length", "order"): dict.fromkeys(LENGTH_LEVELS, (4,)),  # 6 people in a row, among 5 and 7
 }

@@ -57,7 +57,8 @@ class Plan:
     seed: int = 0
     compile: bool = False
     hours: float = 0.0
-    """Wall-clock budget; when it is set, the schedule follows whichever of time and tokens is further along."""
+    """Wall-clock budget; when it is set, the rate follows whichever of time and tokens is further along. What is drawn
+    follows the tokens alone."""
 
     def share(self, progress: float) -> float:
         """The share of random-token copies at a point of the run: `copy_start` for the first part, then decaying."""

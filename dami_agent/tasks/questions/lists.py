@@ -124,8 +124,8 @@ def _ends(rng: Random, numbers: list[int]) -> Kind:
 
 KINDS: dict[int, tuple[Callable[[Random, list[int]], Kind], ...]] = {
     1: (_ends,),
-    2: (_ends, _ends, _ends, _largest),
+    2: (*(_ends,) * 5, _largest),
     3: (_sum,),
     4: (_sum, _sum, _above, _range),
-    5: (_sum, _sum, _range),
+    5: (_sum, _range),
 }

@@ -19,8 +19,8 @@ HELD_ROW = 6
 KINDS: dict[int, tuple[str, ...]] = {
     1: ("ball",),
     2: ("ball",),
-    3: ("table",),
-    4: ("ball", "letter", "order", "order", "column", "column"),
+    3: ("letter",),
+    4: ("ball", "letter", "table", "order", "column"),
     5: ("ball", "letter"),
 }
 """What is asked per level; a column is a table read from its second one."""
@@ -35,8 +35,8 @@ _ORDINALS = ("", "second ")
 def draw(rng: Random, level: int, size: Size, unseen: Unseen | None = None, names: Names = SEEN) -> Question:
     """One question; unseen templates ask about the ball, or say who has it first, before telling who passes it.
 
-    Levels 1 and 2 have one pass among few and among more people, level 3 a table, level 4 passes, rows of people and
-    tables read backwards (who is in a room), level 5 more passes.
+    Levels 1 and 2 have one pass among few and among more people, level 3 one told in any other way, level 4 five, rows
+    of people and tables, some read backwards (who is in a room), level 5 more passes.
     """
     hops = HELD_HOPS[level] if unseen == "length" else HOPS[level]
     if unseen == "template" or (unseen == "length" and level <= 3):

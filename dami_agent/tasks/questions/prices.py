@@ -13,7 +13,7 @@ from dami_agent.tasks.world import SEEN, Names
 UNITS: tuple[tuple[str, str, int], ...] = (("hours", "minutes", 60), ("weeks", "days", 7), ("dozens", "pieces", 12))
 UNITS += (("feet", "inches", 12), ("years", "months", 12), ("minutes", "seconds", 60))
 
-_ITEMS = {1: (1,), 2: (2,), 3: (2, 4, 4, 4), 4: (4, 5), 5: (6,)}
+_ITEMS = {1: (1,), 2: (2,), 3: (2, 4, 4, 4), 4: (4, 5), 5: (5, 6)}
 """Different things on the bill, per level; three are never trained on."""
 
 

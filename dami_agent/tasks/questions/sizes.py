@@ -36,12 +36,17 @@ ARITHMETIC = {
     2: Size(2, 60, 9, 400),
     3: Size(3, 20, 5, 60),
     4: Size(5, 900, 99, 99_999),
-    5: Size(8, 900, 99, 99_999),
+    5: Size(11, 900, 99, 99_999),
 }
 """Levels of chains and stories."""
 
-_SMALL, _MIDDLE, _LARGE = Size(1, 10, 5, 40), Size(1, 90, 9, 999), Size(1, 900, 49, 9_999)
-NUMBERS = {1: _SMALL, 2: _SMALL, 3: _MIDDLE, 4: _LARGE, 5: _LARGE}
+_SMALL, _MIDDLE, _LARGE, _LARGEST = (
+    Size(1, 10, 5, 40),
+    Size(1, 90, 9, 999),
+    Size(1, 900, 49, 9_999),
+    Size(1, 999, 99, 99_999),
+)
+NUMBERS = {1: _SMALL, 2: _SMALL, 3: _MIDDLE, 4: _LARGE, 5: _LARGEST}
 """Levels of bills, which have lengths of their own; those of a length never trained on have level 3's numbers."""
 
 LENGTHS = (1, 2, 3, 5, 7, 8, 11)
@@ -79,7 +84,7 @@ def operations(rng: Random, size: Size, start: int, count: int | None = None) ->
     work: list[Operation] = []
     value = start
     while len(work) < (size.count if count is None else count):
-        symbol = rng.choices(SYMBOLS, (4, 4, 2) if size.factor < 10 else (3, 3, 5))[0]
+        symbol = rng.choices(SYMBOLS, (4, 4, 2) if size.factor < 10 else (2, 3, 5))[0]
         step = Operation(value, symbol, _operand(rng, size, value, symbol))
         if step.right >= 2 and 1 <= step.result <= size.largest:
             work.append(step)
