@@ -16,7 +16,7 @@ demo: $(VENV)/.installed
 bench: $(VENV)/.installed
 	$(BIN)/dami bench --tasks 200
 
-# Measures everything anew and puts it where it is read: the frontier that ships, README, docs, card, plot (half an hour).
+# Measures everything anew and puts it where it is read: the frontier that ships, README, docs, card, plot (over an hour on two cores).
 results: $(VENV)/.installed-report $(VENV)/.installed-dev
 	mkdir -p results
 	$(BIN)/python -m pytest --quiet --junitxml=results/standard.xml tests/chat_model/test_standard.py

@@ -15,7 +15,7 @@ from typing import Any
 
 from dami_agent.tasks.invented import Argument, identifier, schema, spelled, value
 from dami_agent.tasks.model import AgentTask, PlannedCall, Split, Tool, ToolSpec
-from dami_agent.tasks.words import VERBS, an, english, joined, made_up
+from dami_agent.tasks.words import VERBS, an, english, made_up, reply_of
 
 
 def _shown(rng: Random, value: Any) -> str:
@@ -270,11 +270,6 @@ def answering(rng: Random, tools: Sequence[Novel], plan: tuple[PlannedCall, ...]
     bound = [Tool(each.spec, _answers(each, plan)) for each in tools]
     rng.shuffle(bound)
     return tuple(bound)
-
-
-def reply_of(answers: tuple[str, ...]) -> str:
-    """The reply that says the answers: `The answers are 12 and 7.`"""
-    return f"The answer is {answers[0]}." if len(answers) == 1 else f"The answers are {joined(answers)}."
 
 
 def _answers(tool: Novel, plan: tuple[PlannedCall, ...]) -> Callable[..., str]:

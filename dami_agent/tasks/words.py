@@ -159,6 +159,11 @@ def joined(parts: list[str] | tuple[str, ...]) -> str:
     return parts[0] if len(parts) == 1 else ", ".join(parts[:-1]) + " and " + parts[-1]
 
 
+def reply_of(answers: list[str] | tuple[str, ...]) -> str:
+    """The reply that says them: `The answer is 12.`, `The answers are 12 and 7.`"""
+    return f"The answer is {answers[0]}." if len(answers) == 1 else f"The answers are {joined(answers)}."
+
+
 def an(word: str) -> str:
     """`a lamp`, `an apple`."""
     return ("an " if word[0] in "aeiou" else "a ") + word

@@ -75,7 +75,7 @@ def _record(options: argparse.Namespace) -> None:
     folder = options.pair / (options.role or "base")
     place = stages.device(options.device, options.processes)
     found = slips.collect(
-        {name: value.to(place) for name, value in export.load_state(folder).items()},
+        export.load_state(folder, place),
         tokens.load(folder),
         count=options.count,
         temperature=options.temperature,

@@ -75,6 +75,6 @@ def save(folder: Path, role: str, state: dict[str, torch.Tensor], tokenizer: Tok
     (folder / "model.safetensors").chmod(0o644)
 
 
-def load_state(folder: Path) -> dict[str, torch.Tensor]:
+def load_state(folder: Path, device: torch.device | str = "cpu") -> dict[str, torch.Tensor]:
     """A checkpoint's weights as fp32."""
-    return {name: value.float() for name, value in load_file(folder / "model.safetensors").items()}
+    return {name: value.float() for name, value in load_file(folder / "model.safetensors", str(device)).items()}

@@ -25,10 +25,7 @@ class Drawn(Protocol):
     where: dict[str, float]
     workers: int
 
-    def pool_progress(self, number: int) -> float:
-        """How far along a pool is, in [0, 1]."""
-
-    def groups(self, number: int, progress: float) -> list[list[Encoded]]:
+    def groups(self, number: int) -> list[list[Encoded]]:
         """A pool as batches of documents."""
 
 
@@ -39,14 +36,14 @@ class _Pools(Dataset[Packed]):
         self.run = run
 
     def __getitem__(self, number: int) -> Packed:
-        return packed(self.run.groups(number, self.run.pool_progress(number)))
+        return packed(self.run.groups(number))
 
 
 def pools(run: Drawn) -> Iterator[Packed]:
     """The run's pools from the next one on, in order and without end."""
     numbers, dataset = count(int(run.where["pool"])), _Pools(run)
     if not run.workers:
-        yield from map(dataset.__getitem__, numbers)
+        yield from map(dataset.__getitem__, numbers)  # without end
     yield from DataLoader(
         dataset,
         batch_size=None,

@@ -163,8 +163,9 @@ class Run:
         """How far along pool `number` is: what it holds depends on that, so it must not depend on when it is drawn."""
         return min(1.0, number * self.plan.pool_size * self.plan.document * self.group.size / self.plan.total)
 
-    def groups(self, number: int, progress: float) -> list[list[Encoded]]:
+    def groups(self, number: int) -> list[list[Encoded]]:
         """Pool `number` as batches, in the order of their lengths: a pure function."""
+        progress = self.pool_progress(number)
         rank = f":{self.group.rank}" if self.group.rank else ""
         drawn = pool(
             self.tokenizer,

@@ -25,18 +25,12 @@ PATH = tuple(round(0.1 * i, 1) for i in range(11))
 PARTS = ("path", "instruct_path", "confidence", "tools", "agents")
 
 
-CPU = torch.device("cpu")
-
-
 def rows(
-    pair: Path, parts: Sequence[str], count: int, split: Split, seed: int = 0, device: torch.device = CPU
+    pair: Path, parts: Sequence[str], count: int, split: Split, seed: int = 0, device: torch.device | str = "cpu"
 ) -> Iterator[dict[str, Any]]:
     """One row per measurement; `count` questions or tasks each."""
     tokenizer = tokens.load(pair / "base")
-    instruct, thinking = (
-        {name: value.to(device) for name, value in export.load_state(pair / role).items()}
-        for role in ("instruct", "thinking")
-    )
+    instruct, thinking = (export.load_state(pair / role, device) for role in ("instruct", "thinking"))
     bench, asked = Bench(tokenizer), questions(split, count, seed=seed)
     paths: dict[str, tuple[Template, Sequence[float]]] = {
         "path": ("thinking", PATH),
@@ -70,7 +64,9 @@ def rows(
             yield {"part": "agents", "run": f"cascade {threshold}", **run_agents(bench, cascade, tasks)}
 
 
-def show(pair: Path, parts: Sequence[str], count: int, split: Split, seed: int = 0, device: torch.device = CPU) -> None:
+def show(
+    pair: Path, parts: Sequence[str], count: int, split: Split, seed: int = 0, device: torch.device | str = "cpu"
+) -> None:
     """Print the rows as they come, with the seconds since the start."""
     begun = time.monotonic()
     for row in rows(pair, parts, count, split, seed, device):

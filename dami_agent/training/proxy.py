@@ -58,9 +58,9 @@ class Proxy:
 class _Run(loop.Run):
     """A run on easy questions alone."""
 
-    def groups(self, number: int, progress: float) -> list[list[Encoded]]:
+    def groups(self, number: int) -> list[list[Encoded]]:
         """Pool `number` as batches."""
-        rng, parts = Random(f"proxy:{self.plan.seed}:{number}"), self.mixture(progress)
+        rng, parts = Random(f"proxy:{self.plan.seed}:{number}"), self.mixture(self.pool_progress(number))
         chosen = rng.choices(parts, [part.weight for part in parts], k=self.plan.pool_size)
         return grouped(encode(self.tokenizer, [_document(rng, part) for part in chosen]), tokens=self.plan.tokens)
 

@@ -160,7 +160,7 @@ def test_the_checkpoint_thinks_about_the_cases_without_their_solution(monkeypatc
 @pytest.mark.parametrize(("role", "read"), [((), "base"), (("--role", "thinking"), "thinking")])
 def test_the_command_records_from_any_role(tmp_path, monkeypatch, capsys, role, read):
     loaded = []
-    monkeypatch.setattr(export, "load_state", lambda folder: loaded.append(folder) or {})
+    monkeypatch.setattr(export, "load_state", lambda folder, _device: loaded.append(folder) or {})
     monkeypatch.setattr(slips, "collect", lambda state, tokenizer, **given: loaded.append(given) or [])
     arguments = ["slips", "--pair", str(BUILTIN), "--slips", str(tmp_path / "s.jsonl"), "--count", "7", *role]
     monkeypatch.setattr(sys, "argv", ["training", *arguments, "--temperature", "0.9", "--threads", "1"])

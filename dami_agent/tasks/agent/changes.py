@@ -1,6 +1,6 @@
 """What happens to a number in the prompt of an agent task: sentences to read and operations to work out.
 
-A terse worker does one or two small operations and fails at several with carries up to 999; step by step they are all
+A terse worker does one or two small operations and fails at several with carries up to 9,999; step by step they are all
 doable. So how many there are, and whether they are hard, decides how deep a step must be thought about.
 """
 

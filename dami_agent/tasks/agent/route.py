@@ -108,12 +108,18 @@ def _path(scene: Scene) -> AgentTask | None:
     return scene.task("route", "path", prompt, [value])
 
 
+def _first(scene: Scene, tool: str, key: str, values: Sequence[object]) -> list[str] | None:
+    """What a first round of lookups finds for a second one to take; None if two find the same."""
+    found = scene.each(tool, key, values)
+    return found if len(set(found)) == len(found) else None
+
+
 def _fleet(scene: Scene) -> AgentTask | None:
     """Two or three towns: the next train to each, together, then the free seats on all, together."""
     rng = scene.rng
     towns = rng.sample(scene.names.towns, rng.choice((2, 2, 3)))
-    trains = scene.each("next_train", "town", towns)
-    if len(set(trains)) < len(trains):
+    trains = _first(scene, "next_train", "town", towns)
+    if trains is None:
         return None
     seats = scene.each("free_seats", "train", [int(train) for train in trains])
     forms = (
@@ -128,8 +134,8 @@ def _neighbours(scene: Scene) -> AgentTask | None:
     """Two or three people who live somewhere: what is to be known of the town of each."""
     rng = scene.rng
     people = rng.sample(scene.names.people, rng.choice((2, 2, 3)))
-    towns = scene.each("town_of", "person", people)
-    if len(set(towns)) < len(towns):
+    towns = _first(scene, "town_of", "person", people)
+    if towns is None:
         return None
     tool, word = rng.choice(
         (("ticket_fare", "fare to"), ("read_temperature", "temperature in"), ("next_train", "next train to"))
@@ -148,8 +154,8 @@ def _halls(scene: Scene) -> AgentTask | None:
     """Two or three extensions: their rooms, together, then the seats in all."""
     rng = scene.rng
     extensions = rng.sample(range(100, 400), rng.choice((2, 2, 3)))
-    rooms = scene.each("room_of", "extension", extensions)
-    if len(set(rooms)) < len(rooms):
+    rooms = _first(scene, "room_of", "extension", extensions)
+    if rooms is None:
         return None
     seats = scene.each("seats_in", "room", [int(room) for room in rooms])
     forms = (
@@ -165,8 +171,8 @@ def _staff(scene: Scene) -> AgentTask | None:
     """Two or three people: their bosses, together, then the bosses of these, or their meetings on a day."""
     rng = scene.rng
     people = rng.sample(scene.names.people, rng.choice((2, 2, 3)))
-    bosses = scene.each("boss_of", "person", people)
-    if len(set(bosses)) < len(bosses):
+    bosses = _first(scene, "boss_of", "person", people)
+    if bosses is None:
         return None
     if rng.random() < 0.5:
         found, word, day = scene.each("boss_of", "person", bosses), "bosses", ""
@@ -191,8 +197,8 @@ def _desks(scene: Scene) -> AgentTask | None:
     """Two or three people: their extensions, together, then all rooms, together. Never in training."""
     rng = scene.rng
     people = rng.sample(scene.names.people, rng.choice((2, 3, 3)))
-    extensions = scene.each("find_extension", "person", people)
-    if len(set(extensions)) < len(extensions):
+    extensions = _first(scene, "find_extension", "person", people)
+    if extensions is None:
         return None
     rooms = scene.each("room_of", "extension", [int(each) for each in extensions])
     forms = ("Find the extensions of {0}, then the rooms of {1}.", "I need the rooms of the extensions of {0}.")
@@ -204,8 +210,8 @@ def _chiefs(scene: Scene) -> AgentTask | None:
     """Two or three people: their bosses, together, then the towns or extensions of these. Never in training."""
     rng = scene.rng
     people = rng.sample(scene.names.people, rng.choice((2, 2, 3)))
-    bosses = scene.each("boss_of", "person", people)
-    if len(set(bosses)) < len(bosses):
+    bosses = _first(scene, "boss_of", "person", people)
+    if bosses is None:
         return None
     tool, word = rng.choice((("town_of", "towns"), ("find_extension", "extensions")))
     found = scene.each(tool, "person", bosses)

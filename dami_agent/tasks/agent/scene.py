@@ -11,7 +11,7 @@ from dami_agent.tasks.agent.changes import HELD_SPAN, SPANS, changes, said
 from dami_agent.tasks.catalogue import CATALOGUE, Lookup
 from dami_agent.tasks.model import AgentTask, Operation, PlannedCall
 from dami_agent.tasks.questions.sizes import Unseen
-from dami_agent.tasks.words import joined
+from dami_agent.tasks.words import reply_of
 from dami_agent.tasks.world import HELD, SEEN, Names, World, mended
 
 MOST_TOOLS = 3
@@ -121,7 +121,6 @@ class Scene:
         bound = needed + self.rng.sample(spare, self.rng.randint(0, MOST_TOOLS - len(needed)))
         self.rng.shuffle(bound)
         found = (str(work[-1].result),) if work else tuple(answers)
-        reply = f"The answer is {found[0]}." if len(found) == 1 else f"The answers are {joined(found)}."
         return AgentTask(
             kind,
             name,
@@ -130,7 +129,7 @@ class Scene:
             tuple(self.plan),
             found,
             tuple(work),
-            reply,
+            reply_of(found),
             (self.unseen,) if self.unseen else (),
         )
 

@@ -10,6 +10,7 @@ from dami_agent.tasks.composed.finders import (
     Finder,
     Maker,
     bind,
+    different,
     distinct,
     finder,
     guessable,
@@ -32,7 +33,7 @@ def composed_chain(rng: Random, split: Split) -> AgentTask:
 def _draw(rng: Random, split: Split) -> AgentTask | None:
     tools, kinds, count = _way(rng, split)
     found = hops(rng, split, kinds, count)
-    if found is None or not distinct(list({each.name: each for each in tools}.values())):
+    if found is None or not distinct(different(tools)):
         return None
     plan = plan_of(tools, found)
     prompt = ask(rng, [each.finds for each in tools], [each.name for each in tools], found[0])

@@ -11,6 +11,7 @@ from dami_agent.tasks.composed.asking import nesting, several, shown, steps
 from dami_agent.tasks.composed.finders import (
     Finder,
     Maker,
+    different,
     distinct,
     figure,
     finder,
@@ -47,7 +48,7 @@ def figures(rng: Random, split: Split) -> Figures | None:
     """Numbers that one tool, two tools or two hops find, or None if what was drawn does not fit together."""
     roll = rng.random()
     found = _alike(rng, split) if roll < 0.54 else _unlike(rng, split) if roll < 0.72 else _hopped(rng, split)
-    return found if found and distinct(list({each.name: each for each in found.tools}.values())) else None
+    return found if found and distinct(different(found.tools)) else None
 
 
 def _lead(rng: Random, group: str) -> str:

@@ -11,8 +11,8 @@ from typing import Any
 
 from dami_agent.tasks.invented import Argument, foreign, identifier, value
 from dami_agent.tasks.model import AgentTask, Operation, PlannedCall, Split
-from dami_agent.tasks.novel import Novel, answering, apart, novel_spec, reply_of
-from dami_agent.tasks.words import letters, made_up
+from dami_agent.tasks.novel import Novel, answering, apart, novel_spec
+from dami_agent.tasks.words import letters, made_up, reply_of
 
 Maker = Callable[[Random, Split], Any]
 """Draws a value of one kind: what a tool takes, or finds."""
@@ -139,6 +139,11 @@ def with_fixed(rng: Random, prompt: str, finders: Sequence[Finder]) -> str:
     return prompt
 
 
+def different(finders: Sequence[Finder]) -> list[Finder]:
+    """Each tool once, though it may be used in several hops."""
+    return list({each.name: each for each in finders}.values())
+
+
 def distinct(finders: Sequence[Finder]) -> bool:
     """Whether no tool's words say anything about another."""
     return all(apart(one.tool, other.tool) for one, other in combinations(finders, 2))
@@ -148,7 +153,7 @@ def bind(
     rng: Random, split: Split, task: AgentTask, finders: Sequence[Finder], work: Sequence[Operation] = ()
 ) -> AgentTask | None:
     """The task with the tools it needs, up to two more and its reply, or None if two tools are alike."""
-    needed = list({each.name: each for each in finders}.values())
+    needed = different(finders)
     room = min(2, MOST_TOOLS - len(needed))
     bound = needed + [finder(rng, split, maker(rng), more=rng.random() < 0.2) for _ in range(rng.randint(0, room))]
     if not distinct(bound):

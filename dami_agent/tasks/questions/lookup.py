@@ -11,10 +11,10 @@ from dami_agent.tasks.questions.sizes import Size, Unseen
 from dami_agent.tasks.world import SEEN, Names
 
 HOPS = {1: 1, 2: 1, 3: 1, 4: 5, 5: 8}
-ROW = {4: (5, 7)}
+ROW = (5, 7)
 HELD_HOPS = {1: 4, 2: 4, 3: 4, 4: 6, 5: 6}
 HELD_ROW = 6
-"""Passes of the ball and people in a row per level, and those never trained on."""
+"""Passes of the ball per level and people in a row, and those never trained on."""
 
 KINDS: dict[int, tuple[str, ...]] = {
     1: ("ball",),
@@ -43,7 +43,7 @@ def draw(rng: Random, level: int, size: Size, unseen: Unseen | None = None, name
         return _ball(rng, level, hops, unseen, names)
     kind = rng.choice(("ball", "order") if unseen == "length" else KINDS[level])
     if kind == "order":
-        return _order(rng, level, HELD_ROW if unseen == "length" else rng.choice(ROW[level]), unseen, names)
+        return _order(rng, level, HELD_ROW if unseen == "length" else rng.choice(ROW), unseen, names)
     if kind in ("table", "column"):
         return _table(rng, kind == "column", level, unseen, names)
     return (_ball if kind == "ball" else _letter)(rng, level, hops, unseen, names)
@@ -71,7 +71,7 @@ def _question(
     first: bool,
 ) -> Question:
     """The question after what is told, or `first`."""
-    parts = [part for part in ([ask, *told] if first else [*told, ask]) if part]
+    parts = [ask, *told] if first else [*told, ask]
     return Question("lookup", level, " ".join(parts), answer, work, (unseen,) if unseen else (), kind)
 
 
@@ -137,9 +137,9 @@ def _letter(rng: Random, level: int, hops: int, unseen: Unseen | None, names: Na
     told = gives if rng.random() < 0.5 else [_goes(thing, made)]
     begins = rng.choice(_BEGINS).format(thing, made.first)
     ask = rng.choice(_ASKS).format(thing, _times(hops))
-    orders = ([begins, *told], ask), (told, f"{begins} {ask}"), ([begins, ask, *told], ""), ([ask, begins, *told], "")
-    parts, last = rng.choice(orders)
-    return _question("passes", level, [*parts, last] if last else parts, "", made.last, made.work, unseen, False)
+    apart, together = ([begins, *told], ask), (told, f"{begins} {ask}")
+    (parts, asked), first = rng.choice(((apart, False), (together, False), (together, True), (apart, True)))
+    return _question("passes", level, parts, asked, made.last, made.work, unseen, first)
 
 
 def _order(rng: Random, level: int, count: int, unseen: Unseen | None, names: Names) -> Question:
@@ -174,17 +174,17 @@ def _table(rng: Random, backwards: bool, level: int, unseen: Unseen | None, name
     rows = [f"{name}: room {room}, phone {phone}." for name, room, phone in zip(people, rooms, phones, strict=True)]
     chosen = rng.randrange(count)
     name, room, phone = people[chosen], rooms[chosen], phones[chosen]
-    forwards: tuple[tuple[str, str | int], ...] = (
-        (f"In which room is {name}?", room),
-        (f"Which phone does {name} have?", phone),
-    )
-    back: tuple[tuple[str, str | int], ...] = (
-        (f"Who is in room {room}?", name),
-        (f"Which phone is in room {room}?", phone),
-    )
-    ask, answer = rng.choice(back if backwards else forwards)
-    row = Note(rows[chosen].rstrip("."), f"the row is {rows[chosen].rstrip('.')}")
-    passed = [Note(each, f"{each} has {other}, not {room}") for each, other in zip(people, rooms, strict=True)][:chosen]
-    found = (*passed, Note(name, f"{name} has {room}")) if backwards else (row,)
-    work = (*found, Note(str(answer), f"that is {answer}"))
-    return _question("table", level, rows, ask, answer, work, unseen, rng.random() < 0.3)
+    asks: tuple[tuple[str, str | int], ...]
+    if backwards:
+        asks = (f"Who is in room {room}?", name), (f"Which phone is in room {room}?", phone)
+        passed = zip(people[:chosen], rooms, strict=False)
+        work = [
+            *(Note(each, f"{each} has {other}, not {room}") for each, other in passed),
+            Note(name, f"{name} has {room}"),
+        ]
+    else:
+        asks = (f"In which room is {name}?", room), (f"Which phone does {name} have?", phone)
+        work = [Note(rows[chosen].rstrip("."), f"the row is {rows[chosen].rstrip('.')}")]
+    ask, answer = rng.choice(asks)
+    work.append(Note(str(answer), f"that is {answer}"))
+    return _question("table", level, rows, ask, answer, tuple(work), unseen, rng.random() < 0.3)

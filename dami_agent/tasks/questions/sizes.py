@@ -40,13 +40,13 @@ ARITHMETIC = {
 }
 """Levels of chains and stories."""
 
-_SMALL, _MIDDLE, _LARGE, _LARGEST = (
-    Size(1, 10, 5, 40),
-    Size(1, 90, 9, 999),
-    Size(1, 900, 49, 9_999),
-    Size(1, 999, 99, 99_999),
-)
-NUMBERS = {1: _SMALL, 2: _SMALL, 3: _MIDDLE, 4: _LARGE, 5: _LARGEST}
+NUMBERS = {
+    1: Size(1, 10, 5, 40),
+    2: Size(1, 10, 5, 40),
+    3: Size(1, 90, 9, 999),
+    4: Size(1, 900, 49, 9_999),
+    5: Size(1, 999, 99, 99_999),
+}
 """Levels of bills, which have lengths of their own; those of a length never trained on have level 3's numbers."""
 
 LENGTHS = (1, 2, 3, 5, 7, 8, 11)
