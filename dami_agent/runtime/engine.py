@@ -103,7 +103,7 @@ class LocalEngine:
     def load(self) -> None:
         """Load the weights now, if they are not, and wait for it. Raises what loading raises."""
         self._check_process()
-        self._worker.inbox.add_load().result()
+        self._worker.queue.add_load().result()
 
     def submit(self, prompt: Prompt, decision: Decision) -> LocalJob:
         """Check a request, compile its grammar and queue it.
@@ -119,7 +119,7 @@ class LocalEngine:
             row = self._row(prompt, decision)
             row.replay()
             if not row.done:
-                self._worker.inbox.add_row(row)
+                self._worker.queue.add_row(row)
             return row.job
 
     def generate(self, prompt: Prompt, decision: Decision) -> Generation:
@@ -145,7 +145,7 @@ class LocalEngine:
         self._check_room(len(context), len(completion))
         request = ScoreRequest(context=context, completion=tuple(completion), intensity=Intensity(intensity))
         with self._arriving():
-            self._worker.inbox.add_score(request)
+            self._worker.queue.add_score(request)
         return request.future.result()
 
     def close(self) -> None:
@@ -252,11 +252,11 @@ class LocalEngine:
 
     @contextmanager
     def _arriving(self) -> Iterator[None]:
-        self._worker.inbox.arriving(1)
+        self._worker.queue.announce(1)
         try:
             yield
         finally:
-            self._worker.inbox.arriving(-1)
+            self._worker.queue.announce(-1)
 
 
 def _check_limits(limits: Limits) -> None:

@@ -1,4 +1,4 @@
-"""The one thread that owns the model: it takes requests from the inbox and decodes them in lanes.
+"""The one thread that owns the model: it takes requests from the queue and decodes them in lanes.
 
 Per round: end what was cancelled or expired; score what waits to be scored; pick the λ-group whose turn it is; admit
 waiting rows of that group, oldest first; advance its lanes by one token. Admission at every token boundary needs no
@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dami_agent.errors import EngineClosed
-from dami_agent.runtime.inbox import Inbox
 from dami_agent.runtime.lane import Lane, as_ours
+from dami_agent.runtime.request_queue import RequestQueue
 from dami_agent.runtime.row import Row
 from dami_agent.runtime.scoring import ScoreRequest, score_together
 from dami_agent.runtime.turns import Group, Turns, bucket, may_share
@@ -50,7 +50,7 @@ class Capacity:
 
 
 class Worker:
-    """Owns the model; its thread begins with the first item in the inbox.
+    """Owns the model; its thread begins with the first item in the queue.
 
     Args:
         load: makes the weights; called on the worker's thread before the first use, again if it failed.
@@ -58,7 +58,7 @@ class Worker:
     """
 
     def __init__(self, load: Callable[[], Weights], capacity: Capacity) -> None:
-        self.inbox = Inbox(capacity.queue, self._start)
+        self.queue = RequestQueue(capacity.queue, self._start)
         self._load = load
         self._capacity = capacity
         self._thread: threading.Thread | None = None
@@ -69,7 +69,7 @@ class Worker:
 
     def close(self, timeout: float) -> None:
         """Have the thread fail what it holds, drop the model and end; wait for that unless called from it."""
-        self.inbox.close()
+        self.queue.close()
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(timeout)
 
@@ -80,7 +80,7 @@ class Worker:
     # --- the thread --------------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        while self.inbox.wait(busy=bool(self._lanes)):
+        while self.queue.wait(busy=bool(self._lanes)):
             self._guarded_round()
         self._fail_all(EngineClosed("the engine was closed before the request was finished"))
         self._weights = None
@@ -93,7 +93,7 @@ class Worker:
 
     def _round(self) -> None:
         weights = self._weights = self._weights or self._load()
-        for load in self.inbox.take_loads():
+        for load in self.queue.take_loads():
             load.set_result(None)
         self._pulse()
         self._score(weights)
@@ -113,11 +113,11 @@ class Worker:
     def _pulse(self) -> None:
         """End what has expired, and forget what has ended while waiting."""
         now = time.monotonic()
-        waiting = self.inbox.rows()
+        waiting = self.queue.rows()
         for row in [*waiting, *(row for lane in self._all_lanes() for row in lane.rows)]:
             row.job.expire(now)
         if ended := [row for row in waiting if row.done]:
-            self.inbox.remove(ended)
+            self.queue.remove(ended)
 
     def _group(self, intensity: Intensity) -> Group:
         return intensity if self._weights is not None and self._weights.mode == "merged" else None
@@ -126,7 +126,7 @@ class Worker:
 
     def _score(self, weights: Weights) -> None:
         groups: dict[Group, list[ScoreRequest]] = {}
-        for request in self.inbox.take_scores():
+        for request in self.queue.take_scores():
             groups.setdefault(self._group(request.intensity), []).append(request)
         for members in groups.values():
             for batch in bucket(members, [len(m) for m in members]):
@@ -146,7 +146,7 @@ class Worker:
         """The waiting rows there is room for, oldest first: no later row overtakes one of another λ into the batch."""
         lanes = self._all_lanes()
         room = self._capacity.rows - sum(not row.done for lane in lanes for row in lane.rows)
-        waiting = self.inbox.rows()
+        waiting = self.queue.rows()
         if lanes and room < min(len(waiting), self._capacity.rows // _HOLD_SHARE) and self._held < _HOLD_ROUNDS:
             self._held += 1
             return []
@@ -163,7 +163,7 @@ class Worker:
     def _admit(self, weights: Weights, group: Group, rows: Sequence[Row]) -> None:
         if not rows:
             return
-        self.inbox.remove(rows)
+        self.queue.remove(rows)
         now = time.monotonic()
         for row in rows:
             row.job.clock.admitted = row.job.clock.admitted or now
@@ -208,18 +208,18 @@ class Worker:
                 return
             row, lane, group = max(alive, key=lambda found: found[0].job.clock.submitted)
             lane.compact(leaving=row)
-            self.inbox.put_back(row)
+            self.queue.requeue(row)
             self._tidy(group)
 
     def _fail_all(self, error: Exception) -> None:
         """Fail all that is decoding or waiting."""
-        rows = [*self.inbox.rows(), *(row for lane in self._all_lanes() for row in lane.rows)]
-        self.inbox.remove(rows)
+        rows = [*self.queue.rows(), *(row for lane in self._all_lanes() for row in lane.rows)]
+        self.queue.remove(rows)
         self._lanes = {}
         _fail(rows, error)
-        for score in self.inbox.take_scores():
+        for score in self.queue.take_scores():
             score.future.set_exception(as_ours(error))
-        for load in self.inbox.take_loads():
+        for load in self.queue.take_loads():
             load.set_exception(as_ours(error))
 
 

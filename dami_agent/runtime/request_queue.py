@@ -1,4 +1,4 @@
-"""What callers hand to the worker: a bounded queue, safe from any thread."""
+"""Bounded queue between callers and the worker; safe to use from any thread."""
 
 from __future__ import annotations
 
@@ -12,19 +12,22 @@ from dami_agent.errors import EngineBusy, EngineClosed
 from dami_agent.runtime.row import Row
 from dami_agent.runtime.scoring import ScoreRequest
 
-__all__ = ["Inbox"]
+__all__ = ["RequestQueue"]
 
 T = TypeVar("T")
 
 _GATHER_SECONDS = 0.002
 
 
-class Inbox:
-    """Rows to decode, requests to score, and calls for the weights to be loaded.
+class RequestQueue:
+    """Holds rows to decode, requests to score and calls for the weights until the worker takes them.
+
+    The three queues live as long as this object: they are changed in place and under the lock, never replaced, so
+    that a caller who waits for the lock still appends to the queue that the worker reads.
 
     Args:
         limit: waiting items of each kind; more are refused.
-        on_first: called once, before the first item is taken in, by the thread that brings it.
+        on_first: called once, before the first item is queued, by the thread that brings it.
     """
 
     def __init__(self, limit: int, on_first: Callable[[], None]) -> None:
@@ -39,7 +42,7 @@ class Inbox:
 
     # --- any thread --------------------------------------------------------------------------------------------------
 
-    def arriving(self, count: int) -> None:
+    def announce(self, count: int) -> None:
         """Announce (+1) or withdraw (-1) a caller who is about to bring something."""
         with self._changed:
             self._arriving += count
@@ -75,10 +78,10 @@ class Inbox:
                     f"{len(queue)} requests are waiting already",
                     hint="try again later, or raise the engine's max_queue",
                 )
-            queue.append(item)
-            if self._on_first is not None:
+            if self._on_first is not None:  # the worker waits for the lock; a thread that cannot start leaves no item
                 self._on_first()
                 self._on_first = None
+            queue.append(item)
             self._changed.notify_all()
 
     # --- the worker --------------------------------------------------------------------------------------------------
@@ -104,21 +107,25 @@ class Inbox:
         """Take these rows out."""
         gone = set(map(id, rows))
         with self._changed:
-            self._rows = deque(row for row in self._rows if id(row) not in gone)
+            kept = [row for row in self._rows if id(row) not in gone]
+            self._rows.clear()
+            self._rows.extend(kept)
 
-    def put_back(self, row: Row) -> None:
+    def requeue(self, row: Row) -> None:
         """Put a row at the head, whether or not there is room."""
         with self._changed:
             self._rows.appendleft(row)
 
     def take_scores(self) -> list[ScoreRequest]:
         """Take out all requests to score."""
-        with self._changed:
-            taken, self._scores = list(self._scores), deque()
-        return taken
+        return self._take_all(self._scores)
 
     def take_loads(self) -> list[Future[None]]:
         """Take out all calls for the weights."""
+        return self._take_all(self._loads)
+
+    def _take_all(self, queue: deque[T]) -> list[T]:
         with self._changed:
-            taken, self._loads = list(self._loads), deque()
+            taken = list(queue)
+            queue.clear()
         return taken
