@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from dami_agent.checkpoints import refusals
+from dami_agent.checkpoints import loading, refusals
 from dami_agent.errors import CheckpointError, UnsupportedCheckpoint
 
 if TYPE_CHECKING:
@@ -93,16 +93,19 @@ def empty_model(config: PreTrainedConfig) -> PreTrainedModel:
     from accelerate import init_empty_weights
     from transformers import AutoModelForCausalLM
 
-    try:
+    def build() -> PreTrainedModel:
+        construct: Any = AutoModelForCausalLM.from_config  # untyped in transformers
         with quiet_transformers(), init_empty_weights():
-            build: Any = AutoModelForCausalLM.from_config  # untyped in transformers
-            model: PreTrainedModel = build(config, trust_remote_code=False)
+            model: PreTrainedModel = construct(config, trust_remote_code=False)
         model.tie_weights()
+        return model
+
+    try:
+        return loading.load(build)
     except (TypeError, ValueError, KeyError, AttributeError, ImportError) as error:
         raise UnsupportedCheckpoint(
             f"transformers cannot build {type(config).__name__}: {error}", hint="compare config.json with the family's"
         ) from error
-    return model
 
 
 def layout_of(model: PreTrainedModel) -> Layout:
@@ -128,9 +131,13 @@ def dry_load(checkpoint: Checkpoint, config: PreTrainedConfig) -> tuple[Layout, 
         if name in tensors and target in tensors:
             del tensors[name]  # stored though tied: the loader would compare values, and here are none
     options = {"device_map": "meta", "output_loading_info": True, "ignore_mismatched_sizes": True}
-    try:
+
+    def place() -> Any:
         with quiet_transformers():
-            model, info = native.from_pretrained(None, config=config, state_dict=tensors, **options)
+            return native.from_pretrained(None, config=config, state_dict=dict(tensors), **options)
+
+    try:
+        model, info = loading.load(place)
     except (RuntimeError, ValueError, KeyError, TypeError, AttributeError, ImportError) as error:
         layout = layout_of(empty_model(config))  # if the module itself cannot be built, this says so
         return layout, LoadFindings(failed=str(error).strip().partition("\n")[0] or repr(error))
@@ -153,17 +160,21 @@ def _shape(size: Any) -> str:
 
 @contextlib.contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """Hush the library's load report and progress bars while it only inspects; both are put back as they were."""
+    """Hush the library's load report and progress bars while it only inspects; both are put back as they were.
+
+    The two switches are the process's, so this holds the lock of :mod:`dami_agent.checkpoints.loading`.
+    """
     from transformers.utils import logging
 
     library: Any = logging  # partly untyped
 
-    level, bars = library.get_verbosity(), library.is_progress_bar_enabled()
-    library.set_verbosity_error()
-    library.disable_progress_bar()
-    try:
-        yield
-    finally:
-        library.set_verbosity(level)
-        if bars:
-            library.enable_progress_bar()
+    with loading.exclusively():
+        level, bars = library.get_verbosity(), library.is_progress_bar_enabled()
+        library.set_verbosity_error()
+        library.disable_progress_bar()
+        try:
+            yield
+        finally:
+            library.set_verbosity(level)
+            if bars:
+                library.enable_progress_bar()

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
-
 from dami_agent.checkpoints.plan import Plan, plan
 from dami_agent.runtime.thought import ThoughtMarkers
 from dami_agent.types import EngineInfo
 from dami_agent.weights import Weights, load_weights
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
     from dami_agent.checkpoints import CheckpointPair
     from dami_agent.runtime.engine import LocalEngine
 
@@ -48,8 +48,7 @@ def open_engine(
         InsufficientMemory: nothing fits.
     """
     chosen = plan(pair, device=device, dtype=dtype, mode=mode, context_length=context_length)
-    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(pair.instruct.path, trust_remote_code=False)
-
+    tokenizer = pair.instruct.tokenizer()
     return engine_class(
         lambda: _load(pair, chosen),
         tokenizer,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.utils import logging as progress
 
+from dami_agent.checkpoints import loading
 from dami_agent.errors import (
     CheckpointNotFound,
     IncompatiblePair,
@@ -24,8 +24,6 @@ from dami_agent.errors import (
     UnsupportedCheckpoint,
     UsageError,
 )
-
-_LOADING = threading.Lock()
 
 
 @dataclass(slots=True)
@@ -84,9 +82,13 @@ def load_endpoint(folder: Path, **options: Any) -> PreTrainedModel:
     read_config(folder)
     loader: Any = cast(Any, AutoModelForCausalLM)  # typed without the second result of output_loading_info
     safe = {"use_safetensors": True, "trust_remote_code": False, "local_files_only": True}
-    try:
+
+    def read() -> Any:
         with _quiet_if_small(folder):
-            model, info = loader.from_pretrained(folder, output_loading_info=True, **safe, **options)
+            return loader.from_pretrained(folder, output_loading_info=True, **safe, **options)
+
+    try:
+        model, info = loading.load(read)
     except (torch.OutOfMemoryError, MemoryError) as error:
         raise InsufficientMemory(
             f"{folder}: no room to load it: {error}", hint="choose dtype 'bfloat16', another device or a device_map"
@@ -111,7 +113,7 @@ def load_endpoint(folder: Path, **options: Any) -> PreTrainedModel:
 def _quiet_if_small(folder: Path) -> Iterator[None]:
     """No progress bar for checkpoints that load at once; transformers has only a global switch, hence the lock."""
     small = sum(file.stat().st_size for file in folder.glob("*.safetensors")) < 2**29
-    with _LOADING:
+    with loading.exclusively():
         if not (small and progress.is_progress_bar_enabled()):
             yield
             return

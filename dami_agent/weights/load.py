@@ -14,6 +14,7 @@ import torch
 from accelerate.utils import get_max_memory
 from transformers import PreTrainedModel
 
+from dami_agent.checkpoints import loading
 from dami_agent.errors import UsageError
 from dami_agent.types import WeightsMode
 from dami_agent.weights.base import Weights
@@ -67,15 +68,16 @@ def load_weights(
         refuse_unless_mixable(Path(instruct))
     options: dict[str, Any] = {"dtype": torch_dtype, "attn_implementation": attn_implementation}
     options |= _placement(torch_device, device_map)
-    model = load_endpoint(Path(instruct), **options)
-    if isinstance(device_map, str):  # chosen for the first endpoint; the second goes where the first went
-        options["device_map"] = getattr(model, "hf_device_map", {"": _home(model)})
-    other = load_endpoint(Path(thinking), **options)
-    slots = pair_slots(model, other, instruct=Path(instruct), thinking=Path(thinking))
-    home = torch_device if device_map is None else _home(model)
-    if mode == "merged":
-        return MergedWeights(model, slots, device=home, dtype=torch_dtype)
-    return MixedWeights(model, other, device=home, dtype=torch_dtype)
+    with loading.exclusively():  # the mixed modules are made in it too: accelerate patches how modules are made
+        model = load_endpoint(Path(instruct), **options)
+        if isinstance(device_map, str):  # chosen for the first endpoint; the second goes where the first went
+            options["device_map"] = getattr(model, "hf_device_map", {"": _home(model)})
+        other = load_endpoint(Path(thinking), **options)
+        slots = pair_slots(model, other, instruct=Path(instruct), thinking=Path(thinking))
+        home = torch_device if device_map is None else _home(model)
+        if mode == "merged":
+            return MergedWeights(model, slots, device=home, dtype=torch_dtype)
+        return MixedWeights(model, other, device=home, dtype=torch_dtype)
 
 
 def _placement(device: torch.device, device_map: str | Mapping[str, Any] | None) -> dict[str, Any]:
