@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
-from langchain_core.language_models import BaseChatModel, LangSmithParams
+from langchain_core.language_models import LangSmithParams
 from langchain_core.language_models.model_profile import ModelProfile
 from langchain_core.messages import BaseMessage
 from pydantic import ConfigDict, Field, InstanceOf, PrivateAttr, SecretStr, field_validator, model_validator
@@ -18,6 +18,7 @@ from dami_agent.chat_model.policies import read_policy
 from dami_agent.chat_model.room import BUILTIN, Room, RoomKey, enter, leave
 from dami_agent.chat_model.runs import trace_of
 from dami_agent.chat_model.structured import Structured
+from dami_agent.chat_model.tracked import TrackedChatModel
 from dami_agent.errors import InvalidRequest
 from dami_agent.estimators import ConfidenceEstimator, estimator_named
 from dami_agent.ledger import Ledger
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from dami_agent.dialogue import Dialogue
 
 
-class ConfiguredChatModel(BaseChatModel):
+class ConfiguredChatModel(TrackedChatModel):
     """Everything of ChatDAMI that is not running a call; use :class:`~dami_agent.chat_model.ChatDAMI`."""
 
     model_config = ConfigDict(arbitrary_types_allowed=True, protected_namespaces=())

@@ -7,10 +7,10 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
-from langchain_core.language_models import LanguageModelInput
+from langchain_core.language_models import BaseChatModel, LanguageModelInput
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
-from langchain_core.runnables import Runnable, RunnableBinding
+from langchain_core.runnables import Runnable
 from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
 
@@ -127,7 +127,7 @@ class ChatDAMI(ConfiguredChatModel):
         model = self
         if for_model:
             model = self.model_copy(update={"bound_settings": {**self.bound_settings, **for_model}})
-        return model if not for_call else RunnableBinding(bound=model, kwargs=for_call)
+        return model if not for_call else BaseChatModel.bind(model, **for_call)
 
     def bind_tools(
         self,

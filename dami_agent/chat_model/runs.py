@@ -9,30 +9,82 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TypeVar
 from uuid import UUID
 
 from langchain_core.callbacks import BaseCallbackHandler, BaseCallbackManager
-from langchain_core.runnables.config import var_child_runnable_config
+from langchain_core.runnables.config import RunnableConfig, ensure_config, var_child_runnable_config
 from langchain_core.tracers.context import register_configure_hook
+from langchain_core.utils.uuid import uuid7
 
 from dami_agent.types import Trace
 
+T = TypeVar("T")
 _MOST_RUNS = 100_000  # open runs; an iterator that is dropped half-way never says that its run has ended
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartedCall:
+    """What LangChain told its callbacks when a model call began."""
+
+    run_id: UUID
+    parent_run_id: UUID | None = None
+    tags: Sequence[str] = ()
+    metadata: Mapping[str, Any]
+
+
 class RunTree(BaseCallbackHandler):
-    """The root of every open run; safe to use from many threads."""
+    """The root of every open run, and every open model call; safe to use from many threads."""
 
     run_inline = True  # in order with the run it is about, async too
-    ignore_llm = True  # a model call has no children
-    ignore_chat_model = True
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._roots: OrderedDict[UUID, UUID] = OrderedDict()
         self._calls: dict[UUID, int] = {}
+        self._started: OrderedDict[UUID, StartedCall] = OrderedDict()
+        self._threads: OrderedDict[UUID, Any] = OrderedDict()
+
+    def announce(self, run_id: UUID, thread_id: Any) -> None:
+        """Note the thread of a model call that is about to begin."""
+        if thread_id is not None:
+            with self._lock:
+                _put(self._threads, run_id, thread_id)
+
+    def thread(self, run_id: UUID | None) -> Any:
+        """What was announced of an open model call."""
+        with self._lock:
+            return self._threads.get(run_id) if run_id is not None else None
+
+    def started(self, run_id: UUID | None) -> StartedCall | None:
+        """The open model call of that run id, if there is one."""
+        with self._lock:
+            return self._started.get(run_id) if run_id is not None else None
+
+    def on_chat_model_start(
+        self,
+        *_: Any,
+        run_id: UUID,
+        parent_run_id: UUID | None = None,
+        tags: list[str] | None = None,
+        metadata: dict[str, Any] | None = None,
+        **__: Any,
+    ) -> None:
+        """Remember a call until it ends: LangChain passes its callbacks to some calls and not to others."""
+        call = StartedCall(run_id=run_id, parent_run_id=parent_run_id, tags=tags or (), metadata=metadata or {})
+        with self._lock:
+            _put(self._started, run_id, call)
+
+    def _end_call(self, *_: Any, run_id: UUID, **__: Any) -> None:
+        with self._lock:
+            self._started.pop(run_id, None)
+            self._threads.pop(run_id, None)
+
+    on_llm_end = on_llm_error = _end_call
 
     def root(self, run_id: UUID, parent_run_id: UUID | None) -> UUID:
         """The topmost run above ``run_id`` that is known; a run without a parent is its own root."""
@@ -66,37 +118,72 @@ class RunTree(BaseCallbackHandler):
     on_chain_error = on_tool_error = on_retriever_error = _end
 
 
+def _put(runs: OrderedDict[UUID, T], run_id: UUID, value: T) -> None:
+    runs[run_id] = value
+    if len(runs) > _MOST_RUNS:
+        runs.popitem(last=False)
+
+
 _TREE = RunTree()
 _TREE_VAR: ContextVar[RunTree | None] = ContextVar("dami_agent_run_tree", default=_TREE)
 register_configure_hook(_TREE_VAR, inheritable=True)
+
+
+_CURRENT_CALL: ContextVar[UUID | None] = ContextVar("dami_agent_current_call", default=None)
+
+
+@contextmanager
+def current_call(run_id: UUID | None) -> Iterator[None]:
+    """Name the model call that begins inside, for a ``_stream`` that LangChain calls without callbacks."""
+    before = _CURRENT_CALL.get()
+    _CURRENT_CALL.set(run_id)
+    try:
+        yield
+    finally:
+        _CURRENT_CALL.set(before)  # not reset(): a cancelled async stream may be left in another context
+
+
+def announce(config: RunnableConfig | None) -> tuple[RunnableConfig, UUID]:
+    """Give a call that is about to begin its run id, and note the ``thread_id`` of its config for :func:`trace_of`.
+
+    LangChain shows a chat model the tags and metadata of its config, but not what is in ``configurable``.
+    """
+    config = ensure_config(config)
+    run_id = config.get("run_id") or uuid7()
+    _TREE.announce(run_id, (config.get("configurable") or {}).get("thread_id"))
+    return {**config, "run_id": run_id}, run_id
 
 
 def trace_of(manager: Any = None, *, calling: bool = False) -> Trace:
     """Where in a run a call happens, as LangChain's callbacks and LangGraph's metadata tell it.
 
     The step is LangGraph's in a graph, elsewhere the number of the call in its run. The thread is
-    ``configurable["thread_id"]`` of a chain or graph around the model, or ``metadata["thread_id"]``.
+    ``metadata["thread_id"]``, else ``configurable["thread_id"]`` of the call or of the chain or graph around it.
 
     Args:
-        manager: the call's callbacks. LangChain passes none where ``invoke`` streams for a listener (LangGraph's
-            ``stream_mode="messages"``); then the run around the call tells all but the call's own run id and tags.
+        manager: the call's callbacks. LangChain passes none where it streams; then the call named by
+            :func:`current_call` counts, and without one what the run around it says.
         calling: a model call begins here, and is counted.
     """
     config = var_child_runnable_config.get() or {}
     around = config.get("callbacks")
+    call = manager if manager is not None or not calling else _TREE.started(_CURRENT_CALL.get())
     run: UUID | None = None
-    if manager is not None:
-        run, parent, tags, metadata = manager.run_id, manager.parent_run_id, manager.tags, dict(manager.metadata or {})
+    parent: UUID | None
+    if call is not None:
+        run, parent, tags, metadata = call.run_id, call.parent_run_id, call.tags, dict(call.metadata or {})
+        root = _TREE.root(call.run_id, parent)
     elif isinstance(around, BaseCallbackManager) and around.parent_run_id is not None:
         parent, tags = around.parent_run_id, around.inheritable_tags
         metadata = {**config.get("metadata", {}), **around.inheritable_metadata}
+        root = _TREE.root(around.parent_run_id, parent)
     else:
         return Trace()
-    root = _TREE.root(run or parent, parent)
     step = metadata.get("langgraph_step")
     if step is None and calling:
         step = _TREE.call(root)
-    thread = metadata.get("thread_id", config.get("configurable", {}).get("thread_id"))
+    threads = metadata.get("thread_id"), _TREE.thread(run), config.get("configurable", {}).get("thread_id")
+    thread = next((each for each in threads if each is not None), None)
     return Trace(
         run_id=str(run) if run else None,
         parent_run_id=str(parent) if parent else None,
