@@ -18,6 +18,7 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
 from dami_agent.attempt import Attempt, Cancellation, Watched, decode
 from dami_agent.errors import BudgetExhausted, DeadlineExceeded, InvalidPolicy, InvalidRequest, OutputError
 from dami_agent.estimators import estimator_named
+from dami_agent.interrupts import cancel_on_interrupt
 from dami_agent.types import (
     CallRecord,
     Decision,
@@ -134,7 +135,7 @@ class Pipeline:
         before: list[_Again] = []
         attempts = stop_after_attempt(self.policy.attempts)
         for trial in Retrying(stop=attempts, retry=retry_if_exception_type(_Again), reraise=True):
-            with trial:
+            with trial, cancel_on_interrupt(cancellation.cancel):
                 try:
                     yield from self._attempt(self._new(step, len(before)), cancellation, before)
                 except _Again as again:

@@ -30,6 +30,11 @@ if TYPE_CHECKING:
     from dami_agent.dialogue import Dialogue
 
 
+_SHARED_BY_COPIES = (
+    "engine", "dialogue", "estimator", "policy", "ledger", "callbacks", "cache", "rate_limiter"
+)  # fmt: skip
+
+
 class ConfiguredChatModel(TrackedChatModel):
     """Everything of ChatDAMI that is not running a call; use :class:`~dami_agent.chat_model.ChatDAMI`."""
 
@@ -211,8 +216,8 @@ class ConfiguredChatModel(TrackedChatModel):
         Raises:
             CheckpointError: the checkpoints are no usable pair.
         """
-        if self._pipeline is None:
-            room = self._room()
+        room = self._room()
+        if self._pipeline is None or self._pipeline.engine is not room.engine:  # closed, or this is a forked child
             estimator: Estimator = self.estimator
             policy = self.policy or ReasoningPolicy()
             self._pipeline = Pipeline(
@@ -231,6 +236,19 @@ class ConfiguredChatModel(TrackedChatModel):
             leave(self._key)
         else:
             self.engine.close()
+
+    # ---- copies -------------------------------------------------------------------------------------------------
+
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
+        """Copy the settings and share what they name: engine, ledger, policy with its budgets, callbacks, cache."""
+        shared = (getattr(self, name) for name in _SHARED_BY_COPIES)
+        known = {id(value): value for value in (*shared, self._pipeline) if value is not None}
+        return super().__deepcopy__({**(memo or {}), **known})
+
+    def __getstate__(self) -> dict[Any, Any]:
+        """Leave out what is open: another process opens the pair and the ledger anew, and begins new budgets."""
+        state = super().__getstate__()
+        return {**state, "__pydantic_private__": {**(state["__pydantic_private__"] or {}), "_pipeline": None}}
 
     # ---- settings -> step ---------------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -20,6 +21,10 @@ _MAX_THREADS = 256
 @cache
 def _executor() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(max_workers=_MAX_THREADS, thread_name_prefix="dami-call")
+
+
+if hasattr(os, "register_at_fork"):  # a forked child has none of the threads, but the executor would count on them
+    os.register_at_fork(after_in_child=_executor.cache_clear)
 
 
 async def run_in_thread(function: Callable[[], T]) -> T:

@@ -5,6 +5,7 @@ LangChain builds chat models freely (``configurable_fields`` builds one a call);
 
 from __future__ import annotations
 
+import os
 import threading
 from dataclasses import dataclass
 from importlib.metadata import entry_points
@@ -50,6 +51,17 @@ class Room:
 
 _open: dict[RoomKey, Room] = {}
 _lock = threading.Lock()
+
+
+def _forget() -> None:
+    """Begin anew in a forked child: its parent's engines have no thread there, and the lock may be held for ever."""
+    global _lock
+    _lock = threading.Lock()
+    _open.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
 
 
 def enter(key: RoomKey) -> Room:

@@ -55,6 +55,7 @@ class Ledger:
         self.url = url
         self.keep_text = keep_text
         self.prices = prices
+        self._arguments = (url, backlog, keep_text, redact, prices)
         self._redaction = Redaction(redact)
         self._store = None if url is None else Store(url, backlog)
         if self._store is not None:
@@ -92,6 +93,14 @@ class Ledger:
     def disabled(cls) -> Ledger:
         """A ledger that keeps nothing and has no rows."""
         return cls(None)
+
+    def __deepcopy__(self, memo: object) -> Ledger:
+        """Share the ledger: a copied chat model or pipeline writes to the same one."""
+        return self
+
+    def __reduce__(self) -> tuple[Callable[..., Ledger], tuple[Any, ...]]:
+        """Pickle the arguments: another process has its own connections to the same database."""
+        return _reopened, self._arguments
 
     def __repr__(self) -> str:
         return f"Ledger({'off' if self.url is None else str(self.url)!r})"
@@ -229,3 +238,7 @@ def _read(store: Store, query: Select[Any], keep: Callable[[Row], bool] | None, 
             count += 1
             if count == limit:
                 return
+
+
+def _reopened(url: URL | None, backlog: int, keep_text: bool, redact: Redact | None, prices: Prices | None) -> Ledger:
+    return Ledger(url, backlog=backlog, keep_text=keep_text, redact=redact, prices=prices)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -91,6 +91,15 @@ class ReasoningPolicy:
         blank = PolicyFile()
         said = "".join(f", {n}={v!r}" for n, v in given.items() if n != "name" and v != getattr(blank, n))
         return f"ReasoningPolicy(name={self.name!r}{said}{verifier}, frontier={self.frontier!r})"
+
+    def __deepcopy__(self, memo: object) -> Self:
+        """Share the policy: it never changes, and whoever copies a chat model goes on spending the same budgets."""
+        return self
+
+    def __reduce__(self) -> tuple[Callable[..., ReasoningPolicy], tuple[Any, ...]]:
+        """Pickle the settings; another process begins with unspent budgets."""
+        given = {each.name: getattr(self, each.name) for each in dataclasses.fields(self) if each.init}
+        return _remade, (type(self), given)
 
     # ---- reading ------------------------------------------------------------------------------------------------
 
@@ -284,3 +293,7 @@ class ReasoningPolicy:
 
 def _key(step: Step, attempt: int) -> tuple[str | int, int]:
     return (step.trace.call_id or id(step), attempt)
+
+
+def _remade(cls: type[ReasoningPolicy], given: dict[str, Any]) -> ReasoningPolicy:
+    return cls(**given)

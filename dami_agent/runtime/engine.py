@@ -158,6 +158,16 @@ class LocalEngine:
     def __exit__(self, *exc_info: object) -> None:
         self.close()
 
+    def __deepcopy__(self, memo: object) -> LocalEngine:
+        """Share the engine: its weights and its thread are not to be had twice."""
+        return self
+
+    def __reduce__(self) -> str:
+        raise InvalidRequest(
+            "an engine cannot be sent to another process",
+            hint="name it there: ChatDAMI(engine='local', instruct=..., thinking=...) opens the pair where it is used",
+        )
+
     def __repr__(self) -> str:
         i = self._info
         return f"LocalEngine({i.model!r}, {i.weights_mode}, {i.device}, {i.dtype}, context_length={i.context_length})"
