@@ -5,8 +5,8 @@ Requests are checked, and their grammars compiled, in the caller's thread; one w
 
 from __future__ import annotations
 
-import math
 import os
+import threading
 import weakref
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,7 +17,7 @@ from dami_agent.runtime.grammar import GrammarBook, Matcher
 from dami_agent.runtime.job import LocalJob
 from dami_agent.runtime.repetition import LoopDetector, LoopRule
 from dami_agent.runtime.row import Row
-from dami_agent.runtime.sampling import RandomStream, resolve_sampling, warper_key
+from dami_agent.runtime.sampling import RandomStream, resolve_sampling, shown, warper_key
 from dami_agent.runtime.scoring import ScoreRequest
 from dami_agent.runtime.stops import StopStrings
 from dami_agent.runtime.thought import Thought, ThoughtMarkers, thought_cap
@@ -244,7 +244,7 @@ class LocalEngine:
         for token in tokens:
             if isinstance(token, bool) or not isinstance(token, int) or not 0 <= token < self._info.vocab_size:
                 raise InvalidRequest(
-                    f"the {what} holds {token!r}, which is no token id of a vocabulary of {self._info.vocab_size}",
+                    f"the {what} holds {shown(token)}, which is no token id of a vocabulary of {self._info.vocab_size}",
                     hint="render it with this pair's tokenizer",
                 )
 
@@ -273,12 +273,15 @@ def _check_limits(limits: Limits) -> None:
     for name, low in (("max_tokens", 1), ("max_reasoning_tokens", 0), ("answer_reserve", 0)):
         value = getattr(limits, name)
         if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < low):
-            raise InvalidRequest(f"{name} must be a whole number of at least {low}, got {value!r}")
+            raise InvalidRequest(f"{name} must be a whole number of at least {low}, got {shown(value)}")
     if any(not isinstance(s, str) or not s for s in limits.stop):
         raise InvalidRequest(f"stop strings must be non-empty texts, got {limits.stop!r}")
     deadline = limits.deadline
-    if deadline is not None and (not isinstance(deadline, (int, float)) or not math.isfinite(deadline) or deadline < 0):
-        raise InvalidRequest(f"deadline must be a number of seconds of at least 0, got {deadline!r}")
+    if deadline is not None and (not isinstance(deadline, (int, float)) or not 0 <= deadline <= threading.TIMEOUT_MAX):
+        raise InvalidRequest(
+            f"deadline must be a number of seconds in [0, {threading.TIMEOUT_MAX:g}], got {shown(deadline)}",
+            hint="leave it out for none",
+        )
 
 
 def _shut_down(worker: Worker, pid: int) -> None:

@@ -154,7 +154,7 @@ class LocalJob:
                 if ready() or (until is not None and now >= until):
                     return
                 ends = [t for t in (until, self.expires) if t is not None]
-                self._changed.wait(min(ends) - now if ends else None)
+                self._changed.wait(min(min(ends) - now, threading.TIMEOUT_MAX) if ends else None)
         finally:
             self._waiting -= 1
 

@@ -6,23 +6,26 @@ another lane's rows at any token boundary (:meth:`Lane.join`). Rows of one lane 
 
 from __future__ import annotations
 
+import copy
+import math
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import torch
 
-from dami_agent.errors import DamiError, EngineClosed, OutputInvalid, RunError
+from dami_agent.errors import DamiError, OutputInvalid, RunError
 from dami_agent.runtime.grammar import mask_tokens
 from dami_agent.runtime.passes import Passes
 from dami_agent.runtime.row import Row
-from dami_agent.runtime.sampling import choose
-from dami_agent.types import Part, TokenLogprob
+from dami_agent.runtime.sampling import WarperKey, choose
+from dami_agent.types import TokenLogprob
 
 if TYPE_CHECKING:
     from dami_agent.weights import Weights
 
-__all__ = ["Lane", "advance", "as_ours"]
+__all__ = ["Lane", "advance", "as_ours", "describe", "failing_alone", "not_finite"]
 
 # One in so many rows may be computed idly, after its end.
 _IDLE_SHARE = 16
@@ -108,53 +111,117 @@ class Lane:
 
 @torch.inference_mode()  # logits made under it may only be changed in place under it
 def advance(rows: Sequence[Row], scores: torch.Tensor) -> None:
-    """Choose, judge and write the next token of every row.
+    """Choose, judge and write the next token of every row; what goes wrong with one row fails that row alone.
 
     Args:
         rows: those that have ended are passed over.
         scores: float32 [rows, vocabulary], raw logits; changed in place.
     """
+    _fail_rows_without_scores(rows, scores)
     logprobs = _raw_logprobs(rows, scores)
     tokens = _choose_all(rows, scores)
-    taken: list[tuple[int, Row, int, Part]] = []
     for i, (row, token) in enumerate(zip(rows, tokens, strict=True)):
-        if not row.done and (judged := row.take(token)) is not None:
-            taken.append((i, row, *judged))
-    for i, row, token, part in taken:
-        _guarded_write(row, token, part, _read_logprob(row, logprobs.get(i), token))
+        if row.done or token < 0:
+            continue
+        with failing_alone(row):
+            if (judged := row.take(token)) is not None:
+                row.write(*judged, _read_logprob(row, logprobs.get(i), judged[0]))
 
 
-def _guarded_write(row: Row, token: int, part: Part, logprob: TokenLogprob | None) -> None:
+@contextmanager
+def failing_alone(row: Row) -> Iterator[None]:
+    """Fail this row, and no other, with whatever is raised inside: also a panic of a tokenizer or grammar library."""
     try:
-        row.write(token, part, logprob)
-    except Exception as error:  # one row's trouble (its tokenizer, its grammar) must not reach the others
+        yield
+    except BaseException as error:  # Rust's panics are no Exception
         row.job.fail(as_ours(error))
 
 
+def _fail_rows_without_scores(rows: Sequence[Row], scores: torch.Tensor) -> None:
+    """Fail the rows whose best score is not finite, and zero their scores so that nothing computed later trips."""
+    best = scores.amax(dim=-1).tolist()  # NaN and +inf anywhere, and -inf everywhere, show in the maximum
+    bad = [i for i, value in enumerate(best) if not math.isfinite(value)]
+    for i in bad:
+        if not rows[i].done:
+            rows[i].job.fail(not_finite(best[i], f"output token {rows[i].written + 1}"))
+    if bad:
+        scores[bad] = 0.0
+
+
+def not_finite(best: float, where: str) -> RunError:
+    """The error of a request whose scores the model did not compute: ``best`` is the largest of them."""
+    what = "-inf for every token" if best == -math.inf else "NaN" if math.isnan(best) else "+inf"
+    return RunError(
+        f"the model's scores for {where} are not finite ({what})",
+        hint="the computation overflows for this prompt at this intensity: try dtype='float32', or another intensity",
+    )
+
+
 def _choose_all(rows: Sequence[Row], scores: torch.Tensor) -> list[int]:
-    """The next token of every row: written by the engine, or drawn under mask and warpers."""
-    tokens = [-1 if (forced := row.thought.forced()) is None else forced for row in rows]
-    free = [i for i, token in enumerate(tokens) if token < 0 and not rows[i].done]
+    """The next token of every row: written by the engine, or drawn under mask and warpers; -1 where there is none."""
+    tokens = [-1] * len(rows)
+    free: list[int] = []
+    for i, row in enumerate(rows):
+        if row.done:
+            continue
+        with failing_alone(row):
+            forced = row.thought.forced()
+            if forced is None:
+                free.append(i)
+            else:
+                tokens[i] = forced
     for i in free:
         forbidden = rows[i].forbid_tool_call
         if forbidden is not None and rows[i].thought.open:
             scores[i, forbidden] = -torch.inf
-    matchers = [(i, matcher) for i in free if rows[i].constrained and (matcher := rows[i].matcher) is not None]
-    if matchers:
-        for i in mask_tokens(scores, matchers):
-            rows[i].job.fail(OutputInvalid("the grammar allows no token of the vocabulary here", hint=_STUCK))
-            free.remove(i)
-    groups: dict[object, list[int]] = {}
+    _apply_grammars(rows, free, scores)
+    groups: dict[WarperKey, list[int]] = {}
     for i in free:
-        groups.setdefault(rows[i].key, []).append(i)
-    for members in groups.values():
-        key = rows[members[0]].key
-        part = scores if len(members) == len(rows) else scores[members]
-        seen = [rows[i].tokens for i in members] if key[4] != 1.0 else None
-        chosen = choose(part, key, [rows[i].uniform() for i in members], seen).tolist()
-        for i, token in zip(members, chosen, strict=True):
+        if not rows[i].done:
+            groups.setdefault(rows[i].key, []).append(i)
+    for key, members in groups.items():
+        for i, token in zip(members, _draw(rows, members, key, scores), strict=True):
             tokens[i] = token
+            if token < 0 and not rows[i].done:
+                rows[i].job.fail(_overflow(key))
     return tokens
+
+
+def _apply_grammars(rows: Sequence[Row], free: Sequence[int], scores: torch.Tensor) -> None:
+    """Mask what the grammars of some rows forbid; a matcher that breaks, or allows nothing, fails its own row."""
+    matchers = [(i, matcher) for i in free if rows[i].constrained and (matcher := rows[i].matcher) is not None]
+    if not matchers:
+        return
+    try:
+        stuck = mask_tokens(scores, matchers)
+    except BaseException:  # whose fault it was shows when each is asked alone
+        stuck = []
+        for i, matcher in matchers:
+            with failing_alone(rows[i]):
+                stuck += mask_tokens(scores, [(i, matcher)])
+    for i in stuck:
+        rows[i].job.fail(OutputInvalid("the grammar allows no token of the vocabulary here", hint=_STUCK))
+
+
+def _draw(rows: Sequence[Row], members: Sequence[int], key: WarperKey, scores: torch.Tensor) -> list[int]:
+    """Draw the next tokens of the rows ``members``, which share their warper settings; together, else one by one."""
+    part = scores if len(members) == len(rows) else scores[members]
+    seen = [rows[i].tokens for i in members] if key[4] != 1.0 else None
+    try:
+        drawn: list[int] = choose(part, key, [rows[i].uniform() for i in members], seen).tolist()
+        return drawn
+    except BaseException as error:  # whose fault it was shows when each is drawn alone
+        if len(members) > 1:
+            return [token for i in members for token in _draw(rows, [i], key, scores)]
+        rows[members[0]].job.fail(as_ours(error))
+        return [-1]
+
+
+def _overflow(key: WarperKey) -> RunError:
+    return RunError(
+        f"no token can be drawn: under repetition_penalty={key[4]:g} the scores of all tokens overflow",
+        hint="use a repetition_penalty near 1 (1 turns it off)",
+    )
 
 
 def _raw_logprobs(rows: Sequence[Row], scores: torch.Tensor) -> dict[int, torch.Tensor]:
@@ -169,25 +236,38 @@ def _read_logprob(row: Row, logprobs: torch.Tensor | None, token: int) -> TokenL
     top: tuple[tuple[int, float], ...] = ()
     if row.logprobs:
         values, ids = logprobs.topk(row.logprobs)
-        top = tuple(zip(ids.tolist(), values.tolist(), strict=True))
+        top = tuple((i, v) for i, v in zip(ids.tolist(), values.tolist(), strict=True) if v > -math.inf)
     return TokenLogprob(token_id=token, logprob=float(logprobs[token]), top=top)
 
 
-def as_ours(error: Exception) -> Exception:
-    """A fresh error of our classes for each request, with a hint where the cause is plain.
+def as_ours(error: BaseException) -> Exception:
+    """Make an error of our classes, a fresh one for each request, with a hint where the cause is plain.
 
-    Fresh, because every ``RunError`` carries its own request's partial generation.
+    Fresh, because every ``RunError`` carries its own request's partial generation. Never raises.
     """
-    if isinstance(error, EngineClosed):
-        return EngineClosed(error.message, hint=error.hint)
-    if isinstance(error, DamiError):
-        return error
-    memory = isinstance(error, (torch.OutOfMemoryError, MemoryError))
-    ours = RunError(
-        f"the model failed: {type(error).__name__}: {error}",
-        hint="the device is out of memory: lower max_batch_size, max_tokens or context_length" if memory else None,
-    )
     # The error may be kept for long; the frames it points to hold the batch's cache and logits.
     traceback.clear_frames(error.__traceback__)
+    ours: Exception
+    if isinstance(error, DamiError):
+        try:
+            ours = copy.copy(error)
+        except BaseException:  # a class with a constructor of its own: better shared than lost
+            return error
+        if isinstance(ours, RunError):
+            ours.generation = None
+    else:
+        memory = isinstance(error, (torch.OutOfMemoryError, MemoryError))
+        ours = RunError(
+            f"the model failed: {describe(error)}",
+            hint="the device is out of memory: lower max_batch_size, max_tokens or context_length" if memory else None,
+        )
     ours.__cause__ = error
     return ours
+
+
+def describe(error: BaseException) -> str:
+    """Name an error's class and say its text, if it has one that can be had."""
+    try:
+        return f"{type(error).__name__}: {error}"
+    except BaseException:  # a foreign __str__ may do anything
+        return type(error).__name__

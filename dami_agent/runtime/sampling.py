@@ -7,6 +7,7 @@ ids. So a request draws the same tokens alone, in any batch, and when it is inte
 from __future__ import annotations
 
 import math
+import reprlib
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -26,10 +27,14 @@ from transformers.generation.logits_process import (
 from dami_agent.errors import InvalidRequest
 from dami_agent.types import Sampling
 
-__all__ = ["RandomStream", "choose", "resolve_sampling", "warper_key"]
+__all__ = ["RandomStream", "choose", "resolve_sampling", "shown", "warper_key"]
 
 # Below this a temperature is greedy: dividing by it would overflow float32.
 _COLDEST = 1e-6
+# Above this a temperature is infinity in float32, and a forbidden token's -inf divided by it is NaN.
+_HOTTEST = float(torch.finfo(torch.float32).max)
+# Scores are divided or multiplied by the penalty: with this one, or its inverse, a million stays in float32's range.
+_STRONGEST_PENALTY = 1e32
 # Vocabularies above this are cut to the top-k candidates (and a margin for ties) before the warpers sort them.
 _LARGE_VOCABULARY = 4096
 _TIES = 64
@@ -57,15 +62,14 @@ def resolve_sampling(asked: Sampling, defaults: Mapping[str, Any], vocab_size: i
         name: value if (given := getattr(asked, name)) is None else given for name, value in fallback.items()
     }
     for name, (low, high) in {
-        "temperature": (0.0, math.inf),
+        "temperature": (0.0, _HOTTEST),
         "top_p": (0.0, 1.0),
         "min_p": (0.0, 1.0),
-        "repetition_penalty": (0.0, math.inf),
+        "repetition_penalty": (1 / _STRONGEST_PENALTY, _STRONGEST_PENALTY),
     }.items():
         chosen[name] = _number(name, chosen[name], low, high)
-    for name in ("top_p", "repetition_penalty"):
-        if chosen[name] == 0.0:
-            raise InvalidRequest(f"{name} must be greater than 0", hint="1 turns it off")
+    if chosen["top_p"] == 0.0:
+        raise InvalidRequest("top_p must be greater than 0", hint="1 turns it off")
     chosen["top_k"] = _integer("top_k", chosen["top_k"], 0, 2**31)
     if asked.logprobs is not None:
         _integer("logprobs", asked.logprobs, 0, vocab_size)
@@ -74,16 +78,26 @@ def resolve_sampling(asked: Sampling, defaults: Mapping[str, Any], vocab_size: i
 
 
 def _number(name: str, value: object, low: float, high: float) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise InvalidRequest(f"{name} must be a finite number, got {value!r}", hint="leave it out for the default")
-    if not low <= value <= high:
-        raise InvalidRequest(f"{name} must lie in [{low:g}, {high:g}], got {value!r}")
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value or abs(value) == math.inf:
+        raise InvalidRequest(f"{name} must be a finite number, got {shown(value)}", hint="leave it out for the default")
+    if not low <= value <= high:  # an int of any size compares with a float without overflow
+        raise InvalidRequest(
+            f"{name} must lie in [{low:g}, {high:g}], got {shown(value)}",
+            hint="1 turns it off" if name == "repetition_penalty" else "leave it out for the default",
+        )
     return float(value)
+
+
+def shown(value: object) -> str:
+    """A value as text, cut where it is long; a whole number of thousands of digits cannot be printed at all."""
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= 10**40:
+        return f"a whole number of {value.bit_length()} bits"
+    return reprlib.repr(value)
 
 
 def _integer(name: str, value: object, low: int, high: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise InvalidRequest(f"{name} must be a whole number in [{low}, {high}], got {value!r}")
+        raise InvalidRequest(f"{name} must be a whole number in [{low}, {high}], got {shown(value)}")
     return value
 
 
@@ -143,10 +157,17 @@ def choose(
         seen: per row the tokens of prompt and output, for the repetition penalty; needed only where it is not 1.
 
     Returns:
-        int64 [rows].
+        int64 [rows]; -1 where no token can be drawn, because a score is NaN or +inf or all are -inf.
     """
     if key[4] != 1.0 and seen is not None:
         scores = RepetitionPenaltyLogitsProcessor(key[4])(_rectangle(seen, scores.device), scores)
+    drawable = scores.amax(dim=-1).isfinite()
+    if drawable.all():
+        return _chosen(scores, key, uniforms)
+    return _chosen(scores.where(drawable.unsqueeze(-1), 0.0), key, uniforms).where(drawable, -1)
+
+
+def _chosen(scores: torch.Tensor, key: WarperKey, uniforms: Sequence[float]) -> torch.Tensor:
     if key[0] == 0.0:
         return scores.argmax(dim=-1)
     top_k, candidates = key[2], None
@@ -158,14 +179,15 @@ def choose(
     unused = torch.empty(0, dtype=torch.long, device=scores.device)
     for warper in _warpers(key):
         scores = warper(unused, scores)
-    if scores.device.type == "mps":  # has no float64
+    home = scores.device
+    if home.type == "mps":  # has no float64
         scores, candidates = scores.cpu(), None if candidates is None else candidates.cpu()
     cdf = scores.softmax(dim=-1, dtype=torch.float64).cumsum(dim=-1)
     total = cdf[:, -1:]
     point = torch.tensor(uniforms, dtype=torch.float64, device=scores.device).unsqueeze(1) * total
     # right=True: the first token whose cumulative sum exceeds the point, so never one of probability 0
     picked = torch.searchsorted(cdf, torch.minimum(point, total * (1 - 1e-12)), right=True)
-    return (picked if candidates is None else candidates.gather(-1, picked)).squeeze(1)
+    return (picked if candidates is None else candidates.gather(-1, picked)).squeeze(1).to(home)
 
 
 def _rectangle(rows: Sequence[Sequence[int]], device: torch.device) -> torch.Tensor:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dami_agent.errors import EngineClosed
+from dami_agent.errors import EngineClosed, RunError
 from dami_agent.runtime.lane import Lane, as_ours
 from dami_agent.runtime.request_queue import RequestQueue
 from dami_agent.runtime.row import Row
@@ -231,7 +231,10 @@ def _guarded_score(weights: Weights, batch: Sequence[ScoreRequest]) -> None:
             request.future.set_exception(as_ours(error))
     else:
         for request, values in zip(batch, scores, strict=True):
-            request.future.set_result(values)
+            if isinstance(values, RunError):
+                request.future.set_exception(values)
+            else:
+                request.future.set_result(values)
 
 
 def _guarded_step(lane: Lane) -> None:
