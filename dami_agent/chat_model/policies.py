@@ -19,6 +19,7 @@ from pydantic import BaseModel
 
 from dami_agent.errors import InvalidPolicy
 from dami_agent.policy import ReasoningPolicy
+from dami_agent.policy.rules import shown
 
 _MOST = 4096
 """Policies kept; beyond that the one that was not asked for longest is forgotten, and its accounts with it."""
@@ -41,10 +42,13 @@ def read_policy(value: Any) -> ReasoningPolicy | None:
     if isinstance(value, Mapping):
         return _once(f"dict {_canonical(value)}", lambda: ReasoningPolicy.from_dict(value))
     if not isinstance(value, (str, os.PathLike)):
-        raise InvalidPolicy(f"policy={value!r}", hint="give a ReasoningPolicy, a preset, a path or a dict")
+        raise InvalidPolicy(f"policy={shown(value)}", hint="give a ReasoningPolicy, a preset, a path or a dict")
     path = Path(value)
-    if path.suffix or path.exists():
-        changed = path.stat().st_mtime_ns if path.exists() else 0
+    try:
+        changed = path.stat().st_mtime_ns
+    except (OSError, ValueError):  # not there, or no path that could be
+        changed = 0
+    if path.suffix or changed:
         return _once(f"file {path.absolute()} {changed}", lambda: ReasoningPolicy.from_file(path))
     return _once(f"preset {value}", lambda: ReasoningPolicy.preset(str(value)))
 
@@ -63,9 +67,9 @@ def _canonical(value: Mapping[str, Any]) -> str:
     """Equal for equal dicts and for no others: JSON with sorted keys."""
     try:
         return json.dumps(value, sort_keys=True, default=_plain)
-    except (TypeError, ValueError) as error:
+    except Exception as error:  # of the encoder, or of a class that stands among the values
         raise InvalidPolicy(
-            f"a policy given as a dict holds plain values: {error}",
+            f"a policy given as a dict holds plain values: {shown(error)}",
             hint="texts, numbers, lists and dicts, as in a file; ReasoningPolicy(...) takes others",
         ) from error
 
@@ -77,4 +81,4 @@ def _plain(value: Any) -> Any:
         return dict(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):  # a Price
         return dataclasses.asdict(value)
-    raise TypeError(f"{type(value).__name__} {value!r} is none")
+    raise TypeError(f"{type(value).__name__} is none")

@@ -7,6 +7,7 @@ answers get longer and worse. So estimates snap to λs that were measured and ar
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
@@ -61,6 +62,19 @@ class FrontierRow:
     by_level: Mapping[str, float] = field(default_factory=dict)
 
 
+def _measured(row: Mapping[str, Any], name: str, default: float | None = None) -> float:
+    """A measured number: finite and not negative.
+
+    Raises:
+        ValueError: it is not.
+        KeyError: it is missing, and there is no default.
+    """
+    value = float(row[name] if default is None else row.get(name, default))
+    if not (math.isfinite(value) and value >= 0):
+        raise ValueError(f"{name} must be a number of at least 0, not {value}")
+    return value
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Frontier:
     """The rows, ordered by λ, and the point above which Thinking's chat template is used.
@@ -82,7 +96,7 @@ class Frontier:
         """
         try:
             data = json.loads(Path(path).read_text(encoding="utf-8"))
-        except (OSError, json.JSONDecodeError) as error:
+        except (OSError, ValueError, RecursionError) as error:  # not there, not JSON, not UTF-8, or nested without end
             raise InvalidPolicy(
                 f"cannot read the frontier {path}: {error}",
                 hint="write one with `dami sweep`",
@@ -96,17 +110,17 @@ class Frontier:
             rows = tuple(
                 FrontierRow(
                     intensity=Intensity(float(row["lambda"])),
-                    accuracy=float(row["accuracy"]),
-                    accuracy_ci=float(row.get("accuracy_ci", 0.0)),
-                    tokens=float(row["tokens"]),
-                    think_ratio=float(row.get("think_ratio", 0.0)),
-                    finished=float(row.get("finished", 1.0)),
-                    by_level={str(k): float(v) for k, v in row.get("by_level", {}).items()},
+                    accuracy=_measured(row, "accuracy"),
+                    accuracy_ci=_measured(row, "accuracy_ci", 0.0),
+                    tokens=_measured(row, "tokens"),
+                    think_ratio=_measured(row, "think_ratio", 0.0),
+                    finished=_measured(row, "finished", 1.0),
+                    by_level={str(level): _measured(row["by_level"], level) for level in row.get("by_level", {})},
                 )
                 for row in data["rows"]
             )
-            switch = float(data.get("switch_point", 0.0))
-        except (KeyError, TypeError, ValueError) as error:
+            switch = _measured(data, "switch_point", 0.0)
+        except Exception as error:  # a table that somebody gave us may hold anything
             raise InvalidPolicy(
                 f"frontier {source}: {type(error).__name__}: {error}",
                 hint="regenerate it with `dami sweep`",

@@ -15,10 +15,10 @@ the first), else to the tool it must call, else to ``answer``.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from dami_agent.patterns import compile_pattern
 from dami_agent.policy.doubt import is_challenge
 from dami_agent.policy.frontier import Frontier
 from dami_agent.policy.rules import Level, PolicyFile, Rule, Settings, When
@@ -26,6 +26,9 @@ from dami_agent.types import Message, Step
 
 ANSWER = "answer"
 """Who pays for a step that digests no tool's result and need not call one."""
+
+LONGEST_SEEN = 10_000
+"""Characters of the last user message that a rule's pattern sees."""
 
 
 def tool_errors(messages: Sequence[Message]) -> int:
@@ -78,7 +81,7 @@ class Facts:
             attempt=attempt,
             prompt_characters=sum(len(message.content) for message in step.messages),
             messages=len(step.messages),
-            said=next((m.content for m in reversed(step.messages) if m.role == "user"), ""),
+            said=next((m.content for m in reversed(step.messages) if m.role == "user"), "")[:LONGEST_SEEN].rstrip("\n"),
             structured=step.structured or step.response_format is not None,
             challenge=is_challenge(step.messages),
         )
@@ -155,19 +158,29 @@ def why_not(when: When, facts: Facts) -> str | None:
     if when.tags is not None and not set(when.tags) <= facts.tags:
         return f"tags {', '.join(sorted(set(when.tags) - facts.tags))} missing"
     for key, value in (when.metadata or {}).items():
-        if key not in facts.metadata or facts.metadata[key] != value:
+        if key not in facts.metadata or not _equal(facts.metadata[key], value):
             return f"metadata {key}={value!r}, here {facts.metadata.get(key)!r}"
     for name in ("step", "attempt", "prompt_characters", "messages"):
         bounds, here = getattr(when, name), getattr(facts, name)
         if bounds is not None and not _within(bounds, here):
             return f"{name} {_range_text(bounds)}, here {here}"
-    if when.pattern is not None and re.search(when.pattern, facts.said) is None:
-        return f"pattern {when.pattern!r} not found"
+    if when.pattern is not None:
+        found = compile_pattern(when.pattern).search(facts.said)
+        if not found:
+            return f"pattern {when.pattern!r} {'not found' if found is False else 'not decided in time'}"
     for name in ("structured", "challenge"):
         wanted = getattr(when, name)
         if wanted is not None and wanted != getattr(facts, name):
             return f"{name} is {getattr(facts, name)}".lower()
     return None
+
+
+def _equal(one: object, other: object) -> bool:
+    """Whether they are equal; what cannot be compared (an array, a stranger's class) is not."""
+    try:
+        return bool(one == other)
+    except Exception:
+        return False
 
 
 def _several(value: str | tuple[str, ...] | frozenset[str] | None) -> tuple[str, ...]:

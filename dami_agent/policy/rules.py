@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import math
-import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
+from dami_agent.patterns import compile_pattern
 from dami_agent.policy.frontier import EFFORTS
+from dami_agent.policy.limits import LARGEST_COUNT
 from dami_agent.types import Intensity, Price
 from dami_agent.types.price import misfits
 
@@ -29,19 +29,28 @@ Bounds: TypeAlias = "tuple[Level, Level]"
 
 def close_match(word: object, known: list[str]) -> str:
     """``did you mean 'x'?`` or all that is known: the hint beside a name nobody knows."""
-    close = difflib.get_close_matches(str(word), known, n=1)
+    close = difflib.get_close_matches(str(word)[:80], known, n=1)
     return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"
 
 
+def shown(value: object) -> str:
+    """``repr``, short enough for a message, whatever the value is."""
+    try:
+        text = repr(value)
+    except Exception:  # an int of thousands of digits, or a class whose __repr__ fails
+        return f"a {type(value).__name__}"
+    return text if len(text) <= 80 else f"{text[:79]}…"
+
+
 def _effort(value: Any) -> str:
-    if value not in EFFORTS:
-        raise ValueError(f"unknown effort {value!r}; {close_match(value, list(EFFORTS))}")
+    if not isinstance(value, str) or value not in EFFORTS:
+        raise ValueError(f"unknown effort {shown(value)}; {close_match(value, list(EFFORTS))}")
     return str(value)
 
 
 def _number(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not (math.isfinite(value) and 0 <= value <= 1):
-        raise ValueError(f"{value!r} is no number in [0, 1]")
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
+        raise ValueError(f"{shown(value)} is no number in [0, 1]")
     return float(value)
 
 
@@ -53,7 +62,7 @@ def _intensity(value: Any) -> Intensity | str | Bounds | None:
     if value is None or value == "auto":
         return value  # type: ignore[no-any-return]
     if isinstance(value, str):
-        raise ValueError(f"{value!r} is neither a number in [0, 1], 'auto' nor [low, high]; names go to effort")
+        raise ValueError(f"{shown(value)} is neither a number in [0, 1], 'auto' nor [low, high]; names go to effort")
     if not isinstance(value, (list, tuple)):
         return Intensity(_number(value))
     if len(value) != 2:
@@ -80,8 +89,10 @@ def _range(value: Any) -> tuple[int | None, int | None]:
     ends = (value, value) if isinstance(value, int) else value
     if not isinstance(ends, (list, tuple)) or len(ends) != 2 or ends == (None, None):
         raise ValueError("expected a whole number or [low, high], where one end may be null")
-    if any(e is not None and (isinstance(e, bool) or not isinstance(e, int) or e < 0) for e in ends):
-        raise ValueError(f"{value!r} does not count from 0 upwards")
+    if any(
+        e is not None and (isinstance(e, bool) or not isinstance(e, int) or not 0 <= e <= LARGEST_COUNT) for e in ends
+    ):
+        raise ValueError(f"{shown(value)} does not count from 0 upwards")
     low, high = ends
     if low is not None and high is not None and low > high:
         raise ValueError(f"the range [{low}, {high}] is empty")
@@ -91,10 +102,13 @@ def _range(value: Any) -> tuple[int | None, int | None]:
 def _pattern(value: Any) -> str:
     if not isinstance(value, str):
         raise ValueError("expected a regular expression")
-    try:
-        re.compile(value)
-    except re.error as error:
-        raise ValueError(f"{value!r} is no regular expression: {error}") from error
+    compile_pattern(value)
+    return value
+
+
+def _metadata(value: Any) -> Any:
+    if isinstance(value, Mapping) and any(each != each for each in value.values() if isinstance(each, float)):
+        raise ValueError("nan is equal to nothing: the rule would never match")
     return value
 
 
@@ -125,8 +139,9 @@ Range = Annotated[tuple[int | None, int | None] | None, PlainValidator(_range)]
 Number = Annotated[float | None, PlainValidator(_number)]
 Effort = Annotated[str | None, PlainValidator(_effort)]
 Pattern = Annotated[str | None, PlainValidator(_pattern)]
-Count = Annotated[int, Field(strict=True, ge=0)]
-Positive = Annotated[int, Field(strict=True, ge=1)]
+Metadata = Annotated[Mapping[str, Any] | None, BeforeValidator(_metadata)]
+Count = Annotated[int, Field(strict=True, ge=0, le=LARGEST_COUNT)]
+Positive = Annotated[int, Field(strict=True, ge=1, le=LARGEST_COUNT)]
 
 
 class Declared(BaseModel):
@@ -191,7 +206,8 @@ class When(Declared):
             too), elsewhere of the model call.
         attempt: 0 for the first try of a step, 1 for its first retry, …
         prompt_characters, messages: size of the prompt.
-        pattern: regular expression searched for in the last user message.
+        pattern: regular expression searched for in the last user message, of which it sees the first 10,000
+            characters; see :mod:`dami_agent.patterns`.
         structured: whether an object is asked for.
         challenge: whether the user doubts an answer ("are you sure?").
     """
@@ -201,7 +217,7 @@ class When(Declared):
     tools: Names = None
     node: Names = None
     tags: Names = None
-    metadata: Mapping[str, Any] | None = None
+    metadata: Metadata = None
     step: Range = None
     attempt: Range = None
     prompt_characters: Range = None

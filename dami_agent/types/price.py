@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
@@ -11,6 +10,8 @@ from dami_agent.errors import UsageError
 
 PER = 1_000_000
 """Tokens that a price is for."""
+
+_MOST = 1e15  # what a run costs stays a finite number
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,5 +81,6 @@ def misfits(data: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
         if name not in known:
             yield str(name), f"is no field; known: {', '.join(known)}"
-        elif not (number and math.isfinite(value) and value >= 0) and (value is not None or name != "cached"):
-            yield name, f"must be a number of at least 0, not {value!r}"
+        elif not (number and 0 <= value <= _MOST) and (value is not None or name != "cached"):
+            large = number and abs(value) > _MOST
+            yield name, f"must be a number of at least 0, not {'one that large' if large else repr(value)[:40]}"

@@ -116,7 +116,7 @@ def test_the_repr_tells_policies_apart() -> None:
         ("run:\n  max_tokens: 0\n", 2, "run.max_tokens", "greater than or equal to 1"),
         ("run:\n  max_money: 1\n", 2, "run.max_money", "money without a price"),
         ("tools:\n  a: {intensity: 0}\n  a: {intensity: 1}\n", 3, "", "'a' comes twice"),
-        ("tools: [\n", 2, "", "no YAML"),
+        ("tools: [\n", 2, "", "invalid YAML"),
         ("- a\n", None, "", "a policy is a mapping"),
         ("rules:\n- when: {attempt: -1}\n", 2, "rules[0].when.attempt", "count"),
     ],
