@@ -223,7 +223,7 @@ FRONTIERS = st.binary(max_size=40) | st.sampled_from(
         b'{"rows": [{"lambda": 0, "accuracy": NaN, "tokens": 1}]}',
         b'{"rows": [{"lambda": 0, "accuracy": 1, "tokens": Infinity}]}',
         b'{"rows": [{"lambda": 2, "accuracy": 1, "tokens": 1}]}',
-        b'{"rows": [{"lambda": 0, "accuracy": 1, "tokens": 1, "by_level": []}]}',
+        b'{"rows": [{"lambda": 0, "accuracy": 1, "tokens": 1, "by_level": [1]}]}',
         b'{"rows": [{"lambda": 0, "accuracy": 1, "tokens": -1}]}',
         b'{"rows": 5}',
         b'{"rows": [], "switch_point": NaN}',
