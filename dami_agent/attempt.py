@@ -8,7 +8,7 @@ import time
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 
-from dami_agent.errors import Cancelled, RunError
+from dami_agent.errors import BudgetExhausted, Cancelled, OutputInvalid, OutputTruncated, RunError
 from dami_agent.types import (
     CallRecord,
     Decision,
@@ -235,6 +235,46 @@ def _joined(first: Generation, second: Generation) -> Generation:
             total=one.total + other.total,
         ),
     )
+
+
+def ends_in_silence(attempt: Attempt, cut_by_budget: bool) -> None:
+    """Refuse a reply that would end an agent without an answer, a call or a word about it.
+
+    A reply cut off before its answer, or inside a tool call, ends an agent like a finished one; so does a call that
+    nobody can read, inside a graph. A bare call without tools gets such a reply as other models give it: empty, with
+    ``finish_reason="length"``. A structured output has its own error.
+
+    Raises:
+        BudgetExhausted: a budget's end cut the reply off.
+        OutputTruncated: something else did.
+        OutputInvalid: the model's call cannot be read.
+    """
+    step, generation, reply = attempt.step, attempt.generation, attempt.reply
+    assert generation is not None
+    assert reply is not None
+    node = step.trace.node is not None
+    blank, unread = not reply.content.strip(), reply.invalid_tool_calls
+    if reply.tool_calls or step.structured or not (node or step.tools):
+        return
+    error: RunError
+    if reply.finish_reason == "length" and (blank or unread):
+        said = f"the reply was cut off {'inside a tool call' if unread else 'before its answer'}"
+        said += f", after {generation.output_tokens} tokens"
+        if cut_by_budget:
+            error = BudgetExhausted(f"{said}: the budget has no more", hint="raise the run's or thread's budget")
+        else:
+            hint = "raise max_tokens or context_length, lower reasoning_intensity, or set max_reasoning_tokens"
+            error = OutputTruncated(said, text=reply.content or reply.reasoning, hint=hint)
+    elif node and blank and unread:
+        error = OutputInvalid(
+            f"the model's tool call cannot be read: {unread[0].error}",
+            text=unread[0].text,
+            hint="raise reasoning_intensity, or let the policy try more often (escalation.max_attempts)",
+        )
+    else:
+        return
+    error.generation = generation
+    raise error
 
 
 def _said(error: BaseException) -> str:

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 import uuid
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
 
-from dami_agent.attempt import Attempt, Cancellation, Watched, decode
+from dami_agent.attempt import Attempt, Cancellation, Watched, decode, ends_in_silence
 from dami_agent.errors import BudgetExhausted, DeadlineExceeded, InvalidPolicy, InvalidRequest, OutputError
 from dami_agent.estimators import estimator_named
 from dami_agent.interrupts import cancel_on_interrupt
@@ -65,12 +65,16 @@ class Outcome:
 class _Again(Exception):
     """An attempt after which another one comes; ``str`` says why, ``final`` that the next must answer at once.
 
-    ``held`` is what it said and nobody saw: it is shown after all where no budget is left for another.
+    ``held`` is what it said and nobody saw: it is shown after all where no budget is left for another. ``shown`` are
+    the kinds of deltas that were streamed.
     """
 
-    def __init__(self, why: str, held: Sequence[Delta] = (), *, final: bool = False) -> None:
+    def __init__(
+        self, why: str, held: Sequence[Delta] = (), *, shown: Collection[str] = (), final: bool = False
+    ) -> None:
         super().__init__(why)
         self.held = held
+        self.shown = shown
         self.final = final
         self.record: CallRecord | None = None
 
@@ -121,8 +125,9 @@ class Pipeline:
         """Yield pieces of the reply as they are decoded, then the outcome, recorded.
 
         Closing the iterator early cancels the call; that is recorded too. What an attempt says that the policy may
-        still reject is held back until it is accepted, so nothing is shown twice; the last attempt streams. Where a
-        budget has no room for another attempt, the rejected one is what there is.
+        still reject is held back until it is accepted, so nothing is shown twice; the last attempt streams. Of an
+        attempt that is only drawn anew if its tool call cannot be read, the calls are held back. Where a budget has no
+        room for another attempt, the rejected one is what there is.
 
         Raises:
             UsageError: bad input, before anything runs.
@@ -159,25 +164,32 @@ class Pipeline:
         """One attempt, recorded and paid for whatever happens; raises ``_Again`` where another is to follow."""
         policy = self.policy
         held: list[Delta] = []
+        shown: set[str] = set()  # kinds of deltas
         answered = False  # whether something of the answer was shown
         again: _Again | None = None
         try:
             with closing(self._decode(attempt, cancellation, before[-1] if before else None)) as deltas:
                 for delta in deltas:
                     assert attempt.decision is not None
-                    if policy.may_retry(attempt.decision):
+                    redrawable = (held or delta.call) and policy.may_redraw(attempt.decision)
+                    if redrawable or policy.may_retry(attempt.decision):
                         held.append(delta)
                     else:
                         answered |= delta.kind != "reasoning"
-                        yield delta
+                        yield delta if delta.kind in shown else _first_of_its_kind(delta, before)
+                        shown.add(delta.kind)
             assert attempt.reply is not None
             assert attempt.decision is not None
             wrong = policy.rejects(attempt.step, attempt.reply)
             if wrong:
                 attempt.reply = dataclasses.replace(attempt.reply, accepted=False)
+            redrawn = policy.redraws(attempt.step, attempt.decision, attempt.reply)
             if wrong and policy.may_retry(attempt.decision):
                 again = _Again(wrong, held)
+            elif redrawn:
+                again = _Again(redrawn, held, shown=shown)
             else:
+                ends_in_silence(attempt, self.policy.cut_by_budget(attempt.step, attempt.decision))
                 yield from held
         except BaseException as error:  # GeneratorExit and KeyboardInterrupt too: what it cost must be on record
             again = self._after(error, attempt, answered)
@@ -198,7 +210,7 @@ class Pipeline:
         """What follows an attempt that failed: another with more λ, an answer at the budget's deadline, or nothing."""
         policy, decision = self.policy, attempt.decision
         why = f"{type(error).__name__}: {error}"
-        if isinstance(error, OutputError) and policy.retries_schema_failures:
+        if isinstance(error, OutputError) and attempt.reply is None and policy.retries_schema_failures:
             return _Again(why) if decision is not None and policy.may_retry(decision) else None
         if isinstance(error, DeadlineExceeded) and not answered and policy.may_finish(attempt.step, attempt.number):
             return _Again(why, final=True)
@@ -267,6 +279,13 @@ class Pipeline:
         if self.ledger is not None:
             self.ledger.record(record)
         return record
+
+
+def _first_of_its_kind(delta: Delta, before: Sequence[_Again]) -> Delta:
+    """The first piece of an attempt's reasoning or text, set apart from what the attempt before has streamed."""
+    if not before or delta.kind not in before[-1].shown:
+        return delta
+    return dataclasses.replace(delta, text=("\n\n" if delta.kind == "reasoning" else "\n") + delta.text)
 
 
 def _outcome(record: CallRecord | None, before: Sequence[_Again]) -> Outcome:

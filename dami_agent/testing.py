@@ -54,7 +54,8 @@ class FakeReply:
     """One scripted reply.
 
     Attributes:
-        answer: text after the thought; may hold anything, a garbled tool call too.
+        answer: text after the thought; may hold anything, a garbled tool call too (which the default policy asks for
+            once more: script the next reply as well).
         reasoning: the thought; left out where the prompt opens none.
         tool_calls: (name, arguments) pairs, written after the answer as the model writes them.
         error: raised instead, as a failing engine would.

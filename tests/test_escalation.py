@@ -89,9 +89,10 @@ def test_the_last_attempt_streams_and_is_returned_as_it_is() -> None:
 
 
 def test_without_escalation_there_is_one_attempt() -> None:
-    pipeline, book, _ = made(lambda _: BROKEN)
-    assert pipeline.run(adding()).reply.invalid_tool_calls
-    assert len(book.rows) == 1
+    for escalation in ({"max_attempts": 1}, {"on": ["schema_failure"]}):
+        pipeline, book, _ = made(lambda _: BROKEN, escalation=escalation)
+        assert pipeline.run(adding()).reply.invalid_tool_calls
+        assert len(book.rows) == 1
 
 
 def test_a_verifier_and_a_schema_failure_ask_for_more() -> None:

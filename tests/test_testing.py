@@ -178,7 +178,7 @@ def test_what_is_asked_for_at_the_call_arrives() -> None:
 
 
 def test_a_garbled_tool_call_is_kept() -> None:
-    model = fake_chat_model(['<tool_call>\n{"name": "add", "arguments": {"a": 3\n</tool_call>'])
+    model = fake_chat_model(['<tool_call>\n{"name": "add", "arguments": {"a": 3\n</tool_call>'] * 2)  # asked for twice
     reply = model.bind_tools([add]).invoke("x", reasoning_intensity=0)
     assert reply.tool_calls == []
     assert reply.invalid_tool_calls

@@ -115,7 +115,7 @@ def _parser(schema: Any, method: Method) -> Callable[[AIMessage], Any]:
 
 def _reader(schema: Any, method: Method) -> Callable[[str, str, Sequence[Any]], Any]:
     """From finish reason, text and the arguments of the calls to the object; raises ``OutputError``."""
-    validate: Callable[[Any], Any] = _validator(schema) if _is_pydantic(schema) else lambda value: value
+    validate = _validator(schema) if _is_pydantic(schema) else _schema_validator(schema, method)
 
     def read(finish_reason: str, text: str, calls: Sequence[Any]) -> Any:
         if finish_reason == "length":
@@ -143,5 +143,26 @@ def _validator(schema: TypeBaseModel) -> Callable[[Any], Any]:
             return schema.model_validate(value) if issubclass(schema, BaseModel) else schema.parse_obj(value)
         except (ValidationError, ValueError) as error:
             raise OutputInvalid(f"the output does not validate: {error}", text=json.dumps(value)) from error
+
+    return validate
+
+
+def _schema_validator(schema: Any, method: Method) -> Callable[[Any], Any]:
+    """Check a value against a TypedDict or a JSON schema; a readable call may break its schema."""
+    if schema is None:
+        return lambda value: value
+    from dami_agent.dialogue.schema import validator
+
+    called = method == "function_calling"
+    checked = validator(convert_to_openai_tool(schema)["function"]["parameters"] if called else _json_schema(schema))
+
+    def validate(value: Any) -> Any:
+        try:
+            error = next(iter(checked.iter_errors(value)), None)
+        except Exception as unable:  # a hostile schema or value: what cannot be checked is not handed out
+            raise OutputInvalid(f"the output cannot be checked: {unable}", text=json.dumps(value)) from unable
+        if error is not None:
+            raise OutputInvalid(f"the output does not validate: {error.message}", text=json.dumps(value))
+        return value
 
     return validate

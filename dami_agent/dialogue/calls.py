@@ -1,4 +1,8 @@
-"""The body of one tool call: a valid call of a bound tool, or an invalid one with the reason; nothing is dropped."""
+"""Read the body of one tool call; nothing is dropped.
+
+What can be read is a call, even if the tool will refuse it (no tool of that name, arguments that break the schema):
+whoever runs the tools then tells the model what is wrong. What cannot be read, or was not allowed, is an invalid call.
+"""
 
 from __future__ import annotations
 
@@ -56,13 +60,14 @@ class CallReader:
             value = self._load(body)
             if isinstance(value, dict) and isinstance(value.get("name"), str):
                 name = value["name"]
-            arguments = self._check(value)
+            arguments = self._arguments(value)
             if not first and not self._parallel:
                 raise _Bad("a second call, but parallel tool calls are off")
+            refused = self._refused(name or "", value, arguments)
         except _Bad as error:
             reason = str(error) if closed else f"{error}; it was cut off before </tool_call>"
             return InvalidToolCall(id=id_, name=name, text=body, error=reason)
-        return ToolCall(id=id_, name=name or "", arguments=arguments)
+        return ToolCall(id=id_, name=name or "", arguments=arguments, error=refused)
 
     def _load(self, body: str) -> Any:
         try:
@@ -71,26 +76,37 @@ class CallReader:
         except (ValueError, RecursionError) as error:
             raise _Bad(f"not valid JSON: {error}") from error
 
-    def _check(self, value: Any) -> dict[str, Any]:
+    def _arguments(self, value: Any) -> dict[str, Any]:
+        """The arguments of what can be read as an allowed call; left out, they are none."""
         if not isinstance(value, dict):
             raise _Bad('not an object {"name": …, "arguments": …}')
         name, arguments = value.get("name"), value.get("arguments")
         if not isinstance(name, str):
             raise _Bad('"name" is missing or no string')
-        if name not in self._tools:
-            raise _Bad(f"no tool named {name!r}; there is {', '.join(sorted(self._tools)) or 'none'}")
+        if not self._tools:
+            raise _Bad(f"no tool named {name!r}: no tools are bound")
         if self._choice.mode == "none" or (self._choice.mode == "tool" and name != self._choice.name):
             raise _Bad(f"tool_choice does not allow a call of {name!r}")
+        if arguments is None:
+            return {}
         if not isinstance(arguments, dict):
-            raise _Bad('"arguments" is missing or no object')
+            raise _Bad('"arguments" is no object')
+        return arguments
+
+    def _refused(self, name: str, value: Mapping[str, Any], arguments: dict[str, Any]) -> str:
+        """Why the tool will refuse the call; "" if it will not."""
+        if name not in self._tools:
+            return f"no tool named {name!r}; there is {', '.join(sorted(self._tools))}"
         try:
             error = next(iter(self._validators[name].iter_errors(arguments)), None)
         except RecursionError as recursion:
             raise _Bad("arguments are nested too deeply to check") from recursion
-        if error is not None:
-            where = "".join(f"[{p!r}]" for p in error.absolute_path)
-            raise _Bad(f"arguments{where} break the schema of {name!r}: {error.message}")
-        return arguments
+        if error is None:
+            return ""
+        if value.get("arguments") is None:
+            return f'"arguments" is missing: {error.message}'
+        where = "".join(f"[{p!r}]" for p in error.absolute_path)
+        return f"arguments{where} break the schema of {name!r}: {error.message}"
 
 
 class _Bad(ValueError):

@@ -4,7 +4,7 @@ The engine decides where the thought ends (``TokenEvent.part``); this module tru
 
     newlines at its start and around tool calls belong to the format and are dropped;
     ``<tool_call>`` opens a call; ``</tool_call>`` outside a JSON string, the next ``<tool_call>`` or the end closes it;
-    what stands between is a valid call of a bound tool or an invalid one, kept whole with the reason.
+    what stands between is a call, or an invalid one, kept whole with the reason (see :mod:`calls`).
 
 Text before, between and after calls is the content, joined by a newline where a call stood between. A structured output
 that does not begin with a call is content throughout.

@@ -206,6 +206,7 @@ class ReasoningPolicy:
         wanted = wanted or aim.target(frontier, step.ask, found.rule, spec)
         decision = aim.aimed(frontier, base, wanted, space, ask, spec.accuracy_over_cost)
         decision = escalate.after_errors(frontier, decision, step, spec.escalation, space)
+        decision = dataclasses.replace(decision, sampling=escalate.redrawn(step.sampling, previous, decision))
         if settings.answer_intensity is not None:
             own = Intensity(min(settings.answer_intensity, grant.ceiling))
             decision = dataclasses.replace(decision, answer_intensity=own if own != decision.intensity else None)
@@ -276,6 +277,21 @@ class ReasoningPolicy:
         """Whether another attempt is allowed, and λ can still be raised (or a rule is about later attempts)."""
         return escalate.may_retry(self.frontier, decision, self._spec.escalation, self._rules)
 
+    def may_redraw(self, decision: Decision) -> bool:
+        """Whether a tool call that cannot be read would be asked for once more, although no attempts are set."""
+        return escalate.may_redraw(self.frontier, decision, self._spec.escalation)
+
+    def redraws(self, step: Step, decision: Decision, reply: Reply) -> str:
+        """Why the reply is asked for once more, although no attempts are set; "" if it is not."""
+        return escalate.unreadable_call(step, decision, reply) if self.may_redraw(decision) else ""
+
+    def cut_by_budget(self, step: Step, decision: Decision) -> bool:
+        """Whether the cap on the reply's tokens is what a budget left, and not the caller's or a rule's."""
+        rule = next((rule for rule in self._rules if rule.name == decision.rule), None)
+        own = aim.tightened(step.limits, aim.with_default(rule, self._spec.default)).max_tokens
+        cap = decision.limits.max_tokens
+        return self._budgets.limited and cap is not None and (own is None or cap < own)
+
     def may_finish(self, step: Step, attempt: int) -> bool:
         """Whether an attempt that came to its deadline was stopped by the budget, which kept time for an answer."""
         return self._budgets.timed(self.account(step.trace), _key(step, attempt))
@@ -283,7 +299,8 @@ class ReasoningPolicy:
     @property
     def attempts(self) -> int:
         """How often a step is tried at most; one more where time is budgeted, to answer when it has run out."""
-        return self._spec.escalation.max_attempts + self._budgets.timing
+        spec = self._spec.escalation
+        return spec.attempts + spec.redraws_calls + self._budgets.timing
 
     @property
     def retries_schema_failures(self) -> bool:

@@ -268,10 +268,25 @@ class Escalation(Declared):
     """When a step is tried again with more λ: one step up the grid per attempt.
 
     ``tool_error`` rejects nothing: the step that digests a tool's error starts one step up for each error in a row.
+
+    Attributes:
+        max_attempts: attempts at a step, the first one included. None: one, and one more for a reply whose tool call
+            cannot be read, since an agent would end there without a word.
+        on: what an attempt is rejected for.
     """
 
-    max_attempts: Annotated[int, Field(strict=True, ge=1, le=10)] = 1
+    max_attempts: Annotated[int, Field(strict=True, ge=1, le=10)] | None = None
     on: tuple[Trigger, ...] = ("invalid_tool_call", "schema_failure", "tool_error", "verifier")
+
+    @property
+    def attempts(self) -> int:
+        """Attempts that may be rejected for any of the reasons, and the last one."""
+        return self.max_attempts or 1
+
+    @property
+    def redraws_calls(self) -> bool:
+        """Whether a call that cannot be read is asked for once more although no attempts are set."""
+        return self.max_attempts is None and "invalid_tool_call" in self.on
 
 
 class PolicyFile(Declared):

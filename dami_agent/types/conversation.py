@@ -11,16 +11,28 @@ from dami_agent.types.intensity import Role
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolCall:
-    """A tool call the model made: parsed name and JSON arguments. ``id`` is unique within the conversation."""
+    """A tool call the model made: parsed name and JSON arguments.
+
+    Attributes:
+        id: unique within the conversation.
+        error: why the tool will refuse it: no tool of that name is bound, or the arguments break its schema. Empty for
+            a call that can be run. Whoever runs the tools tells the model, as they do when a tool raises.
+    """
 
     id: str
     name: str
     arguments: Mapping[str, Any]
+    error: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InvalidToolCall:
-    """What stood between ``<tool_call>`` and its end but is no call; ``text`` is all of it, ``error`` says why."""
+    """Text after ``<tool_call>`` that cannot be read as a call, or a call that was not allowed.
+
+    Attributes:
+        text: all that stood there.
+        error: why it is no call.
+    """
 
     id: str
     name: str | None

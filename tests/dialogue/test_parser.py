@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from typing import Any
@@ -243,10 +244,7 @@ def test_a_call_without_its_end_marker_is_read_if_it_is_whole() -> None:
         ('{"name": "add", "arguments": {"a": NaN}}', None, "NaN is not JSON"),
         ("[1]", None, "not an object"),
         ('{"arguments": {"a": 1}}', None, '"name" is missing'),
-        ('{"name": "pow", "arguments": {"a": 1}}', "pow", "no tool named 'pow'"),
-        ('{"name": "add", "arguments": "{}"}', "add", '"arguments" is missing or no object'),
-        ('{"name": "add", "arguments": {"a": "one"}}', "add", "arguments['a'] break the schema"),
-        ('{"name": "add", "arguments": {}}', "add", "required"),
+        ('{"name": "add", "arguments": "{}"}', "add", '"arguments" is no object'),
         ('{"name": "add", "arguments": {"a": ' + "[" * 3000 + "]" * 3000 + "}}", None, "break the schema"),
         ('{"name": "add", "arguments": {"a": 1' + "0" * 5000 + "}}", None, "not valid JSON"),
     ],
@@ -261,12 +259,34 @@ def test_what_is_no_call_is_kept_whole_with_the_reason(body: str, name: str | No
     assert reply.content == "done"
 
 
+@pytest.mark.parametrize(
+    ("body", "arguments", "why"),
+    [
+        ('{"name": "add", "arguments": {"a": 1}}', {"a": 1}, ""),
+        ('{"name": "pow", "arguments": {"a": 1}}', {"a": 1}, "no tool named 'pow'; there is add, sub"),
+        ('{"name": "add", "arguments": {"a": "one"}}', {"a": "one"}, "arguments['a'] break the schema of 'add'"),
+        ('{"name": "add", "arguments": {}}', {}, "'a' is a required property"),
+        ('{"name": "add"}', {}, "\"arguments\" is missing: 'a' is a required property"),
+        ('{"name": "add", "arguments": null}', {}, '"arguments" is missing'),
+        ('{"name": "", "arguments": {"a": 1}}', {"a": 1}, "no tool named ''"),
+    ],
+)
+def test_a_call_that_its_tool_will_refuse_is_a_call_with_the_reason(body: str, arguments: Any, why: str) -> None:
+    reply = answer(f"<tool_call>\n{body}\n</tool_call>")
+    (call,) = reply.tool_calls
+    assert reply.invalid_tool_calls == ()
+    assert (call.arguments, reply.finish_reason) == (arguments, "tool_calls")
+    assert why in call.error
+    assert bool(why) == bool(call.error)
+
+
 def test_half_a_surrogate_becomes_a_replacement_character() -> None:
     body = '{"name": "add", "arguments": {"a": 1, "t": "\\ud83d \\ud83d\\ude42"}}'
     assert answer(f"<tool_call>{body}</tool_call>").tool_calls[0].arguments["t"] == "\ufffd 🙂"
 
 
 def test_calls_that_were_not_allowed_are_invalid() -> None:
+    assert answer(GOOD, dataclasses.replace(step(), tools=())).tool_calls == ()
     assert answer(GOOD, step(tool_choice=ToolChoice(mode="none"))).tool_calls == ()
     assert answer(GOOD, step(tool_choice=ToolChoice(mode="tool", name="sub"))).tool_calls == ()
     both = answer(GOOD + GOOD, step(parallel_tool_calls=False))
