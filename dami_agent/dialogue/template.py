@@ -9,12 +9,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any, Literal
 
-import jinja2
-
 from dami_agent.dialogue.control import ChatTokenizer, ControlGuard, Shield
+from dami_agent.dialogue.sandbox import SandboxedTemplate
 from dami_agent.errors import InvalidRequest
 from dami_agent.types import Message, Step, Tool
 
@@ -86,20 +85,15 @@ class ChatTemplate:
             )
 
     def _apply(self, turns: Sequence[Mapping[str, Any]], tools: Any) -> str:
-        try:
-            text = self._tokenizer.apply_chat_template(
-                list(turns), tools=tools, chat_template=self._source, add_generation_prompt=True, tokenize=False
-            )
-        except jinja2.TemplateSyntaxError as error:
-            raise InvalidRequest(
-                f"the chat template is broken: {error}", hint="mend the checkpoint's template"
-            ) from error
-        except (jinja2.TemplateError, TypeError) as error:
-            raise InvalidRequest(
-                f"the chat template cannot render these messages: {error}",
-                hint="check the order of the messages; the template's own words are above",
-            ) from error
-        return str(text)
+        """What transformers' ``apply_chat_template`` makes of the same, rendered by :class:`SandboxedTemplate`."""
+        special: Mapping[str, Any] = getattr(self._tokenizer, "special_tokens_map", {})
+        messages = [_as_transformers(turn) for turn in turns]
+        given = {"messages": messages, "tools": tools, "documents": None, "add_generation_prompt": True}
+        return self._compiled.render({**special, **given})
+
+    @cached_property
+    def _compiled(self) -> SandboxedTemplate:
+        return SandboxedTemplate(self._source)
 
     def _probe(self, what: str) -> bool:
         """Whether the template shows a system message, or tools, to the model."""
@@ -126,6 +120,14 @@ class ChatTemplate:
             thought = thoughts[n].strip("\n")
             text = text.replace(mark, f"<think>\n{thought}\n</think>\n\n")
         return text
+
+
+def _as_transformers(turn: Mapping[str, Any]) -> dict[str, Any]:
+    """A turn as templates are given it: no key whose value is None, and a thought under its older name too."""
+    given = {key: value for key, value in turn.items() if value is not None}
+    if "reasoning_content" in given:
+        given.setdefault("thinking", given["reasoning_content"])
+    return given
 
 
 def _turn(message: Message, shield: Shield, keep_reasoning: bool) -> dict[str, Any]:
