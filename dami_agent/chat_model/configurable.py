@@ -9,6 +9,7 @@ from langchain_core.runnables import Runnable
 from langchain_core.runnables.configurable import RunnableConfigurableFields
 
 from dami_agent.chat_model import structured
+from dami_agent.chat_model.errors import langchain_errors
 from dami_agent.errors import InvalidRequest
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ class ConfigurableChatDAMI(RunnableConfigurableFields):  # type: ignore[type-arg
 
         return bind_tools_of(self, tools, tool_choice, parallel_tool_calls, kwargs)
 
+    @langchain_errors()
     def with_structured_output(
         self,
         schema: Any = None,

@@ -17,6 +17,7 @@ from langchain_core.utils.function_calling import convert_to_openai_tool
 from dami_agent.chat_model import chunks, settings, structured
 from dami_agent.chat_model.base import ConfiguredChatModel
 from dami_agent.chat_model.bridge import iterate_in_thread, run_in_thread
+from dami_agent.chat_model.errors import langchain_errors
 from dami_agent.chat_model.messages import response_metadata, to_ai_message
 from dami_agent.pipeline import Cancellation, Outcome
 
@@ -50,7 +51,8 @@ class ChatDAMI(ConfiguredChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        return self._result(self.pipeline().run(self._step(messages, stop, run_manager, kwargs)))
+        with langchain_errors():
+            return self._result(self.pipeline().run(self._step(messages, stop, run_manager, kwargs)))
 
     async def _agenerate(
         self,
@@ -59,13 +61,14 @@ class ChatDAMI(ConfiguredChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        step, cancellation = self._step(messages, stop, run_manager, kwargs), Cancellation()
-        try:
-            outcome = await run_in_thread(lambda: self.pipeline().run(step, cancellation))
-        except asyncio.CancelledError:
-            cancellation.cancel()
-            raise
-        return self._result(outcome)
+        with langchain_errors():
+            step, cancellation = self._step(messages, stop, run_manager, kwargs), Cancellation()
+            try:
+                outcome = await run_in_thread(lambda: self.pipeline().run(step, cancellation))
+            except asyncio.CancelledError:
+                cancellation.cancel()
+                raise
+            return self._result(outcome)
 
     def _stream(
         self,
@@ -74,11 +77,12 @@ class ChatDAMI(ConfiguredChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
-        for item in self.pipeline().stream(self._step(messages, stop, run_manager, kwargs)):
-            chunk = self._chunk(item)
-            if run_manager is not None:
-                run_manager.on_llm_new_token(chunk.text, chunk=chunk)
-            yield chunk
+        with langchain_errors():
+            for item in self.pipeline().stream(self._step(messages, stop, run_manager, kwargs)):
+                chunk = self._chunk(item)
+                if run_manager is not None:
+                    run_manager.on_llm_new_token(chunk.text, chunk=chunk)
+                yield chunk
 
     async def _astream(
         self,
@@ -87,13 +91,14 @@ class ChatDAMI(ConfiguredChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
-        step, cancellation = self._step(messages, stop, run_manager, kwargs), Cancellation()
-        source = iterate_in_thread(lambda: self.pipeline().stream(step, cancellation), cancellation.cancel)
-        async for item in source:
-            chunk = self._chunk(item)
-            if run_manager is not None:
-                await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
-            yield chunk
+        with langchain_errors():
+            step, cancellation = self._step(messages, stop, run_manager, kwargs), Cancellation()
+            source = iterate_in_thread(lambda: self.pipeline().stream(step, cancellation), cancellation.cancel)
+            async for item in source:
+                chunk = self._chunk(item)
+                if run_manager is not None:
+                    await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
+                yield chunk
 
     def _metadata(self, outcome: Outcome) -> dict[str, Any]:
         pipeline = self.pipeline()
@@ -114,6 +119,7 @@ class ChatDAMI(ConfiguredChatModel):
 
     # ---- composition --------------------------------------------------------------------------------------------
 
+    @langchain_errors()
     def bind(self, **kwargs: Any) -> Runnable[LanguageModelInput, AIMessage]:  # type: ignore[override]
         """Bind settings or call arguments; settings stay bound through ``bind_tools``, agents and structured output.
 
@@ -150,6 +156,7 @@ class ChatDAMI(ConfiguredChatModel):
         """
         return bind_tools_of(self, tools, tool_choice, parallel_tool_calls, kwargs)
 
+    @langchain_errors()
     def with_structured_output(
         self,
         schema: Any = None,
@@ -182,6 +189,7 @@ class ChatDAMI(ConfiguredChatModel):
         return ConfigurableChatDAMI.of(self, kwargs)
 
 
+@langchain_errors()
 def bind_tools_of(
     model: Runnable[Any, Any],
     tools: Sequence[Any],

@@ -13,6 +13,7 @@ from langchain_core.utils.function_calling import convert_to_json_schema, conver
 from langchain_core.utils.pydantic import TypeBaseModel, is_basemodel_subclass
 from pydantic import BaseModel, ValidationError
 
+from dami_agent.chat_model.errors import langchain_errors
 from dami_agent.errors import InvalidRequest, InvalidSchema, OutputError, OutputInvalid, OutputTruncated
 from dami_agent.types import Reply
 
@@ -79,7 +80,10 @@ def _keeping_raw(parse: Callable[[AIMessage], Any]) -> Callable[[AIMessage], dic
 def _binding(schema: Any, method: Method) -> dict[str, Any]:
     traced = {"ls_structured_output_format": {"kwargs": {"method": method}, "schema": schema}} if schema else {}
     if method == "function_calling":
-        tool = convert_to_openai_tool(schema)
+        try:
+            tool = convert_to_openai_tool(schema)
+        except (KeyError, TypeError, ValueError) as error:
+            raise InvalidSchema(f"cannot make a tool of {schema!r}: {error}") from error
         return {"tools": [tool], "tool_choice": tool["function"]["name"], "parallel_tool_calls": False, **traced}
     if schema is None:
         return {"response_format": {"type": "json_object"}}
@@ -106,6 +110,7 @@ def _is_pydantic(schema: Any) -> bool:
 def _parser(schema: Any, method: Method) -> Callable[[AIMessage], Any]:
     read = _reader(schema, method)
 
+    @langchain_errors()
     def parse(message: AIMessage) -> Any:
         finish_reason = message.response_metadata.get("finish_reason", "")
         return read(finish_reason, message.text, [call["args"] for call in message.tool_calls])

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from langchain_core.messages import AIMessage
 from typing_extensions import NotRequired, override
 
+from dami_agent.chat_model.errors import langchain_errors
 from dami_agent.chat_model.policies import read_policy
 from dami_agent.errors import BudgetExhausted, UsageError
 from dami_agent.integrations.agent_runs import AgentRun, AgentRuns, Tokens, budget_of
@@ -205,6 +206,7 @@ class ReasoningBudgetMiddleware(AgentMiddleware[ReasoningBudgetState[ResponseT],
 
     # ---- before and after a call --------------------------------------------------------------------------------
 
+    @langchain_errors()
     def _governed(self, request: ModelRequest[ContextT]) -> tuple[AgentRun, ModelRequest[ContextT]]:
         """The run that the request belongs to, and the request with its model under that run's policy."""
         model, bound = find_model(request.model, type(self).__name__)
