@@ -77,9 +77,9 @@ class Passes:
                 input_ids=torch.tensor(ids, device=device),
                 attention_mask=mask,
                 position_ids=positions,
-                past_key_values=self._cache,
                 use_cache=True,
                 logits_to_keep=keep,
+                **{self.weights.cache_argument: self._cache},
             )
             logits: torch.Tensor = output.logits.float()
         self.width = end

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -26,10 +27,13 @@ class Weights(ABC):
         device: where inputs go (``torch.device``).
         dtype: of the weights and the logits.
         version: of the working copy; bumps whenever it is rebuilt. Always 0 for mixed.
+        cache_argument: name of ``forward``'s argument for keys and values: ``cache``, before transformers 5.24
+            ``past_key_values``.
         switch_seconds: time spent so far in changing λ (merging, or preparing a batch's rows).
     """
 
     mode: WeightsMode
+    cache_argument = "past_key_values"
 
     def __init__(self, model: PreTrainedModel, *, device: torch.device, dtype: torch.dtype) -> None:
         self._model = model
@@ -38,6 +42,7 @@ class Weights(ABC):
         self.dtype = dtype
         self.version = 0
         self.switch_seconds = 0.0
+        self.cache_argument = cache_argument(model)
         self._lent = threading.Lock()
 
     @property
@@ -89,6 +94,11 @@ class Weights(ABC):
         Endpoints loaded on the CPU in their file's own dtype are memory-mapped: their bytes are disk pages the
         operating system may drop, not memory of this process.
         """
+
+
+def cache_argument(model: torch.nn.Module) -> str:
+    """Name the argument of ``model.forward`` that takes the cache; transformers 5.24 renamed it."""
+    return "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"
 
 
 def unique_nbytes(tensors: Sequence[torch.Tensor]) -> int:

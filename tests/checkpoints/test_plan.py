@@ -16,6 +16,7 @@ from dami_agent.checkpoints import CheckpointPair, memory, plan
 from dami_agent.checkpoints.choices import MIXED_FAMILIES
 from dami_agent.errors import InsufficientMemory, UsageError
 from dami_agent.weights import load_weights, supports_mixed
+from dami_agent.weights.base import cache_argument
 from tests.pairs import QWEN3_0_6B, QWEN3_4B, write_sparse_pair
 
 GB = 10**9
@@ -71,7 +72,7 @@ class TestArithmetic:
         assert found.weights_bytes == sum(p.nbytes for p in model.parameters())
         cache = DynamicCache(config=model.config)
         with torch.no_grad():
-            model(torch.arange(7)[None], past_key_values=cache)
+            model(torch.arange(7)[None], **{cache_argument(model): cache})
         assert found.kv_bytes_per_token * 7 == sum(x.keys.nbytes + x.values.nbytes for x in cache.layers)
 
     @pytest.mark.parametrize("mode", ["mixed", "merged"])

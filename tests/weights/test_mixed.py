@@ -81,7 +81,8 @@ def test_every_row_equals_merged_at_its_own_intensity(
                     mask = torch.cat([mask, torch.ones_like(ids)], 1)
                     position = position[:, -1:] + 1
                 with mixed.at(lams) as model:
-                    out = model(ids, attention_mask=mask, position_ids=position, past_key_values=cache, use_cache=True)
+                    kept = {mixed.cache_argument: cache}
+                    out = model(ids, attention_mask=mask, position_ids=position, use_cache=True, **kept)
                 steps.append(out.logits)
         for row, lam in enumerate(lams):
             prompt = batch["input_ids"][row, -lengths[row] :]
