@@ -200,7 +200,6 @@ _room: Room | None = None
 def _prepare(source: Source) -> None:
     global _room
     end_with_parent()
-    engine.calm_threads(source.instruct)
     _room = source.open()
 
 

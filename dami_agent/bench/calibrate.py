@@ -277,7 +277,6 @@ def main(
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write all of it as JSON.")] = None,
 ) -> None:
     """Print AUC of every formula, fixed λs, the default rule, its controls and the best rules, as JSON."""
-    engine.calm_threads(instruct)
     room = engine.open_room(instruct, thinking)
     frontier: Frontier = room.frontier
     grid = [float(value) for value in frontier.grid] or [i / 10 for i in range(11)]

@@ -98,18 +98,6 @@ def open_room(
     return enter(RoomKey(instruct=instruct, thinking=thinking, weights_mode=weights_mode, max_batch_size=batch))
 
 
-def calm_threads(instruct: str | None = None) -> None:
-    """One torch thread for the built-in pair; for a command to call, as it holds for the whole process.
-
-    Its matrices are so small that a second thread mostly spins: 6 demo tasks at λ=1 took 2.2 CPU seconds with one
-    thread and 11 with two, on 2 busy cores. Other pairs keep torch's own number.
-    """
-    import torch
-
-    if instruct is None:
-        torch.set_num_threads(1)
-
-
 def stream_seed(*key: object) -> int:
     """The seed of one request's random stream, from what identifies it; the same on every machine."""
     return int.from_bytes(blake2b(repr(key).encode(), digest_size=6).digest(), "big")

@@ -34,11 +34,9 @@ def bench(
     """Solve seeded tasks with a LangChain agent under every way to choose λ, and compare."""
     from dami_agent.bench.budgeted import SHIPPED
     from dami_agent.bench.compare import compare
-    from dami_agent.bench.engine import calm_threads
 
     if unseen is not None and unseen not in UNSEEN:
         raise typer.BadParameter(f"{unseen!r} is none of {', '.join(UNSEEN)}", param_hint="--unseen")
-    calm_threads(instruct)
     model = {name: value for name, value in (("instruct", instruct), ("thinking", thinking)) if value is not None}
     with progress_bar() as tell:
         result = compare(

@@ -29,10 +29,8 @@ def demo(
 ) -> None:
     """Watch a LangChain agent solve tasks with tools, λ chosen for every step; then the same at both ends of λ."""
     from dami_agent.bench.demo import demo as run
-    from dami_agent.bench.engine import calm_threads
     from dami_agent.ledger import Ledger
 
-    calm_threads()
     opened = Ledger.open(ledger)
     console = stdout()
     if not as_json:

@@ -67,7 +67,6 @@ def sweep(
         tool_dialogues=tool_dialogues,
     )
     tests = None if suites is None else counted(suites)
-    engine.calm_threads(instruct)
     source = Source(instruct=instruct, thinking=thinking, batch=batch or engine.BATCH)
     with progress_bar() as tell:
         result = measure(plan, source, workers=workers, progress=tell, suites=tests)

@@ -19,6 +19,7 @@ from dami_agent.runtime.lane import Lane, as_ours
 from dami_agent.runtime.request_queue import RequestQueue
 from dami_agent.runtime.row import Row
 from dami_agent.runtime.scoring import ScoreRequest, score_together
+from dami_agent.runtime.threads import limit_threads
 from dami_agent.runtime.turns import Group, Turns, bucket, may_share
 
 if TYPE_CHECKING:
@@ -92,7 +93,10 @@ class Worker:
             self._fail_all(error)
 
     def _round(self) -> None:
-        weights = self._weights = self._weights or self._load()
+        if self._weights is None:
+            self._weights = self._load()
+            limit_threads(self._weights)
+        weights = self._weights
         for load in self.queue.take_loads():
             load.set_result(None)
         self._pulse()
