@@ -281,7 +281,10 @@ def _said(error: BaseException) -> str:
     """Class and message; who stops reading, or presses Ctrl-C, has cancelled."""
     if not isinstance(error, Exception):
         return f"{Cancelled.__name__}: its reader went away ({type(error).__name__})"
-    return f"{type(error).__name__}: {error}"
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception:  # a foreign exception whose own text cannot be had must not take the call's place
+        return type(error).__name__
 
 
 def _abandoned(job: Job) -> Generation | None:

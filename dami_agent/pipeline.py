@@ -7,6 +7,7 @@ engine's, rows are the ledger's.
 from __future__ import annotations
 
 import dataclasses
+import logging
 import uuid
 from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 
 
 __all__ = ["Cancellation", "Outcome", "Pipeline", "Recorder"]
+
+log = logging.getLogger("dami_agent.pipeline")
 
 
 class Recorder(Protocol):
@@ -209,11 +212,11 @@ class Pipeline:
     def _after(self, error: BaseException, attempt: Attempt, answered: bool) -> _Again | None:
         """What follows an attempt that failed: another with more λ, an answer at the budget's deadline, or nothing."""
         policy, decision = self.policy, attempt.decision
-        why = f"{type(error).__name__}: {error}"
         if isinstance(error, OutputError) and attempt.reply is None and policy.retries_schema_failures:
-            return _Again(why) if decision is not None and policy.may_retry(decision) else None
+            again = _Again(f"{type(error).__name__}: {error}")
+            return again if decision is not None and policy.may_retry(decision) else None
         if isinstance(error, DeadlineExceeded) and not answered and policy.may_finish(attempt.step, attempt.number):
-            return _Again(why, final=True)
+            return _Again(f"{type(error).__name__}: {error}", final=True)
         return None
 
     def _decode(
@@ -277,7 +280,10 @@ class Pipeline:
         if self.policy.budgeted:
             self.policy.settle(attempt.step, attempt.number, attempt.usage(record))
         if self.ledger is not None:
-            self.ledger.record(record)
+            try:
+                self.ledger.record(record)
+            except Exception as broken:  # a recorder of the user's own must not take the answer with it
+                log.warning("a call could not be put on record: %s", type(broken).__name__, exc_info=True)
         return record
 
 

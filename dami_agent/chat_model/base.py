@@ -225,7 +225,7 @@ class ConfiguredChatModel(TrackedChatModel):
                 dialogue=room.dialogue,
                 policy=policy.on(room.frontier),
                 estimator=estimator,
-                ledger=self.ledger if isinstance(self.ledger, Ledger) else Ledger.open(self.ledger),
+                ledger=Ledger.of(self.ledger),
             )
         return self._pipeline
 

@@ -33,7 +33,7 @@ def explain(
 
     savings = Savings(frontier)
     opened = Ledger.open(ledger)
-    rows = opened.rows(limit=1) if call == LAST else opened.rows(call=call)
+    rows: list[Row] = opened.rows(limit=1) if call == LAST else opened.rows(call=call)
     rows = opened.rows(call=rows[0].call_id) if call == LAST and rows else rows
     opened.close()
     ids = list(dict.fromkeys(row.call_id for row in rows))

@@ -7,8 +7,20 @@ unless the user turns it on. :func:`trace` shows the calls of a ``with`` block, 
 from dami_agent.ledger.ledger import Ledger
 from dami_agent.ledger.location import default_location
 from dami_agent.ledger.prices import Prices
+from dami_agent.ledger.query import Rows
 from dami_agent.ledger.row import Row
-from dami_agent.ledger.summary import Run, by_tool, runs, totals
+from dami_agent.ledger.summary import (
+    Run,
+    by_called_tool,
+    by_day,
+    by_name,
+    by_node,
+    by_tag,
+    by_tool,
+    by_user,
+    runs,
+    totals,
+)
 from dami_agent.ledger.text import step_of
 from dami_agent.ledger.tracing import RunTrace, trace
 from dami_agent.ledger.verify import Verification
@@ -19,10 +31,17 @@ __all__ = [
     "Price",
     "Prices",
     "Row",
+    "Rows",
     "Run",
     "RunTrace",
     "Verification",
+    "by_called_tool",
+    "by_day",
+    "by_name",
+    "by_node",
+    "by_tag",
     "by_tool",
+    "by_user",
     "default_location",
     "runs",
     "step_of",

@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
+import logging
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
-from sqlalchemy import URL, ColumnElement, Select, Text, cast, func, or_, select, true
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy import URL
 
 from dami_agent.errors import LedgerError
 from dami_agent.ledger import tracing
+from dami_agent.ledger.engine import first_line
 from dami_agent.ledger.location import prices_file, resolve, text_wanted
 from dami_agent.ledger.prices import Prices
-from dami_agent.ledger.row import Row
-from dami_agent.ledger.schema import calls
+from dami_agent.ledger.query import Filter, Rows, find
 from dami_agent.ledger.store import Store
 from dami_agent.ledger.text import Redact, Redaction
 from dami_agent.ledger.timing import write_cost
 from dami_agent.ledger.values import values_of
 from dami_agent.ledger.verify import Verification, verify
 from dami_agent.types import CallRecord
+
+log = logging.getLogger("dami_agent.ledger")
+T = TypeVar("T")
 
 
 class Ledger:
@@ -36,7 +39,8 @@ class Ledger:
         url: of the database; None keeps nothing. :meth:`open` takes paths and knows the default.
         backlog: how many unwritten rows are kept.
         keep_text: keep prompts, thoughts and answers too; off unless asked for.
-        redact: shown every text that is kept (metadata and errors as well); what it returns is kept instead.
+        redact: shown every text that is kept (tags, metadata, reasons and errors as well; not the ids of calls and runs
+            nor the names of tools, nodes, models and rules); what it returns is kept instead.
         prices: for the money column; without them it stays empty.
 
     Raises:
@@ -90,6 +94,28 @@ class Ledger:
         )
 
     @classmethod
+    def from_environment(cls) -> Ledger:
+        """The ledger that the environment asks for, for a chat model that was given none.
+
+        An environment that asks for what cannot be costs no answer: the ledger is then off, keeps no text or knows no
+        prices, and a warning says why.
+        """
+        keep_text = _usable(text_wanted, False)
+        prices = _usable(_prices_of_the_environment, Prices())
+        return _usable(lambda: cls.open(keep_text=keep_text, prices=prices), cls.disabled())
+
+    @classmethod
+    def of(cls, ledger: Ledger | str | Path | None) -> Ledger:
+        """The ledger of a chat model: ``ledger`` itself, the one at that place, or what the environment asks for.
+
+        Raises:
+            LedgerError: if the place is no usable path or URL.
+        """
+        if isinstance(ledger, Ledger):
+            return ledger
+        return cls.from_environment() if ledger is None else cls.open(ledger)
+
+    @classmethod
     def disabled(cls) -> Ledger:
         """A ledger that keeps nothing and has no rows."""
         return cls(None)
@@ -111,14 +137,26 @@ class Ledger:
         return 0 if self._store is None else self._store.waiting
 
     def record(self, record: CallRecord) -> None:
-        """Keep one attempt; committed when this returns, if it can be at all. A broken ledger raises nothing.
+        """Keep one attempt; committed when this returns, if it can be at all. Raises nothing, whatever is in it.
 
         Open traces see it too, of a ledger that is off as well.
         """
+        try:
+            self._record(record)
+        except Exception as e:  # nothing of a ledger may reach an answer
+            log.warning("a call could not be put on record, it is lost: %s", first_line(e))
+
+    def _record(self, record: CallRecord) -> None:
         listening = tracing.listening()
         if self._store is None and not listening:
             return
-        values = values_of(record, prices=self.prices, keep_text=self.keep_text, redact=self._redaction)
+        values = values_of(
+            record,
+            prices=self.prices,
+            keep_text=self.keep_text,
+            redact=self._redaction,
+            trace_names=tuple(trace.name for trace in listening if trace.name),
+        )
         if self._store is not None:
             self._store.add(values)
         for trace in listening:
@@ -144,6 +182,10 @@ class Ledger:
         """
         return write_cost(self._store, rows)
 
+    def exists(self) -> bool:
+        """Whether there is a ledger to read: False if it is off, or its file was never made."""
+        return self._store is not None and self._store.exists()
+
     def rows(
         self,
         *,
@@ -152,12 +194,17 @@ class Ledger:
         thread: str | None = None,
         tool: str | None = None,
         node: str | None = None,
+        name: str | None = None,
+        tag: str | None = None,
+        user: str | None = None,
         since: datetime | None = None,
         after: int | None = None,
         containing: str | None = None,
         limit: int | None = None,
-    ) -> list[Row]:
+    ) -> Rows:
         """Rows that match all filters, oldest first; ``limit`` keeps the newest. A ledger never written to has none.
+
+        Rows with a damaged cell are left out and counted in ``skipped``; :meth:`verify` names them.
 
         Args:
             run: id of the call's run, its parent's or the root's, or how it begins.
@@ -165,6 +212,9 @@ class Ledger:
             thread: LangGraph thread id.
             tool: name of a tool whose result the call digested, or that it called.
             node: LangGraph node.
+            name: of a trace around the call, of its run, or of the run at the root.
+            tag: a LangChain tag of the call.
+            user: who asked, see :attr:`Row.user`.
             since: rows started at or after it; a naive datetime is local time.
             after: rows with a greater ``id``: what was written since that row.
             containing: text that stands somewhere on record, in any case.
@@ -173,71 +223,36 @@ class Ledger:
         Raises:
             LedgerError: if the ledger cannot be read.
         """
-        if self._store is None or (limit is not None and limit <= 0) or not self._store.exists():
-            return []
-        query = select(calls).order_by(calls.c.started_at.desc(), calls.c.id.desc())
-        if run is not None:
-            places = (calls.c.run_id, calls.c.parent_run_id, calls.c.root_run_id)
-            query = query.where(or_(*(_begins(c, run) for c in places)))
-        if call is not None:
-            query = query.where(_begins(calls.c.call_id, call))
-        for column, value in ((calls.c.thread_id, thread), (calls.c.node, node)):
-            if value is not None:
-                query = query.where(column == value)
-        if after is not None:
-            query = query.where(calls.c.id > after)
-        if since is not None:
-            query = query.where(calls.c.started_at >= since.timestamp())
-        if tool is not None:
-            query = query.where(_may_name(tool))
+        if not self.exists() or (limit is not None and limit <= 0):
+            return Rows()
+        assert self._store is not None
+        wanted = Filter(
+            run=run, call=call, thread=thread, tool=tool, node=node, name=name, tag=tag, user=user,
+            since=since, after=after, containing=containing,
+        )  # fmt: skip
         try:
-            return list(_read(self._store, query, _keeper(tool, containing), limit))[::-1]
-        except (SQLAlchemyError, OSError) as e:
-            why = str(e).splitlines()[0]
+            return find(self._store, wanted, limit)
+        except LedgerError:
+            raise
+        except Exception as e:  # whatever a damaged file does to the driver
             raise LedgerError(
-                f"cannot read the ledger at {self.url}: {why}", hint="is that file a ledger of dami-agent?"
+                f"cannot read the ledger at {self.url}: {first_line(e)}",
+                hint="is that file a ledger of dami-agent? `dami logs --verify` says what is wrong with it",
             ) from e
 
 
-def _begins(column: ColumnElement[Any], text: str) -> ColumnElement[bool]:
-    return func.substr(column, 1, len(text)) == text  # not LIKE: SQLite's knows no case
+def _prices_of_the_environment() -> Prices:
+    file = prices_file()
+    return Prices() if file is None else Prices.from_file(file)
 
 
-def _may_name(tool: str) -> ColumnElement[bool]:
-    """Rows whose lists of tools could hold the name; :func:`_keeper` looks at the names themselves."""
-    if not (tool.isascii() and tool.isidentifier()):
-        return true()  # JSON may write it with escapes
-    lists = (calls.c.tools_called, calls.c.tools_digested)
-    return or_(*(cast(c, Text).contains(f'"{tool}"', autoescape=True) for c in lists))
-
-
-def _keeper(tool: str | None, containing: str | None) -> Callable[[Row], bool] | None:
-    """What SQL cannot ask of every database: names in JSON lists, and text whatever its case and script."""
-    if tool is None and containing is None:
-        return None
-    wanted = (containing or "").casefold()
-
-    def keep(row: Row) -> bool:
-        named = tool is None or tool in (*row.tools_called, *row.tools_digested)
-        return named and (not wanted or any(wanted in str(value).casefold() for value in row.to_dict().values()))
-
-    return keep
-
-
-def _read(store: Store, query: Select[Any], keep: Callable[[Row], bool] | None, limit: int | None) -> Iterator[Row]:
-    if keep is None and limit is not None:
-        query = query.limit(limit)
-    count = 0
-    query = query.execution_options(yield_per=500)
-    with store.reading() as connection, connection.execute(query) as result:  # a server's cursor is closed at the limit
-        for values in result.mappings():
-            row = Row.read(dict(values))
-            if keep is not None and not keep(row):
-                continue
-            yield row
-            count += 1
-            if count == limit:
-                return
+def _usable(read: Callable[[], T], otherwise: T) -> T:
+    """What ``read`` returns; if it raises, ``otherwise``, and a warning that says why."""
+    try:
+        return read()
+    except Exception as e:
+        log.warning("the ledger's settings in the environment cannot be used: %s", first_line(e))
+        return otherwise
 
 
 def _reopened(url: URL | None, backlog: int, keep_text: bool, redact: Redact | None, prices: Prices | None) -> Ledger:

@@ -13,18 +13,21 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 from dami_agent.errors import LedgerError
+from dami_agent.ledger.engine import LOCATION_HINT, first_line
 
 VARIABLE = "DAMI_LEDGER"
 TEXT_VARIABLE = "DAMI_LEDGER_TEXT"
 PRICES_VARIABLE = "DAMI_LEDGER_PRICES"
-OFF = frozenset({"off", "none", "disabled"})
+OFF = frozenset({"off", "none", "disabled", "0", "no", "false"})
+ON = frozenset({"on", "1", "yes", "true"})
 
 
 def default_location() -> str:
     """``DAMI_LEDGER`` (a path, an SQLAlchemy URL, or ``off``) if set, else a file in the user's data directory."""
-    return os.environ.get(VARIABLE) or str(
-        Path(platformdirs.user_data_dir("dami-agent", appauthor=False)) / "ledger.sqlite"
-    )
+    said = os.environ.get(VARIABLE, "").strip()
+    if said and said.lower() not in ON:
+        return said
+    return str(Path(platformdirs.user_data_dir("dami-agent", appauthor=False)) / "ledger.sqlite")
 
 
 def text_wanted() -> bool:
@@ -33,7 +36,7 @@ def text_wanted() -> bool:
     Raises:
         LedgerError: if it says neither yes nor no: whether text is kept is not to be guessed.
     """
-    said = os.environ.get(TEXT_VARIABLE, "").lower()
+    said = os.environ.get(TEXT_VARIABLE, "").strip().lower()
     if said not in {"", "0", "1", "true", "false", "yes", "no", "on", "off"}:
         raise LedgerError(f"{TEXT_VARIABLE}={said!r} is neither yes nor no", hint="1 keeps text, 0 does not")
     return said in {"1", "true", "yes", "on"}
@@ -45,25 +48,33 @@ def prices_file() -> str | None:
 
 
 def resolve(location: str | Path | None) -> URL | None:
-    """The database's URL; None for ``off``. Without a location: :func:`default_location`. Touches no disk.
+    """The database's URL; None for ``off``. Without a location: :func:`default_location`. Writes nothing.
 
     Raises:
-        LedgerError: for text that looks like a URL and is none.
+        LedgerError: for text that looks like a URL and is none, or a path that no file can have.
     """
     text = default_location() if location is None else str(location)
     if text.lower() in OFF:
         return None
+    if location is not None and text.lower() in ON:
+        text = default_location()
     if "://" in text:
         try:
             url = make_url(text)
             # Both schemes are in use for PostgreSQL; psycopg is the driver that the extra `postgres` installs.
             plain = url.drivername in ("postgresql", "postgres")
             return url.set(drivername="postgresql+psycopg") if plain else url
-        except ArgumentError as e:
+        except (ArgumentError, ValueError) as e:  # the latter of a port that is not a number
             raise LedgerError(
-                f"the ledger's location {text!r} is no database URL: {e}",
-                hint="a file path, an SQLAlchemy URL such as sqlite:////home/me/ledger.sqlite, or 'off'",
+                f"the ledger's location {text!r} is not a valid database URL: {first_line(e)}", hint=LOCATION_HINT
             ) from e
     if text == ":memory:":
         return URL.create("sqlite", database=":memory:")
-    return URL.create("sqlite", database=str(Path(text).expanduser()))
+    try:
+        path = Path(text).expanduser()
+        path.exists()  # looks, and so finds what is not a path at all
+    except (OSError, RuntimeError, ValueError) as e:
+        raise LedgerError(
+            f"the ledger's location {text!r} is not a usable path: {first_line(e)}", hint=LOCATION_HINT
+        ) from e
+    return URL.create("sqlite", database=str(path))

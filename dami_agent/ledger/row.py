@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
+USER_KEYS = ("user_id", "user", "langgraph_auth_user_id", "enduser.id", "user.id")
+"""Metadata that names a user: by habit, in LangGraph's platform, and in OpenTelemetry."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
@@ -39,6 +42,9 @@ class Row:
             in older rows.
         prompt_text, reasoning_text, answer_text: None unless the user had the ledger keep text. ``prompt_text`` is
             JSON: messages, tools, tool choice, response format.
+        run_name, root_run_name: LangChain's names (``run_name``, or a chain's own) of the call's run, and of the run at
+            the root of its tree. None in older rows.
+        trace_names: of the ``trace(...)`` blocks around the call, the outermost first.
     """
 
     id: int
@@ -111,12 +117,15 @@ class Row:
     intensity_bounded: float | None
     intensity_snapped: float | None
     dropped_tokens: int | None
+    run_name: str | None
+    root_run_name: str | None
+    trace_names: tuple[str, ...]
 
     @classmethod
     def read(cls, values: Mapping[str, Any]) -> Row:
         """From a database row, by column name."""
         fields: dict[str, Any] = dict(values)
-        for name in ("tags", "tools_bound", "tools_digested", "tools_called", "considered"):
+        for name in ("tags", "tools_bound", "tools_digested", "tools_called", "considered", "trace_names"):
             fields[name] = tuple(fields[name] or ())
         fields["started_at"] = datetime.fromtimestamp(fields["started_at"], timezone.utc)
         return cls(**fields)
@@ -125,6 +134,17 @@ class Row:
     def run(self) -> str:
         """What this call is counted under: the root of its run tree as far as it is known, else the call itself."""
         return self.root_run_id or self.parent_run_id or self.run_id or self.call_id
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names that the user gave: of traces, of the whole run, of this call; the widest first, each once."""
+        given = (*self.trace_names, self.root_run_name, self.run_name)
+        return tuple(dict.fromkeys(name for name in given if name))
+
+    @property
+    def user(self) -> str | None:
+        """Who asked, if the call's metadata says so under one of ``USER_KEYS``."""
+        return next((str(self.metadata[key]) for key in USER_KEYS if self.metadata.get(key) not in (None, "")), None)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values only, ready for JSON; the time as ISO 8601."""

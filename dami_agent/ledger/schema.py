@@ -144,9 +144,18 @@ def _columns_v3() -> tuple[Column[Any], ...]:
     )
 
 
+def _columns_v4() -> tuple[Column[Any], ...]:
+    """All may be NULL: older rows know nothing of them."""
+    return (
+        Column("run_name", Text),
+        Column("root_run_name", Text),
+        Column("trace_names", JSON(none_as_null=True)),
+    )
+
+
 def _newest_calls(meta: MetaData) -> Table:
     table = _calls_v1(meta)
-    for column in (*_columns_v2(), *_columns_v3()):
+    for column in (*_columns_v2(), *_columns_v3(), *_columns_v4()):
         table.append_column(column)
     return table
 
@@ -179,6 +188,7 @@ MIGRATIONS: tuple[Migration, ...] = (
         2, "bounds, rule, charge, cache, money and (where wanted) text of a call", lambda c: _add(c, _columns_v2())
     ),
     Migration(3, "λ as bounded and as snapped to the grid, tokens dropped", lambda c: _add(c, _columns_v3())),
+    Migration(4, "names of runs and traces", lambda c: _add(c, _columns_v4())),
 )
 
 
@@ -216,6 +226,7 @@ def migrate(connection: Connection) -> None:
 def _exclude_others(connection: Connection) -> None:
     """Until the transaction ends nobody else migrates; SQLite's BEGIN IMMEDIATE has seen to it already."""
     if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql("SET LOCAL lock_timeout = '30s'")  # once in a database's life
         connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({MIGRATION_LOCK})")
 
 

@@ -1,4 +1,4 @@
-"""Sums over rows: all together, by tool, by run."""
+"""Sums over rows: all together, by run, and by what tells them apart."""
 
 from __future__ import annotations
 
@@ -39,8 +39,47 @@ def money(rows: Iterable[Row]) -> dict[str, float]:
 
 
 def by_tool(rows: Iterable[Row]) -> dict[str, dict[str, Any]]:
-    """:func:`totals` by the tool each call was charged to; every call is charged once, so they add up."""
-    return {tool: totals(group) for tool, group in sorted(_grouped(rows, lambda r: r.charged_to or ANSWER).items())}
+    """Totals by the tool whose result a call read, which pays for it; each call counts once, so they add up."""
+    return grouped(rows, lambda row: (row.charged_to or ANSWER,))
+
+
+def by_called_tool(rows: Iterable[Row]) -> dict[str, dict[str, Any]]:
+    """Totals by the tool that a call ended up calling, or ``answer``; a call of several tools is under each of them."""
+    return grouped(rows, lambda row: row.tools_called or (ANSWER,))
+
+
+def by_node(rows: Iterable[Row]) -> dict[str, dict[str, Any]]:
+    """Totals by LangGraph node, ``""`` for calls outside a graph; each call counts once, so they add up."""
+    return grouped(rows, lambda row: (row.node or "",))
+
+
+def by_name(rows: Iterable[Row]) -> dict[str, dict[str, Any]]:
+    """Totals by name of trace and run, ``""`` for none; a call is under each of its names."""
+    return grouped(rows, lambda row: row.names or ("",))
+
+
+def by_tag(rows: Iterable[Row]) -> dict[str, dict[str, Any]]:
+    """Totals by LangChain tag, ``""`` for none; a call is under each of its tags."""
+    return grouped(rows, lambda row: row.tags or ("",))
+
+
+def by_user(rows: Iterable[Row]) -> dict[str, dict[str, Any]]:
+    """Totals by the user that the metadata names, ``""`` for none; they add up."""
+    return grouped(rows, lambda row: (row.user or "",))
+
+
+def by_day(rows: Iterable[Row]) -> dict[str, dict[str, Any]]:
+    """Totals by the day a call began, in local time, as ``2026-01-31``; they add up."""
+    return grouped(rows, lambda row: (row.started_at.astimezone().date().isoformat(),))
+
+
+def grouped(rows: Iterable[Row], keys: Callable[[Row], Iterable[str]]) -> dict[str, dict[str, Any]]:
+    """:func:`totals` of the rows under each of their ``keys``, in the order of these."""
+    groups: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        for key in dict.fromkeys(keys(row)):
+            groups[key].append(row)
+    return {key: totals(groups[key]) for key in sorted(groups)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +112,11 @@ class Run:
         return (end - self.started_at).total_seconds()
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """Names of its traces and runs, each once."""
+        return tuple(dict.fromkeys(name for row in self.rows for name in row.names))
+
+    @property
     def totals(self) -> dict[str, Any]:
         """Sums over its calls."""
         return totals(self.rows)
@@ -80,13 +124,8 @@ class Run:
 
 def runs(rows: Iterable[Row]) -> list[Run]:
     """Rows by run, the run that began last at the end."""
-    groups = _grouped(rows, lambda row: row.run)
-    found = [Run(key, tuple(sorted(group, key=lambda r: (r.started_at, r.id)))) for key, group in groups.items()]
-    return sorted(found, key=lambda run: (run.started_at, run.rows[0].id))
-
-
-def _grouped(rows: Iterable[Row], key: Callable[[Row], str]) -> dict[str, list[Row]]:
     groups: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
-        groups[key(row)].append(row)
-    return groups
+        groups[row.run].append(row)
+    found = [Run(key, tuple(sorted(group, key=lambda r: (r.started_at, r.id)))) for key, group in groups.items()]
+    return sorted(found, key=lambda run: (run.started_at, run.rows[0].id))

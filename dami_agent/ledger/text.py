@@ -8,6 +8,8 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from dami_agent.ledger.engine import first_line
+from dami_agent.ledger.plain import storable
 from dami_agent.types import CallRecord, Message, Reply, ResponseFormat, Step, Tool, ToolCall, ToolChoice
 
 log = logging.getLogger("dami_agent.ledger")
@@ -41,7 +43,7 @@ class Redaction:
         try:
             redacted = self.hook(text)
         except Exception as e:  # the user's code must not break the answer
-            self._warn(f"{type(e).__name__}: {e}")
+            self._warn(first_line(e))
             return FAILED
         if not isinstance(redacted, str):
             self._warn(f"it returned {type(redacted).__name__}, not str")
@@ -58,19 +60,19 @@ def texts_of(record: CallRecord, redact: Redaction) -> dict[str, str | None]:
     """Columns ``prompt_text`` (JSON, see :func:`step_of`), ``reasoning_text`` and ``answer_text``, whole."""
     try:
         return _texts(record.step, record.reply, redact)
-    except (TypeError, ValueError, RecursionError) as e:  # arguments of a foreign tool call that JSON cannot hold
-        log.warning("the text of call %s cannot be kept: %s", record.step.trace.call_id, e)
+    except Exception as e:  # arguments of a foreign tool call that JSON cannot hold, and whatever else they do
+        log.warning("the text of call %s cannot be kept: %s", record.step.trace.call_id, first_line(e))
         return dict.fromkeys(TEXTS)
 
 
 def _texts(step: Step, reply: Reply | None, redact: Redaction) -> dict[str, str | None]:
     asked = {
         "messages": [_message(m, redact) for m in step.messages],
-        "tools": [dataclasses.asdict(t) for t in step.tools],
+        "tools": [{**redact(dataclasses.asdict(t)), "name": t.name} for t in step.tools],
         "tool_choice": dataclasses.asdict(step.tool_choice),
         "parallel_tool_calls": step.parallel_tool_calls,
         "structured": step.structured,
-        "response_format": dataclasses.asdict(step.response_format) if step.response_format else None,
+        "response_format": redact(dataclasses.asdict(step.response_format)) if step.response_format else None,
     }
     return {
         "prompt_text": storable(json.dumps(asked, ensure_ascii=False, default=str)),
@@ -114,10 +116,3 @@ def _answer(reply: Reply, redact: Redaction) -> str:
     bodies += [redact(call.text) for call in reply.invalid_tool_calls]
     blocks = [f"<tool_call>\n{body}\n</tool_call>" for body in bodies]
     return "\n".join(([redact(reply.content)] if reply.content else []) + blocks)
-
-
-def storable(text: str) -> str:
-    """Lone surrogates and NUL, which databases refuse, become visible escapes."""
-    if not text.isascii():
-        text = text.encode("utf-8", "backslashreplace").decode("utf-8")
-    return text.replace("\0", "\\x00")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import threading
+import itertools
 from contextvars import ContextVar
 from types import TracebackType
 from typing import Any
 
 from dami_agent.ledger.row import Row
-from dami_agent.ledger.summary import by_tool, totals
+from dami_agent.ledger.summary import by_called_tool, by_node, by_tool, totals
 
 _open: ContextVar[tuple[RunTrace, ...]] = ContextVar("dami_traces", default=())
 
@@ -24,7 +24,7 @@ class RunTrace:
     def __init__(self, name: str = "") -> None:
         self.name = name
         self._rows: list[Row] = []
-        self._lock = threading.Lock()
+        self._ids = itertools.count(1)  # no lock, which a forked process could inherit locked for ever
         self._depth = 0
 
     def __enter__(self) -> RunTrace:
@@ -45,15 +45,13 @@ class RunTrace:
 
     def add(self, values: dict[str, Any]) -> None:
         """A call has ended; ``values`` are its columns. Nothing is added once the block is left."""
-        with self._lock:
-            if self._depth > 0:
-                self._rows.append(Row.read({"id": len(self._rows) + 1, **values}))
+        if self._depth > 0:
+            self._rows.append(Row.read({"id": next(self._ids), **values}))
 
     @property
     def steps(self) -> tuple[Row, ...]:
         """One row per attempt at a call, failed ones too, in the order they ended; ``id`` counts from 1."""
-        with self._lock:
-            return tuple(self._rows)
+        return tuple(sorted(self._rows, key=lambda row: row.id))
 
     @property
     def totals(self) -> dict[str, Any]:
@@ -61,8 +59,16 @@ class RunTrace:
         return totals(self.steps)
 
     def by_tool(self) -> dict[str, dict[str, Any]]:
-        """Totals by the tool whose reasoning budget paid, or ``answer``; they add up to :attr:`totals`."""
+        """Totals by the tool whose result was read and whose reasoning budget paid, or ``answer``; they add up."""
         return by_tool(self.steps)
+
+    def by_called_tool(self) -> dict[str, dict[str, Any]]:
+        """Totals by the tool that a step ended up calling, or ``answer``; one that called several is under each."""
+        return by_called_tool(self.steps)
+
+    def by_node(self) -> dict[str, dict[str, Any]]:
+        """Totals by LangGraph node, ``""`` for calls outside a graph; they add up to :attr:`totals`."""
+        return by_node(self.steps)
 
     def to_pandas(self) -> Any:
         """A ``pandas.DataFrame`` with a row per step and the ledger's columns.
@@ -100,7 +106,9 @@ def trace(name: str = "") -> RunTrace:
 
     with dami_agent.trace("nightly") as t:
         agent.invoke(...)
-    t.steps, t.totals, t.by_tool(), t.to_pandas()
+    t.steps, t.totals, t.by_tool(), t.by_called_tool(), t.by_node(), t.to_pandas()
+
+    The name stands in the ledger beside each of the calls, in the column ``trace_names``.
     """
     return RunTrace(name)
 

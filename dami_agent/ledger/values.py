@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
-import math
-from collections.abc import Mapping
+import logging
+from collections.abc import Sequence
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from dami_agent.ledger.cells import fitted
+from dami_agent.ledger.engine import first_line
+from dami_agent.ledger.plain import plain
 from dami_agent.ledger.prices import Prices
-from dami_agent.ledger.text import TEXTS, Redaction, storable, texts_of
+from dami_agent.ledger.text import TEXTS, Redaction, texts_of
 from dami_agent.types import CallRecord, Decision, Generation, Limits, Sampling, Step
 
-LONGEST_TEXT = 2_000  # characters of one string (an error, a metadata value): a ledger is no dump
-DEEPEST = 6  # levels of nesting kept in metadata
-REDACTED = ("metadata", "error")  # free text that may quote a prompt, an answer or a secret
+log = logging.getLogger("dami_agent.ledger")
+
+# Shown to the redaction hook: what may quote a prompt, an answer or a secret, or says who asked. Names by which calls
+# are told apart and added up (ids of calls and runs, names of tools, nodes, models and rules) are not.
+REDACTED = frozenset(
+    {"thread_id", "tags", "metadata", "run_name", "root_run_name", "trace_names"}
+    | {"reason", "considered", "stop", "limits", "error"}
+)
 
 
 def values_of(
@@ -24,6 +32,7 @@ def values_of(
     prices: Prices | None = None,
     keep_text: bool = False,
     redact: Redaction | None = None,
+    trace_names: Sequence[str] = (),
 ) -> dict[str, Any]:
     """The columns of ``schema.calls`` for a record, all but ``id``; plain values that any database takes.
 
@@ -31,11 +40,12 @@ def values_of(
         record: the attempt.
         prices: for ``money``; None, or no price of its model, leaves it NULL.
         keep_text: fill the columns of text, uncut.
-        redact: shown every kept string of metadata, error and text; what it returns is kept.
+        redact: shown every text that is kept, see ``REDACTED``; what it returns is kept.
+        trace_names: names of the traces that are open around the call, the outermost first.
     """
     redaction = redact or Redaction(None)
     error_type, _, error = (record.error or "").partition(": ")
-    money = None if prices is None else prices.of(record)
+    money = _money(record, prices)
     values: dict[str, Any] = {
         **_of_step(record.step),
         **_of_decision(record.decision),
@@ -57,14 +67,24 @@ def values_of(
         "frontier": record.frontier or None,
         "money": money,
         "currency": None if prices is None or money is None else prices.currency,
+        "trace_names": trace_names,
     }
     if record.generation is None and record.prompt is not None:
         values["prompt_tokens"] = len(record.prompt.token_ids)
     if record.reply is not None:
         values["finish_reason"] = record.reply.finish_reason
-    plain = {name: _plain(value, redaction if name in REDACTED else None) for name, value in values.items()}
+    hook = redaction if redaction.hook is not None else None
+    kept = {name: plain(value, hook if name in REDACTED else None) for name, value in values.items()}
     texts = texts_of(record, redaction) if keep_text else dict.fromkeys(TEXTS)
-    return plain | texts
+    return fitted(kept | texts)
+
+
+def _money(record: CallRecord, prices: Prices | None) -> float | None:
+    try:
+        return None if prices is None else prices.of(record)
+    except Exception as e:  # a table of the user's own making
+        log.warning("the price of call %s is unknown: %s", record.step.trace.call_id, first_line(e))
+        return None
 
 
 @cache
@@ -83,6 +103,8 @@ def _of_step(step: Step) -> dict[str, Any]:
         "run_id": trace.run_id,
         "parent_run_id": trace.parent_run_id,
         "root_run_id": trace.root_run_id,
+        "run_name": trace.run_name,
+        "root_run_name": trace.root_run_name,
         "thread_id": trace.thread_id,
         "node": trace.node,
         "step": trace.step,
@@ -154,27 +176,3 @@ def _of_generation(generation: Generation | None) -> dict[str, Any]:
 def _fields(value: Sampling | Limits) -> dict[str, Any]:
     """By name; not ``dataclasses.asdict``, which copies deeply and takes ten times as long."""
     return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
-
-
-def _plain(value: Any, redact: Redaction | None = None, depth: int = 0) -> Any:
-    """``value`` as JSON can hold it, whatever it is: strings cut and made encodable, unknown things by their text."""
-    if value is None or isinstance(value, (bool, int)):
-        return value
-    if isinstance(value, float):
-        return float(value) if math.isfinite(value) else str(float(value))
-    if isinstance(value, str):
-        return _text(value, redact)
-    if depth < DEEPEST and isinstance(value, Mapping):
-        return {_text(str(k)): _plain(v, redact, depth + 1) for k, v in value.items()}
-    if depth < DEEPEST and isinstance(value, (list, tuple, set, frozenset)):
-        return [_plain(v, redact, depth + 1) for v in value]
-    try:
-        return _text(str(value), redact)
-    except Exception:  # a foreign object whose text cannot be had must not cost the row
-        return f"<{type(value).__name__}>"
-
-
-def _text(text: str, redact: Redaction | None = None) -> str:
-    """Redacted, then cut to ``LONGEST_TEXT``: a secret cut in half would not be recognised."""
-    text = redact(text) if redact is not None else text
-    return storable(text if len(text) <= LONGEST_TEXT else text[:LONGEST_TEXT] + "…")

@@ -68,7 +68,10 @@ class Ask:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trace:
-    """Where in a run this step happens; all optional, all kept in the ledger."""
+    """Where in a run this step happens; all optional, all kept in the ledger.
+
+    ``run_name`` and ``root_run_name`` are LangChain's names of the runs with ``run_id`` and ``root_run_id``.
+    """
 
     call_id: str = ""
     run_id: str | None = None
@@ -79,6 +82,8 @@ class Trace:
     step: int | None = None
     tags: tuple[str, ...] = ()
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    run_name: str | None = None
+    root_run_name: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,9 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dami_agent.errors import LedgerError
-from dami_agent.ledger import Ledger, Price, Prices
+from dami_agent.ledger import Ledger, Price, Prices, trace
 from dami_agent.ledger.text import FAILED, step_of
-from dami_agent.types import CallRecord, Intensity, Message, ToolCall
+from dami_agent.types import CallRecord, Intensity, Limits, Message, ResponseFormat, Tool, ToolCall
 from tests.ledger.records import make_record
 
 FOLDER = Path(__file__).parent
@@ -55,7 +55,7 @@ def test_a_row_says_why() -> None:
     assert (plain.money, plain.currency, plain.fingerprint, plain.frontier) == (None,) * 4
 
 
-@pytest.mark.parametrize("schema", [1, 2])
+@pytest.mark.parametrize("schema", [1, 2, 3])
 def test_an_older_file_is_upgraded_in_place(tmp_path: Path, schema: int) -> None:
     path = tmp_path / "ledger.sqlite"
     with sqlite3.connect(path) as connection:
@@ -68,7 +68,9 @@ def test_an_older_file_is_upgraded_in_place(tmp_path: Path, schema: int) -> None
     assert [(r.call_id, r.reason, r.output_tokens, r.error) for r in rows] == [
         (v["call_id"], v["reason"], v["output_tokens"], v["error"]) for v in before
     ]
-    assert {(r.intensity_bounded, r.intensity_snapped, r.dropped_tokens) for r in rows} == {(None, None, None)}
+    assert {(r.run_name, r.root_run_name, r.trace_names, r.names) for r in rows} == {(None, None, (), ())}
+    if schema < 3:
+        assert {(r.intensity_bounded, r.intensity_snapped, r.dropped_tokens) for r in rows} == {(None, None, None)}
     if schema == 1:
         assert {(r.cached_tokens, r.charged_to, r.considered, r.money, r.prompt_text) for r in rows} == {
             (None, None, (), None, None)
@@ -78,7 +80,7 @@ def test_an_older_file_is_upgraded_in_place(tmp_path: Path, schema: int) -> None
     assert ledger.verify().whole
     ledger.close()
     with sqlite3.connect(path) as connection:
-        assert [n for (n,) in connection.execute("select number from dami_migrations order by 1")] == [1, 2, 3]
+        assert [n for (n,) in connection.execute("select number from dami_migrations order by 1")] == [1, 2, 3, 4]
         names = ", ".join(before[0])
         after = connection.execute(f"select {names} from calls order by id").fetchall()
     connection.close()
@@ -205,6 +207,47 @@ def test_redaction_sees_all_text(tmp_path: Path) -> None:
     assert second.error == "it said [gone] ANSWER"
     assert first.reasoning_text == "[gone] THOUGHT"
     assert step_of(first.prompt_text or "").messages[0] == Message(role="user", content="[gone] QUESTION")
+
+
+def test_redaction_is_shown_every_text_that_is_kept(tmp_path: Path) -> None:
+    """Only ids of calls and runs, and names of tools, nodes, models and rules, are kept without a look."""
+    said: list[str] = []
+
+    def redact(text: str) -> str:
+        said.append(text)
+        return text.replace("SECRET", "[gone]")
+
+    parameters = {"type": "object", "properties": {"q": {"description": "SECRET FIELD", "enum": ["SECRET VALUE"]}}}
+    tool = Tool(name="search", description="SECRET TOOL", parameters=parameters)
+    record = make_record(
+        4,
+        tags=("SECRET TAG",),
+        metadata={"SECRET KEY": 1, "list": ["SECRET ITEM"]},
+        thread_id="SECRET THREAD",
+        run_name="SECRET RUN",
+        root_run_name="SECRET ROOT",
+    )
+    decision = dataclasses.replace(
+        record.decision, considered=("SECRET RULE",), reason="SECRET REASON", limits=Limits(stop=("SECRET STOP",))
+    )
+    step = dataclasses.replace(
+        record.step, tools=(tool,), response_format=ResponseFormat(schema={"title": "SECRET SCHEMA"})
+    )
+    generation = dataclasses.replace(record.generation, stop_string="SECRET STOPPED")
+    record = dataclasses.replace(record, decision=decision, step=step, generation=generation, error="E: SECRET ERROR")
+    path = tmp_path / "ledger.sqlite"
+    ledger = Ledger.open(path, keep_text=True, redact=redact)
+    with trace("SECRET TRACE"):
+        ledger.record(record)
+    (row,) = ledger.rows()
+    ledger.close()
+    assert b"SECRET" not in path.read_bytes()
+    assert (row.tags, row.considered, row.reason) == (("[gone] TAG",), ("[gone] RULE",), "[gone] REASON")
+    assert (row.names, row.thread_id) == (("[gone] TRACE", "[gone] ROOT", "[gone] RUN"), "[gone] THREAD")
+    assert row.metadata == {"[gone] KEY": 1, "list": ["[gone] ITEM"]}
+    (kept,) = step_of(row.prompt_text or "").tools
+    assert (kept.name, kept.description) == ("search", "[gone] TOOL")
+    assert {text for text in said if "SECRET" in text} >= {"SECRET FIELD", "SECRET VALUE", "SECRET SCHEMA"}
 
 
 @pytest.mark.parametrize("hook", [lambda text: 1 / 0, lambda text: None])

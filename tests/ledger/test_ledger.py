@@ -181,7 +181,7 @@ def test_location(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert default_location().endswith("ledger.sqlite")
     with pytest.raises(LedgerError, match="driver"):
         Ledger.open("nosuchdb://x")
-    with pytest.raises(LedgerError, match="no database URL"):
+    with pytest.raises(LedgerError, match="not a valid database URL"):
         Ledger.open("://x")
 
 

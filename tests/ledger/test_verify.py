@@ -26,7 +26,7 @@ def path(tmp_path: Path) -> Path:
 
 def test_a_whole_ledger(path: Path, tmp_path: Path) -> None:
     found = Ledger.open(path).verify()
-    assert (found.rows, found.schema, found.problems, found.whole) == (30, 3, (), True)
+    assert (found.rows, found.schema, found.problems, found.whole) == (30, 4, (), True)
     assert Ledger.open(tmp_path / "none").verify().whole
     assert Ledger.disabled().verify().whole
 
@@ -36,7 +36,7 @@ def test_a_whole_ledger(path: Path, tmp_path: Path) -> None:
     [
         ("update calls set output_tokens = output_tokens + 1 where id = 7", "row 7: output_tokens"),
         ("update calls set features = '{' where id = 3", "row 3: features is '{'"),
-        ("update calls set tags = '3' where id = 3", "row 3: does not parse"),
+        ("update calls set tags = '3' where id = 3", "row 3: tags is '3': not of type list"),
         ("update calls set started_at = 'noon' where id = 30", "row 30: started_at is 'noon': not of type float"),
         ("update calls set started_at = 1e300 where id = 9", "row 9: does not parse"),
         ("update calls set intensity = 1.5 where id = 2", "row 2: an intensity"),

@@ -1,0 +1,426 @@
+"""Nothing that is put on record reaches an answer, and one row harms no other: hostile values, files and settings."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import multiprocessing
+import os
+import random
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dami_agent import ChatDAMI
+from dami_agent.ledger import Ledger, Prices, trace
+from dami_agent.ledger.plain import MOST_VALUES, plain
+from dami_agent.ledger.store import PATIENCE
+from dami_agent.testing import FakeReply, fake_chat_model
+from dami_agent.types import CallRecord
+from tests.ledger.records import make_record
+
+BOUND = 0.5  # seconds that a ledger may delay one answer
+MARGIN = 1.0  # more, for a busy machine
+
+
+class Hostile:
+    """Raises whatever is asked of it."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+    __repr__ = __str__
+
+    @property
+    def __class__(self) -> type:
+        raise RuntimeError("no class")
+
+
+class Text(str):
+    def __len__(self) -> int:
+        raise RuntimeError("no length")
+
+    def encode(self, *_: Any) -> bytes:
+        raise RuntimeError("no bytes")
+
+    def isascii(self) -> bool:
+        raise RuntimeError("nor that")
+
+
+class Number(int):
+    def __repr__(self) -> str:
+        raise RuntimeError("no digits")
+
+
+class Endless(dict[str, Any]):
+    def items(self) -> Any:
+        return ((str(n), n) for n in iter(int, 1))
+
+
+class Fails(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no message")
+
+
+def ring() -> list[Any]:
+    made: list[Any] = []
+    made.extend([made] * 50)  # grows by fifty at each level
+    return made
+
+
+def doubled() -> list[Any]:
+    made: list[Any] = [0]
+    for _ in range(200):
+        made = [made, made]
+    return made
+
+
+VALUES: dict[str, Callable[[], Any]] = {
+    "an integer of 5,000 digits": lambda: 10**5_000,
+    "a negative one": lambda: -(10**5_000),
+    "nan": lambda: float("nan"),
+    "a lone surrogate": lambda: "\ud800",
+    "nul": lambda: "a\0b",
+    "hostile": Hostile,
+    "a text that is not one": lambda: Text("abc"),
+    "a number that is not one": lambda: Number(7),
+    "endless": Endless,
+    "a ring": ring,
+    "doubled": doubled,
+    "deep": lambda: json.loads("[" * 900 + "]" * 900),
+    "wide": lambda: list(range(100_000)),
+    "bytes": lambda: b"\xff\0",
+    "hostile keys": lambda: {Text("k"): 1, 10**5_000: 2, float("nan"): 3, "\ud800": 4},
+}
+
+
+@pytest.mark.parametrize("name", VALUES)
+@pytest.mark.parametrize("field", ["metadata", "node", "thread_id", "tags", "step", "run_name"])
+def test_a_hostile_value_costs_no_call_and_no_later_row(tmp_path: Path, name: str, field: str) -> None:
+    value = VALUES[name]()
+    odd = {"metadata": {"x": value, "y": 1}, "tags": (value, "b")}.get(field, value)
+    ledger = Ledger.open(tmp_path / "ledger.sqlite", keep_text=True)
+    start = time.monotonic()
+    for seed, given in enumerate([{}, {field: odd}, {}]):
+        ledger.record(make_record(seed, **given))
+    assert time.monotonic() - start < 5
+    rows = ledger.rows()
+    assert (len(rows), rows.skipped, ledger.waiting) == (3, 0, 0)
+    json.dumps([row.to_dict() for row in rows], allow_nan=False)
+    assert ledger.verify().whole
+    if field == "metadata" and name != "endless":
+        assert rows[1].metadata["y"] == 1
+    ledger.close()
+
+
+def test_plain_values_are_bounded() -> None:
+    assert plain(10**5_000).startswith("0x")
+    assert plain(2**80) == 2**80
+    assert len(json.dumps(plain(ring()))) < 100 * MOST_VALUES
+    assert plain({"a": (1, None, True), "b": {2.5}}) == {"a": [1, None, True], "b": [2.5]}
+    assert plain({1: "x", "1": "y"}) == {"1": "x", "1#1": "y"}
+    assert plain("secret " * 1000, lambda text: text.replace("secret", "[gone]")).count("secret") == 0
+
+
+def call(model: ChatDAMI, metadata: dict[str, Any]) -> Any:
+    return model.invoke("hello", config={"metadata": metadata}).content
+
+
+@pytest.mark.parametrize("name", ["an integer of 5,000 digits", "hostile", "a ring"])
+def test_an_innocent_call_after_a_hostile_one(tmp_path: Path, name: str, caplog: pytest.LogCaptureFixture) -> None:
+    """The report: an integer of 5,000 digits in metadata made a later call raise and stopped all later writes."""
+    model = fake_chat_model([FakeReply("one"), FakeReply("two"), FakeReply("three")])
+    model.ledger = Ledger.open(tmp_path / "ledger.sqlite")
+    with trace() as t:
+        assert [call(model, {}), call(model, {"x": VALUES[name]()}), call(model, {})] == ["one", "two", "three"]
+    assert len(t.steps) == len(model.ledger.rows()) == 3
+    model.ledger.close()
+
+
+def broken_parts() -> Iterator[tuple[str, CallRecord]]:
+    record = make_record(1)
+    assert record.decision is not None
+    assert record.generation is not None
+    yield "started", dataclasses.replace(record, started_at=float("nan"))
+    yield "seconds", dataclasses.replace(record, seconds=float("inf"))
+    yield "model", dataclasses.replace(record, model=Hostile())  # type: ignore[arg-type]
+    yield "decision", dataclasses.replace(record, decision=7)  # type: ignore[arg-type]
+    yield "generation", dataclasses.replace(record, generation=Hostile())  # type: ignore[arg-type]
+    yield "step", dataclasses.replace(record, step=None)  # type: ignore[arg-type]
+    yield "reason", dataclasses.replace(record, decision=dataclasses.replace(record.decision, reason=Hostile()))  # type: ignore[arg-type]
+    yield "limits", dataclasses.replace(record, decision=dataclasses.replace(record.decision, limits=None))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("name", "broken"), list(broken_parts()), ids=lambda v: v if isinstance(v, str) else "")
+def test_a_record_that_cannot_be_read_is_lost_alone_and_said_so(
+    tmp_path: Path, name: str, broken: CallRecord, caplog: pytest.LogCaptureFixture
+) -> None:
+    ledger = Ledger.open(tmp_path / "ledger.sqlite")
+    ledger.record(make_record(0))
+    ledger.record(broken)
+    ledger.record(make_record(2))
+    kept = len(ledger.rows())
+    assert kept == 3 or (kept == 2 and "it is lost" in caplog.text)
+    assert (ledger.waiting, ledger.rows().skipped) == (0, 0)
+    ledger.close()
+
+
+class BrokenPrices(Prices):
+    def of(self, record: CallRecord) -> float | None:
+        raise ZeroDivisionError
+
+
+def test_a_price_table_that_fails_costs_the_money_alone(caplog: pytest.LogCaptureFixture) -> None:
+    ledger = Ledger.open(":memory:", prices=BrokenPrices())
+    ledger.record(make_record(1))
+    assert [row.money for row in ledger.rows()] == [None]
+    assert "price" in caplog.text
+
+
+def test_an_exception_without_a_text_is_on_record() -> None:
+    def reply(_: Any) -> FakeReply:
+        raise Fails
+
+    model = fake_chat_model(reply)
+    with pytest.raises(Fails):
+        model.invoke("hello")
+    assert [row.error_type for row in model.ledger.rows()] == ["Fails"]
+
+
+class BrokenRecorder(Ledger):
+    def record(self, record: CallRecord) -> None:
+        raise RuntimeError("a recorder of the user's own")
+
+
+def test_a_recorder_that_raises_costs_no_answer(caplog: pytest.LogCaptureFixture) -> None:
+    model = fake_chat_model([FakeReply("fine")], ledger=BrokenRecorder(None))
+    assert model.invoke("hello").content == "fine"
+    assert "could not be put on record" in caplog.text
+
+
+# ---- settings in the environment ------------------------------------------------------------------------------------
+
+ODD = [
+    "a\udcffb",  # a byte that is not UTF-8
+    "://",
+    "nosuchdb://x",
+    "sqlite://host/x",
+    "postgresql://:port/",
+    "sqlite+aiosqlite:///x",
+    "~nobodyhere/x.sqlite",
+    "/dev/null/x.sqlite",
+    "/",
+    "x" * 5000,
+    "sqlite:///" + "y" * 5000,
+    "file:x?mode=nonsense",
+]
+
+
+@pytest.mark.parametrize("location", ODD, ids=range(len(ODD)))
+def test_odd_locations_in_the_environment_cost_no_answer(
+    location: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DAMI_LEDGER", location)
+    model = fake_chat_model([FakeReply("fine")], ledger=None)
+    assert model.invoke("hello").content == "fine"
+    ledger = model.pipeline().ledger
+    assert isinstance(ledger, Ledger)
+    assert caplog.text or len(ledger.rows()) == 1
+    ledger._store = None  # nothing is said at exit
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"), [("DAMI_LEDGER_TEXT", "perhaps"), ("DAMI_LEDGER_PRICES", "/no/such/file")]
+)
+def test_other_odd_settings_cost_no_answer_and_no_row(
+    variable: str, value: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("DAMI_LEDGER", str(tmp_path / "ledger.sqlite"))
+    model = fake_chat_model([FakeReply("fine")], ledger=None)
+    monkeypatch.setenv(variable, value)
+    assert model.invoke("hello").content == "fine"
+    ledger = model.pipeline().ledger
+    assert isinstance(ledger, Ledger)
+    (row,) = ledger.rows()
+    assert (row.prompt_text, row.money) == (None, None)
+    assert "cannot be used" in caplog.text
+    ledger.close()
+
+
+@pytest.mark.parametrize(("said", "off"), [(" OFF ", True), ("0", True), ("on", False), ("1", False), ("  ", False)])
+def test_what_people_write_for_on_and_off(said: str, off: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DAMI_LEDGER", said)
+    assert (Ledger.open().url is None) == off
+    assert off or str(Ledger.open().url).endswith("ledger.sqlite")
+
+
+# ---- files ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_a_file_deleted_and_made_anew_by_another_process(tmp_path: Path, again: bool) -> None:
+    """Rows written to a file without a name are seen by nobody."""
+    path = tmp_path / "ledger.sqlite"
+    first, other = Ledger.open(path), Ledger.open(path)
+    first.record(make_record(0))
+    for round_ in range(2 if again else 1):
+        for file in tmp_path.iterdir():
+            file.unlink()
+        made = Ledger.open(path)
+        made.record(make_record(10 + round_))
+        made.close()
+        first.record(make_record(1))
+        first.record(make_record(2))
+        expected = [make_record(seed).step.trace.call_id for seed in (10 + round_, 1, 2)]
+        assert {row.call_id for row in Ledger.open(path).rows()} == set(expected)
+        assert len(other.rows()) == len(first.rows()) == 3  # readers look at the new one too
+    first.close()
+    other.close()
+
+
+def test_a_file_replaced_by_another_ledger(tmp_path: Path) -> None:
+    path, restored = tmp_path / "ledger.sqlite", tmp_path / "backup.sqlite"
+    backup = Ledger.open(restored)
+    backup.record(make_record(5))
+    backup.close()
+    ledger = Ledger.open(path)
+    ledger.record(make_record(0))
+    ledger.flush()
+    os.replace(restored, path)
+    for suffix in ("-wal", "-shm"):
+        Path(f"{path}{suffix}").unlink(missing_ok=True)
+    ledger.record(make_record(1))
+    expected = {make_record(seed).step.trace.call_id for seed in (5, 1)}
+    assert {row.call_id for row in Ledger.open(path).rows()} == expected
+    ledger.close()
+
+
+def test_damaged_pages_cost_no_answer(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "ledger.sqlite"
+    ledger = Ledger.open(path)
+    for seed in range(30):
+        ledger.record(make_record(seed))
+    ledger.close()
+    whole = path.read_bytes()
+    for page in range(len(whole) // 4096):
+        path.write_bytes(whole[: page * 4096] + random.randbytes(4096) + whole[(page + 1) * 4096 :])
+        damaged = Ledger.open(path)
+        damaged.record(make_record(77))
+        damaged.record(make_record(78))
+        damaged._store._waiting.clear() if damaged._store else None
+        damaged.close()
+
+
+# ---- locks ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def locked(tmp_path: Path) -> Iterator[tuple[Path, sqlite3.Connection]]:
+    path = tmp_path / "ledger.sqlite"
+    ledger = Ledger.open(path)
+    ledger.record(make_record(0))
+    ledger.close()
+    holder = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    holder.execute("BEGIN IMMEDIATE")
+    yield path, holder
+    holder.close()
+
+
+@pytest.mark.parametrize("fresh", [True, False])
+def test_a_locked_ledger_delays_an_answer_by_half_a_second_at_most(
+    locked: tuple[Path, sqlite3.Connection], fresh: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    path, holder = locked
+    assert PATIENCE < BOUND
+    ledger = Ledger.open(path)
+    if not fresh:
+        holder.execute("ROLLBACK")
+        ledger.record(make_record(1))
+        holder.execute("BEGIN IMMEDIATE")
+    caplog.set_level(logging.WARNING)
+    start = time.monotonic()
+    ledger.record(make_record(2))
+    first = time.monotonic() - start
+    ledger.record(make_record(3))  # does not wait again
+    assert first < BOUND + MARGIN
+    assert time.monotonic() - start - first < 0.2 + MARGIN
+    assert ledger.waiting == 2
+    assert len([r for r in caplog.records if "cannot be written" in r.message]) == 1
+    holder.execute("ROLLBACK")
+    ledger.close()
+    assert len(Ledger.open(path).rows()) == (3 if fresh else 4)
+
+
+def test_eight_threads_at_a_locked_ledger_all_answer_in_time(
+    locked: tuple[Path, sqlite3.Connection], caplog: pytest.LogCaptureFixture
+) -> None:
+    path, holder = locked
+    ledger = Ledger.open(path)
+    times: list[float] = []
+
+    def work(seed: int) -> None:
+        start = time.monotonic()
+        ledger.record(make_record(seed))
+        times.append(time.monotonic() - start)
+
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(1, 9)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert max(times) < BOUND + MARGIN
+    assert ledger.waiting == 8
+    holder.execute("ROLLBACK")
+    assert ledger.flush()
+    assert len(ledger.rows()) == 9
+    ledger.close()
+
+
+def test_a_lock_that_is_let_go_in_time_costs_no_row(locked: tuple[Path, sqlite3.Connection]) -> None:
+    path, holder = locked
+    ledger = Ledger.open(path)
+    timer = threading.Timer(0.1, holder.execute, ["ROLLBACK"])
+    timer.start()
+    ledger.record(make_record(1))
+    timer.join()
+    assert ledger.waiting == 0
+    ledger.close()
+
+
+# ---- forks ----------------------------------------------------------------------------------------------------------
+
+
+def record_in_child(ledger: Ledger, seed: int) -> None:
+    assert ledger.waiting == 0  # the parent's rows are the parent's
+    ledger.record(make_record(seed))
+    assert ledger.waiting == 0
+
+
+@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="no fork here")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")  # Python 3.12 warns when other threads run
+def test_a_fork_in_the_middle_of_a_write_does_not_hang_the_child(tmp_path: Path) -> None:
+    ledger = Ledger.open(tmp_path / "ledger.sqlite")
+    ledger.record(make_record(0))
+    assert ledger._store is not None
+    with trace("around") as t:
+        ledger._store._lock.acquire()  # as another thread of the parent does at that moment
+        ledger._store._queue_lock.acquire()
+        ledger._store._waiting.append((0, {}))
+        child = multiprocessing.get_context("fork").Process(target=record_in_child, args=(ledger, 1))
+        child.start()
+        child.join(30)
+        ledger._store._waiting.clear()
+        ledger._store._queue_lock.release()
+        ledger._store._lock.release()
+    assert child.exitcode == 0
+    ledger.record(make_record(2))
+    assert len(ledger.rows()) == 3
+    assert t.steps == ()  # the child's trace is the child's
+    ledger.close()
