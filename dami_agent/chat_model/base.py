@@ -13,7 +13,7 @@ from pydantic import ConfigDict, Field, InstanceOf, PrivateAttr, SecretStr, fiel
 from typing_extensions import Self
 
 from dami_agent.chat_model import settings
-from dami_agent.chat_model.messages import to_messages
+from dami_agent.chat_model.history import to_messages
 from dami_agent.chat_model.policies import read_policy
 from dami_agent.chat_model.room import BUILTIN, Room, RoomKey, enter, leave
 from dami_agent.chat_model.runs import trace_of

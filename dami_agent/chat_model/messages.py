@@ -1,103 +1,16 @@
-"""LangChain messages and tools <-> the package's own values."""
+"""Replies as LangChain messages: content, calls, usage and metadata."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from functools import reduce
 from typing import Any
 
-from langchain_core.messages import (
-    AIMessage,
-    BaseMessage,
-    ChatMessage,
-    HumanMessage,
-    InvalidToolCall,
-    SystemMessage,
-    ToolCall,
-    ToolMessage,
-)
+from langchain_core.messages import AIMessage, InvalidToolCall, ToolCall
 from langchain_core.messages.ai import UsageMetadata, add_usage
 
-from dami_agent.errors import InvalidRequest
-from dami_agent.types import CallRecord, Message, Reply
+from dami_agent.types import CallRecord, Reply
 from dami_agent.types import InvalidToolCall as OwnInvalidToolCall
-from dami_agent.types import ToolCall as OwnToolCall
-
-_TEXT_ROLES = {"system": "system", "user": "user", "assistant": "assistant", "developer": "system", "human": "user"}
-
-
-def to_messages(messages: Sequence[BaseMessage]) -> tuple[Message, ...]:
-    """LangChain messages as ours.
-
-    Raises:
-        InvalidRequest: no messages, content that is not text, an unknown role, a tool result without its call's id.
-    """
-    if not messages:
-        raise InvalidRequest("there are no messages", hint="pass at least one human message")
-    return tuple(_to_message(message, place) for place, message in enumerate(messages))
-
-
-def _to_message(message: BaseMessage, place: int) -> Message:
-    content = _text(message.content, place)
-    if isinstance(message, AIMessage):
-        calls = tuple(
-            OwnToolCall(id=call["id"] or f"call_{place}_{i}", name=call["name"], arguments=call["args"])
-            for i, call in enumerate(message.tool_calls)
-        )
-        return Message(
-            role="assistant", content=content, name=message.name, reasoning=_reasoning(message), tool_calls=calls
-        )
-    if isinstance(message, ToolMessage):
-        return Message(
-            role="tool",
-            content=content,
-            name=message.name,
-            tool_call_id=message.tool_call_id,
-            status=message.status,
-        )
-    if isinstance(message, SystemMessage):
-        return Message(role="system", content=content, name=message.name)
-    if isinstance(message, HumanMessage):
-        return Message(role="user", content=content, name=message.name)
-    if isinstance(message, ChatMessage) and message.role in _TEXT_ROLES:
-        return Message(role=_TEXT_ROLES[message.role], content=content, name=message.name)  # type: ignore[arg-type]
-    raise InvalidRequest(
-        f"message {place} has an unsupported type {type(message).__name__}",
-        hint="use SystemMessage, HumanMessage, AIMessage or ToolMessage",
-    )
-
-
-def _text(content: str | list[Any], place: int) -> str:
-    """All text of a message's content; tool calls and reasoning among the blocks are kept elsewhere."""
-    if isinstance(content, str):
-        return content
-    parts: list[str] = []
-    for block in content:
-        if isinstance(block, str):
-            parts.append(block)
-            continue
-        kind = block.get("type")
-        if kind in ("text", "text-plain"):
-            parts.append(str(block.get("text", "")))
-        elif kind in ("json", "non_standard"):
-            parts.append(json.dumps(block.get("json", block.get("value")), ensure_ascii=False))
-        elif kind not in ("reasoning", "thinking", "tool_use", "tool_call", "tool_call_chunk", "invalid_tool_call"):
-            raise InvalidRequest(
-                f"message {place} has a content block of type {kind!r}", hint="this model reads text only"
-            )
-    return "".join(parts)
-
-
-def _reasoning(message: AIMessage) -> str | None:
-    """An earlier turn's thought, wherever LangChain keeps it."""
-    kept = message.additional_kwargs.get("reasoning_content")
-    if isinstance(kept, str):
-        return kept or None
-    if isinstance(message.content, str):
-        return None
-    blocks = [b for b in message.content if isinstance(b, dict) and b.get("type") in ("reasoning", "thinking")]
-    return "".join(str(b.get("reasoning") or b.get("thinking") or "") for b in blocks) or None
 
 
 def to_ai_message(reply: Reply, attempts: Sequence[CallRecord], response_metadata: dict[str, Any]) -> AIMessage:

@@ -63,6 +63,7 @@ class Dialogue:
             template=template,
             in_thought=rendered.in_thought,
             constraint=grammar,
+            continues=rendered.continues,
         )
 
     def parser(self, prompt: Prompt, step: Step) -> ReplyParser:

@@ -2,7 +2,8 @@
 
 The engine decides where the thought ends (``TokenEvent.part``); this module trusts it. The answer is read as text:
 
-    newlines at its start and around tool calls belong to the format and are dropped;
+    newlines at its start and around tool calls belong to the format and are dropped (at the start of a message that
+    is continued they belong to its text);
     ``<tool_call>`` opens a call; ``</tool_call>`` outside a JSON string, the next ``<tool_call>`` or the end closes it;
     what stands between is a call, or an invalid one, kept whole with the reason (see :mod:`calls`).
 
@@ -74,10 +75,10 @@ class _Reasoning:
 class _Content:
     """The content's text, given out piecewise: newlines before a call or at the very start are dropped."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, continues: bool = False) -> None:
         self._held = ""
-        self._fresh = True  # nothing but newlines since the start or since the last call
-        self._any = False
+        self._fresh = not continues  # nothing but newlines since the start or since the last call
+        self._any = continues
 
     def feed(self, text: str) -> str:
         if self._fresh:
@@ -187,7 +188,7 @@ class ReplyParser:
         self._stream = text.stream()
         self._reasoning = _Reasoning()
         self._stop = StopCutter(step.limits.stop)
-        self._content = _Content()
+        self._content = _Content(continues=prompt.continues)
         self._calls = _Calls(self._on_text, self._on_call, json_or_calls=step.response_format is not None)
         self._deltas: list[Delta] = []
         self._all: list[Delta] = []

@@ -24,11 +24,18 @@ _OPENS_THOUGHT = re.compile(r"<think>\s*\Z")
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """A rendered prompt: text, the places of the seams in untrusted control strings, and whether it opens a thought."""
+    """A rendered prompt.
+
+    Attributes:
+        seams: places of the seams in untrusted control strings.
+        in_thought: it opens a thought.
+        continues: it ends inside an assistant message that the caller began.
+    """
 
     text: str
     seams: list[int]
     in_thought: bool
+    continues: bool = False
 
 
 class ChatTemplate:
@@ -52,7 +59,9 @@ class ChatTemplate:
         self._can = lru_cache(maxsize=None)(self._probe)
 
     def render(self, step: Step) -> Rendered:
-        """The prompt that asks for the next assistant message.
+        """The prompt that asks for the next assistant message, or for the rest of a last one that the caller began.
+
+        A message that is continued is not thought about: its own thought, if it has one, is over.
 
         Raises:
             InvalidRequest: no messages, or messages or tools that this template cannot render.
@@ -66,10 +75,26 @@ class ChatTemplate:
         shield = self._guard.shield([self._source, *_texts(messages, step.tools)])
         tools = [_tool(tool, shield) for tool in step.tools] or None
         turns = [_turn(message, shield, self._keep != "none") for message in messages]
-        text = self._with_all_reasoning(turns, tools, shield) if self._keep == "all" else self._apply(turns, tools)
-        match = _OPENS_THOUGHT.search(text)
+        continues = messages[-1].role == "assistant"
+        end = f"{shield.seam}end{shield.seam}"
+        if continues:
+            check_continued(step)
+            turns[-1]["content"] += end
+        text = (
+            self._with_all_reasoning(turns, tools, shield, continues)
+            if self._keep == "all"
+            else self._apply(turns, tools, continues)
+        )
+        if continues:
+            text, found, _ = text.rpartition(end)
+            if not found:
+                raise InvalidRequest(
+                    "this checkpoint's chat template does not show the last assistant message as it is",
+                    hint="end the messages with a human message",
+                )
+        in_thought = not continues and _OPENS_THOUGHT.search(text) is not None
         clean, seams = shield.split(text)
-        return Rendered(clean, seams, in_thought=match is not None)
+        return Rendered(clean, seams, in_thought, continues)
 
     def _check_tools(self, step: Step) -> None:
         if step.tools and not self._can("tools"):
@@ -84,11 +109,11 @@ class ChatTemplate:
                 hint="use a checkpoint of the Qwen or Hermes format, or call it without tools",
             )
 
-    def _apply(self, turns: Sequence[Mapping[str, Any]], tools: Any) -> str:
+    def _apply(self, turns: Sequence[Mapping[str, Any]], tools: Any, continues: bool = False) -> str:
         """What transformers' ``apply_chat_template`` makes of the same, rendered by :class:`SandboxedTemplate`."""
         special: Mapping[str, Any] = getattr(self._tokenizer, "special_tokens_map", {})
         messages = [_as_transformers(turn) for turn in turns]
-        given = {"messages": messages, "tools": tools, "documents": None, "add_generation_prompt": True}
+        given = {"messages": messages, "tools": tools, "documents": None, "add_generation_prompt": not continues}
         return self._compiled.render({**special, **given})
 
     @cached_property
@@ -106,16 +131,18 @@ class ChatTemplate:
         except InvalidRequest:
             return False
 
-    def _with_all_reasoning(self, turns: list[dict[str, Any]], tools: Any, shield: Shield) -> str:
+    def _with_all_reasoning(
+        self, turns: list[dict[str, Any]], tools: Any, shield: Shield, continues: bool = False
+    ) -> str:
         """Every earlier thought as the template would write one, also where the template would drop it."""
         marks = {n: f"{shield.seam}{n}{shield.seam}" for n, turn in enumerate(turns) if turn.get("reasoning_content")}
         marked = [{**t, "reasoning_content": marks[n]} if n in marks else t for n, t in enumerate(turns)]
-        shown = self._apply(marked, tools)
+        shown = self._apply(marked, tools, continues)
         dropped = {n: mark for n, mark in marks.items() if mark not in shown}
         for n, mark in dropped.items():
             turns[n] = {**turns[n], "content": mark + turns[n]["content"].lstrip("\n")}
         thoughts = {n: turns[n].pop("reasoning_content") for n in dropped}
-        text = self._apply(turns, tools)
+        text = self._apply(turns, tools, continues)
         for n, mark in dropped.items():
             thought = thoughts[n].strip("\n")
             text = text.replace(mark, f"<think>\n{thought}\n</think>\n\n")
@@ -128,6 +155,30 @@ def _as_transformers(turn: Mapping[str, Any]) -> dict[str, Any]:
     if "reasoning_content" in given:
         given.setdefault("thinking", given["reasoning_content"])
     return given
+
+
+def check_continued(step: Step) -> None:
+    """Refuse a last assistant message that cannot be continued.
+
+    Raises:
+        InvalidRequest: it calls tools, holds a thought only, or must become a call or JSON.
+    """
+    last = step.messages[-1]
+    if last.tool_calls:
+        call = last.tool_calls[0]
+        raise InvalidRequest(
+            f"the last message calls {call.name!r} (id {call.id!r}), and nothing answers it",
+            hint="add the tool's result",
+        )
+    if not last.content.strip():
+        raise InvalidRequest(
+            "the last message is an assistant's without text, so there is nothing to continue", hint="leave it out"
+        )
+    if step.response_format is not None or step.tool_choice.mode in ("any", "tool"):
+        raise InvalidRequest(
+            "the last message is an assistant's: its rest cannot be a structured output or a demanded tool call",
+            hint="leave it out; the form of the answer is enforced without it",
+        )
 
 
 def _turn(message: Message, shield: Shield, keep_reasoning: bool) -> dict[str, Any]:

@@ -37,6 +37,8 @@ class Prompt:
         constraint: grammar of the answer, or None.
         reply_ids: tokens of the reply that were decoded before at the same λ (a probe) and are to be continued;
             they count as output.
+        continues: the prompt ends inside an assistant message that the caller began; the reply is its rest, to the
+            last newline.
     """
 
     token_ids: tuple[int, ...]
@@ -44,6 +46,7 @@ class Prompt:
     in_thought: bool = False
     constraint: Constraint | None = None
     reply_ids: tuple[int, ...] = ()
+    continues: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

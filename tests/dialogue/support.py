@@ -136,6 +136,9 @@ def random_step(
         if calls:
             turn["tool_calls"] = [{"type": "function", "function": {"name": n, "arguments": a}} for n, a in calls]
         turns.append(turn)
+    if messages[-1].role == "assistant":  # it would be continued
+        messages.append(Message(role="user", content="go on"))
+        turns.append({"role": "user", "content": "go on"})
     names = [f"t{n}" for n in range(rng.choice([0, 1, 2]))]
     schema = {"type": "object", "properties": {"p": {"type": "string"}}}
     tools = tuple(

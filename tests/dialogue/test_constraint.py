@@ -279,8 +279,8 @@ def test_what_no_grammar_enforces_is_refused_where_it_was_promised() -> None:
     for step in (make(tools=(strict,)), make(tools=(loose,), tool_choice=forced)):
         assert verdicts(step, [twice]) == [True]
         reply = parse(TOKENIZER.encode(twice), step)
-        assert reply.tool_calls == ()
-        assert "non-unique" in reply.invalid_tool_calls[0].error
+        assert reply.invalid_tool_calls == ()
+        assert "non-unique" in reply.tool_calls[0].error
 
 
 @pytest.mark.parametrize("inner", [{"type": "integer", "minimum": 3, "maximum": 2}, False, {"$ref": "#/$defs/it"}])

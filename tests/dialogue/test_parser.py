@@ -320,7 +320,8 @@ def test_a_message_read_and_rendered_again_is_the_same_text() -> None:
     text = f"Let me see.\n{GOOD}\n{GOOD.replace('add', 'sub')}"
     reply = answer(text)
     said = Message(role="assistant", content=reply.content, tool_calls=reply.tool_calls)
-    again = Step(messages=(Message(role="user", content="x"), said), tools=TOOLS)
+    user = Message(role="user", content="x")
+    again = Step(messages=(user, said, user), tools=TOOLS)
     assert f"assistant\n{text}<|im_end|>" in TOKENIZER.decode(DIALOGUE.render(again, "instruct").token_ids)
 
 
