@@ -7,8 +7,9 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 WORKERS ?= 2
 PYTEST_ARGS ?=
+SUITE_ENV := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 
-.PHONY: demo test check bench results publish browser clean
+.PHONY: demo test test-oldest test-newest check bench results publish browser clean
 
 demo: $(VENV)/.installed
 	$(BIN)/dami demo
@@ -33,7 +34,11 @@ publish: $(VENV)/.installed-report
 	$(BIN)/python -m dami_agent.bench.publish
 
 test: $(VENV)/.installed-dev browser
-	OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
+	$(SUITE_ENV) $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
+
+# The suites against both ends of what pyproject.toml allows, each in an environment of its own.
+test-oldest test-newest: test-%: .venv-%/.installed browser
+	$(SUITE_ENV) .venv-$*/bin/python -m pytest -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
 
 # The report's browser tests skip without Chromium, those of PostgreSQL without a server; as root on Debian both are fetched.
 browser:
@@ -50,7 +55,7 @@ check: $(VENV)/.installed-dev
 	$(BIN)/lint-imports
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .venv-oldest .venv-newest build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find dami_agent tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # torch first and pinned, with a pip that is pinned too: a looser range may pull gigabytes of CUDA packages.
@@ -67,4 +72,14 @@ $(VENV)/.installed-report: $(VENV)/.installed
 
 $(VENV)/.installed-dev: $(VENV)/.installed
 	$(PIP) --group dev
+	touch $@
+
+# Both ends of the ranges; torch stays the pinned one, whose other builds may bring gigabytes of CUDA packages.
+.venv-oldest/.installed: RANGE := --constraint constraints-oldest.txt
+.venv-newest/.installed: RANGE := --upgrade
+.venv-%/.installed: pyproject.toml constraints.txt constraints-oldest.txt
+	test -x .venv-$*/bin/python || $(PYTHON) -m venv .venv-$*
+	.venv-$*/bin/python -m pip install --quiet --disable-pip-version-check --upgrade pip
+	.venv-$*/bin/python -m pip install --quiet --disable-pip-version-check $(RANGE) \
+	  $$(grep '^torch==' constraints.txt) --editable '.[agents]' --group dev
 	touch $@
