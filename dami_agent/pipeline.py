@@ -183,7 +183,7 @@ class Pipeline:
                         shown.add(delta.kind)
             assert attempt.reply is not None
             assert attempt.decision is not None
-            wrong = policy.rejects(attempt.step, attempt.reply)
+            wrong = policy.rejects(attempt.step, attempt.reply) or self._breaks_schema(attempt.step, attempt.reply)
             if wrong:
                 attempt.reply = dataclasses.replace(attempt.reply, accepted=False)
             redrawn = policy.redraws(attempt.step, attempt.decision, attempt.reply)
@@ -254,6 +254,11 @@ class Pipeline:
         assert attempt.generation is not None
         deltas, attempt.reply = parser.finish(attempt.generation)
         yield from deltas
+
+    def _breaks_schema(self, step: Step, reply: Reply) -> str:
+        """How a structured answer breaks its schema where the grammar could not hold it; "" if it does not."""
+        wrong = self.dialogue.wrong_answer(step, reply) if self.policy.retries_schema_failures else ""
+        return f"schema failure: {wrong}" if wrong else ""
 
     def _prompt(self, step: Step, decision: Decision) -> Prompt:
         """Rendered for the decision; a probe begun at the same λ and template is carried on, not thrown away."""

@@ -53,7 +53,7 @@ def test_version_is_the_packages() -> None:
 
 def test_import_takes_nothing_heavy() -> None:
     code = "import sys; import dami_agent; print(sorted({m.split('.')[0] for m in sys.modules} & set(sys.argv[1:])))"
-    heavy = ["torch", "transformers", "langchain_core", "numpy", "sqlalchemy", "xgrammar", "pydantic"]
+    heavy = ["torch", "transformers", "langchain_core", "numpy", "sqlalchemy", "llguidance", "pydantic"]
     out = subprocess.run([sys.executable, "-c", code, *heavy], capture_output=True, text=True, check=True).stdout
     assert out.strip() == "[]"
 

@@ -14,6 +14,7 @@ from langchain_core.utils.pydantic import TypeBaseModel, is_basemodel_subclass
 from pydantic import BaseModel, ValidationError
 
 from dami_agent.chat_model.errors import langchain_errors
+from dami_agent.dialogue.json_schema import validator
 from dami_agent.errors import InvalidRequest, InvalidSchema, OutputError, OutputInvalid, OutputTruncated
 from dami_agent.types import Reply
 
@@ -156,18 +157,16 @@ def _schema_validator(schema: Any, method: Method) -> Callable[[Any], Any]:
     """Check a value against a TypedDict or a JSON schema; a readable call may break its schema."""
     if schema is None:
         return lambda value: value
-    from dami_agent.dialogue.schema import validator
-
     called = method == "function_calling"
-    checked = validator(convert_to_openai_tool(schema)["function"]["parameters"] if called else _json_schema(schema))
+    wanted = convert_to_openai_tool(schema)["function"]["parameters"] if called else _json_schema(schema)
 
     def validate(value: Any) -> Any:
         try:
-            error = next(iter(checked.iter_errors(value)), None)
+            wrong = validator(wanted).error(value)
         except Exception as unable:  # a hostile schema or value: what cannot be checked is not handed out
             raise OutputInvalid(f"the output cannot be checked: {unable}", text=json.dumps(value)) from unable
-        if error is not None:
-            raise OutputInvalid(f"the output does not validate: {error.message}", text=json.dumps(value))
+        if wrong:
+            raise OutputInvalid(f"the output does not validate: {wrong}", text=json.dumps(value))
         return value
 
     return validate

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Any, NoReturn
 
-from dami_agent.dialogue.schema import validator
+from dami_agent.dialogue.json_schema import Validator, validator
 from dami_agent.types import InvalidToolCall, Step, ToolCall
 
 
@@ -50,7 +50,7 @@ class CallReader:
         self._parallel = step.parallel_tool_calls
 
     @cached_property
-    def _validators(self) -> Mapping[str, Any]:
+    def _validators(self) -> Mapping[str, Validator]:
         return {name: validator(tool.parameters) for name, tool in self._tools.items()}
 
     def read(self, body: str, *, id_: str, first: bool, closed: bool) -> ToolCall | InvalidToolCall:
@@ -97,16 +97,12 @@ class CallReader:
         """Why the tool will refuse the call; "" if it will not."""
         if name not in self._tools:
             return f"no tool named {name!r}; there is {', '.join(sorted(self._tools))}"
-        try:
-            error = next(iter(self._validators[name].iter_errors(arguments)), None)
-        except RecursionError as recursion:
-            raise _Bad("arguments are nested too deeply to check") from recursion
-        if error is None:
+        where, message = self._validators[name].find(arguments) or ("", "")
+        if not message:
             return ""
         if value.get("arguments") is None:
-            return f'"arguments" is missing: {error.message}'
-        where = "".join(f"[{p!r}]" for p in error.absolute_path)
-        return f"arguments{where} break the schema of {name!r}: {error.message}"
+            return f'"arguments" is missing: {message}'
+        return f"arguments{where} break the schema of {name!r}: {message}"
 
 
 class _Bad(ValueError):

@@ -1,50 +1,127 @@
-"""The grammar of a step's answer, in xgrammar's structural-tag JSON; the runtime compiles and applies it.
+"""The grammar of a step's answer, in llguidance's dialect of Lark; the runtime compiles and applies it.
 
 Tool calls look exactly as Qwen writes them: ``<tool_call>\\n{"name": "X", "arguments": {…}}\\n</tool_call>``, several
 of them a newline apart. An answer that is nothing but calls or JSON may open with up to two newlines, since a model
-that has just closed its thought wants to write them.
+that has just closed its thought wants to write them. Where the vocabulary has ``<tool_call>`` as one token, calls begin
+with that token and free text cannot spell it.
 """
 
 from __future__ import annotations
 
 import json
-from typing import Any
+import warnings
+from collections.abc import Mapping
 
+from dami_agent.dialogue.json_schema import SchemaWarning, check, json_rule
 from dami_agent.dialogue.parser import CLOSE, OPEN
-from dami_agent.dialogue.schema import check, enforceable
 from dami_agent.errors import InvalidRequest, InvalidSchema
 from dami_agent.types import Constraint, ResponseFormat, Step, Tool
 
-_NEWLINES = {"type": "regex", "pattern": "\\n{0,2}"}
+_HEAD = '%llguidance {"no_forcing": true}'  # any spelling of a text that the vocabulary has
+_NEWLINES = r"NEWLINES: /\n{1,2}/"
 
 
-def build(step: Step) -> Constraint | None:
+def build(step: Step, tokens: Mapping[str, int] | None = None) -> Constraint | None:
     """What the answer of ``step`` must look like; None if anything goes.
+
+    What no grammar enforces is warned about once and noted in the constraint; finished values are checked.
+
+    Args:
+        step: its tools, tool choice and response format count.
+        tokens: ids of the vocabulary's control tokens, by their text.
 
     Raises:
         InvalidRequest: tools and ``tool_choice`` that do not go together.
-        InvalidSchema: a tool's or the response's schema is malformed; or it holds a keyword that cannot be enforced
-            where that was promised (structured output, and a call that ``tool_choice`` demands of a ``strict`` tool).
+        InvalidSchema: a tool's or the response's schema is malformed, or nothing can satisfy it.
     """
     check_tools(step)
     mode = step.tool_choice.mode
-    promised = mode in ("any", "tool")
-    tools = [t for t in step.tools if mode != "tool" or t.name == step.tool_choice.name]
-    calls = [_call(tool, promised) for tool in tools] if mode != "none" else []
+    writer = _Writer(tokens or {})
+    if mode != "none":
+        writer.add_calls([t for t in step.tools if mode != "tool" or t.name == step.tool_choice.name])
     once = mode == "tool" or not step.parallel_tool_calls
-    if promised:
-        return _constraint(_sequence(_calls(calls, once)))
+    if mode in ("any", "tool"):
+        if not writer.calls:
+            raise InvalidSchema(f"no arguments can satisfy {'; '.join(writer.impossible)}", hint="mend the schema")
+        return writer.constraint(f"NEWLINES? {_calls(once)}", _NEWLINES)
     if step.response_format is not None:
-        answer = _response(step.response_format)
-        if calls:
-            return _constraint(_sequence({"type": "or", "elements": [_calls(calls, once), answer]}), complete=True)
-        return _constraint(_sequence(answer), tool_calls=False, complete=True)
-    if calls:
-        text = {"type": "triggered_tags", "triggers": [OPEN], "tags": calls, "stop_after_first": once}
-        return _constraint(text)
+        answer = f"answer: {writer.response(step.response_format)}"
+        body = f"({_calls(once)} | answer)" if writer.calls else "answer"
+        return writer.constraint(f"NEWLINES? {body}", _NEWLINES, answer, complete=True)
+    if writer.calls:
+        return writer.constraint(*writer.text_and_calls(once))
     if step.tools:
-        return _constraint({"type": "any_text", "excludes": [OPEN]}, tool_calls=False)
+        return writer.constraint("text", *writer.text())
     return None
+
+
+def _calls(once: bool) -> str:
+    return "call" if once else 'call ("\\n" call)*'
+
+
+class _Writer:
+    """Writes the rules of one grammar."""
+
+    def __init__(self, tokens: Mapping[str, int]) -> None:
+        self._open, self._close = (f"<[{tokens[m]}]>" if m in tokens else "" for m in (OPEN, CLOSE))
+        self._notes: list[str] = []
+        self.calls: list[str] = []
+        self.impossible: list[str] = []
+
+    def add_calls(self, tools: list[Tool]) -> None:
+        """A rule for each tool; one whose arguments nothing can satisfy is left out and warned about."""
+        for tool in tools:
+            try:
+                rule, notes = json_rule({**tool.parameters, "type": "object"}, f"tool {tool.name!r}")
+            except InvalidSchema as error:
+                self.impossible.append(error.message)
+                if len(tools) > 1:
+                    warnings.warn(f"{error.message}; it cannot be called", SchemaWarning, stacklevel=5)
+                continue
+            begin = json.dumps(tool.name, ensure_ascii=False) + ', "arguments": '
+            self._notes += notes
+            self.calls.append(f"{_quoted(begin)} {rule}")
+
+    def response(self, response: ResponseFormat) -> str:
+        """The body of a rule for structured output."""
+        schema = {"type": "object"} if response.schema is None else response.schema
+        rule, notes = json_rule(schema, f"response format {response.name!r}")
+        self._notes += notes
+        return rule
+
+    def text_and_calls(self, once: bool) -> tuple[str, ...]:
+        """Free text in which calls may stand; the first ends the answer if ``once``."""
+        if self._open:
+            return ("text call?" if once else "text (call text)*", *self.text())
+        # Without a token of its own, the marker is found in the text as soon as it is complete.
+        head = (f"begun: head body\nhead[lazy]: ANY {_quoted(OPEN)}", "ANY: /(?s:.*)/")
+        return ("(begun | text)" if once else "begun* text", *head, *self.text())
+
+    def text(self) -> tuple[str, ...]:
+        """Any text that does not hold the marker of a call; the end marker by itself means nothing."""
+        stray = f" ({self._close} TEXT?)*" if self._close else ""
+        return (f"text: TEXT?{stray}", f"TEXT: /(?s:.+)/ & ~/(?s:.*){OPEN}(?s:.*)/")
+
+    def constraint(self, start: str, *rules: str, complete: bool = False) -> Constraint:
+        """The grammar as a whole."""
+        lines = [_HEAD, f"start: {start}", *rules]
+        if self.calls:
+            end = f'"}}\\n" {self._close}' if self._close else _quoted(f"}}\n{CLOSE}")
+            tools = [f"tool{n}" for n in range(len(self.calls))]
+            begin = _quoted('\n{"name": ')
+            lines += [f"call: {self._open or _quoted(OPEN)} body", f"body: {begin} ({' | '.join(tools)}) {end}"]
+            lines += [f"{name}: {rule}" for name, rule in zip(tools, self.calls, strict=True)]
+        return Constraint(
+            kind="lark",
+            text="\n".join(lines) + "\n",
+            tool_calls=bool(self.calls),
+            complete=complete,
+            notes=tuple(self._notes),
+        )
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
 
 
 def check_tools(step: Step) -> None:
@@ -72,48 +149,3 @@ def check_tools(step: Step) -> None:
             )
     if step.response_format is not None and step.response_format.schema is not None:
         check(step.response_format.schema, f"response format {step.response_format.name!r}")
-
-
-def _call(tool: Tool, promised: bool) -> dict[str, Any]:
-    where = f"tool {tool.name!r}"
-    parameters = _grammar_schema({**tool.parameters, "type": "object"}, where, refuse=promised and tool.strict)
-    begin = f'{OPEN}\n{{"name": {json.dumps(tool.name, ensure_ascii=False)}, "arguments": '
-    return {"type": "tag", "begin": begin, "content": parameters, "end": f"}}\n{CLOSE}"}
-
-
-def _response(response: ResponseFormat) -> dict[str, Any]:
-    schema = {"type": "object"} if response.schema is None else response.schema
-    return _grammar_schema(schema, f"response format {response.name!r}", refuse=True)
-
-
-def _grammar_schema(schema: Any, where: str, *, refuse: bool) -> dict[str, Any]:
-    try:
-        narrowed, problems = enforceable(schema)
-    except InvalidSchema as error:
-        raise InvalidSchema(f"{where}: {error.message}", hint=error.hint) from error
-    if problems and refuse:
-        raise InvalidSchema(
-            f"{where}: no grammar enforces {', '.join(sorted(map(str, problems)))}",
-            hint="drop the keyword and check the value yourself; or, for a tool, strict=False: calls are then checked "
-            "after they are written, and bad ones come as invalid_tool_calls",
-        )
-    return {"type": "json_schema", "json_schema": narrowed, "max_whitespace_cnt": 1}
-
-
-def _calls(calls: list[dict[str, Any]], once: bool) -> dict[str, Any]:
-    return {
-        "type": "tags_with_separator",
-        "tags": calls,
-        "separator": "\n",
-        "at_least_one": True,
-        "stop_after_first": once,
-    }
-
-
-def _sequence(answer: dict[str, Any]) -> dict[str, Any]:
-    return {"type": "sequence", "elements": [_NEWLINES, answer]}
-
-
-def _constraint(format_: dict[str, Any], *, tool_calls: bool = True, complete: bool = False) -> Constraint:
-    text = json.dumps({"type": "structural_tag", "format": format_}, ensure_ascii=False)
-    return Constraint(kind="structural_tag", text=text, tool_calls=tool_calls, complete=complete)

@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 from dami_agent.dialogue import constraint
 from dami_agent.dialogue.calls import CallReader
 from dami_agent.dialogue.control import ChatTokenizer, ControlGuard
+from dami_agent.dialogue.json_schema import answer_error
 from dami_agent.dialogue.parser import ReplyParser
 from dami_agent.dialogue.template import ChatTemplate, KeepReasoning
 from dami_agent.dialogue.text import TokenText
@@ -49,14 +50,14 @@ class Dialogue:
 
         Raises:
             InvalidRequest: no such template; messages, tools or a tool choice that cannot be rendered.
-            InvalidSchema: a schema that is malformed, or cannot be enforced where that was promised.
+            InvalidSchema: a schema that is malformed, or that nothing can satisfy.
         """
         if template not in self._templates:
             raise InvalidRequest(
                 f"the {template} checkpoint has no chat template",
                 hint="add chat_template.jinja to it, or pass templates={...} with one of the same format",
             )
-        grammar = constraint.build(step)
+        grammar = constraint.build(step, self._guard.ids)
         rendered = self._templates[template].render(step)
         return Prompt(
             token_ids=tuple(self._guard.encode(rendered.text, rendered.seams)),
@@ -75,6 +76,13 @@ class Dialogue:
         parser = self.parser(prompt, step)
         parser.read(generation.events)
         return parser.finish(generation)[1]
+
+    def wrong_answer(self, step: Step, reply: Reply) -> str:
+        """How a complete structured answer breaks the schema that was asked for; "" if it does not, or is none."""
+        wanted = step.response_format
+        if wanted is None or reply.tool_calls or reply.invalid_tool_calls or reply.finish_reason == "length":
+            return ""
+        return answer_error(wanted.schema, reply.content)
 
     def token_text(self, token_id: int) -> str:
         """One token by itself as text; a piece of a character shows as U+FFFD."""

@@ -1,6 +1,6 @@
-"""Constrained decoding with xgrammar: a Constraint compiled once, matched per request.
+"""Constrained decoding with llguidance: a constraint is compiled once and matched per request.
 
-xgrammar and jsonschema are imported by the first constraint: an engine that never meets one does without them.
+llguidance is imported by the first constraint: an engine that never meets one does without it.
 """
 
 from __future__ import annotations
@@ -8,64 +8,101 @@ from __future__ import annotations
 import json
 import re
 import threading
-from collections.abc import Iterator, Sequence
+from collections import OrderedDict
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from dami_agent.errors import InvalidSchema
+from dami_agent.runtime.vocabulary import Vocabulary
 from dami_agent.types import Constraint
 
 if TYPE_CHECKING:
-    import xgrammar
+    import llguidance
     from transformers import PreTrainedTokenizerBase
 
 __all__ = ["GrammarBook", "Matcher", "mask_tokens"]
 
-# Between two JSON tokens at most so much white space: enough for pretty printing, too little to fill a budget with.
-_MAX_WHITESPACE = 20
-_CONTROL = re.compile(rb"[\x00-\x09\x0b-\x1f]")
-_CACHE_BYTES = 1 << 28  # of compiled grammars; the least recently used go first
+_CACHED = 64  # compiled grammars kept; the least recently used go first
+_LAYOUT = {"item_separator": ", ?", "key_separator": ": ?", "whitespace_flexible": False, "coerce_one_of": True}
+# Digits of one part of a number: enough for 64 bits unsigned, too few to fill a budget with. Two of an exponent keep
+# the number finite.
+_DIGITS, _EXPONENT_DIGITS = 20, 2
+_LONGEST_TOKEN = 8  # digits that one token may add: nothing is counted before a number is so close to its bound
+_NUMBER = re.compile(rb"([0-9]+)(?:\.([0-9]*))?(?:[eE][+-]?([0-9]*))?\Z")
+_TAIL = 64
 
 
 class Matcher:
-    """Where one answer stands in its grammar.
+    """Where one answer stands in its grammar; for one thread at a time.
 
     Args:
-        compiled: the grammar.
-        allowed: bitmask, int32 [ceil(vocabulary / 32)], of the tokens that may be written at all; None: all.
+        matcher: llguidance's, at the grammar's start, owned by this object.
+        vocabulary: of the engine.
+        bound_numbers: whether a JSON number may have so many digits only (see ``_DIGITS``).
     """
 
-    def __init__(self, compiled: xgrammar.CompiledGrammar, allowed: torch.Tensor | None = None) -> None:
-        import xgrammar
-
-        self._matcher = xgrammar.GrammarMatcher(compiled)
-        self._allowed = allowed
+    def __init__(self, matcher: llguidance.LLMatcher, vocabulary: Vocabulary, *, bound_numbers: bool = True) -> None:
+        self._matcher = matcher
+        self._vocabulary = vocabulary
+        self._bound_numbers = bound_numbers
+        self._tail = b""
 
     def allows(self, token: int) -> bool:
         """Whether ``token`` may come next."""
-        if not self._matcher.accept_token(token):
-            return False
-        self._matcher.rollback(1)
-        return True
+        return self._matcher.validate_tokens([token]) == 1
 
-    def fill(self, bitmask: torch.Tensor, row: int) -> bool:
-        """Write the tokens that may come next into ``bitmask[row]``; False when there is none.
-
-        None means that the vocabulary cannot spell what the grammar wants.
-        """
-        self._matcher.fill_next_token_bitmask(bitmask, row)
-        if self._allowed is not None:
-            bitmask[row] &= self._allowed
-        return bool(bitmask[row].any())
+    def mask(self) -> torch.Tensor:
+        """The tokens that may come next: bool [vocabulary]; none of them where the vocabulary cannot go on."""
+        size = len(self._vocabulary.tokens)
+        if self._matcher.is_error():
+            return torch.zeros(size, dtype=torch.bool)
+        packed = torch.frombuffer(bytearray(self._matcher.compute_bitmask()), dtype=torch.uint8)
+        if self._matcher.is_error():  # the grammar has become too complex for the library's limits
+            return torch.zeros(size, dtype=torch.bool)
+        allowed = ((packed.unsqueeze(1) >> torch.arange(8, dtype=torch.uint8)) & 1).bool().flatten()[:size]
+        if self._bound_numbers:
+            self._end_number(allowed)
+        return allowed
 
     def accept(self, token: int) -> bool:
         """Move on by ``token``; False, and nothing moved, where the grammar does not allow it."""
-        return bool(self._matcher.accept_token(token))
+        if self._matcher.try_consume_tokens([token]) != 1:
+            return False
+        self._tail = (self._tail + self._vocabulary.tokens[token])[-_TAIL:]
+        return True
+
+    def _end_number(self, allowed: torch.Tensor) -> None:
+        """Forbid, in place, the tokens that would make the number at the end of the answer too long.
+
+        Within a string a closing quote may come, within a number it may not; so this leaves strings of digits alone,
+        and whatever the schema wants longer.
+        """
+        quote, number = self._vocabulary.quote, _NUMBER.search(self._tail)
+        if number is None or quote is None or allowed[quote]:
+            return
+        whole, fraction, exponent = number.groups()
+        if exponent is None and max(len(whole), len(fraction or b"")) <= _DIGITS - _LONGEST_TOKEN:
+            return
+        start = number[0]
+        longer = [id_ for id_, more in self._vocabulary.numbers if _too_long(start + more)]
+        shorter = allowed.clone()
+        shorter[longer] = False
+        if shorter.any():
+            allowed.copy_(shorter)
+
+
+def _too_long(text: bytes) -> bool:
+    number = _NUMBER.match(text)
+    if number is None:
+        return False
+    whole, fraction, exponent = (len(part or b"") for part in number.groups())
+    return whole > _DIGITS or fraction > _DIGITS or exponent > _EXPONENT_DIGITS
 
 
 class GrammarBook:
-    """Compiles constraints for one vocabulary; safe from many threads. The compiler is made on first use.
+    """Compiles constraints for one vocabulary; safe from many threads. The vocabulary is read on first use.
 
     Args:
         tokenizer: the pair's tokenizer.
@@ -78,8 +115,8 @@ class GrammarBook:
         self._vocab_size = vocab_size
         self._eos_ids = sorted(eos_ids)
         self._lock = threading.Lock()
-        self._compiler: xgrammar.GrammarCompiler | None = None
-        self._printable: torch.Tensor | None = None
+        self._vocabulary: Vocabulary | None = None
+        self._compiled: OrderedDict[tuple[str, str], llguidance.LLMatcher] = OrderedDict()
 
     def matcher(self, constraint: Constraint) -> Matcher:
         """A fresh matcher for ``constraint``.
@@ -87,54 +124,66 @@ class GrammarBook:
         Raises:
             InvalidSchema: when no grammar can be made of it.
         """
-        compiler = self._get_compiler()
-        try:
-            if constraint.kind == "json_schema":
-                _check_schemas([json.loads(constraint.text)])
-                compiled = compiler.compile_json_schema(constraint.text, max_whitespace_cnt=_MAX_WHITESPACE)
-                return Matcher(compiled, self._printable)
-            if constraint.kind == "structural_tag":
-                _check_schemas(_embedded_schemas(json.loads(constraint.text)))
-                compiled = compiler.compile_structural_tag(constraint.text)
-            elif constraint.kind == "ebnf":
-                compiled = compiler.compile_grammar(constraint.text)
-            else:
-                raise InvalidSchema(f"unknown kind of constraint: {constraint.kind!r}")
-            return Matcher(compiled)
-        except InvalidSchema:
-            raise
-        except Exception as error:  # xgrammar raises RuntimeError, ValueError and types of its C++ core
-            raise InvalidSchema(
-                f"no grammar can be made of this {constraint.kind}: {error}",
-                hint="check the tool's or output's JSON schema (draft 2020-12) against the message",
-            ) from error
-
-    def _get_compiler(self) -> xgrammar.GrammarCompiler:
-        import xgrammar
-
+        vocabulary = self._read_vocabulary()
+        key = (constraint.kind, constraint.text)
         with self._lock:
-            if self._compiler is None:
-                info = xgrammar.TokenizerInfo.from_huggingface(
-                    self._tokenizer, vocab_size=self._vocab_size, stop_token_ids=self._eos_ids or None
-                )
-                # One thread: compilation happens in the callers' threads, beside decoding.
-                self._compiler = xgrammar.GrammarCompiler(info, max_threads=1, cache_limit_bytes=_CACHE_BYTES)
-                self._printable = _printable(info.decoded_vocab)
-            return self._compiler
+            compiled = self._compiled.get(key)
+            if compiled is not None:
+                self._compiled.move_to_end(key)
+        if compiled is None:
+            compiled = _compile(constraint, vocabulary)
+            with self._lock:
+                self._compiled[key] = compiled
+                while len(self._compiled) > _CACHED:
+                    self._compiled.popitem(last=False)
+        with self._lock:  # one copy at a time of one matcher
+            fresh = compiled.deep_copy()
+        return Matcher(fresh, vocabulary, bound_numbers=constraint.kind != "ebnf")
+
+    def _read_vocabulary(self) -> Vocabulary:
+        with self._lock:
+            if self._vocabulary is None:
+                self._vocabulary = Vocabulary(self._tokenizer, self._vocab_size, self._eos_ids)
+            return self._vocabulary
 
 
-def _printable(vocabulary: Sequence[bytes]) -> torch.Tensor:
-    """Bitmask of the tokens without control characters, line feeds aside.
+def _compile(constraint: Constraint, vocabulary: Vocabulary) -> llguidance.LLMatcher:
+    """The grammar at its start. Whatever the library raises on strangers' text, one error of ours comes out."""
+    import llguidance
 
-    xgrammar lets control characters other than line ends into a string of bounded length, where JSON forbids them.
-    """
-    import xgrammar
+    try:
+        matcher = llguidance.LLMatcher(vocabulary.tokenizer, _lark(constraint), log_level=0)
+        trouble = matcher.get_error()
+    except (InvalidSchema, KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # a panic of its Rust core is no Exception
+        trouble = f"{type(error).__name__}: {error}"
+    if trouble:
+        first = trouble.strip().split("\n", 1)[0][:300]
+        raise InvalidSchema(
+            f"no grammar can be made of this {constraint.kind}: {first}",
+            hint="check the tool's or output's JSON schema (draft 2020-12) against the message",
+        )
+    return matcher
 
-    mask = xgrammar.allocate_token_bitmask(1, len(vocabulary))  # all ones
-    for token, text in enumerate(vocabulary):
-        if _CONTROL.search(text):
-            mask[0, token // 32] &= ~(1 << token % 32) if token % 32 != 31 else 0x7FFFFFFF
-    return mask[0]
+
+def _lark(constraint: Constraint) -> str:
+    """The constraint as Lark. Texts keep every spelling that the vocabulary has for them, so nothing is forced."""
+    if constraint.kind == "lark":
+        return constraint.text
+    if constraint.kind == "ebnf":
+        from llguidance.gbnf_to_lark import any_to_lark
+
+        return f'%llguidance {{"no_forcing": true}}\n{any_to_lark(constraint.text)}'
+    if constraint.kind != "json_schema":
+        raise InvalidSchema(f"unknown kind of constraint: {constraint.kind!r}", hint="json_schema, lark or ebnf")
+    schema: Any = json.loads(constraint.text)
+    if schema is True:
+        schema = {}
+    if not isinstance(schema, dict):
+        raise InvalidSchema(f"a JSON schema is an object, not {constraint.text[:40]!r}", hint="see draft 2020-12")
+    layout = {**_LAYOUT, **schema.get("x-guidance", {})}
+    return f'%llguidance {{"no_forcing": true}}\nstart: %json {json.dumps({**schema, "x-guidance": layout})}'
 
 
 def mask_tokens(scores: torch.Tensor, matchers: Sequence[tuple[int, Matcher]]) -> list[int]:
@@ -147,59 +196,17 @@ def mask_tokens(scores: torch.Tensor, matchers: Sequence[tuple[int, Matcher]]) -
     Returns:
         The rows that cannot go on.
     """
-    import xgrammar
-
-    bitmask = xgrammar.allocate_token_bitmask(scores.shape[0], scores.shape[-1])
     rows: list[int] = []
     stuck: list[int] = []
+    masks: list[torch.Tensor] = []
     for row, matcher in matchers:
-        if matcher.fill(bitmask, row):
+        mask = matcher.mask()
+        if mask.any():
             rows.append(row)
+            masks.append(mask)
         else:
             stuck.append(row)
     if rows:
-        xgrammar.apply_token_bitmask_inplace(scores, bitmask.to(scores.device), indices=rows)
+        forbidden = ~torch.stack(masks).to(scores.device)
+        scores[rows] = scores[rows].masked_fill(forbidden, -torch.inf)
     return stuck
-
-
-def _check_schemas(schemas: Sequence[Any]) -> None:
-    import jsonschema
-    from jsonschema.validators import validator_for
-
-    try:
-        for schema in schemas:
-            validator_for(schema, default=jsonschema.Draft202012Validator).check_schema(schema)
-            _refuse_foreign_references(schema)
-    except jsonschema.SchemaError as error:
-        where = "/".join(map(str, error.absolute_path)) or "its root"
-        raise InvalidSchema(f"not a JSON schema, at {where}: {error.message}", hint="see draft 2020-12") from error
-
-
-def _refuse_foreign_references(node: Any) -> None:
-    """xgrammar takes a reference to another document for "anything"; we say so instead."""
-    if isinstance(node, dict):
-        for key, value in node.items():
-            if key in ("$ref", "$dynamicRef") and isinstance(value, str) and not value.startswith("#"):
-                raise InvalidSchema(f"the schema refers to another document: {value}", hint="put it into $defs")
-            if key not in ("const", "enum", "default", "examples"):
-                _refuse_foreign_references(value)
-    elif isinstance(node, list):
-        for value in node:
-            _refuse_foreign_references(value)
-
-
-def _embedded_schemas(node: Any) -> list[Any]:
-    return list(_walk(node))
-
-
-def _walk(node: Any) -> Iterator[Any]:
-    """Every ``json_schema`` of a structural tag, not looking inside the schemas themselves."""
-    if isinstance(node, dict):
-        for key, value in node.items():
-            if key in ("json_schema", "schema") and isinstance(value, (dict, bool)):
-                yield value
-            else:
-                yield from _walk(value)
-    elif isinstance(node, list):
-        for value in node:
-            yield from _walk(value)

@@ -14,16 +14,18 @@ class Constraint:
     """A grammar that the answer (never the thought) must follow from its first token to its end.
 
     Attributes:
-        kind: ``structural_tag`` (XGrammar's JSON structural-tag format), ``json_schema`` or ``ebnf`` (GBNF).
+        kind: ``lark`` (llguidance's dialect of Lark, with ``%json`` for schemas), ``json_schema`` or ``ebnf`` (GBNF).
         text: the grammar in that notation.
         tool_calls: whether a ``<tool_call>`` may come; where False it is also masked inside the thought.
         complete: an output cut off by a cap is an error (structured output), not just ``finish_reason="length"``.
+        notes: what was asked for and the grammar does not enforce, so that it is checked on the finished value.
     """
 
-    kind: Literal["structural_tag", "json_schema", "ebnf"]
+    kind: Literal["lark", "json_schema", "ebnf"]
     text: str
     tool_calls: bool = True
     complete: bool = False
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

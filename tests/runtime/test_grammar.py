@@ -37,19 +37,14 @@ def json_schema(schema: Any, **fields: Any) -> Constraint:
 
 def tool_tag(*, required: bool) -> Constraint:
     """One bound tool in the Hermes format; free text around the calls."""
-    tag = {
-        "begin": '<tool_call>\n{"name": "weather", "arguments": ',
-        "content": {"type": "json_schema", "json_schema": WEATHER, "max_whitespace_cnt": 2},
-        "end": "}\n</tool_call>",
-    }
-    form = {
-        "type": "triggered_tags",
-        "triggers": ["<tool_call>"],
-        "tags": [tag],
-        "at_least_one": required,
-        "stop_after_first": required,
-    }
-    return Constraint(kind="structural_tag", text=json.dumps({"type": "structural_tag", "format": form}))
+    calls = "call" if required else "TEXT? (call TEXT?)*"
+    schema = {**WEATHER, "x-guidance": {"item_separator": ", ?", "key_separator": ": ?", "whitespace_flexible": False}}
+    text = rf"""%llguidance {{"no_forcing": true}}
+start: {calls}
+call: <tool_call> "\n{{\"name\": \"weather\", \"arguments\": " %json {json.dumps(schema)} "}}\n" </tool_call>
+TEXT: /(?s:.+)/ & ~/(?s:.*)<tool_call>(?s:.*)/
+"""
+    return Constraint(kind="lark", text=text)
 
 
 def answer(lab: Lab, generation: Generation) -> str:
@@ -182,15 +177,13 @@ def test_a_gbnf_grammar(lab: Lab, mixed: LocalEngine) -> None:
         ("json_schema", '{"type": "string", "pattern": "(unclosed"}'),
         ("json_schema", '{"type": "integer", "minimum": 5, "maximum": 1}'),
         ("json_schema", "[]"),
-        ("structural_tag", "{}"),
-        ("structural_tag", '{"type": "structural_tag", "format": {"type": "nonsense"}}'),
-        (
-            "structural_tag",
-            json.dumps({"type": "structural_tag", "format": {"type": "json_schema", "json_schema": {"type": 3}}}),
-        ),
+        ("lark", ""),
+        ("lark", "start: nonsense"),
+        ("lark", 'start: %json {"type": 3}'),
+        ("lark", "start: <no_such_token>"),
         ("ebnf", "root ::= ("),
         ("ebnf", "no_root ::= 'a'"),
-        ("lark", "start: /a/"),
+        ("structural_tag", "{}"),
     ],
 )
 def test_a_malformed_schema_is_refused_and_harms_nobody(lab: Lab, mixed: LocalEngine, kind: Any, text: str) -> None:

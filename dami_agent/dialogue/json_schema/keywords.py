@@ -1,0 +1,126 @@
+"""Where JSON Schema keeps its subschemas, and older drafts rewritten as draft 2020-12."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+from urllib.parse import quote, unquote
+
+MAPS = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
+LISTS = ("anyOf", "oneOf", "allOf", "prefixItems")
+SINGLE = (
+    *("items", "additionalProperties", "not", "if", "then", "else", "contains", "propertyNames"),
+    *("unevaluatedItems", "unevaluatedProperties", "contentSchema"),
+)
+_OLD_DRAFTS = ("draft-03", "draft-04", "draft-06", "draft-07")
+
+
+def subschemas(node: Mapping[str, Any], path: str = "#") -> Iterator[tuple[str, Any]]:
+    """The direct subschemas of a schema object, each with its JSON pointer."""
+    for keyword, value in node.items():
+        if keyword in MAPS and isinstance(value, Mapping):
+            yield from ((f"{path}/{keyword}/{_escaped(name)}", sub) for name, sub in value.items())
+        elif keyword in LISTS and isinstance(value, list):
+            yield from ((f"{path}/{keyword}/{n}", sub) for n, sub in enumerate(value))
+        elif keyword in SINGLE and isinstance(value, (Mapping, bool)):
+            yield f"{path}/{keyword}", value
+
+
+def all_subschemas(root: Any, path: str = "#") -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Every schema object in ``root``, itself first, each with its JSON pointer."""
+    if isinstance(root, Mapping):
+        yield path, root
+        for where, sub in subschemas(root, path):
+            yield from all_subschemas(sub, where)
+
+
+def resolve(root: Any, ref: str) -> Any:
+    """The subschema that a JSON pointer (``#/$defs/Name``) names, or None."""
+    if not ref.startswith("#") or (len(ref) > 1 and ref[1] != "/"):
+        return None
+    node = root
+    for part in ref[2:].split("/") if len(ref) > 1 else ():
+        key = unquote(part).replace("~1", "/").replace("~0", "~")
+        if isinstance(node, list) and key.isascii() and key.isdigit() and len(key) < 10 and int(key) < len(node):
+            node = node[int(key)]
+        elif isinstance(node, Mapping) and key in node:
+            node = node[key]
+        else:
+            return None
+    return node if isinstance(node, (Mapping, bool)) else None
+
+
+def modern(root: Any) -> Any:
+    """The schema as draft 2020-12 says it, with every reference a JSON pointer; the original is left alone.
+
+    Rewritten are tuples of draft 07 (``items`` as a list), boolean ``exclusiveMinimum`` of draft 04, ``dependencies``,
+    keywords beside ``$ref`` under drafts that ignore them, and references by ``$id`` or ``$anchor``.
+    """
+    if not isinstance(root, Mapping):
+        return root
+    names = {}
+    for path, node in all_subschemas(root):
+        for keyword in ("$id", "id"):
+            if isinstance(node.get(keyword), str):
+                names[node[keyword].rstrip("#")] = path
+        for keyword in ("$anchor", "$dynamicAnchor"):
+            if isinstance(node.get(keyword), str):
+                names["#" + node[keyword]] = path
+    names.pop("", None)
+    declared = root.get("$schema")
+    alone = isinstance(declared, str) and any(draft in declared for draft in _OLD_DRAFTS)
+    rewritten = _rewritten(root, names, alone)
+    return {k: v for k, v in rewritten.items() if k not in ("$schema", "$id", "id", "$vocabulary")}
+
+
+def _rewritten(node: Any, names: Mapping[str, str], alone: bool) -> Any:
+    if not isinstance(node, Mapping):
+        return node
+    out: dict[str, Any] = {k: v for k, v in node.items() if k not in ("$anchor", "$dynamicAnchor", "$id")}
+    for keyword in ("$ref", "$dynamicRef"):
+        if isinstance(out.get(keyword), str):
+            out[keyword] = _pointer(out[keyword], names)
+    if alone and isinstance(out.get("$ref"), str):
+        out = {k: v for k, v in out.items() if k in ("$ref", "$defs", "definitions")}
+    if isinstance(out.get("items"), list):
+        out["prefixItems"] = out.pop("items")
+        if "additionalItems" in out:
+            out["items"] = out["additionalItems"]
+        if not out["prefixItems"]:
+            del out["prefixItems"]
+    out.pop("additionalItems", None)
+    for open_, closed in (("exclusiveMinimum", "minimum"), ("exclusiveMaximum", "maximum")):
+        if isinstance(out.get(open_), bool):
+            strict = out.pop(open_)
+            if strict and closed in out:
+                out[open_] = out.pop(closed)
+    if isinstance(out.get("dependencies"), Mapping):
+        for name, needs in out.pop("dependencies").items():
+            kind = "dependentRequired" if isinstance(needs, list) else "dependentSchemas"
+            out[kind] = {**out.get(kind, {}), name: needs}
+    for keyword, value in out.items():
+        if keyword in MAPS and isinstance(value, Mapping):
+            out[keyword] = {name: _rewritten(sub, names, alone) for name, sub in value.items()}
+        elif keyword in LISTS and isinstance(value, list):
+            out[keyword] = [_rewritten(sub, names, alone) for sub in value]
+        elif keyword in SINGLE:
+            out[keyword] = _rewritten(value, names, alone)
+    return out
+
+
+def _pointer(ref: str, names: Mapping[str, str]) -> str:
+    """A reference by name as a pointer; any other as it is."""
+    if ref in names:
+        return names[ref]
+    base, _, fragment = ref.partition("#")
+    if base in names:
+        path = names[base]
+        if not fragment:
+            return path
+        if fragment.startswith("/"):
+            return path + fragment
+    return ref
+
+
+def _escaped(name: str) -> str:
+    return quote(str(name).replace("~", "~0").replace("/", "~1"), safe="~$ ")

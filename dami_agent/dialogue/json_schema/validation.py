@@ -1,0 +1,167 @@
+"""Check finished values against JSON schemas, in bounded time: both may be strangers' texts.
+
+jsonschema does the work. Ours are the patterns (no engine that backtracks without end), an exact ``multipleOf``, and a
+count of steps, since references that double (``anyOf`` of the same ``$ref`` twice, thirty levels deep) are evaluated
+2³⁰ times.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextvars import ContextVar
+from fractions import Fraction
+from typing import Any
+
+import jsonschema
+from jsonschema import ValidationError
+from referencing import Registry
+from referencing.jsonschema import EMPTY_REGISTRY
+
+from dami_agent.dialogue.json_schema.keywords import all_subschemas, modern
+from dami_agent.patterns import PatternError, compile_pattern
+
+__all__ = ["Validator", "answer_error", "validator"]
+
+_STEPS, _STEPS_PER_VALUE = 10_000, 50
+_LONGEST_TEXT = 10_000  # characters that a pattern is searched in
+_left: ContextVar[list[int] | None] = ContextVar("steps_left", default=None)
+
+Keyword = Callable[[Any, Any, Any, Any], Iterator[ValidationError] | None]
+
+
+class _TooComplex(Exception):
+    """The schema takes too many steps for this value."""
+
+
+class Validator:
+    """Checks values against one schema; made by :func:`validator`, safe to share."""
+
+    def __init__(self, schema: Any) -> None:
+        schema = modern(schema)
+        if any("patternProperties" in node for _, node in all_subschemas(schema)):
+            schema = _without_unevaluated(schema)  # jsonschema would match the patterns itself
+        registry: Registry[Any] = EMPTY_REGISTRY  # nothing is ever fetched
+        self._inner = _Bounded(schema, registry=registry)
+
+    def find(self, value: Any) -> tuple[str, str] | None:
+        """Where and how ``value`` breaks the schema, as ``("['a'][0]", "1 is not of type 'string'")``, or None."""
+        token = _left.set([_STEPS + _STEPS_PER_VALUE * _size(value)])
+        try:
+            found = next(iter(self._inner.iter_errors(value)), None)
+        except _TooComplex:
+            return "", "cannot be checked: the schema takes too many steps"
+        except RecursionError:
+            return "", "cannot be checked: it is nested too deeply"
+        finally:
+            _left.reset(token)
+        if found is None:
+            return None
+        return "".join(f"[{part!r}]" for part in found.absolute_path), found.message[:500]
+
+    def error(self, value: Any) -> str:
+        """The same in one text, "" where nothing is wrong."""
+        found = self.find(value)
+        return "" if found is None else ": ".join(part for part in found if part)
+
+    def is_valid(self, value: Any) -> bool:
+        """Whether ``value`` satisfies the schema."""
+        return not self.error(value)
+
+
+def validator(schema: Any) -> Validator:
+    """A validator for a schema that has passed ``check``; it never fetches a reference from anywhere."""
+    return Validator(schema)
+
+
+def answer_error(schema: Any, text: str) -> str:
+    """How the JSON in ``text`` breaks ``schema`` (None: any object); "" if it does not."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        return f"the answer is not JSON: {error}"
+    if schema is None:
+        return "" if isinstance(value, dict) else "the answer is no JSON object"
+    return validator(schema).error(value)
+
+
+def _size(value: Any) -> int:
+    count, stack = 0, [value]
+    while stack:
+        node = stack.pop()
+        count += 1
+        stack.extend(node.values() if isinstance(node, dict) else node if isinstance(node, list) else ())
+    return count
+
+
+def _without_unevaluated(node: Any) -> Any:
+    if isinstance(node, dict):
+        return {k: _without_unevaluated(v) for k, v in node.items() if k != "unevaluatedProperties"}
+    return [_without_unevaluated(v) for v in node] if isinstance(node, list) else node
+
+
+def _matches(pattern: str, text: str) -> bool:
+    """Whether a pattern is found in a text; where nobody can tell in time, the grammar's word has to do."""
+    if len(text) > _LONGEST_TEXT:
+        return True
+    try:
+        return compile_pattern(pattern).search(text) is not False
+    except PatternError:
+        return True
+
+
+def _pattern(validator: Any, pattern: str, instance: Any, _: Any) -> Iterator[ValidationError]:
+    if validator.is_type(instance, "string") and not _matches(pattern, instance):
+        yield ValidationError(f"{instance[:200]!r} does not match {pattern!r}")
+
+
+def _pattern_properties(validator: Any, patterns: Any, instance: Any, _: Any) -> Iterator[ValidationError]:
+    if validator.is_type(instance, "object"):
+        for pattern, schema in patterns.items():
+            for name, value in instance.items():
+                if _matches(pattern, name):
+                    yield from validator.descend(value, schema, path=name, schema_path=pattern)
+
+
+def _additional_properties(validator: Any, allowed: Any, instance: Any, schema: Any) -> Iterator[ValidationError]:
+    if not validator.is_type(instance, "object"):
+        return
+    patterns = schema.get("patternProperties", {})
+    for name, value in instance.items():
+        if name in schema.get("properties", {}) or any(_matches(pattern, name) for pattern in patterns):
+            continue
+        if allowed is False:
+            yield ValidationError(f"the property {name[:200]!r} is not allowed")
+        else:
+            yield from validator.descend(value, allowed, path=name)
+
+
+def _multiple_of(validator: Any, step: Any, instance: Any, _: Any) -> Iterator[ValidationError]:
+    if validator.is_type(instance, "number") and step and instance == instance and abs(instance) != float("inf"):
+        exact = Fraction(instance) if isinstance(instance, int) else Fraction(repr(instance))
+        if exact % Fraction(repr(step)):
+            yield ValidationError(f"{instance} is not a multiple of {step}")
+
+
+def _counted(keyword: Keyword) -> Keyword:
+    def run(validator: Any, value: Any, instance: Any, schema: Any) -> Iterator[ValidationError]:
+        left = _left.get()
+        if left is not None:
+            left[0] -= 1
+            if left[0] < 0:
+                raise _TooComplex
+        yield from keyword(validator, value, instance, schema) or ()
+
+    return run
+
+
+_OURS: Mapping[str, Keyword] = {
+    "pattern": _pattern,
+    "patternProperties": _pattern_properties,
+    "additionalProperties": _additional_properties,
+    "multipleOf": _multiple_of,
+}
+_KEYWORDS: Mapping[str, Keyword] = {**jsonschema.Draft202012Validator.VALIDATORS, **_OURS}
+_Bounded: Any = jsonschema.validators.extend(  # type: ignore[no-untyped-call]
+    jsonschema.Draft202012Validator, {name: _counted(keyword) for name, keyword in _KEYWORDS.items()}
+)
