@@ -30,6 +30,7 @@ from dami_agent.types import (
     Prompt,
     Reply,
     Step,
+    Template,
     ToolChoice,
 )
 
@@ -226,7 +227,7 @@ class Pipeline:
         engine = Watched(engine=self.engine, cancellation=cancellation, jobs=attempt.jobs)
 
         def ask(base: Decision) -> Estimate:
-            return self.estimators[base.estimator].estimate(self.dialogue.render(step, base.template), base, engine)
+            return self.estimators[base.estimator].estimate(self._render(step, base.template), base, engine)
 
         if last is None:
             decision = self.policy.decide(step, number, ask)
@@ -267,7 +268,10 @@ class Pipeline:
             prompt = estimate.probe_prompt
             if decision.intensity == estimate.probe.intensity and decision.template == prompt.template:
                 return dataclasses.replace(prompt, reply_ids=estimate.probe.token_ids)
-        return self.dialogue.render(step, decision.template)
+        return self._render(step, decision.template)
+
+    def _render(self, step: Step, template: Template) -> Prompt:
+        return self.dialogue.render(step, template, self.engine.info.context_length)
 
     def _fitting(self, step: Step, decision: Decision, prompt: Prompt) -> Decision:
         """A cap that only the policy set never asks for more than the context window leaves."""

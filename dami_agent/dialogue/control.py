@@ -7,7 +7,8 @@ string with a seam inside is untrusted. If there is none, the text is encoded as
 one, it is encoded by a copy of the tokenizer whose control tokens have secret spellings, with the template's own
 occurrences spelled that way: the same pipeline in one pass, so every other token comes out as ever.
 
-Nothing here knows a message.
+Whatever a caller sends, the other threads go on: text is searched window by window, and encoded without the
+interpreter's lock. Nothing here knows a message.
 """
 
 from __future__ import annotations
@@ -16,14 +17,14 @@ import json
 import re
 import secrets
 from bisect import bisect_left, bisect_right
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import cached_property
 from itertools import chain
 from typing import Any, Protocol
 
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, decoders, normalizers
 
-from dami_agent.errors import InvalidRequest
+from dami_agent.errors import ContextOverflow, InvalidRequest
 
 MARKERS = ("<think>", "</think>", "<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>")
 """Strings that template and parser give meaning to, whether or not they are tokens of their own."""
@@ -31,6 +32,10 @@ MARKERS = ("<think>", "</think>", "<tool_call>", "</tool_call>", "<tool_response
 _LOOKS_LIKE_CONTROL = re.compile(r"<\S+>|\[/?[A-Z_]+\]")
 _EDGES = "<>|/[]"
 _PRIVATE_USE = range(0xE000, 0xF8FF)
+_WINDOW = 1 << 16  # characters searched in one go: a few milliseconds
+_SEAM_LENGTH = len("\\ue000")  # as JSON may spell it
+_LONG = 1 << 14  # characters; text of this length or more is encoded without the interpreter's lock
+_COMPOSED = 4  # NFC makes text at most this many times shorter, in UTF-8
 
 
 class ChatTokenizer(Protocol):
@@ -74,12 +79,14 @@ class Shield:
 
     def split(self, rendered: str) -> tuple[str, list[int]]:
         """The text without seams, and where they were (offsets into it, ascending)."""
-        pieces = self._seams.split(rendered)
-        seams, offset = [], 0
-        for piece in pieces[:-1]:
-            offset += len(piece)
+        pieces: list[str] = []
+        seams, offset, begin = [], 0, 0
+        for start, end in _spans(self._seams, rendered, _SEAM_LENGTH):
+            pieces.append(rendered[begin:start])
+            offset += start - begin
             seams.append(offset)
-        return "".join(pieces), seams
+            begin = end
+        return "".join([*pieces, rendered[begin:]]), seams
 
 
 class ControlGuard:
@@ -127,7 +134,9 @@ class ControlGuard:
 
     def cuts(self, text: str) -> set[int]:
         """Where seams must go in untrusted ``text``: into control strings, and at edges that could complete one."""
-        cuts = {m.start() + 1 for m in self._find.finditer(text)}
+        windows = range(0, len(text), _WINDOW)
+        found = (self._find.finditer(text, w, w + _WINDOW + self._longest - 1) for w in windows)
+        cuts = {match.start() + 1 for match in chain.from_iterable(found)}
         longest = min(self._longest - 1, len(text))
         head, tail = text[:longest].lower(), text[len(text) - longest :].lower()
         if any(tail[-k:] in self._prefixes for k in range(1, len(tail) + 1)):
@@ -138,23 +147,36 @@ class ControlGuard:
             cuts.add(0)  # a tool named "think" in a template that writes <{{ name }}>
         return cuts
 
-    def encode(self, text: str, seams: list[int]) -> list[int]:
+    def encode(self, text: str, seams: list[int], most: int | None = None) -> list[int]:
         """Token ids of rendered ``text``; control strings with a seam inside are encoded as the text they are.
 
+        Args:
+            text: without seams.
+            seams: where they were.
+            most: what cannot have so few tokens is refused before it is encoded; None encodes any text.
+
         Raises:
+            ContextOverflow: the text has more than ``most`` tokens for certain.
             InvalidRequest: the tokenizer makes a control token out of plain text whatever one does.
         """
+        least = self.least_tokens(text)
+        if most is not None and least > most:
+            raise ContextOverflow(
+                f"{len(text)} characters of prompt are at least {least} tokens and do not fit the context window of "
+                f"{most} tokens",
+                hint="shorten the messages, or open the engine with a larger context_length",
+            )
         spans, clean = self._control_spans(text, seams)
         ids: list[int] = []
         if clean:
-            ids = self._plain.encode(text, add_special_tokens=False).ids
+            ids = _ids(self._plain, text)
             if self._count(ids) == len(spans):
                 return ids
         pieces, offset = [], 0
         for start, end in spans:
             pieces += [text[offset:start], self._secrets[text[start:end]]]
             offset = end
-        ids = self._renamed.encode("".join([*pieces, text[offset:]]), add_special_tokens=False).ids
+        ids = _ids(self._renamed, "".join([*pieces, text[offset:]]))
         if self._count(ids) != len(spans):
             raise InvalidRequest(
                 "this tokenizer makes a control token out of plain text in the messages",
@@ -162,12 +184,30 @@ class ControlGuard:
             )
         return ids
 
+    def least_tokens(self, text: str) -> int:
+        """A number of tokens that ``text`` has at least, found without encoding it; 0 where nothing is known."""
+        return len(text.encode("utf-8", "replace")) // self._most_bytes if self._most_bytes else 0
+
+    @cached_property
+    def _most_bytes(self) -> int:
+        """The most bytes of text that one token can stand for; 0 if that is not known.
+
+        It is known of byte-level tokenizers: a token's letters stand for one byte each, an added one's for themselves.
+        """
+        normalizer = self._source.normalizer
+        composes = isinstance(normalizer, normalizers.NFC)
+        if not isinstance(self._source.decoder, decoders.ByteLevel) or (normalizer is not None and not composes):
+            return 0
+        longest = max(len(token.encode()) if token in self._added else len(token) for token in self._source.get_vocab())
+        return longest * (_COMPOSED if composes else 1)
+
     def _control_spans(self, text: str, seams: list[int]) -> tuple[list[tuple[int, int]], bool]:
         """The template's own control tokens in ``text``, leftmost longest; and whether no untrusted one is there."""
         spans, clean, offset = [], True, 0
-        while match := self._tokens.search(text, offset):
-            start, end = match.span()
-            if match.group() not in self.ids:
+        longest = max(map(len, self._added), default=1)
+        while found := next(_spans(self._tokens, text, longest, offset), None):
+            start, end = found
+            if text[start:end] not in self.ids:
                 offset = end
             elif bisect_right(seams, start) == bisect_left(seams, end):
                 spans.append((start, end))
@@ -215,6 +255,31 @@ class ControlGuard:
                 hint="control tokens must be added tokens that no merge produces",
             )
         return copy
+
+
+def _spans(pattern: re.Pattern[str], text: str, longest: int, start: int = 0) -> Iterator[tuple[int, int]]:
+    """Where ``pattern`` matches, as ``finditer`` has it; other threads may run after every window.
+
+    Args:
+        pattern: matches no more than ``longest`` characters, and looks neither behind nor ahead.
+        text: to be searched.
+        longest: of a match.
+        start: where to begin.
+    """
+    while start < len(text):
+        match = pattern.search(text, start, start + _WINDOW + longest)
+        if match is None or match.start() >= start + _WINDOW:  # near a window's end a longer match may be cut off
+            start += _WINDOW
+        else:
+            yield match.span()
+            start = match.end()
+
+
+def _ids(tokenizer: Tokenizer, text: str) -> list[int]:
+    """Token ids of ``text``. A batch is encoded without the interpreter's lock, a single text is not."""
+    if len(text) < _LONG:
+        return list(tokenizer.encode(text, add_special_tokens=False).ids)
+    return list(tokenizer.encode_batch_fast([text], add_special_tokens=False)[0].ids)
 
 
 def _alternatives(strings: Iterable[str]) -> str:

@@ -45,10 +45,16 @@ class Dialogue:
             if source
         }
 
-    def render(self, step: Step, template: Template) -> Prompt:
+    def render(self, step: Step, template: Template, context_length: int | None = None) -> Prompt:
         """The prompt for the next assistant message, in the words of one checkpoint's template.
 
+        Args:
+            step: the call.
+            template: whose.
+            context_length: tokens; a text that cannot fit is refused before it is encoded.
+
         Raises:
+            ContextOverflow: the text is too long for certain.
             InvalidRequest: no such template; messages, tools or a tool choice that cannot be rendered.
             InvalidSchema: a schema that is malformed, or that nothing can satisfy.
         """
@@ -60,7 +66,7 @@ class Dialogue:
         grammar = constraint.build(step, self._guard.ids)
         rendered = self._templates[template].render(step)
         return Prompt(
-            token_ids=tuple(self._guard.encode(rendered.text, rendered.seams)),
+            token_ids=tuple(self._guard.encode(rendered.text, rendered.seams, context_length)),
             template=template,
             in_thought=rendered.in_thought,
             constraint=grammar,
