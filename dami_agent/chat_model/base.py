@@ -15,16 +15,18 @@ from typing_extensions import Self
 from dami_agent.chat_model import settings
 from dami_agent.chat_model.history import to_messages
 from dami_agent.chat_model.policies import read_policy
-from dami_agent.chat_model.room import BUILTIN, Room, RoomKey, enter, leave
+from dami_agent.chat_model.profile import folder_of, profile_of
+from dami_agent.chat_model.room import BUILTIN, Room, RoomKey, dialogue_of, enter, leave
 from dami_agent.chat_model.runs import trace_of
 from dami_agent.chat_model.structured import Structured
+from dami_agent.chat_model.tokens import CountingChatModel
 from dami_agent.chat_model.tracked import TrackedChatModel
 from dami_agent.errors import InvalidRequest
 from dami_agent.estimators import ConfidenceEstimator, estimator_named
 from dami_agent.ledger import Ledger
 from dami_agent.pipeline import Pipeline
 from dami_agent.policy import EFFORTS, ReasoningPolicy
-from dami_agent.types import Engine, Estimator, Step
+from dami_agent.types import Engine, Estimator, Intensity, Step, Template
 
 if TYPE_CHECKING:
     from dami_agent.dialogue import Dialogue
@@ -35,7 +37,7 @@ _SHARED_BY_COPIES = (
 )  # fmt: skip
 
 
-class ConfiguredChatModel(TrackedChatModel):
+class ConfiguredChatModel(TrackedChatModel, CountingChatModel):
     """Everything of ChatDAMI that is not running a call; use :class:`~dami_agent.chat_model.ChatDAMI`."""
 
     model_config = ConfigDict(arbitrary_types_allowed=True, protected_namespaces=())
@@ -164,24 +166,12 @@ class ConfiguredChatModel(TrackedChatModel):
         return params
 
     def _resolve_model_profile(self) -> ModelProfile | None:
-        profile: ModelProfile = {
-            "name": self.model_name,
-            "open_weights": True,
-            "text_inputs": True,
-            "text_outputs": True,
-            "image_inputs": False,
-            "audio_inputs": False,
-            "video_inputs": False,
-            "reasoning_output": True,
-            "tool_calling": True,
-            "tool_choice": True,
-            "structured_output": True,
-            "reasoning_effort_levels": list(EFFORTS),
-            "reasoning_effort_default": "auto",
-        }
-        if self.context_length is not None:
-            profile["max_input_tokens"] = self.context_length
-        return profile
+        folders = tuple(
+            folder_of(checkpoint, side, self.revision)
+            for checkpoint, side in ((self.instruct, "instruct"), (self.thinking, "thinking"))
+        )
+        engine = None if isinstance(self.engine, str) else self.engine
+        return profile_of(self.model_name, folders, self.context_length, engine=engine)
 
     # ---- the shared room ----------------------------------------------------------------------------------------
 
@@ -210,6 +200,10 @@ class ConfiguredChatModel(TrackedChatModel):
         policy = self.policy or ReasoningPolicy()
         return Room(engine=engine, dialogue=dialogue, frontier=policy.frontier)
 
+    def _counting_dialogue(self) -> tuple[Dialogue, Template]:
+        dialogue = dialogue_of(self._key) if isinstance(self.engine, str) else self._room().dialogue
+        return dialogue, "instruct" if settings.ask(self._levels({})).intensity == Intensity(0) else "thinking"
+
     def pipeline(self) -> Pipeline:
         """The pipeline behind this model, opened on first use.
 
@@ -218,6 +212,8 @@ class ConfiguredChatModel(TrackedChatModel):
         """
         room = self._room()
         if self._pipeline is None or self._pipeline.engine is not room.engine:  # closed, or this is a forked child
+            if self.profile is not None and "max_input_tokens" not in self.profile:  # a hub id that was not here yet
+                self.profile = {**(self._resolve_model_profile() or {}), **self.profile}
             estimator: Estimator = self.estimator
             policy = self.policy or ReasoningPolicy()
             self._pipeline = Pipeline(

@@ -17,6 +17,7 @@ from dami_agent.policy import Frontier
 from dami_agent.types import Engine
 
 if TYPE_CHECKING:
+    from dami_agent.checkpoints import CheckpointPair
     from dami_agent.dialogue import Dialogue
 
 BUILTIN = "dami-builtin"
@@ -51,12 +52,14 @@ class Room:
 
 _open: dict[RoomKey, Room] = {}
 _lock = threading.Lock()
+_read: dict[tuple[str | None, ...], tuple[CheckpointPair, Dialogue]] = {}
+_read_lock = threading.Lock()  # not the other: an engine may take minutes to open, and tokens can be counted meanwhile
 
 
 def _forget() -> None:
     """Begin anew in a forked child: its parent's engines have no thread there, and the lock may be held for ever."""
-    global _lock
-    _lock = threading.Lock()
+    global _lock, _read_lock
+    _lock, _read_lock = threading.Lock(), threading.Lock()
     _open.clear()
 
 
@@ -81,11 +84,34 @@ def leave(key: RoomKey) -> None:
     """Close the room's engine and free its memory; the next use opens it again."""
     with _lock:
         room = _open.pop(key, None)
+    with _read_lock:
+        _read.pop(_files(key), None)
     if room is not None:
         room.engine.close()
 
 
-def _furnish(key: RoomKey) -> Room:
+def dialogue_of(key: RoomKey) -> Dialogue:
+    """The pair's tokenizer and templates; no engine is opened.
+
+    Raises:
+        CheckpointError: the pair cannot be used.
+    """
+    return _read_pair(key)[1]
+
+
+def _files(key: RoomKey) -> tuple[str | None, ...]:
+    return key.instruct, key.thinking, key.revision, key.keep_reasoning
+
+
+def _read_pair(key: RoomKey) -> tuple[CheckpointPair, Dialogue]:
+    """The pair and its dialogue, read once."""
+    with _read_lock:
+        if _files(key) not in _read:
+            _read[_files(key)] = _open_pair(key)
+        return _read[_files(key)]
+
+
+def _open_pair(key: RoomKey) -> tuple[CheckpointPair, Dialogue]:
     from dami_agent.checkpoints import CheckpointPair
     from dami_agent.dialogue import Dialogue
 
@@ -97,10 +123,6 @@ def _furnish(key: RoomKey) -> Room:
         pair = CheckpointPair.builtin()
     else:
         pair = CheckpointPair.open(key.instruct, key.thinking, revision=key.revision)
-    options: dict[str, Any] = {"device": key.device, "dtype": key.dtype, "mode": key.weights_mode}
-    options["context_length"] = key.context_length
-    if key.max_batch_size is not None:
-        options["max_batch_size"] = key.max_batch_size
     templates = {"instruct": pair.instruct.chat_template, "thinking": pair.thinking.chat_template}
     missing = [name for name, template in templates.items() if not template]
     if missing:
@@ -108,9 +130,18 @@ def _furnish(key: RoomKey) -> Room:
             f"the {' and '.join(missing)} checkpoint has no chat template",
             hint="use a chat checkpoint, or put its chat_template.jinja into the folder",
         )
+    return pair, Dialogue(pair.instruct.tokenizer(), templates=templates, keep_reasoning=key.keep_reasoning)  # type: ignore[arg-type]
+
+
+def _furnish(key: RoomKey) -> Room:
+    pair, dialogue = _read_pair(key)
+    options: dict[str, Any] = {"device": key.device, "dtype": key.dtype, "mode": key.weights_mode}
+    options["context_length"] = key.context_length
+    if key.max_batch_size is not None:
+        options["max_batch_size"] = key.max_batch_size
     return Room(
         engine=_engine_class(key.engine).open(pair, **options),
-        dialogue=Dialogue(pair.instruct.tokenizer(), templates=templates, keep_reasoning=key.keep_reasoning),  # type: ignore[arg-type]
+        dialogue=dialogue,
         frontier=_frontier(pair.frontier_path),
         max_tokens=pair.thinking.generation_config.get("max_new_tokens"),
     )

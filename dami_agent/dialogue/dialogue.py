@@ -58,13 +58,9 @@ class Dialogue:
             InvalidRequest: no such template; messages, tools or a tool choice that cannot be rendered.
             InvalidSchema: a schema that is malformed, or that nothing can satisfy.
         """
-        if template not in self._templates:
-            raise InvalidRequest(
-                f"the {template} checkpoint has no chat template",
-                hint="add chat_template.jinja to it, or pass templates={...} with one of the same format",
-            )
+        chat_template = self._chat_template(template)
         grammar = constraint.build(step, self._guard.ids)
-        rendered = self._templates[template].render(step)
+        rendered = chat_template.render(step)
         return Prompt(
             token_ids=tuple(self._guard.encode(rendered.text, rendered.seams, context_length)),
             template=template,
@@ -72,6 +68,28 @@ class Dialogue:
             constraint=grammar,
             continues=rendered.continues,
         )
+
+    def count(self, step: Step, template: Template) -> int:
+        """Number of tokens of the prompt that :meth:`render` makes; schemas are not looked at.
+
+        Raises:
+            InvalidRequest: as for :meth:`render`.
+        """
+        rendered = self._chat_template(template).render(step)
+        return len(self._guard.encode(rendered.text, rendered.seams))
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of ``text`` as it stands in a prompt; what spells a control token stays text."""
+        shield = self._guard.shield([text])
+        return list(self._guard.encode(*shield.split(shield.text(text))))
+
+    def _chat_template(self, template: Template) -> ChatTemplate:
+        if template not in self._templates:
+            raise InvalidRequest(
+                f"the {template} checkpoint has no chat template",
+                hint="add chat_template.jinja to it, or pass templates={...} with one of the same format",
+            )
+        return self._templates[template]
 
     def parser(self, prompt: Prompt, step: Step) -> ReplyParser:
         """A parser for one generation of ``prompt``, fed token by token."""
