@@ -177,6 +177,7 @@ class LocalEngine:
     def _row(self, prompt: Prompt, decision: Decision) -> Row:
         intensity, limits, markers = Intensity(decision.intensity), decision.limits, self._markers
         max_tokens = self._check_request(prompt, limits)
+        cap = thought_cap(limits, max_tokens, len(markers.closing()))
         defaults = self._defaults["thinking" if intensity > 0 else "instruct"]
         sampling = resolve_sampling(decision.sampling, defaults, self._info.vocab_size)
         assert sampling.seed is not None  # resolved
@@ -197,7 +198,8 @@ class LocalEngine:
                 markers,
                 self._eos_ids,
                 in_thought=prompt.in_thought,
-                cap=thought_cap(limits, max_tokens, 1 + len(markers.after_close_ids)),
+                cap=cap,
+                words=markers.have_room_for_words(cap, max_tokens),
                 rule=self._loop_rule,
             ),
             eos_ids=self._eos_ids,

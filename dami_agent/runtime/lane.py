@@ -170,10 +170,10 @@ def _choose_all(rows: Sequence[Row], scores: torch.Tensor) -> list[int]:
                 free.append(i)
             else:
                 tokens[i] = forced
-    for i in free:
-        forbidden = rows[i].forbid_tool_call
-        if forbidden is not None and rows[i].thought.open:
-            scores[i, forbidden] = -torch.inf
+    banned = [(i, token) for i in free for token in rows[i].banned]
+    if banned:
+        places = torch.tensor(banned, device=scores.device)
+        scores[places[:, 0], places[:, 1]] = -torch.inf
     _apply_grammars(rows, free, scores)
     groups: dict[WarperKey, list[int]] = {}
     for i in free:

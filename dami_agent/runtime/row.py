@@ -57,6 +57,13 @@ class Row:
         """Whether the next token is one of the answer and under a grammar."""
         return self.matcher is not None and not self.thought.open and self.thought.forced() is None
 
+    @property
+    def banned(self) -> tuple[int, ...]:
+        """Tokens that the model may not draw now, whatever its scores say."""
+        if self.thought.open:
+            return () if self.forbid_tool_call is None else (self.forbid_tool_call,)
+        return self.thought.banned
+
     def uniform(self) -> float:
         """The random number of the next output token."""
         return 0.0 if self.key[0] == 0.0 else self.stream[self.written]
@@ -68,11 +75,10 @@ class Row:
             InvalidRequest: when they break the answer's grammar or hold an end of sequence.
         """
         closing: list[int] = []
-        for token in self.prompt.reply_ids:
-            was_open = self.thought.open
-            part = self.thought.replay(token)
-            if was_open and not self.thought.open and part == "control":
-                closing = list(self.after_close_ids)
+        was_open = self.thought.open
+        for token, part in self.thought.replay(self.prompt.reply_ids):
+            if part == "control":
+                closing = list(self.after_close_ids) if was_open and not self.thought.open else []
             elif part == "answer":
                 if token in self.eos_ids:
                     raise InvalidRequest(
@@ -88,6 +94,7 @@ class Row:
                     part = "control"
                 else:
                     closing = []
+            was_open = self.thought.open
             self._write(token, part, None)
             if self.job.done:
                 return

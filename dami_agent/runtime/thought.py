@@ -5,16 +5,19 @@ The thought ends when
 
 - the model writes the close marker (``model``),
 - its cap is reached (``cap``), an end-of-sequence comes inside it (``eos``) or it runs in a circle (``repetition``):
-  then the engine writes the close marker and the tokens that follow it in a chat, and the answer is decoded,
+  then the engine writes the family's closing words, the close marker and the tokens that follow it in a chat, and the
+  answer is decoded,
 - the model writes ``<tool_call>`` (``tool_call``): that token and all after it are the answer.
 
-The closing tokens are output (they count against ``max_tokens``) with part ``control``.
+There is one thought: once the answer has begun, neither marker may be drawn (:attr:`Thought.banned`). What the engine
+writes to close a thought is output (it counts against ``max_tokens``) with part ``control``, as the markers are: the
+model did not think it, so no count of reasoning tokens holds it.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from dami_agent.runtime.repetition import LoopDetector, LoopRule
@@ -33,12 +36,28 @@ class ThoughtMarkers:
         tool_call_id: ``<tool_call>``.
         after_close_ids: what a chat has between the close marker and the answer (``"\\n\\n"``); the engine writes
             it when it closes the thought itself.
+        before_close_ids: the closing words: what the engine writes before the close marker, after a thought that was
+            cut short.
+        plain_close_ids: the same where the words have no place: after an empty thought, or where they would leave the
+            answer too little room.
     """
 
     open_id: int | None = None
     close_id: int | None = None
     tool_call_id: int | None = None
     after_close_ids: tuple[int, ...] = ()
+    before_close_ids: tuple[int, ...] = ()
+    plain_close_ids: tuple[int, ...] = ()
+
+    def closing(self, *, words: bool = True) -> tuple[int, ...]:
+        """All that the engine writes to close a thought, with or without the words; nothing without a close marker."""
+        if self.close_id is None:
+            return ()
+        return (*(self.before_close_ids if words else self.plain_close_ids), self.close_id, *self.after_close_ids)
+
+    def have_room_for_words(self, cap: int, max_tokens: int) -> bool:
+        """Whether the closing words fit behind a thought of ``cap`` tokens: at least as many are left to the answer."""
+        return cap > 0 and max_tokens - cap >= 2 * len(self.closing())
 
 
 def thought_cap(limits: Limits, max_tokens: int, closing: int) -> int:
@@ -61,6 +80,7 @@ class Thought:
         eos_ids: end-of-sequence tokens.
         in_thought: the prompt ends inside the thought.
         cap: most tokens of the thought.
+        words: close it with the closing words.
         rule: when a repetition counts as run away; None never.
     """
 
@@ -71,9 +91,11 @@ class Thought:
         *,
         in_thought: bool,
         cap: int,
+        words: bool = True,
         rule: LoopRule | None = None,
     ) -> None:
         self._markers = markers
+        self._closing = markers.closing(words=words)
         self._eos_ids = eos_ids
         self._cap = cap
         self._rule = rule
@@ -91,6 +113,15 @@ class Thought:
     def free(self) -> bool:
         """Whether the next token is the model's choice inside the thought."""
         return self.open and not self._pending
+
+    @property
+    def banned(self) -> tuple[int, ...]:
+        """Markers that the model may not draw now: a thought is opened by the reply's first token and closed once."""
+        if self.open or self._markers.close_id is None:
+            return ()
+        may_open = self._taken == 0 and self._cap > 0
+        opening = () if may_open or self._markers.open_id is None else (self._markers.open_id,)
+        return (*opening, self._markers.close_id)
 
     def forced(self) -> int | None:
         """The token that the engine writes now in place of the model, or None."""
@@ -116,11 +147,21 @@ class Thought:
             return token, "control"
         return token, "answer"
 
-    def replay(self, token: int) -> Part:
-        """Account for a token of a reply decoded earlier, perhaps under other limits; returns its part."""
-        if self.forced() not in (None, token):
-            self._pending.clear()  # it was not closed then; it will be after the replay
-        return self.take(token)[1]
+    def replay(self, tokens: Sequence[int]) -> Iterator[tuple[int, Part]]:
+        """Account for a reply decoded earlier, perhaps under other limits; yields its tokens with their parts.
+
+        A thought is taken to have been closed at its cap where the closing tokens stand beyond it. Anything else was
+        the model's own; where that is longer than the cap, the thought is closed after the replay.
+        """
+        at = 0
+        while at < len(tokens):
+            if self.free and self._thought_tokens >= self._cap:
+                written = tuple(tokens[at : at + len(self._closing)])
+                if written == self._closing[: len(written)]:
+                    self._close("cap")
+            for _ in range(max(1, min(len(self._pending), len(tokens) - at))):
+                yield self.take(tokens[at])
+                at += 1
 
     def _begin(self) -> None:
         self.open = True
@@ -130,10 +171,10 @@ class Thought:
         if self._markers.close_id is None:  # refused at submission; kept so that a thought without end still ends
             return
         self._reason = reason
-        self._pending.extend((self._markers.close_id, *self._markers.after_close_ids))
+        self._pending.extend(self._closing)
 
     def _write(self, token: int) -> tuple[int, Part]:
-        if self.open:
+        if token == self._markers.close_id:
             self.open = False
             self.closed_by = self._reason
         self._pending.popleft()

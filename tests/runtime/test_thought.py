@@ -130,10 +130,64 @@ def test_whatever_comes_is_accounted_for(script: list[int], in_thought: bool, ca
 def test_replayed_and_continued_is_the_same(script: list[int], in_thought: bool, cap: int, cut: int) -> None:
     written, thought = run(script, total=60, in_thought=in_thought, cap=cap)
     again = Thought(MARKERS, {EOS}, in_thought=in_thought, cap=cap)
-    replayed = [again.replay(token) for token, _ in written[:cut]]
+    replayed = list(again.replay([token for token, _ in written[:cut]]))
     # A close for an end of sequence cannot be told from the model's own: what followed it counts as answer then.
     if thought.closed_by != "eos" or cut <= [t for t, _ in written].index(CLOSE):
-        assert replayed == [part for _, part in written[:cut]]
+        assert replayed == written[:cut]
         rest = [again.take(token if (forced := again.forced()) is None else forced) for token, _ in written[cut:]]
         if thought.closed_by != "eos":
             assert rest == written[cut:]
+
+
+WORDS = ThoughtMarkers(
+    open_id=OPEN,
+    close_id=CLOSE,
+    tool_call_id=CALL,
+    after_close_ids=(A, B),
+    before_close_ids=(71, 72),
+    plain_close_ids=(70,),
+)
+
+
+def test_closing_words_are_written_before_the_marker_and_are_not_the_models() -> None:
+    written, thought = run([1, 2, 3, 4], cap=2, markers=WORDS)
+    closing = [(token, "control") for token in (71, 72, CLOSE, A, B)]
+    assert written == [(1, "reasoning"), (2, "reasoning"), *closing, (3, "answer"), (4, "answer")]
+    assert thought.closed_by == "cap"
+    written, _ = run([1, 2, 3, 4], cap=0, words=False, markers=WORDS)
+    assert written[:4] == [(token, "control") for token in (70, CLOSE, A, B)]
+
+
+@pytest.mark.parametrize(("cap", "total", "fits"), [(0, 100, False), (1, 100, True), (90, 100, True), (91, 100, False)])
+def test_closing_words_are_left_out_where_they_have_no_place(cap: int, total: int, fits: bool) -> None:
+    assert WORDS.have_room_for_words(cap, total) is fits  # ten tokens: five of the closing, five of the answer
+
+
+@pytest.mark.parametrize("cut", range(9))
+def test_a_thought_closed_at_its_cap_is_closed_there_when_replayed(cut: int) -> None:
+    written, _ = run([1, 2, 3, 4], cap=2, markers=WORDS)
+    again = Thought(WORDS, {EOS}, in_thought=True, cap=2)
+    assert list(again.replay([token for token, _ in written[:cut]])) == written[:cut]
+    rest = [again.take(token if (forced := again.forced()) is None else forced) for token, _ in written[cut:]]
+    assert rest == written[cut:]
+
+
+def test_a_longer_thought_than_the_cap_is_closed_after_its_replay() -> None:
+    again = Thought(WORDS, {EOS}, in_thought=True, cap=2)
+    assert list(again.replay([1, 2, 71, 3])) == [(token, "reasoning") for token in (1, 2, 71, 3)]
+    assert [again.take(token)[1] for token in iter(again.forced, None)] == ["control"] * 5
+    assert again.closed_by == "cap"
+
+
+@given(tokens, st.booleans(), st.integers(0, 12))
+def test_a_model_that_may_not_draw_the_markers_thinks_once(script: list[int], in_thought: bool, cap: int) -> None:
+    thought = Thought(WORDS, {EOS}, in_thought=in_thought, cap=cap)
+    written: list[tuple[int, str]] = []
+    for token in script:
+        while (forced := thought.forced()) is not None:
+            written.append(thought.take(forced))
+        if token not in thought.banned and not (token == EOS and not thought.open):
+            written.append(thought.take(token))
+    answer = [token for token, part in written if part == "answer"]
+    assert not {OPEN, CLOSE}.intersection(answer)
+    assert sum(token == CLOSE for token, _ in written) <= 1
