@@ -14,7 +14,7 @@ from dami_agent.estimators import FixedEstimator
 from dami_agent.pipeline import Outcome, Pipeline
 from dami_agent.policy import ReasoningPolicy
 from dami_agent.testing import FakeEngine, FakeReply, fake_chat_model
-from dami_agent.types import CallRecord, Decision, Intensity, Limits, Sampling
+from dami_agent.types import CallRecord, Decision, Generation, Intensity, Limits, Sampling
 from tests.policy.support import FRONTIER, asked, step, user
 
 THOUGHT = "first this, then that"
@@ -34,6 +34,10 @@ def voices(**policy: Any) -> tuple[Pipeline, FakeEngine]:
     return Pipeline(engine=engine, dialogue=model.dialogue, policy=own, estimator=model.estimator), engine
 
 
+def _before_the_answer(generation: Generation) -> tuple[int, ...]:
+    return tuple(event.token_id for event in generation.events if event.part != "answer")
+
+
 def test_the_answer_is_decoded_after_the_thought_at_its_own_intensity() -> None:
     pipeline, engine = voices(run={"max_tokens": 1000})
     now = step(user("What is it?"), root_run_id="run")
@@ -49,7 +53,7 @@ def test_the_answer_is_decoded_after_the_thought_at_its_own_intensity() -> None:
     assert generation is not None
     assert decision is not None
     assert (generation.intensity, decision.answer_intensity) == (1, 0.2)
-    assert second.prompt.reply_ids == generation.token_ids[: generation.reasoning_tokens]
+    assert second.prompt.reply_ids == _before_the_answer(generation)
     assert generation.thought_closed_by == "model"
     assert pipeline.policy.spent(now.trace).tokens == outcome.record.output_tokens
 
@@ -95,7 +99,7 @@ def test_the_real_engine_agrees_with_the_slow_way(cap: int | None) -> None:
         both = own.decide(now, 0, lambda _: pytest.fail("asked"))
         whole: Decision = dataclasses.replace(both, answer_intensity=None)
         thinking = engine.generate(prompt, whole)
-        thought = thinking.token_ids[: thinking.reasoning_tokens]
+        thought = _before_the_answer(thinking)
         after = dataclasses.replace(whole, intensity=Intensity(0), sampling=thinking.sampling)
         slow = engine.generate(dataclasses.replace(prompt, reply_ids=thought), after)
     finally:

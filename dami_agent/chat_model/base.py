@@ -53,6 +53,9 @@ class ConfiguredChatModel(TrackedChatModel, CountingChatModel):
     keep_reasoning: Literal["template", "all", "none"] = Field(
         default="template", description="which earlier thoughts stay in the prompt; template: as the family's does"
     )
+    closing_words: str | None = Field(
+        default=None, description="written before </think> where a thought is cut short; None: the family's own"
+    )
     engine: Any = Field(default="local", description="entry-point name of an engine, or an Engine", exclude=True)
     dialogue: Any = Field(default=None, description="the Dialogue of an Engine given as object", exclude=True)
     estimator: Any = Field(
@@ -151,6 +154,7 @@ class ConfiguredChatModel(TrackedChatModel, CountingChatModel):
             "weights_mode": self.weights_mode,
             "context_length": self.context_length,
             "keep_reasoning": self.keep_reasoning,
+            "closing_words": self.closing_words,
             "engine": self.engine if isinstance(self.engine, str) else repr(self.engine),
             "estimator": repr(self.estimator),
             "policy": repr(self.policy),
@@ -188,6 +192,7 @@ class ConfiguredChatModel(TrackedChatModel, CountingChatModel):
             context_length=self.context_length,
             max_batch_size=self.max_batch_size,
             keep_reasoning=self.keep_reasoning,
+            closing_words=self.closing_words,
         )
 
     def _room(self) -> Room:

@@ -7,7 +7,7 @@ from functools import reduce
 from typing import Any
 
 from langchain_core.messages import AIMessage, InvalidToolCall, ToolCall
-from langchain_core.messages.ai import UsageMetadata, add_usage
+from langchain_core.messages.ai import OutputTokenDetails, UsageMetadata, add_usage
 
 from dami_agent.types import CallRecord, Reply
 from dami_agent.types import InvalidToolCall as OwnInvalidToolCall
@@ -42,16 +42,17 @@ def usage(attempts: Sequence[CallRecord]) -> UsageMetadata:
 
 
 def _usage(record: CallRecord) -> UsageMetadata:
-    """Of one attempt; what was decoded and thrown away was never shown, so it counts as reasoning."""
-    generation = record.generation
+    """Of one attempt. ``discarded`` is what was decoded and thrown away: a probe, or an answer begun at another λ."""
     prompt = len(record.prompt.token_ids) if record.prompt else 0
-    reasoning = record.probe_tokens + record.dropped_tokens + (generation.reasoning_tokens if generation else 0)
+    details = OutputTokenDetails(reasoning=record.generation.reasoning_tokens if record.generation else 0)
+    if discarded := record.probe_tokens + record.dropped_tokens:
+        details["discarded"] = discarded  # type: ignore[typeddict-unknown-key]
     return UsageMetadata(
         input_tokens=prompt,
         output_tokens=record.output_tokens,
         total_tokens=prompt + record.output_tokens,
         input_token_details={"cache_read": record.cached_tokens},
-        output_token_details={"reasoning": reasoning},
+        output_token_details=details,
     )
 
 
@@ -75,6 +76,7 @@ def response_metadata(attempts: Sequence[CallRecord], reply: Reply, fingerprint:
         "reason": decision.reason,
         "policy": decision.policy,
         "thought_closed_by": generation.thought_closed_by,
+        "closing_words": generation.closing_words,
         "weights_mode": generation.weights_mode,
         "weights_version": generation.weights_version,
         "fingerprint": fingerprint,

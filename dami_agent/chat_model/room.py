@@ -38,6 +38,7 @@ class RoomKey:
     context_length: int | None = None
     max_batch_size: int | None = None
     keep_reasoning: str = "template"
+    closing_words: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,6 +140,8 @@ def _furnish(key: RoomKey) -> Room:
     options["context_length"] = key.context_length
     if key.max_batch_size is not None:
         options["max_batch_size"] = key.max_batch_size
+    if key.closing_words is not None:
+        options["closing_words"] = key.closing_words
     return Room(
         engine=_engine_class(key.engine).open(pair, **options),
         dialogue=dialogue,

@@ -73,6 +73,10 @@ class LocalEngine:
         self._info = info
         self._tokenizer = tokenizer
         self._markers = markers
+        self._closing_words = [
+            str(tokenizer.decode(list(ids), clean_up_tokenization_spaces=False))
+            for ids in (markers.plain_close_ids, markers.before_close_ids)
+        ]
         self._eos_ids = frozenset(eos_token_ids)
         self._defaults = {name: dict(generation_defaults.get(name, {})) for name in ("instruct", "thinking")}
         self._loop_rule = loop_rule
@@ -178,6 +182,7 @@ class LocalEngine:
         intensity, limits, markers = Intensity(decision.intensity), decision.limits, self._markers
         max_tokens = self._check_request(prompt, limits)
         cap = thought_cap(limits, max_tokens, len(markers.closing()))
+        words = markers.have_room_for_words(cap, max_tokens)
         defaults = self._defaults["thinking" if intensity > 0 else "instruct"]
         sampling = resolve_sampling(decision.sampling, defaults, self._info.vocab_size)
         assert sampling.seed is not None  # resolved
@@ -189,6 +194,7 @@ class LocalEngine:
             sampling=sampling,
             prompt_tokens=len(prompt.token_ids),
             weights_mode=self._info.weights_mode,
+            closing_words=self._closing_words[words],
         )
         return Row(
             prompt=prompt,
@@ -199,7 +205,7 @@ class LocalEngine:
                 self._eos_ids,
                 in_thought=prompt.in_thought,
                 cap=cap,
-                words=markers.have_room_for_words(cap, max_tokens),
+                words=words,
                 rule=self._loop_rule,
             ),
             eos_ids=self._eos_ids,

@@ -45,7 +45,8 @@ class LocalJob:
     """Implements :class:`dami_agent.types.Job`.
 
     Args:
-        blank: the generation without tokens, with all that is known beforehand.
+        blank: the generation without tokens, with all that is known beforehand; its closing words are those that the
+            engine would write.
         deadline: seconds from now, or None.
         on_end: called once, from whichever thread ended the job.
     """
@@ -174,6 +175,7 @@ class LocalJob:
             finish_reason=reason,
             stop_string=stop_string,
             thought_closed_by=self._closed_by,
+            closing_words=self._blank.closing_words if self._closed_by in ("cap", "eos", "repetition") else None,
             weights_version=self.weights_version,
             timing=self.clock.timing(time.monotonic()),
         )

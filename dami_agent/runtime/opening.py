@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from dami_agent.checkpoints.plan import Plan, plan
+from dami_agent.errors import InvalidRequest
 from dami_agent.runtime.thought import ThoughtMarkers
 from dami_agent.types import EngineInfo
 from dami_agent.weights import Weights, load_weights
@@ -16,6 +17,18 @@ if TYPE_CHECKING:
     from dami_agent.runtime.engine import LocalEngine
 
 __all__ = ["find_markers", "open_engine"]
+
+CLOSING_WORDS_KEY = "thought_closing_words"
+"""Of a Thinking checkpoint's ``generation_config.json``: the words of this pair."""
+
+_CLOSING_WORDS = {
+    "qwen3": "\n\nConsidering the limited time by the user, I have to give the solution based on the thinking directly "
+    "now.\n",
+}
+"""By the beginning of the model type, what a family's models were trained to go on from; Qwen3's technical report, 4.3."""
+
+_PLAIN_CLOSE = "\n"
+"""What stands before the close marker of a thought in every supported chat template."""
 
 # Of a device's free memory, what a plan leaves alone (as in checkpoints.memory).
 _USABLE = 0.9
@@ -30,6 +43,7 @@ def open_engine(
     mode: str = "auto",
     context_length: int | None = None,
     max_batch_tokens: int | None = None,
+    closing_words: str | None = None,
     **options: Any,
 ) -> LocalEngine:
     """Plan, load the tokenizer, and make an engine that loads the weights when they are first needed.
@@ -41,10 +55,13 @@ def open_engine(
             The reasons for what was chosen are in ``engine.info.reasons``.
         max_batch_tokens: cache positions in use above which no further request is admitted; None: what the
             memory left by the weights holds.
+        closing_words: what the engine writes before the close marker of a thought that is cut short; None: what the
+            Thinking checkpoint's ``generation_config.json`` says as ``thought_closing_words``, else the family's own.
         options: of :class:`LocalEngine` (``max_batch_size``, ``max_queue``, ``loop_rule``).
 
     Raises:
         UsageError: a wish that cannot be.
+        InvalidRequest: closing words that hold a control token.
         InsufficientMemory: nothing fits.
     """
     chosen = plan(pair, device=device, dtype=dtype, mode=mode, context_length=context_length)
@@ -53,7 +70,7 @@ def open_engine(
         lambda: _load(pair, chosen),
         tokenizer,
         info=_info(pair, chosen),
-        markers=find_markers(tokenizer),
+        markers=find_markers(tokenizer, _closing_words(pair) if closing_words is None else closing_words),
         eos_token_ids=pair.eos_token_ids,
         generation_defaults={
             "instruct": pair.instruct.generation_config,
@@ -88,15 +105,43 @@ def _info(pair: CheckpointPair, chosen: Plan) -> EngineInfo:
     )
 
 
-def find_markers(tokenizer: PreTrainedTokenizerBase) -> ThoughtMarkers:
-    """The single tokens of the vocabulary around a thought; None for each that it lacks."""
+def find_markers(tokenizer: PreTrainedTokenizerBase, closing_words: str = _PLAIN_CLOSE) -> ThoughtMarkers:
+    """The single tokens of the vocabulary around a thought (None for each that it lacks), and how a thought is closed.
+
+    Raises:
+        InvalidRequest: the closing words hold a control token.
+    """
     vocabulary = tokenizer.get_vocab()
+
+    def ids(text: str) -> tuple[int, ...]:
+        return tuple(tokenizer.encode(text, add_special_tokens=False)) if text else ()
+
+    markers = [vocabulary.get(text) for text in ("<think>", "</think>", "<tool_call>")]
+    words = ids(closing_words)
+    control = {*markers, *tokenizer.all_special_ids}.intersection(words)
+    if control:
+        raise InvalidRequest(
+            f"the closing words {closing_words!r} hold the control token "
+            f"{tokenizer.convert_ids_to_tokens(min(control))!r}",  # type: ignore[arg-type]
+            hint="give the text alone; the close marker is written after it",
+        )
     return ThoughtMarkers(
-        open_id=vocabulary.get("<think>"),
-        close_id=vocabulary.get("</think>"),
-        tool_call_id=vocabulary.get("<tool_call>"),
-        after_close_ids=tuple(tokenizer.encode("\n\n", add_special_tokens=False)),
+        open_id=markers[0],
+        close_id=markers[1],
+        tool_call_id=markers[2],
+        after_close_ids=ids("\n\n"),
+        before_close_ids=words,
+        plain_close_ids=ids(_PLAIN_CLOSE),
     )
+
+
+def _closing_words(pair: CheckpointPair) -> str:
+    """The pair's own closing words, else its family's, else none but the template's newline."""
+    own = pair.thinking.generation_config.get(CLOSING_WORDS_KEY)
+    if isinstance(own, str):
+        return own
+    family = str(pair.model_config().get_text_config().model_type)
+    return next((words for name, words in _CLOSING_WORDS.items() if family.startswith(name)), _PLAIN_CLOSE)
 
 
 def _cache_positions(chosen: Plan) -> int:

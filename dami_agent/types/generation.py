@@ -89,6 +89,7 @@ class Generation:
         events: all output tokens in order, without the final end-of-sequence token.
         finish_reason: ``stop`` (end of sequence or stop string) or ``length`` (a cap).
         thought_closed_by: None if there was no thought or it was still open at the end.
+        closing_words: what the engine wrote before the close marker, where it closed the thought itself; else None.
         stop_string: the stop string that ended the answer, if one did.
         prompt_tokens: of the prompt, without what was decoded before and carried on.
         cached_tokens: of the prompt, not computed anew because the engine still had them. The local engine keeps no
@@ -105,6 +106,7 @@ class Generation:
     sampling: Sampling
     answer_intensity: Intensity | None = None
     thought_closed_by: ThoughtClosedBy | None = None
+    closing_words: str | None = None
     stop_string: str | None = None
     prompt_tokens: int = 0
     cached_tokens: int = 0
@@ -119,13 +121,16 @@ class Generation:
 
     @property
     def reasoning_tokens(self) -> int:
-        """Tokens of the thought, its closing tokens included."""
-        return sum(e.part != "answer" for e in self.events)
+        """Tokens that the model thought. Everything that counts or caps reasoning counts these.
+
+        The markers around a thought, and what the engine writes to close one, are output and not reasoning.
+        """
+        return sum(e.part == "reasoning" for e in self.events)
 
     @property
     def answer_tokens(self) -> int:
-        """Tokens after the thought."""
-        return sum(e.part == "answer" for e in self.events)
+        """All other output tokens: the answer, the markers of a thought, and what the engine wrote to close it."""
+        return self.output_tokens - self.reasoning_tokens
 
     @property
     def output_tokens(self) -> int:

@@ -91,8 +91,12 @@ class Lab:
         assert float(best[0] - best[1]) < 1e-3, f"they part at token {at}, where the gap is {best[0] - best[1]}"
 
     def assert_greedy(self, intensity: float, prompt: Sequence[int], output: Sequence[int], *, skip: int = 0) -> None:
-        """``output`` is what greedy decoding of the reference gives, ties closer than 1e-3 aside (teacher forcing)."""
+        """``output`` is what greedy decoding of the reference gives, ties closer than 1e-3 aside (teacher forcing).
+
+        Of an answer: the markers of a thought are never drawn in one.
+        """
         logits = self.logits(intensity, [*prompt, *output])
+        logits[:, [self.open_id, self.close_id]] = -torch.inf
         for i, token in enumerate(output):
             if i < skip:
                 continue

@@ -33,6 +33,7 @@ def test_greedy_equals_generate(lab: Lab, engine: LocalEngine, intensity: float)
                 do_sample=False,
                 eos_token_id=list(lab.eos_ids),
                 pad_token_id=0,
+                suppress_tokens=[lab.open_id, lab.close_id],  # an answer opens and closes no thought
             )[0, len(tokens) :]
             .tolist()
         )
