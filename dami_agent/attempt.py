@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import threading
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from dami_agent.errors import BudgetExhausted, Cancelled, OutputInvalid, OutputTruncated, RunError
@@ -119,6 +119,12 @@ class Attempt:
     prompt: Prompt | None = None
     generation: Generation | None = None
     reply: Reply | None = None
+
+    def counted(self, events: Iterable[TokenEvent]) -> Iterator[TokenEvent]:
+        """The same tokens, counted as they reach the reader."""
+        for event in events:
+            self.seen += 1
+            yield event
 
     def record(self, error: BaseException | None = None) -> CallRecord:
         """For the ledger; a failed attempt keeps what its error says had been decoded."""

@@ -249,10 +249,14 @@ class Pipeline:
             decision = attempt.decision = self._fitting(step, decision, prompt)
             events = decode(engine, prompt, decision, attempt)
         parser = self.dialogue.parser(prompt, step)
-        for event in events:
-            attempt.seen += 1
+        seen = attempt.counted(events)
+        one = engine.info.masks_markers
+        for event in seen if one else self.dialogue.one_thought(seen, step):
             yield from parser.feed(event)
         assert attempt.generation is not None
+        if not one and whole is None:  # counted as it was read
+            again = tuple(self.dialogue.one_thought(attempt.generation.events, step))
+            attempt.generation = dataclasses.replace(attempt.generation, events=again)
         deltas, attempt.reply = parser.finish(attempt.generation)
         yield from deltas
 

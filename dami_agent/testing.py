@@ -12,7 +12,8 @@
     model.ledger.rows()                           # what a real run would have put on record
 
 All of ``ChatDAMI`` is real (policy, templates, parsing, ledger); only the engine is not. What is scripted comes out as
-it is: a grammar is not applied, and scores are made up. Under Instruct's template (λ = 0) nothing is thought.
+it is: a grammar is not applied, and scores are made up. Under Instruct's template (λ = 0) nothing is thought. Where an
+answer holds ``</think>``, what stands before it is reasoning, as it is of any engine.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from dami_agent.dialogue.one_thought import one_thought
 from dami_agent.errors import Cancelled, ContextOverflow, DeadlineExceeded, EngineClosed, InvalidRequest, RunError
 from dami_agent.types import (
     Decision,
@@ -45,7 +47,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FakeEngine", "FakeJob", "FakeReply", "FakeRequest", "fake_chat_model"]
 
-CLOSE = "</think>"
+OPEN, CLOSE = "<think>", "</think>"
 AFTER_CLOSE = "\n\n"
 
 
@@ -178,6 +180,7 @@ class FakeEngine:
             weights_mode="mixed",
             device="none",
             dtype="none",
+            masks_markers=True,
         )
 
     def submit(self, prompt: Prompt, decision: Decision) -> FakeJob:
@@ -250,6 +253,7 @@ class FakeEngine:
             events, closed_by = self._thought(reply.reasoning, decision.limits, most)
         text, stop = _stopped(reply.text, decision.limits.stop)
         events += [TokenEvent(token_id=token, part="answer") for token in self._encode(text)]
+        events = list(one_thought(events, open_id=self._marker(OPEN), close_id=self._marker(CLOSE)))
         finish: FinishReason = "stop" if len(events) <= most else "length"
         return Generation(
             events=tuple(events[:most]),
@@ -262,6 +266,10 @@ class FakeEngine:
             weights_mode="mixed",
             timing=Timing(decode=self._pause * len(events), total=self._pause * len(events)),
         )
+
+    def _marker(self, text: str) -> int | None:
+        ids = self._encode(text)
+        return ids[0] if len(ids) == 1 else None
 
     def _thought(self, reasoning: str, limits: Limits, most: int) -> tuple[list[TokenEvent], ThoughtClosedBy | None]:
         """The thought up to its cap, and the tokens that close it."""

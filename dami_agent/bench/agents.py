@@ -29,7 +29,7 @@ MOST_CALLS = 10
 class StepRow:
     """One model call of a run, as its ledger record tells it.
 
-    ``task`` counts from 0, ``step`` from 1; ``reasoning_tokens`` hold what was thrown away; ``charged_to`` is
+    ``task`` counts from 0, ``step`` from 1; ``reasoning_tokens`` hold what was thrown away too; ``charged_to`` is
     the tool whose budget pays for them, or ``answer``.
     """
 

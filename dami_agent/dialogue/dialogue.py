@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from dami_agent.dialogue import constraint
 from dami_agent.dialogue.calls import CallReader
 from dami_agent.dialogue.control import ChatTokenizer, ControlGuard
 from dami_agent.dialogue.json_schema import answer_error
+from dami_agent.dialogue.one_thought import one_thought
 from dami_agent.dialogue.parser import ReplyParser
 from dami_agent.dialogue.template import ChatTemplate, KeepReasoning
 from dami_agent.dialogue.text import TokenText
 from dami_agent.errors import InvalidRequest
-from dami_agent.types import Generation, Prompt, Reply, Step, Template
+from dami_agent.types import Generation, Prompt, Reply, Step, Template, TokenEvent
 
 
 class Dialogue:
@@ -98,7 +99,7 @@ class Dialogue:
     def parse(self, generation: Generation, prompt: Prompt, step: Step) -> Reply:
         """A finished generation as a reply; equal to what its tokens give one by one."""
         parser = self.parser(prompt, step)
-        parser.read(generation.events)
+        parser.read(list(self.one_thought(generation.events, step)))
         return parser.finish(generation)[1]
 
     def wrong_answer(self, step: Step, reply: Reply) -> str:
@@ -107,6 +108,15 @@ class Dialogue:
         if wanted is None or reply.tool_calls or reply.invalid_tool_calls or reply.finish_reason == "length":
             return ""
         return answer_error(wanted.schema, reply.content)
+
+    def one_thought(self, events: Iterable[TokenEvent], step: Step) -> Iterator[TokenEvent]:
+        """The reply's tokens with what stands before the last close marker as reasoning, whatever the engine called it.
+
+        Of a structured output the grammar wrote every token, and there is no marker in it.
+        """
+        if step.response_format is not None:
+            return iter(events)
+        return one_thought(events, **self._text.thought_markers)
 
     def token_text(self, token_id: int) -> str:
         """One token by itself as text; a piece of a character shows as U+FFFD."""

@@ -36,6 +36,11 @@ class TokenText:
         """Whether this is the token ``<tool_call>``."""
         return self._backend.id_to_token(token_id) == "<tool_call>"
 
+    @property
+    def thought_markers(self) -> dict[str, int | None]:
+        """Ids of ``<think>`` and ``</think>`` as ``open_id`` and ``close_id``; None where they are no single tokens."""
+        return {"open_id": self._backend.token_to_id("<think>"), "close_id": self._backend.token_to_id("</think>")}
+
     def _token_bytes(self, token_id: int) -> bytes:
         token = self._backend.id_to_token(token_id)
         if token is None:  # a padded row of the embedding: the model can emit it, it has no text

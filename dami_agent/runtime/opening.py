@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from dami_agent.checkpoints.pair import BUILTIN
 from dami_agent.checkpoints.plan import Plan, plan
 from dami_agent.errors import InvalidRequest
 from dami_agent.runtime.thought import ThoughtMarkers
@@ -21,14 +22,17 @@ __all__ = ["find_markers", "open_engine"]
 CLOSING_WORDS_KEY = "thought_closing_words"
 """Of a Thinking checkpoint's ``generation_config.json``: the words of this pair."""
 
-_CLOSING_WORDS = {
+_PLAIN_CLOSE = "\n"
+"""What stands before the close marker of a thought in every supported chat template."""
+
+_OF_PAIR = {BUILTIN: _PLAIN_CLOSE}
+"""Of the pair that ships: it goes on best from a thought that ends as all do (``dami_agent.bench.forced_close``)."""
+
+_OF_FAMILY = {
     "qwen3": "\n\nConsidering the limited time by the user, I have to give the solution based on the thinking directly "
     "now.\n",
 }
-"""By the beginning of the model type, what a family's models were trained to go on from; Qwen3's technical report, 4.3."""
-
-_PLAIN_CLOSE = "\n"
-"""What stands before the close marker of a thought in every supported chat template."""
+"""By the beginning of the model type: what the family itself closes with (Qwen3's technical report, section 4.3)."""
 
 # Of a device's free memory, what a plan leaves alone (as in checkpoints.memory).
 _USABLE = 0.9
@@ -102,6 +106,7 @@ def _info(pair: CheckpointPair, chosen: Plan) -> EngineInfo:
         device=chosen.device,
         dtype=chosen.dtype,
         reasons=dict(chosen.reasons),
+        masks_markers=True,
     )
 
 
@@ -118,11 +123,11 @@ def find_markers(tokenizer: PreTrainedTokenizerBase, closing_words: str = _PLAIN
 
     markers = [vocabulary.get(text) for text in ("<think>", "</think>", "<tool_call>")]
     words = ids(closing_words)
-    control = {*markers, *tokenizer.all_special_ids}.intersection(words)
+    control = [token for token in words if token in (*markers, *tokenizer.all_special_ids)]
     if control:
         raise InvalidRequest(
             f"the closing words {closing_words!r} hold the control token "
-            f"{tokenizer.convert_ids_to_tokens(min(control))!r}",  # type: ignore[arg-type]
+            f"{tokenizer.convert_ids_to_tokens(control)[0]!r}",
             hint="give the text alone; the close marker is written after it",
         )
     return ThoughtMarkers(
@@ -137,11 +142,11 @@ def find_markers(tokenizer: PreTrainedTokenizerBase, closing_words: str = _PLAIN
 
 def _closing_words(pair: CheckpointPair) -> str:
     """The pair's own closing words, else its family's, else none but the template's newline."""
-    own = pair.thinking.generation_config.get(CLOSING_WORDS_KEY)
+    own = pair.thinking.generation_config.get(CLOSING_WORDS_KEY, _OF_PAIR.get(pair.name))
     if isinstance(own, str):
         return own
     family = str(pair.model_config().get_text_config().model_type)
-    return next((words for name, words in _CLOSING_WORDS.items() if family.startswith(name)), _PLAIN_CLOSE)
+    return next((words for name, words in _OF_FAMILY.items() if family.startswith(name)), _PLAIN_CLOSE)
 
 
 def _cache_positions(chosen: Plan) -> int:

@@ -34,7 +34,12 @@ class Job(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineInfo:
-    """What an engine runs on: for records, cache keys and people."""
+    """What an engine runs on: for records, cache keys and people.
+
+    Attributes:
+        masks_markers: no marker of a thought is ever drawn in an answer. Of an engine that does not say so, an answer
+            is shown only when it is whole: a marker in it would make a thought of what was shown.
+    """
 
     model: str
     fingerprint: str
@@ -44,6 +49,7 @@ class EngineInfo:
     device: str
     dtype: str
     reasons: Mapping[str, str] = field(default_factory=dict)
+    masks_markers: bool = False
 
 
 @runtime_checkable

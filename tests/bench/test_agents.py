@@ -70,7 +70,11 @@ def record(probe: str | None, answer: str, *, continued: bool = False, reused: b
 
 def test_a_probe_thrown_away_is_counted_and_one_that_was_used_is_counted_once() -> None:
     thrown = agents.step_row(record("aaaa", "rrcaa"), 0, 1)
-    assert (thrown.reasoning_tokens, thrown.answer_tokens, thrown.output_tokens) == (4 + 3, 2, 9)
+    assert (thrown.reasoning_tokens, thrown.answer_tokens, thrown.output_tokens) == (
+        4 + 2,
+        3,
+        9,
+    )  # a marker is not thought
     assert agents.step_row(record("aaaa", "aaaaaa", continued=True), 0, 1).output_tokens == 6
     assert agents.step_row(record(None, "aaa", reused=True), 0, 1).output_tokens == 3
     assert agents.step_row(record(None, "raa"), 0, 1).output_tokens == 3

@@ -26,8 +26,8 @@ def test_all_is_found_in_the_folders(lab: Lab, pair: CheckpointPair) -> None:
         assert (info.weights_mode, info.fingerprint) == ("mixed", pair.fingerprint)
         assert {"device", "dtype", "mode", "context_length"} <= set(info.reasons)
         markers = engine.markers
-        assert (markers.open_id, markers.close_id, markers.tool_call_id) == (lab.open_id, lab.close_id, lab.tool_call_id)
-        assert markers.after_close_ids == lab.after_close
+        assert (markers.open_id, markers.close_id) == (lab.open_id, lab.close_id)
+        assert (markers.tool_call_id, markers.after_close_ids) == (lab.tool_call_id, lab.after_close)
         out = engine.generate(prompt_of(range(30, 50)), ask(0.35, max_tokens=12))
         lab.assert_greedy(0.35, range(30, 50), out.token_ids)
         defaults = engine.generate(
