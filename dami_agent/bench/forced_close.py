@@ -163,7 +163,6 @@ def main(
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write all of it as JSON.")] = None,
 ) -> None:
     """Print shares of clean and right answers after a forced close as JSON; shares with their 95 % intervals."""
-    engine.calm_threads(instruct)
     asked = [(seed, item) for seed in range(seeds) for item in questions("test", count, seed=seed)]
     rows: list[Closed] = []
     for name, text in ({each: each for each in words} if words else WORDS).items():

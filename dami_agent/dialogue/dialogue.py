@@ -99,7 +99,7 @@ class Dialogue:
     def parse(self, generation: Generation, prompt: Prompt, step: Step) -> Reply:
         """A finished generation as a reply; equal to what its tokens give one by one."""
         parser = self.parser(prompt, step)
-        parser.read(list(self.one_thought(generation.events, step)))
+        parser.read(generation.events)
         return parser.finish(generation)[1]
 
     def wrong_answer(self, step: Step, reply: Reply) -> str:
