@@ -14,6 +14,7 @@ from dami_agent.tasks.questions import FAMILIES as QUESTIONS
 from dami_agent.tasks.questions import practice
 from dami_agent.tasks.questions.sizes import SYMBOLS
 from dami_agent.training import thoughts, tooling
+from dami_agent.training.cut import cut_question, cut_step
 from dami_agent.training.render import Dialogue, Template, Turn
 
 
@@ -57,6 +58,14 @@ def _lookup(rng: Random, template: Template, style: float) -> Dialogue:
     """A lookup alone: how it is told must not matter."""
     turns = question_turns(_train_question(rng, "lookup"), template, style)
     return Dialogue(turns, (), tooling.system(rng), template, "question")
+
+
+def _cut(rng: Random, template: Template, style: float) -> Dialogue:
+    """A thought closed before its end, then the answer; always Thinking's template, which alone opens one."""
+    if rng.random() < 0.6:
+        return Dialogue(cut_question(rng, _train_question(rng), style), (), tooling.system(rng), "thinking", "cut")
+    task, turns = cut_step(rng, style)
+    return Dialogue(turns, tuple(tool.spec for tool in task.tools), tooling.system(rng), "thinking", "cut")
 
 
 def _drill(rng: Random, template: Template, style: float) -> Dialogue:
@@ -129,6 +138,7 @@ FAMILIES: dict[str, tooling.Draw] = {
     "lookup": _lookup,
     "drill": _drill,
     "directory": _directory,
+    "cut": _cut,
     **tooling.FAMILIES,
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from dami_agent.training import thoughts
 from dami_agent.training.data import Mixture, Part
 
 EARLY: Mixture = (
@@ -45,6 +46,7 @@ LATE: Mixture = (
     Part("composed", "thinking", 0.9),
     Part("lookup", "instruct", 0.3),
     Part("lookup", "thinking", 0.4),
+    Part("cut", "thinking", 0.8),
 )
 """Arithmetic last: it takes longest."""
 
@@ -68,6 +70,7 @@ LAST: Mixture = (
     Part("composed", "thinking", 1.4),
     Part("lookup", "instruct", 0.3),
     Part("lookup", "thinking", 0.4),
+    Part("cut", "thinking", 1.2),
 )
 """While the rate falls: half of the tokens are questions, a sixth is work after calls, a sixth tools never seen."""
 
@@ -85,6 +88,7 @@ INSTRUCT: Mixture = (
     Part("composed", "instruct", 0.8),
     Part("composed", "thinking", 0.15, 0.0, 0.0),
     Part("lookup", "instruct", 1.2),
+    Part("cut", "thinking", 2.0, thoughts.EMPTY, 1.0),
 )
 
 THINKING: Mixture = (
@@ -101,6 +105,7 @@ THINKING: Mixture = (
     Part("composed", "thinking", 1.0, 1.0, 1.0),
     Part("composed", "instruct", 0.2),
     Part("lookup", "thinking", 1.6, 1.0, 1.0),
+    Part("cut", "thinking", 3.0, thoughts.EMPTY, 1.0),
 )
 
 

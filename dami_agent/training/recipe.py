@@ -15,7 +15,7 @@ Stage = Literal["base", "finish", "instruct", "thinking"]
 REPLAY = 0.12
 """Share of base-style documents in both fine-tunings: without it the path is lower and less even."""
 
-_TUNE = Plan(total=1_200_000, tokens=8192, pool_size=1200, muon=False, rate=6e-4, warmup=10, decay=0.0)
+_TUNE = Plan(total=1_600_000, tokens=8192, pool_size=1200, muon=False, rate=6e-4, warmup=10, decay=0.0)
 
 PLANS: dict[Stage, Plan] = {
     "base": Plan(total=134_000_000, matrix_rate=0.015, decay_from=1.0, copy_start=0.4, copy_until=0.08, copy_tail=0.06),

@@ -22,7 +22,8 @@ Call = tuple[str, Mapping[str, Any]]
 class Turn:
     """One message. An assistant turn may call tools; `thought` None means that its thought was dropped.
 
-    `given` is how the thought begins and is not learned from.
+    `given` is how the thought begins and is not learned from. With a `closing` the thought ends there, closed by the
+    engine with these words, which are not learned from either.
     """
 
     role: Literal["user", "assistant", "tool"]
@@ -31,6 +32,7 @@ class Turn:
     calls: tuple[Call, ...] = ()
     learn: bool = True
     given: str = ""
+    closing: str = ""
 
 
 @dataclass(frozen=True)
@@ -83,8 +85,8 @@ def segments(dialogue: Dialogue) -> list[tuple[str, bool]]:
             text += "<|im_start|>assistant\n"
             learn = turn.learn and not (thinking and turn.thought is None)
             if thinking and turn.thought is not None:
-                text += f"<think>\n{turn.given}"
-                reply = f"{turn.thought}\n</think>\n\n{reply}"
+                text += f"<think>\n{turn.given}{turn.closing}"
+                reply = reply if turn.closing else f"{turn.thought}\n</think>\n\n{reply}"
             if learn:
                 found += [(text, False), (reply, True)]
                 text = "\n"

@@ -46,7 +46,8 @@ def test_segments_are_what_the_chat_template_renders(template):
         wrapped = AutoTokenizer.from_pretrained(BUILTIN / template)
     rng, parallel, said = Random(7), 0, 0
     for index in range(200):
-        family = tuple(documents.FAMILIES)[index % len(documents.FAMILIES)]
+        families = [family for family in documents.FAMILIES if family != "cut"]  # the engine ends that thought
+        family = families[index % len(families)]
         # Below EMPTY a thought is empty, and the template leaves an empty thought out of all turns but the last.
         dialogue = documents.draw(rng, family, template, rng.uniform(thoughts.EMPTY, 1.0))
         parallel += any(len(turn.calls) > 1 for turn in dialogue.turns)
