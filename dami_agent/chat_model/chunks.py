@@ -17,17 +17,42 @@ if TYPE_CHECKING:
     from dami_agent.dialogue import Delta, Dialogue
 
 
-def piece(delta: Delta) -> ChatGenerationChunk:
-    """One delta. Tool calls start at index 1: at 0 LangChain would merge them into the reasoning block."""
+V1 = "v1"
+"""LangChain's name of the message format whose content is a list of typed blocks."""
+
+
+def piece(delta: Delta, version: str | None = None) -> ChatGenerationChunk:
+    """One delta.
+
+    Args:
+        delta: a piece of the thought, of the answer's text, or a whole call.
+        version: LangChain's ``output_version``. For ``"v1"`` the content is made here, each block with an index of its
+            own: the ones LangChain would number by their order collide with those of the calls.
+    """
     if delta.kind == "reasoning":
-        message = AIMessageChunk(content="", additional_kwargs={"reasoning_content": delta.text})
-    elif delta.kind == "text":
-        message = AIMessageChunk(content=delta.text)
-    else:
-        call = delta.call
-        assert call is not None
-        message = AIMessageChunk(content="", tool_call_chunks=[_call_chunk(call, delta.index)])
+        if version == V1:
+            return _blocks({"type": "reasoning", "reasoning": delta.text, "index": 0})
+        return _chunk(AIMessageChunk(content="", additional_kwargs={"reasoning_content": delta.text}))
+    if delta.kind == "text":
+        if version == V1:
+            return _blocks({"type": "text", "text": delta.text, "index": 1})
+        return _chunk(AIMessageChunk(content=delta.text))
+    call = delta.call
+    assert call is not None
+    if version == V1:  # calls are numbered from 1
+        shown = _call_chunk(call, delta.index + 1)
+        # An invalid call stands in invalid_tool_calls only, as in the message that LangChain makes for invoke.
+        blocks = [{**shown, "type": "tool_call_chunk"}] if isinstance(call, ToolCall) else []
+        return _blocks(*blocks, tool_call_chunks=[shown])
+    return _chunk(AIMessageChunk(content="", tool_call_chunks=[_call_chunk(call, delta.index)]))
+
+
+def _chunk(message: AIMessageChunk) -> ChatGenerationChunk:
     return ChatGenerationChunk(message=message)
+
+
+def _blocks(*blocks: dict[str, Any], **fields: Any) -> ChatGenerationChunk:
+    return _chunk(AIMessageChunk(content=list(blocks), response_metadata={"output_version": V1}, **fields))
 
 
 def _call_chunk(call: ToolCall | InvalidToolCall, index: int) -> Any:
@@ -38,10 +63,13 @@ def _call_chunk(call: ToolCall | InvalidToolCall, index: int) -> Any:
     return tool_call_chunk(name=call.name, args=arguments, id=call.id, index=index)
 
 
-def last(attempts: Sequence[CallRecord], metadata: dict[str, Any]) -> ChatGenerationChunk:
+def last(attempts: Sequence[CallRecord], metadata: dict[str, Any], version: str | None = None) -> ChatGenerationChunk:
     """The final chunk: usage, and everything that must stand on exactly one chunk because numbers would be merged."""
     message = AIMessageChunk(
-        content="", usage_metadata=usage(attempts), response_metadata=metadata, chunk_position="last"
+        content=[] if version == V1 else "",
+        usage_metadata=usage(attempts),
+        response_metadata={**metadata, "output_version": V1} if version == V1 else metadata,
+        chunk_position="last",
     )
     return ChatGenerationChunk(message=message, generation_info={"finish_reason": metadata["finish_reason"]})
 

@@ -114,8 +114,8 @@ class ChatDAMI(ConfiguredChatModel):
 
     def _chunk(self, item: Delta | Outcome) -> ChatGenerationChunk:
         if isinstance(item, Outcome):
-            return chunks.last(item.attempts, self._metadata(item))
-        return chunks.piece(item)
+            return chunks.last(item.attempts, self._metadata(item), self.output_version)
+        return chunks.piece(item, self.output_version)
 
     # ---- composition --------------------------------------------------------------------------------------------
 
