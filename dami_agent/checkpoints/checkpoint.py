@@ -9,11 +9,13 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dami_agent.checkpoints import refusals
-from dami_agent.checkpoints.headers import TensorEntry, complete, identity, read_json, read_tensors, weight_files
+from dami_agent.checkpoints import generation, refusals
+from dami_agent.checkpoints.guard import AGAIN, guarded, read_json, read_text, refuse_numbers
+from dami_agent.checkpoints.headers import TensorEntry, complete, identity, read_tensors, weight_files
 from dami_agent.errors import CheckpointNotFound, UnsupportedCheckpoint
 
 if TYPE_CHECKING:
@@ -76,33 +78,46 @@ class Checkpoint:
         """
         source = source or str(path)
         refusals.refuse_path(path)
+        with guarded(f"{source} cannot be opened", hint=AGAIN):
+            return cls._open(path, source, revision, remote)
+
+    @classmethod
+    def _open(cls, path: Path, source: str, revision: str | None, remote: RemoteWeights | None) -> Checkpoint:
         if not path.is_dir():
             raise CheckpointNotFound(
                 f"{source}: no such folder",
                 hint="give an existing folder, or a hub id like Qwen/Qwen3-4B-Instruct-2507",
             )
         refusals.refuse_files([*(p.name for p in path.iterdir()), *(remote.identities if remote else ())], source)
+        refusals.refuse_irregular(path)
         config = read_json(path / "config.json")
+        refuse_numbers(config, path / "config.json")
         refusals.refuse_config(config, source)
         if not (path / "tokenizer.json").is_file():
             raise CheckpointNotFound(f"{source} has no tokenizer.json", hint=NO_TOKENIZER)
         tensors = complete(path, remote.tensors) if remote else read_tensors(path)
         refusals.refuse_tensors(tensors, source)
-        generation = path / "generation_config.json"
-        generation_config = read_json(generation) if generation.is_file() else {}
+        refusals.refuse_counts(config, len(tensors), path / "config.json")
+        beside = path / generation.FILE
+        generation_config = generation.checked(read_json(beside), beside) if beside.is_file() else {}
         template = _chat_template(path)
         files = remote.identities if remote else {name: identity(path / name) for name in weight_files(path)}
         digest = _digest(path, files, config, generation_config, template)
         known = remote is None
-        return cls(path, source, revision, config, generation_config, template, tensors, digest, downloaded=known)
+        made = cls(path, source, revision, config, generation_config, template, tensors, digest, downloaded=known)
+        _ = made.eos_token_ids  # refused now rather than later
+        return made
 
-    @property
+    @cached_property
     def eos_token_ids(self) -> tuple[int, ...]:
-        """All ids that end a sequence, in generation_config.json or config.json."""
-        ids: list[int] = []
-        for value in (self.generation_config.get("eos_token_id"), self.config.get("eos_token_id")):
-            ids += value if isinstance(value, list) else [] if value is None else [value]
-        return tuple(dict.fromkeys(int(i) for i in ids))
+        """All ids that end a sequence, in generation_config.json or config.json; ends given as text are looked up."""
+
+        def vocabulary() -> dict[str, int]:
+            from dami_agent.checkpoints.vocabulary import FILE, token_ids
+
+            return token_ids(read_json(self.path / FILE))
+
+        return generation.end_ids(self.generation_config, self.config, self.path, vocabulary)
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -126,12 +141,14 @@ class Checkpoint:
         from transformers import AutoTokenizer
 
         load: Any = AutoTokenizer.from_pretrained  # untyped in transformers
-        try:
+        beside = self.path / "tokenizer_config.json"
+        if beside.is_file():
+            refuse_numbers(read_json(beside), beside, beyond=("model_max_length", "max_length"))
+        with guarded(f"{self.source}: tokenizer cannot be built", hint=NO_TOKENIZER, kind=UnsupportedCheckpoint):
             tokenizer: PreTrainedTokenizerBase = load(self.path, trust_remote_code=False, local_files_only=True)
-        except (ValueError, ImportError, OSError) as error:
-            raise UnsupportedCheckpoint(
-                f"{self.source}: tokenizer cannot be built: {error}", hint=NO_TOKENIZER
-            ) from error
+            if not tokenizer.is_fast:
+                raise UnsupportedCheckpoint(f"{self.source}: its tokenizer is not a fast one", hint=NO_TOKENIZER)
+            tokenizer.encode("a <b> 1\n", add_special_tokens=False)
         return tokenizer
 
     def model_config(self) -> PreTrainedConfig:
@@ -148,14 +165,14 @@ class Checkpoint:
 def _chat_template(path: Path) -> str | None:
     """Newest place first: chat_template.jinja, then tokenizer_config.json (a text, or a list with a default)."""
     if (path / "chat_template.jinja").is_file():
-        return (path / "chat_template.jinja").read_text(encoding="utf-8")
+        return read_text(path / "chat_template.jinja")
     for name in ("chat_template.json", "tokenizer_config.json"):
         if not (path / name).is_file():
             continue
         template = read_json(path / name).get("chat_template")
         if isinstance(template, list):
-            named = {t.get("name"): t.get("template") for t in template if isinstance(t, dict)}
-            template = named.get("default")
+            named = [t.get("template") for t in template if isinstance(t, dict) and t.get("name") == "default"]
+            template = named[-1] if named else None
         if isinstance(template, str):
             return template
     return None

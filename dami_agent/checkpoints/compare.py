@@ -1,29 +1,32 @@
 """Are two checkpoints fine-tunings of one base, so that θ(λ) = (1−λ)·θ_I + λ·θ_T means something?
 
 Compared: architecture, every config field that changes the computation, the parameters as transformers lays them out,
-ties, dtypes, vocabulary and special tokens; every difference is found. End-of-sequence ids are united and chat
-templates reported; they may differ.
+ties, dtypes, vocabulary and special tokens; every difference is found. Then a sample of the weights tells whether they
+come from one base. End-of-sequence ids are united and chat templates reported; they may differ.
 """
 
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from dami_agent.checkpoints import kinship, refusals
 from dami_agent.checkpoints import layout as layouts
-from dami_agent.checkpoints import refusals
 from dami_agent.checkpoints.checkpoint import Checkpoint
+from dami_agent.checkpoints.guard import guarded
 from dami_agent.checkpoints.headers import stored_alike
-from dami_agent.checkpoints.vocabulary import compare_vocabularies
+from dami_agent.checkpoints.vocabulary import FILE, compare_vocabularies
 from dami_agent.errors import Mismatch
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
 ONE_BASE = "choose two checkpoints fine-tuned from one base"
+FORCE = "DAMI_ALLOW_UNRELATED"
 OWN_CONFIG = "the weights do not belong to this config.json; download or save the checkpoint again"
 _BOOKKEEPING = """
     _name_or_path name_or_path transformers_version model_type architectures auto_map unsloth_fixed unsloth_version
@@ -42,10 +45,10 @@ _LAYER = re.compile(r"(?<=\.)\d+(?=\.)")
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One line of the examination: ``ok``, ``note`` (worth knowing) or ``mismatch`` (refused)."""
+    """One line of the examination: ``ok``, ``note`` (worth knowing), ``warning`` (likely a mistake), ``mismatch``."""
 
     name: str
-    status: Literal["ok", "note", "mismatch"]
+    status: Literal["ok", "note", "warning", "mismatch"]
     detail: str
 
 
@@ -58,13 +61,29 @@ class Inspection:
     layout: layouts.Layout | None
 
 
-def compare(instruct: Checkpoint, thinking: Checkpoint) -> Inspection:
-    """Compare two opened checkpoints; reads headers and JSON only.
+def compare(instruct: Checkpoint, thinking: Checkpoint, *, allow_unrelated: bool | None = None) -> Inspection:
+    """Compare two opened checkpoints; reads headers, JSON and, where they fit so far, a sample of the weights.
+
+    Args:
+        instruct: λ=0.
+        thinking: λ=1.
+        allow_unrelated: whether two models without a common base get a warning and are not refused; None: as the
+            environment's ``DAMI_ALLOW_UNRELATED`` says.
 
     Raises:
         UnsupportedCheckpoint: one of them is of no architecture that transformers ships.
         CheckpointError: a config that is not valid by itself.
     """
+    what = f"{instruct.source} and {thinking.source} cannot be compared"
+    with guarded(what, hint="compare their files with the family's published ones"):
+        return _compare(instruct, thinking, _forced() if allow_unrelated is None else allow_unrelated)
+
+
+def _forced() -> bool:
+    return os.environ.get(FORCE, "").strip().lower() in ("1", "true", "yes", "on")
+
+
+def _compare(instruct: Checkpoint, thinking: Checkpoint, allow_unrelated: bool) -> Inspection:
     both = instruct, thinking
     found: list[Mismatch] = []
     checks: list[Check] = []
@@ -81,16 +100,47 @@ def compare(instruct: Checkpoint, thinking: Checkpoint) -> Inspection:
     if not architecture:
         close("config", fields, "every field that changes the computation is equal")
     parameters, layout = _parameters(instruct, thinking, configs, same=not (architecture or fields or notes))
+    for checkpoint in both:
+        refusals.refuse_integers(layout.parameters, checkpoint.tensors, checkpoint.source)
     close("parameters", parameters, f"{_size(layout)} in {len(layout.parameters)} tensors")
     if not parameters:
         ties, detail, stored = _ties(both, layout)
         close("ties", ties, detail)
         checks += [Check("ties", "note", note) for note in stored]
     close("dtypes", _dtypes(instruct, thinking), f"stored as {instruct.dtype}")
-    close("vocabulary", compare_vocabularies(instruct, thinking), "token ids, merges and special tokens are equal")
+    vocabulary, remarks = compare_vocabularies(instruct, thinking)
+    close("vocabulary", vocabulary, "token ids, merges and special tokens are equal")
+    checks += [Check("vocabulary", "note", f"{FILE}: {remark}") for remark in remarks]
     checks += [Check("code", "note", note) for note in ignored] + [Check("context", "note", note) for note in notes]
     checks += [_ends(instruct, thinking), _templates(instruct, thinking)]
+    if not found:
+        check, unrelated = _kinship(instruct, thinking, allow_unrelated)
+        found += unrelated
+        checks.append(check)
+    if reason := kinship.swapped(instruct, thinking):
+        checks.append(Check("roles", "warning", f"the two look swapped: {reason}; λ would turn thinking off, not on"))
     return Inspection(tuple(found), tuple(checks), None if found else layout)
+
+
+def _kinship(instruct: Checkpoint, thinking: Checkpoint, allow_unrelated: bool) -> tuple[Check, list[Mismatch]]:
+    """Whether the weights come from one base, by a sample of them."""
+    if not (instruct.downloaded and thinking.downloaded):
+        return Check("kinship", "note", "measured once the weights are here"), []
+    found = kinship.measure(instruct, thinking)
+    if found.verdict == "unrelated":
+        detail = f"unrelated models: {found}"
+        if allow_unrelated:
+            return Check("kinship", "warning", f"{detail}; blends of such models write noise"), []
+        remedy = f"{ONE_BASE}; to blend these all the same, set {FORCE}=1 or pass allow_unrelated=True"
+        related = f"related models have a cosine of {kinship.FAR} and more"
+        mismatch = Mismatch("safetensors", "kinship", detail, related, remedy)
+        return Check("kinship", "mismatch", detail), [mismatch]
+    if found.verdict == "equal":
+        same = "one folder is given twice" if instruct.path == thinking.path else "the two hold the same weights"
+        return Check("kinship", "warning", f"equal: {same}, so λ changes nothing ({found.tensors} tensors)"), []
+    if found.verdict == "far":
+        return Check("kinship", "warning", f"far apart: {found}; measure what λ between 0 and 1 does: dami bench"), []
+    return Check("kinship", "ok" if found.verdict == "related" else "note", str(found)), []
 
 
 def _native(checkpoint: Checkpoint) -> str | None:
@@ -232,11 +282,7 @@ def _templates(instruct: Checkpoint, thinking: Checkpoint) -> Check:
         return Check("chat template", "note", f"none in {lacking}: chat messages cannot be rendered with it")
     if a == b:
         return Check("chat template", "ok", "equal")
-    opens = [
-        name
-        for name, text in (("instruct", a), ("thinking", b))
-        if "<think>" in text.rsplit("add_generation_prompt", 1)[-1]
-    ]
+    opens = [name for name, text in (("instruct", a), ("thinking", b)) if kinship.opens_thought(text)]
     by = f"; {' and '.join(opens)} may open <think> itself" if opens else ""
     return Check("chat template", "note", f"differ ({len(a)} and {len(b)} characters){by}: each λ uses its own side's")
 

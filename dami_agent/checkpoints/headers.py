@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
+from dami_agent.checkpoints.guard import AGAIN, guarded, read_json
 from dami_agent.errors import CheckpointError, CheckpointNotFound, UnsupportedCheckpoint
 
 INDEX = "model.safetensors.index.json"
@@ -25,7 +25,6 @@ HASHED_WHOLE = (
     64 << 20
 )  # bytes: smaller files are identified by all of their content, so that a copy keeps its identity
 BLOCK, SAMPLES = 4096, 64  # bytes read at a time, and how often, to see whether two stored tensors are one
-AGAIN = "download it again (or copy it again); the file on disk is not whole"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,17 +42,6 @@ class TensorEntry:
 
     def __str__(self) -> str:
         return f"{self.dtype}{list(self.shape)}"
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The JSON object in ``path``. Raises ``CheckpointError`` when it is not readable JSON or no object."""
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise CheckpointError(f"{path} cannot be read as JSON: {error}", hint=AGAIN) from error
-    if not isinstance(data, dict):
-        raise CheckpointError(f"{path} holds {type(data).__name__}, a JSON object was expected", hint=AGAIN)
-    return data
 
 
 def weight_files(folder: Path) -> tuple[str, ...]:
@@ -106,7 +94,7 @@ def complete(folder: Path, tensors: Mapping[str, TensorEntry]) -> Mapping[str, T
 def _weight_map(folder: Path) -> dict[str, str]:
     """Tensor → file name. A name that leads out of the folder is refused: an index must not pick files elsewhere."""
     weight_map = read_json(folder / INDEX).get("weight_map")
-    if not isinstance(weight_map, dict) or not all(isinstance(file, str) for file in weight_map.values()):
+    if not isinstance(weight_map, dict) or not all(isinstance(f, str) for f in weight_map.values()):
         raise CheckpointError(f"{folder / INDEX} has no weight_map from tensor to file", hint=AGAIN)
     for file in set(weight_map.values()):
         if Path(file).name != file or not file.endswith(".safetensors"):
@@ -118,17 +106,16 @@ def _weight_map(folder: Path) -> dict[str, str]:
 
 
 def _read_header(path: Path) -> dict[str, TensorEntry]:
-    from safetensors import SafetensorError, safe_open
+    from safetensors import safe_open
 
-    try:
-        # "numpy" needs no torch; slices are lazy, so that only the header is touched. The library checks that
-        # header and file size agree.
-        with safe_open(path, framework="numpy") as file:
-            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118  no dict: it has no __iter__
-            return {n: TensorEntry(tuple(s.get_shape()), str(s.get_dtype()), path.name) for n, s in slices.items()}
-    except (SafetensorError, OSError) as error:
-        size = path.stat().st_size
-        raise CheckpointError(f"{path} ({size} bytes) is no whole safetensors file: {error}", hint=AGAIN) from error
+    if not path.is_file():
+        raise CheckpointNotFound(f"{path} is not a regular file", hint=AGAIN)
+    what = f"{path} ({path.stat().st_size} bytes) is no whole safetensors file"
+    # "numpy" needs no torch; slices are lazy, so that only the header is touched. The library checks that header and
+    # file size agree.
+    with guarded(what, hint=AGAIN), safe_open(path, framework="numpy") as file:
+        slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118  no dict: it has no __iter__
+        return {n: TensorEntry(tuple(s.get_shape()), str(s.get_dtype()), path.name) for n, s in slices.items()}
 
 
 def stored_alike(folder: Path, tensors: Mapping[str, TensorEntry], a: str, b: str) -> bool:

@@ -15,7 +15,8 @@ from typing import Any, TypeVar
 
 from dami_agent.checkpoints import refusals
 from dami_agent.checkpoints.checkpoint import RemoteWeights
-from dami_agent.checkpoints.headers import SINGLE, TensorEntry, read_json, weight_files
+from dami_agent.checkpoints.guard import read_json
+from dami_agent.checkpoints.headers import SINGLE, TensorEntry, weight_files
 from dami_agent.errors import CheckpointNotFound
 
 logger = logging.getLogger(__name__)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from dami_agent.checkpoints import loading, refusals
+from dami_agent.checkpoints.guard import guarded
 from dami_agent.errors import CheckpointError, UnsupportedCheckpoint
 
 if TYPE_CHECKING:
@@ -67,21 +68,14 @@ def native_class(config: Mapping[str, Any]) -> str | None:
 
 def model_config(checkpoint: Checkpoint) -> PreTrainedConfig:
     """See :meth:`Checkpoint.model_config`. The class is looked up by ``model_type`` among transformers' own."""
-    from huggingface_hub.errors import StrictDataclassError
     from transformers import CONFIG_MAPPING
 
     config = checkpoint.config
     refusals.refuse_foreign_code(config, native_class(config), checkpoint.source)
     plain = {key: value for key, value in config.items() if key != "auto_map"}
-    try:
-        with quiet_transformers():
-            return CONFIG_MAPPING[config["model_type"]].from_dict(plain)
-    except (StrictDataclassError, TypeError, ValueError, KeyError, AttributeError) as error:
-        reason = " ".join(str(error).split())
-        raise CheckpointError(
-            f"{checkpoint.source}: config.json is not valid for model_type {config['model_type']!r}: {reason}",
-            hint="compare it with the family's published config.json",
-        ) from error
+    what = f"{checkpoint.source}: config.json is not valid for model_type {config['model_type']!r}"
+    with guarded(what, hint="compare it with the family's published config.json"), quiet_transformers():
+        return CONFIG_MAPPING[config["model_type"]].from_dict(plain)
 
 
 def empty_model(config: PreTrainedConfig) -> PreTrainedModel:
@@ -95,17 +89,14 @@ def empty_model(config: PreTrainedConfig) -> PreTrainedModel:
 
     def build() -> PreTrainedModel:
         construct: Any = AutoModelForCausalLM.from_config  # untyped in transformers
-        with quiet_transformers(), init_empty_weights():
+        with quiet_transformers(), init_empty_weights(include_buffers=True):
             model: PreTrainedModel = construct(config, trust_remote_code=False)
         model.tie_weights()
         return model
 
-    try:
+    what, hint = f"transformers cannot build {type(config).__name__}", "compare config.json with the family's"
+    with guarded(what, hint=hint, kind=UnsupportedCheckpoint):
         return loading.load(build)
-    except (TypeError, ValueError, KeyError, AttributeError, ImportError) as error:
-        raise UnsupportedCheckpoint(
-            f"transformers cannot build {type(config).__name__}: {error}", hint="compare config.json with the family's"
-        ) from error
 
 
 def layout_of(model: PreTrainedModel) -> Layout:
@@ -138,7 +129,9 @@ def dry_load(checkpoint: Checkpoint, config: PreTrainedConfig) -> tuple[Layout, 
 
     try:
         model, info = loading.load(place)
-    except (RuntimeError, ValueError, KeyError, TypeError, AttributeError, ImportError) as error:
+    except CheckpointError:
+        raise
+    except Exception as error:  # whatever a model's class makes of a config and tensors that it never expected
         layout = layout_of(empty_model(config))  # if the module itself cannot be built, this says so
         return layout, LoadFindings(failed=str(error).strip().partition("\n")[0] or repr(error))
     misshapen = {str(name): (_shape(stored), _shape(wanted)) for name, stored, wanted in info["mismatched_keys"]}

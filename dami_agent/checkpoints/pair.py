@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -22,13 +23,15 @@ from dami_agent.errors import CheckpointNotFound, IncompatiblePair, UsageError
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
+logger = logging.getLogger(__name__)
+
 BUILTIN = "dami-builtin"
 CARDS = ("card.md", "CARD.md", "MODEL_CARD.md", "README.md")
 
 
 @dataclass(frozen=True, eq=False)
 class CheckpointPair:
-    """An Instruct and a Thinking checkpoint, proven compatible. Nothing of their weights has been read.
+    """An Instruct and a Thinking checkpoint, proven compatible. Of their weights only a sample has been read.
 
     Attributes:
         instruct: λ=0.
@@ -63,6 +66,7 @@ class CheckpointPair:
         local_files_only: bool | None = None,
         token: str | bool | None = None,
         endpoint: str | None = None,
+        allow_unrelated: bool | None = None,
     ) -> CheckpointPair:
         """Open and verify two local folders or hub ids.
 
@@ -76,6 +80,8 @@ class CheckpointPair:
             local_files_only: never ask the hub; None: as ``HF_HUB_OFFLINE`` says.
             token: for private checkpoints; None: the saved login.
             endpoint: another hub than ``HF_ENDPOINT`` says.
+            allow_unrelated: open two models without a common base too, with a warning; None: as the environment's
+                ``DAMI_ALLOW_UNRELATED`` says.
 
         Raises:
             CheckpointNotFound: a folder, file, id or revision that is not there or not reachable.
@@ -86,11 +92,10 @@ class CheckpointPair:
         sources = Source.of((instruct, thinking), revision=revision, revisions=(instruct_revision, thinking_revision))
         asked = hub.Hub(cache_dir=cache_dir, local_files_only=local_files_only, token=token, endpoint=endpoint)
         a, b = (source.open(asked, weights=False) for source in sources)
-        if a.downloaded and b.downloaded:
-            return cls.of(a, b)
-        accept(compare(a, b), a, b)  # before gigabytes are fetched
-        a, b = (source.open(asked) for source in sources)
-        return cls.of(a, b)
+        if not (a.downloaded and b.downloaded):
+            accept(compare(a, b), a, b)  # before gigabytes are fetched
+            a, b = (source.open(asked) for source in sources)
+        return cls.of(a, b, inspection=compare(a, b, allow_unrelated=allow_unrelated))
 
     @classmethod
     def of(
@@ -109,6 +114,9 @@ class CheckpointPair:
         """
         inspection = inspection or compare(instruct, thinking)
         layout = accept(inspection, instruct, thinking)
+        for check in inspection.checks:
+            if check.status == "warning":
+                logger.warning("%s and %s: %s: %s", instruct.source, thinking.source, check.name, check.detail)
         beside = _beside(instruct.path, thinking.path)
         return cls(
             instruct=instruct,

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from dami_agent.checkpoints.choices import MIXED_FAMILIES, Choice, choices, refuse
+from dami_agent.checkpoints.guard import guarded
 from dami_agent.checkpoints.memory import ITEMSIZE, RESERVE, Need, Shapes, free_memory, gigabytes, shapes_of
 from dami_agent.errors import InsufficientMemory
 from dami_agent.types import WeightsMode
@@ -17,6 +18,7 @@ from dami_agent.types import WeightsMode
 if TYPE_CHECKING:
     from dami_agent.checkpoints.pair import CheckpointPair
 
+SIZES = "compare config.json with the family's published one"
 ENOUGH_CONTEXT = 8192  # tokens: an automatic mode must leave room for this many, or it is passed over
 UNSTATED_CONTEXT = 4096  # tokens, for a config that states no maximum
 
@@ -85,7 +87,8 @@ def plan(
         UsageError: an unknown device, dtype or mode, mixed for a family that has none, a context beyond the pair's.
         InsufficientMemory: nothing fits; says what was tried, and what would fit.
     """
-    shapes, limit = shapes_of(pair), pair.context_length
+    with guarded(f"{pair.name}: config.json does not say how large the model is", hint=SIZES):
+        shapes, limit = shapes_of(pair), pair.context_length
     family = str(pair.config.get("model_type"))
     refuse(dtype, mode, family, context_length, limit)
     free = free_memory(memory)

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from dami_agent.checkpoints.headers import INDEX, SINGLE, TensorEntry
-from dami_agent.errors import CheckpointNotFound, UnsupportedCheckpoint
+from dami_agent.checkpoints.headers import FLOATS, INDEX, SINGLE, TensorEntry
+from dami_agent.errors import CheckpointError, CheckpointNotFound, UnsupportedCheckpoint
 
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".msgpack", ".h5")
 METHODS = {
@@ -26,6 +26,17 @@ METHODS = {
 _SUFFIX = re.compile(
     r"[-_.](fp8|awq|gptq|gguf|bnb|int[48]|[48]bit|w\dA\d+|mlx|nf4|dynamic|unsloth)\b.*$", re.IGNORECASE
 )
+_LAYERS = ("num_hidden_layers", "num_layers", "n_layer", "n_layers", "encoder_layers", "decoder_layers")
+_EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
+MOST_EXPERTS = 4096
+_READ = (
+    ".json",
+    ".jinja",
+    ".txt",
+    ".model",
+    ".safetensors",
+)  # suffixes of files that this package or transformers reads
+_WEIGHT = re.compile(r"(weight|_proj|embed\w*)$")
 _PACKED = re.compile(r"\.(qweight|qzeros|g_idx|weight_scale|weight_scale_inv|weight_packed|absmax|SCB|quant_map)\b")
 
 
@@ -111,6 +122,52 @@ def refuse_tensors(tensors: Mapping[str, TensorEntry], source: str) -> None:
         if _PACKED.search(name) or entry.dtype.startswith(("F8", "F6", "F4")):
             raise UnsupportedCheckpoint(
                 f"{source}: tensor {name} ({entry}, {entry.file}) is quantised", hint=f"use {bf16_source(source)}"
+            )
+        if entry.dtype not in FLOATS and _WEIGHT.search(name):
+            raise _not_floating(name, entry, source)
+
+
+def refuse_integers(parameters: Iterable[str], tensors: Mapping[str, TensorEntry], source: str) -> None:
+    """Refuse stored tensors that fill a parameter of the model and hold no floating-point numbers."""
+    for name in parameters:
+        if name in tensors and tensors[name].dtype not in FLOATS:
+            raise _not_floating(name, tensors[name], source)
+
+
+def _not_floating(name: str, entry: TensorEntry, source: str) -> UnsupportedCheckpoint:
+    return UnsupportedCheckpoint(
+        f"{source}: tensor {name} ({entry}, {entry.file}) is quantised: it holds no floating-point numbers, and "
+        "config.json has no quantization_config that says what they stand for",
+        hint=f"use {bf16_source(source)}",
+    )
+
+
+def refuse_counts(config: Mapping[str, Any], tensors: int, path: Path) -> None:
+    """Refuse counts of layers that the stored tensors cannot fill: building so many would take for ever.
+
+    Raises:
+        CheckpointError: naming the field.
+    """
+    for part in (config, *(value for value in config.values() if isinstance(value, Mapping))):
+        for key, most in (*((key, tensors) for key in _LAYERS), *((key, MOST_EXPERTS) for key in _EXPERTS)):
+            value = part.get(key)
+            if isinstance(value, (int, float)) and value > most:
+                raise CheckpointError(
+                    f"{path}: {key} is {value}, and the checkpoint has {tensors} tensors",
+                    hint="the weights do not belong to this config.json; download or save the checkpoint again",
+                )
+
+
+def refuse_irregular(folder: Path) -> None:
+    """Refuse pipes, devices and links that lead nowhere in place of the files that are read: one could hang for ever.
+
+    Raises:
+        CheckpointNotFound: naming the file.
+    """
+    for path in folder.iterdir():
+        if path.suffix in _READ and not path.is_file():
+            raise CheckpointNotFound(
+                f"{path} is not a regular file", hint="a file, or a link to one, is needed there; or remove it"
             )
 
 

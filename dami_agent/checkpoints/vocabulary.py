@@ -1,57 +1,159 @@
-"""Do two checkpoints read and write the same token ids? Compares their tokenizer files; no tokenizer is built.
+"""Do two checkpoints read and write the same token ids? Their tokenizer files are compared as the library reads them.
 
-Everything that decides ids or text counts: the full token → id map, merges, normalisation, pre-tokenisation, decoding,
-and every added token with its flags.
+A tokenizer that was only saved again is another file: defaults are spelt out, older notations are rewritten. So both
+files go through ``tokenizers``' own parser and writer first. Vocabulary and added tokens must then be equal. Where the
+rest differs, both tokenizers are asked: if one of some thousand texts gets other ids, or other text for the same ids,
+the field is a mismatch that names the text; if none does, it is a note.
 """
 
 from __future__ import annotations
 
+import json
+import random
 from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from tokenizers import Tokenizer
+
 from dami_agent.checkpoints.checkpoint import Checkpoint
-from dami_agent.checkpoints.headers import read_json
+from dami_agent.checkpoints.guard import guarded, read_json, read_text
 from dami_agent.errors import Mismatch
 
 FILE = "tokenizer.json"
 SAME_TOKENIZER = "use checkpoints with one tokenizer; token ids must mean the same in both"
 WIDTH = 80  # characters of a long value that are shown
-PIPELINE = ("normalizer", "pre_tokenizer", "post_processor", "decoder")
+PIPELINE = ("normalizer", "pre_tokenizer", "decoder")
+UNUSED = ("post_processor", "version")  # prompts are encoded without any of these
 SHOWN = 6  # differing tokens named in a message; the number of all is always given
+DRAWN = 1500  # tokens of the vocabulary whose texts are tried, alone and side by side
+TEXTS = (
+    "The quick brown fox doesn't jump; it'll over-think: 3.14 + 1,000 = ?",
+    "  two spaces,\ttab\n\nlines\r\nand   trailing   ",
+    "def f(x):\n    return {'a': [1, 2, 3], \"b\": None}  # 0x1F",
+    "Ärger, naïve café, Straße, ﬁn, Ⅳ, e\u0301, \u00a0nbsp, \u200bzero, \ufeffmark",
+    "你好,世界。日本語のテスト 한국어 العربية עברית ไทย हिन्दी Ελληνικά Русский",
+    "😀👩‍👩‍👧‍👦🇩🇪 ½ ² ™ → ∑ ∞ \U0001d54f",
+    "1234567890 12 345 6789 0 007 1e-9 -5 +7",
+    "CamelCase snake_case kebab-case http://a.b/c?d=e&f=%20#g x@y.z",
+    "'s 't 're 've 'm 'll 'd 'S 'LL don't DON'T",
+    "<|im_start|>user\na<|im_end|>\n<think>\n</think>\n\n<tool_call>{}</tool_call>",
+)
+
+
+@dataclass(frozen=True)
+class _Side:
+    """One tokenizer: as the library has it, as data normalised by the library, and its ids as the file states them."""
+
+    tokenizer: Tokenizer
+    data: Mapping[str, Any]
+    stated: Mapping[str, int]
+    added: Mapping[str, Mapping[str, Any]]
+
+    @classmethod
+    def read(cls, path: Path) -> _Side:
+        text = read_text(path)
+        with guarded(f"{path}: the tokenizer cannot be built", hint=SAME_TOKENIZER):
+            tokenizer = Tokenizer.from_str(text)
+            tokenizer.no_truncation()
+            tokenizer.no_padding()
+            stated = read_json(path)
+            added = {str(t["content"]): t for t in stated.get("added_tokens") or ()}
+            return cls(tokenizer, json.loads(tokenizer.to_str()), token_ids(stated), added)
+
+    def ids(self, texts: list[str]) -> list[list[int]]:
+        return [e.ids for e in self.tokenizer.encode_batch(texts, add_special_tokens=False)]
+
+    def texts(self, ids: list[list[int]]) -> list[str]:
+        return self.tokenizer.decode_batch(ids, skip_special_tokens=False)
 
 
 def token_ids(tokenizer: Mapping[str, Any]) -> dict[str, int]:
     """The full token → id map of a parsed tokenizer.json: model vocabulary and added tokens."""
-    vocab = tokenizer.get("model", {}).get("vocab", {})
+    vocab = tokenizer["model"].get("vocab", {})
     if isinstance(vocab, list):  # Unigram: a list of [token, score]
         ids = {str(entry[0]): index for index, entry in enumerate(vocab)}
     else:
         ids = {str(token): int(index) for token, index in vocab.items()}
-    return ids | {str(t["content"]): int(t["id"]) for t in tokenizer.get("added_tokens", [])}
+    return ids | {str(t["content"]): int(t["id"]) for t in tokenizer.get("added_tokens") or ()}
 
 
-def compare_vocabularies(instruct: Checkpoint, thinking: Checkpoint) -> list[Mismatch]:
-    """Every difference between the two tokenizers that changes ids or text."""
+def compare_vocabularies(instruct: Checkpoint, thinking: Checkpoint) -> tuple[list[Mismatch], list[str]]:
+    """Every difference between the two tokenizers that changes ids or text; and notes on such as do not.
+
+    Raises:
+        CheckpointError: a tokenizer.json that no tokenizer can be built from.
+    """
     paths = instruct.path / FILE, thinking.path / FILE
     if paths[0].read_bytes() == paths[1].read_bytes():
-        one = read_json(paths[0])
-        return _beyond_embedding(one, instruct, thinking)
-    a, b = read_json(paths[0]), read_json(paths[1])
-    found = _tokens(token_ids(a), token_ids(b)) + _added(a, b)
-    models = a.get("model", {}), b.get("model", {})
-    for key in sorted((set(models[0]) | set(models[1])) - {"vocab"}):
-        left, right = models[0].get(key), models[1].get(key)
-        if key == "merges" and left is not None and right is not None:
-            left, right = _merges(left), _merges(right)
-        if left != right:
-            found.append(Mismatch(FILE, f"model.{key}", *_shown(left, right), SAME_TOKENIZER))
-    for key in PIPELINE:
-        if a.get(key) != b.get(key):
-            found.append(Mismatch(FILE, key, *_shown(a.get(key), b.get(key)), SAME_TOKENIZER))
-    return found + _beyond_embedding(a, instruct, thinking)
+        with guarded(f"{paths[0]}: the tokenizer cannot be read", hint=SAME_TOKENIZER):
+            return _beyond_embedding(token_ids(read_json(paths[0])), instruct, thinking), []
+    a, b = (_Side.read(path) for path in paths)
+    found = _tokens(a.stated, b.stated) + _added(a.added, b.added)
+    differing = _differing(a.data, b.data)
+    notes = [f"{name} differs, which changes no token" for name, *_ in differing if name in UNUSED]
+    differing = [(name, x, y) for name, x, y in differing if name not in UNUSED]
+    example = _disagreement(a, b) if differing or a.added != b.added else None
+    if example is None:
+        same = f"differs, but {2 * DRAWN:,} texts get the same ids, and the same text back"
+        notes += [f"{name} {same}" for name, *_ in differing]
+    else:
+        found += [Mismatch(FILE, n, *_with(example, *_shown(x, y)), SAME_TOKENIZER) for n, x, y in differing]
+        if not found:  # only how added tokens take spaces and case
+            found.append(Mismatch(FILE, "added_tokens", *_with(example, "", ""), SAME_TOKENIZER))
+    return found + _beyond_embedding(a.stated, instruct, thinking), notes
 
 
-def _tokens(a: dict[str, int], b: dict[str, int]) -> list[Mismatch]:
+def _differing(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+    """The fields that differ beside vocabulary and added tokens, with both values."""
+    models = a["model"], b["model"]
+    found = [
+        (f"model.{key}", models[0].get(key), models[1].get(key)) for key in sorted({*models[0], *models[1]} - {"vocab"})
+    ]
+    found += [(key, a.get(key), b.get(key)) for key in (*PIPELINE, *UNUSED)]
+    return [(name, x, y) for name, x, y in found if x != y]
+
+
+def _disagreement(a: _Side, b: _Side) -> tuple[str, str, str] | None:
+    """The shortest text tried with what each tokenizer makes of it, or None: ids first, then text for equal ids."""
+    texts = sorted(set(_probes(a)), key=lambda text: (len(text), text))
+    left, right = a.ids(texts), b.ids(texts)
+    for text, x, y in zip(texts, left, right, strict=True):
+        if x != y:
+            at = next((i for i, (m, n) in enumerate(zip(x, y, strict=False)) if m != n), min(len(x), len(y)))
+            return f"{text!r}", f"ids {_few(x, at)}", f"ids {_few(y, at)}"
+    for ids, p, q in zip(left, a.texts(left), b.texts(left), strict=True):
+        if p != q:
+            return f"ids {_few(ids)}", repr(p[:WIDTH]), repr(q[:WIDTH])
+    return None
+
+
+def _probes(side: _Side) -> list[str]:
+    """Texts of many kinds: fixed ones, the vocabulary's own by themselves and in pairs, added tokens among text."""
+    draw = random.Random(0)
+    ids = sorted(side.stated.values())
+    drawn = draw.sample(ids, min(DRAWN, len(ids)))
+    own = [text for text in side.texts([[i] for i in drawn]) if text]
+    pairs = [draw.choice(own) + draw.choice(("", "", " ", "\n")) + draw.choice(own) for _ in own]
+    added = list(side.added)[:100]
+    among = [form.format(token) for token in added for form in ("{}", "a{}b", " {} ", "\n{}\n")]
+    return [*TEXTS, *own, *pairs, *among, *(token.upper() for token in added)]
+
+
+def _few(ids: list[int], at: int = 0) -> str:
+    """Some of the ids as text, from shortly before place ``at``."""
+    start = max(0, at - 2)
+    shown = [str(i) for i in ids[start : start + SHOWN]]
+    return f"[{', '.join([*['…'] * (start > 0), *shown, *['…'] * (len(ids) > start + SHOWN)])}]"
+
+
+def _with(example: tuple[str, str, str], left: str, right: str) -> tuple[str, str]:
+    text, x, y = example
+    return f"{left} ({text}: {x})".strip(), f"{right} ({text}: {y})".strip()
+
+
+def _tokens(a: Mapping[str, int], b: Mapping[str, int]) -> list[Mismatch]:
     differing = sorted((a.keys() | b.keys()) - {t for t in a.keys() & b.keys() if a[t] == b[t]})
     if not differing:
         return []
@@ -62,28 +164,27 @@ def _tokens(a: dict[str, int], b: dict[str, int]) -> list[Mismatch]:
     return [Mismatch(FILE, field, f"id {left}", f"id {right}", SAME_TOKENIZER)]
 
 
-def _added(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[Mismatch]:
-    left, right = ({t["content"]: t for t in x.get("added_tokens", [])} for x in (a, b))
+def _added(a: Mapping[str, Mapping[str, Any]], b: Mapping[str, Mapping[str, Any]]) -> list[Mismatch]:
+    """Added tokens that only one side has, or that have another id or are special on one side only."""
     return [
-        Mismatch(FILE, f"special token {token!r}", _flags(left.get(token)), _flags(right.get(token)), SAME_TOKENIZER)
-        for token in sorted(left.keys() | right.keys())
-        if left.get(token) != right.get(token)
+        Mismatch(FILE, f"special token {token!r}", _flags(a.get(token)), _flags(b.get(token)), SAME_TOKENIZER)
+        for token in sorted(a.keys() | b.keys())
+        if _kind(a.get(token)) != _kind(b.get(token))
     ]
 
 
-def _beyond_embedding(tokenizer: Mapping[str, Any], instruct: Checkpoint, thinking: Checkpoint) -> list[Mismatch]:
+def _kind(token: Mapping[str, Any] | None) -> tuple[Any, Any] | None:
+    return None if token is None else (token["id"], token.get("special"))
+
+
+def _beyond_embedding(ids: Mapping[str, int], instruct: Checkpoint, thinking: Checkpoint) -> list[Mismatch]:
     """A token id that the embedding has no row for would fail in the middle of a run."""
-    top = max(token_ids(tokenizer).values(), default=-1)
+    top = max(ids.values(), default=-1)
     sizes = [c.config.get("vocab_size") for c in (instruct, thinking)]
     if all(not isinstance(size, int) or top < size for size in sizes):
         return []
     remedy = f"the highest token id is {top}; use the tokenizer that belongs to these weights"
     return [Mismatch("config.json", "vocab_size", str(sizes[0]), str(sizes[1]), remedy)]
-
-
-def _merges(merges: list[Any]) -> list[str]:
-    """``["a b"]`` and ``[["a", "b"]]`` are the same merges in two versions of the format."""
-    return [m if isinstance(m, str) else " ".join(m) for m in merges]
 
 
 def _flags(token: Mapping[str, Any] | None) -> str:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from dami_agent.checkpoints import Checkpoint, CheckpointPair, Inspection, Plan
 
-STYLES = {"ok": "green", "note": "yellow", "mismatch": "bold red"}
+STYLES = {"ok": "green", "note": "yellow", "warning": "bold yellow", "mismatch": "bold red"}
 
 
 @dataclass

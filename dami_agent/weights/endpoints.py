@@ -10,14 +10,16 @@ from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.utils import logging as progress
 
 from dami_agent.checkpoints import loading
+from dami_agent.checkpoints.guard import said
 from dami_agent.errors import (
     CheckpointNotFound,
+    DamiError,
     IncompatiblePair,
     InsufficientMemory,
     Mismatch,
@@ -93,9 +95,11 @@ def load_endpoint(folder: Path, **options: Any) -> PreTrainedModel:
         raise InsufficientMemory(
             f"{folder}: no room to load it: {error}", hint="choose dtype 'bfloat16', another device or a device_map"
         ) from error
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+    except DamiError:
+        raise
+    except Exception as error:  # strangers' files: whatever they make the loader raise
         raise UnsupportedCheckpoint(
-            f"{folder}: transformers cannot load it: {error}",
+            f"{folder}: transformers cannot load it: {said(error)}",
             hint="`dami doctor` checks a pair's files; weights must be safetensors of an architecture in transformers",
         ) from error
     for what in ("missing_keys", "mismatched_keys", "error_msgs"):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import json
+import re
 import shutil
 
 import pytest
@@ -10,6 +12,8 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer
+from transformers import AutoTokenizer
 
 from dami_agent.checkpoints import Checkpoint, CheckpointPair, compare
 from dami_agent.errors import CheckpointError, IncompatiblePair
@@ -202,6 +206,62 @@ class TestParameters:
         assert any("model.layers.*.mlp.up_proj.weight" in field for field in found)
 
 
+BYTES = {"add_prefix_space": True, "trim_offsets": True, "use_regex": True}
+SAVED_AGAIN = {
+    "post_processor": {"post_processor": {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": False}},
+    "post_processor with tokens": {
+        "post_processor": {
+            "type": "TemplateProcessing",
+            "single": [{"SpecialToken": {"id": "<think>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
+            "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
+            "special_tokens": {"<think>": {"id": "<think>", "ids": [318], "tokens": ["<think>"]}},
+        }
+    },
+    "decoder": {"decoder": {"type": "ByteLevel"} | dict.fromkeys(BYTES, False)},
+    "ignore_merges": {"model": {"ignore_merges": True}},
+    "truncation": {"truncation": {"max_length": 3, "stride": 0, "strategy": "LongestFirst", "direction": "Right"}},
+    "padding": {
+        "padding": {
+            "strategy": {"Fixed": 9},
+            "direction": "Right",
+            "pad_to_multiple_of": None,
+            "pad_id": 0,
+            "pad_type_id": 0,
+            "pad_token": "!",
+        }
+    },
+    "a sequence of one decoder": {"decoder": {"type": "Sequence", "decoders": [{"type": "ByteLevel", **BYTES}]}},
+}
+REALLY_OTHER = {
+    "ignore_merges": (lambda d: d["model"].update(ignore_merges=True, merges=[]), "model.merges"),
+    "byte_fallback and a dropped merge": (lambda d: d["model"]["merges"].pop(3), "model.merges"),
+    "digits together": (
+        lambda d: d["pre_tokenizer"]["pretokenizers"][0]["pattern"].update(Regex=r"\p{L}+|\p{N}+|\s+"),
+        "pre_tokenizer",
+    ),
+    "a prefix space": (
+        lambda d: d["pre_tokenizer"]["pretokenizers"][1].update(add_prefix_space=True),
+        "pre_tokenizer",
+    ),
+    "lower case": (lambda d: d.update(normalizer={"type": "Lowercase"}), "normalizer"),
+    "stripped": (
+        lambda d: d.update(normalizer={"type": "Strip", "strip_left": True, "strip_right": True}),
+        "normalizer",
+    ),
+    "composed": (lambda d: d.update(normalizer={"type": "NFKC"}), "normalizer"),
+    "a decoder that strips": (
+        lambda d: d.update(
+            decoder={
+                "type": "Sequence",
+                "decoders": [{"type": "ByteLevel", **BYTES}, {"type": "Strip", "content": " ", "start": 1, "stop": 0}],
+            }
+        ),
+        "decoder",
+    ),
+    "a token that takes spaces": (lambda d: d["added_tokens"][4].update(lstrip=True), "added_tokens"),
+}
+
+
 class TestVocabulary:
     def change(self, folder, change):
         data = json.loads((folder / "tokenizer.json").read_text())
@@ -248,7 +308,8 @@ class TestVocabulary:
     @pytest.mark.parametrize("key", ["normalizer", "pre_tokenizer", "decoder"])
     def test_what_else_decides_ids_or_text(self, copied, key):
         paths = copied()
-        value = {"type": "Lowercase"} if key == "normalizer" else {"type": "Metaspace"}
+        metaspace = {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always", "split": True}
+        value = {"type": "Lowercase"} if key == "normalizer" else metaspace
         self.change(paths[0], lambda data: data.update({key: value}))
         assert mismatches(paths).keys() == {key}
 
@@ -256,6 +317,46 @@ class TestVocabulary:
         paths = copied()
         self.change(paths[0], lambda data: data["model"]["merges"].reverse())
         assert mismatches(paths).keys() == {"model.merges"}
+
+    def test_saved_again_is_equal(self, copied):
+        """As transformers and tokenizers write it: defaults spelt out, a post-processor, other keys for the same."""
+        paths = copied()
+        AutoTokenizer.from_pretrained(paths[0]).save_pretrained(paths[0])
+        Tokenizer.from_file(str(paths[1] / "tokenizer.json")).save(str(paths[1] / "tokenizer.json"))
+        assert mismatches(paths) == {}
+
+    @pytest.mark.parametrize("name", SAVED_AGAIN)
+    @pytest.mark.parametrize("side", [0, 1])
+    def test_what_changes_neither_ids_nor_text_is_a_note(self, copied, name, side):
+        paths, changes = copied(), SAVED_AGAIN[name]
+
+        def change(data):
+            for key, value in changes.items():
+                data[key] = {**data["model"], **value} if key == "model" else value
+
+        self.change(paths[side], change)
+        assert mismatches(paths) == {}
+        notes = [c.detail for c in CheckpointPair.open(*paths).checks if (c.name, c.status) == ("vocabulary", "note")]
+        fields = [key if key != "model" else "ignore_merges" for key in changes if key not in ("truncation", "padding")]
+        assert len(notes) == len(fields)
+        assert all(field in note for field, note in zip(fields, notes, strict=True))
+
+    @pytest.mark.parametrize("name", REALLY_OTHER)
+    def test_what_changes_ids_or_text_is_refused_with_an_example(self, copied, name):
+        paths, (change, field) = copied(), REALLY_OTHER[name]
+        self.change(paths[1], change)
+        found = mismatches(paths)[field]
+        example = re.search(r"\(('.*'|\".*\"): ids (\[.*)\)$", found.instruct, re.DOTALL)
+        if field == "decoder":  # equal ids, other text
+            assert re.search(r"\(ids \[.*: '", found.instruct)
+            return
+        assert example, found.instruct
+        text = ast.literal_eval(example[1])
+        left, right = (Tokenizer.from_file(str(p / "tokenizer.json")).encode(text).ids for p in paths)
+        assert left != right
+        for ids, shown in ((left, example[2]), (right, found.thinking.rpartition(": ids ")[2])):
+            assert ", ".join(re.findall(r"\d+", shown)) in str(ids)
+        assert example[2] != found.thinking.rpartition(": ids ")[2][:-1]
 
     def test_a_token_beyond_the_embedding(self, copied):
         paths = copied()
