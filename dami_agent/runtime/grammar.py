@@ -76,17 +76,19 @@ class Matcher:
     def _end_number(self, allowed: torch.Tensor) -> None:
         """Forbid, in place, the tokens that would make the number at the end of the answer too long.
 
-        Within a string a closing quote may come, within a number it may not; so this leaves strings of digits alone,
-        and whatever the schema wants longer.
+        A number may end where it stands, and within a string a closing quote may come; so strings of digits, and
+        identifiers that look like numbers, are left alone, and whatever the schema wants longer.
         """
-        quote, number = self._vocabulary.quote, _NUMBER.search(self._tail)
-        if number is None or quote is None or allowed[quote]:
+        words, number = self._vocabulary, _NUMBER.search(self._tail)
+        if number is None or words.quote is None or allowed[words.quote]:
             return
         whole, fraction, exponent = number.groups()
         if exponent is None and max(len(whole), len(fraction or b"")) <= _DIGITS - _LONGEST_TOKEN:
             return
-        start = number[0]
-        longer = [id_ for id_, more in self._vocabulary.numbers if _too_long(start + more)]
+        begins = exponent == b"" and int(allowed.sum()) == int(allowed[words.numeric].sum())
+        if not begins and not allowed[words.ends].any():
+            return
+        longer = [id_ for id_, more in words.numbers if _too_long(number[0] + more)]
         shorter = allowed.clone()
         shorter[longer] = False
         if shorter.any():

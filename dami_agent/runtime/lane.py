@@ -31,6 +31,8 @@ __all__ = ["Lane", "advance", "as_ours", "describe", "failing_alone", "not_finit
 _IDLE_SHARE = 16
 # Tokens per forward pass of a prefill, over all rows: bounds the memory of attention masks and activations.
 _PREFILL_TOKENS = 8192
+# Tokens that a grammar may refuse, one after the other, although its mask allowed them, before its row is given up.
+_MOST_REFUSALS = 256
 _STUCK = "the schema asks for text that this tokenizer cannot write; widen it"
 
 
@@ -181,10 +183,24 @@ def _choose_all(rows: Sequence[Row], scores: torch.Tensor) -> list[int]:
             groups.setdefault(rows[i].key, []).append(i)
     for key, members in groups.items():
         for i, token in zip(members, _draw(rows, members, key, scores), strict=True):
-            tokens[i] = token
-            if token < 0 and not rows[i].done:
+            tokens[i] = _grammatical(rows, i, key, scores, token)
+            if tokens[i] < 0 and not rows[i].done:
                 rows[i].job.fail(_overflow(key))
     return tokens
+
+
+def _grammatical(rows: Sequence[Row], i: int, key: WarperKey, scores: torch.Tensor, token: int) -> int:
+    """``token``, or what the same random number draws without it where the grammar refuses what its mask allowed."""
+    row = rows[i]
+    for _ in range(_MOST_REFUSALS):
+        if token < 0 or row.accepts(token):
+            return token
+        scores[i, token] = -torch.inf
+        if not torch.isfinite(scores[i]).any():
+            break
+        token = _draw(rows, [i], key, scores)[0]
+    row.job.fail(OutputInvalid("the grammar refuses every token that may come here", hint=_STUCK))
+    return -1
 
 
 def _apply_grammars(rows: Sequence[Row], free: Sequence[int], scores: torch.Tensor) -> None:

@@ -99,6 +99,10 @@ class Row:
             if self.job.done:
                 return
 
+    def accepts(self, token: int) -> bool:
+        """Whether the grammar, if the next token is under one, will take ``token``."""
+        return not self.constrained or self.matcher is None or token in self.eos_ids or self.matcher.allows(token)
+
     def take(self, token: int) -> tuple[int, Part] | None:
         """Let the thought judge the chosen token; None when it ends the reply, else the token to write and its part."""
         if not self.thought.open and self.thought.forced() is None and token in self.eos_ids:

@@ -33,6 +33,8 @@ class Vocabulary:
         tokens: bytes of each id, empty for ids without text.
         tokenizer: the same as llguidance takes it.
         quote: id of the token ``"``, or None.
+        ends: ids of what may come after a number: ``,``, ``]``, ``}`` and the end of the answer.
+        numeric: ids of the tokens that are made of what numbers are made of.
         numbers: (id, leading bytes that a JSON number may hold) of the tokens that may go on with a number.
     """
 
@@ -51,6 +53,8 @@ class Vocabulary:
             self.tokens[id_] = self.tokens[id_] or f"<|end {id_}|>".encode()
         plain = {text: id_ for id_, text in enumerate(self.tokens) if id_ not in control}
         self.quote = plain.get(b'"')
+        self.ends = sorted({*eos_ids, *(plain[end] for end in (b",", b"]", b"}") if end in plain)})
+        self.numeric = [id_ for text, id_ in plain.items() if text and _NUMBER.fullmatch(text)]
         self.numbers = _numbers(self.tokens, control)
         ends = sorted(eos_ids)
         wrapped = llguidance.TokenizerWrapper(_Spelling(backend, self.tokens, special, ends[0] if ends else size - 1))

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+from decimal import Decimal
 from random import Random
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from jsonschema import Draft202012Validator, FormatChecker
 
 from dami_agent.dialogue.json_schema import check, enforceable, validator
 from dami_agent.errors import InvalidSchema
 
 from .grammar import Grammar
+from .instances import draw
 from .support import TOKENIZER
 
 SLOW = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
@@ -108,22 +111,57 @@ def nested(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
 SCHEMAS = st.recursive(LEAVES, nested, max_leaves=5)
 
 
-@SLOW
-@given(schema=SCHEMAS, ref=st.booleans(), seed=st.integers(0, 2**32))
-def test_a_random_model_never_breaks_a_schema_without_problems(schema: Any, ref: bool, seed: int) -> None:
-    if ref:
-        schema = {"$ref": "#/$defs/it", "$defs": {"it": schema}}
-    check(schema, "test")
+def plain(value: Any) -> str:
+    """JSON with numbers written out: 3.0 is the same number as 3, and 1e-07 as 0.0000001."""
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{json.dumps(k, ensure_ascii=False)}: {plain(v)}' for k, v in value.items())}}}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(plain, value))}]"
+    if isinstance(value, float):
+        return str(int(value)) if value.is_integer() else format(Decimal(repr(value)), "f")
+    return json.dumps(value, ensure_ascii=False)
+
+
+def hold(schema: Any, seed: int, walks: int = 4, draws: int = 12) -> tuple[int, int]:
+    """What a random model writes is valid, and what is valid can be written; counts both, problems aside."""
     try:
+        check(schema, "test")
         narrowed, problems = enforceable(schema)
     except InvalidSchema:
-        return
-    grammar, rng = Grammar(narrowed), Random(seed)
-    for _ in range(4):
+        return 0, 0
+    grammar, rng, judge = Grammar(narrowed), Random(seed), validator(schema)
+    formats = Draft202012Validator(schema, format_checker=FormatChecker(["date", "email", "ipv4"]))
+    written = accepted = 0
+    for _ in range(walks):
         ids, done = grammar.walk(rng)
-        if done and not problems:
+        if done:
             value = json.loads(TOKENIZER.decode(ids))
-            assert validator(schema if isinstance(schema, dict) else {}).is_valid(value), (schema, narrowed, value)
+            assert problems or judge.is_valid(value), (schema, narrowed, value)
+            written += 1
+    for _ in range(draws):
+        value = draw(schema, schema, rng)
+        text = json.dumps(value, ensure_ascii=False)
+        if judge.is_valid(value) and formats.is_valid(value):
+            assert grammar.accepts(text) or grammar.accepts(plain(value)), (schema, narrowed, value)
+            accepted += 1
+    return written, accepted
+
+
+@SLOW
+@given(schema=SCHEMAS, ref=st.booleans(), seed=st.integers(0, 2**32))
+def test_a_random_model_never_breaks_a_schema_and_can_write_all_it_allows(schema: Any, ref: bool, seed: int) -> None:
+    if ref:
+        schema = {"$ref": "#/$defs/it", "$defs": {"it": schema}}
+    hold(schema, seed)
+
+
+@pytest.mark.slow
+@settings(SLOW, max_examples=2000)
+@given(schema=SCHEMAS, ref=st.booleans(), seed=st.integers(0, 2**32))
+def test_the_same_for_two_thousand_schemas(schema: Any, ref: bool, seed: int) -> None:
+    if ref:
+        schema = {"$ref": "#/$defs/it", "$defs": {"it": schema}}
+    hold(schema, seed)
 
 
 ATOMS = st.sampled_from(

@@ -9,14 +9,16 @@ from typing import Any
 
 import jsonschema
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dami_agent.errors import InvalidRequest, InvalidSchema
-from dami_agent.runtime import LocalEngine
+from dami_agent.errors import InvalidRequest, InvalidSchema, OutputInvalid
+from dami_agent.runtime import LocalEngine, grammar
+from dami_agent.runtime.grammar import Matcher
 from dami_agent.types import Constraint, Generation, Sampling
 from tests.runtime.scripted import ScriptedWeights, reply_script
-from tests.runtime.support import Lab, ask, prompt_of
+from tests.runtime.support import VOCAB, Lab, ask, prompt_of
 
 WILD = Sampling(temperature=1.5, top_p=1.0, top_k=0)
 PROMPT = tuple(range(60, 80))
@@ -221,3 +223,52 @@ def test_a_constrained_reply_is_continued(lab: Lab, mixed: LocalEngine) -> None:
         assert [e.part for e in again.events] == [e.part for e in whole.events]
     with pytest.raises(InvalidRequest, match="break the constraint"):
         mixed.submit(prompt_of(PROMPT, constraint=json_schema(WEATHER), reply_ids=(5,)), decision)
+
+
+class Overgenerous(Matcher):
+    """A matcher whose mask allows tokens that it then refuses, as a faulty grammar library's does."""
+
+    def mask(self) -> torch.Tensor:
+        allowed = super().mask()
+        allowed[::2] = True
+        return allowed
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.8, 1.5])
+def test_a_refused_token_is_masked_and_drawn_again(lab: Lab, temperature: float, monkeypatch: Any) -> None:
+    """No request fails; greedy decoding writes what it would under a right mask; equal seeds draw equal tokens."""
+    prompt = prompt_of(PROMPT, constraint=json_schema({"type": "string", "minLength": 20, "maxLength": 200}))
+    decisions = [
+        ask(0.5, sampling=Sampling(temperature=temperature, seed=seed, logprobs=1), max_tokens=30) for seed in range(4)
+    ]
+    with lab.engine("mixed") as engine:
+        right = [engine.generate(prompt, d) for d in decisions]
+        monkeypatch.setattr(grammar, "Matcher", Overgenerous)
+        alone = [engine.generate(prompt, d) for d in decisions]
+        jobs = [engine.submit(prompt, d) for d in decisions]
+        together = [job.result(60) for job in jobs]
+    assert [out.token_ids for out in together] == [out.token_ids for out in alone]
+    for out, before in zip(alone, right, strict=True):
+        if temperature == 0.0:
+            assert out.token_ids == before.token_ids
+        judge = grammar.GrammarBook(lab.tokenizer, VOCAB, lab.eos_ids).matcher(prompt.constraint)
+        assert all(judge.accept(token) for token in out.token_ids)
+        scores = torch.log_softmax(lab.logits(0.5, [*PROMPT, *out.token_ids]), dim=-1)[len(PROMPT) - 1 :]
+        for event, row in zip(out.events, scores, strict=False):
+            assert event.logprob is not None
+            assert event.logprob.logprob == pytest.approx(float(row[event.token_id]), abs=1e-3)
+
+
+def test_a_grammar_that_refuses_every_token_fails_its_own_row_only(
+    lab: Lab, mixed: LocalEngine, monkeypatch: Any
+) -> None:
+    class Stubborn(Overgenerous):
+        def allows(self, token: int) -> bool:
+            return False
+
+    monkeypatch.setattr(grammar, "Matcher", Stubborn)
+    bad = mixed.submit(prompt_of(PROMPT, constraint=json_schema({"type": "string"})), ask(max_tokens=20))
+    good = mixed.submit(prompt_of(PROMPT), ask(max_tokens=20))
+    with pytest.raises(OutputInvalid, match="refuses every token"):
+        bad.result(60)
+    lab.assert_greedy(0.0, PROMPT, good.result(60).token_ids)

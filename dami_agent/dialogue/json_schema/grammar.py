@@ -51,6 +51,12 @@ _NOTHING_SAID: Mapping[str, Callable[[Any], bool]] = {
 _FORMATS = {
     *("date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid", "uri"),
 }
+_YEAR = r"(?:[1-9]\d{3}|0[1-9]\d\d|00[1-9]\d|000[1-9])"
+_LEAP = r"(?:\d\d(?:0[48]|[2468][048]|[13579][26])|(?:0[48]|[2468][048]|[13579][26])00)"
+_DAY = rf"^(?:{_YEAR}-(?:0[13-9]|1[0-2])-|{_YEAR}-02-(?:[01]\d|2[0-8])|{_LEAP}-02-29)"
+_CLOCK = r"\d\d:\d\d:[0-5]"
+_REAL = {"date": _DAY, "date-time": rf"{_DAY}.*[Tt]{_CLOCK}", "time": rf"^{_CLOCK}"}
+"""llguidance's dates have a 29th of February every year, a year 0 and leap seconds; what reads dates has not."""
 _UNCHECKED_FORMATS = {
     *("idn-email", "idn-hostname", "uri-reference", "iri", "iri-reference", "uri-template", "json-pointer"),
     *("relative-json-pointer", "regex"),
@@ -223,6 +229,8 @@ class _Preparation:
 
     def _format(self, schema: dict[str, Any], path: str) -> dict[str, Any]:
         format_ = schema.get("format")
+        if format_ in _REAL and "pattern" not in schema:
+            return {**schema, "pattern": _REAL[format_]}
         if format_ is None or format_ in _FORMATS:
             return schema
         if format_ in _UNCHECKED_FORMATS:
@@ -302,7 +310,9 @@ class _Fitting:
         bare = json.loads(json.dumps(self._root))
         formats = [node for _, node in all_subschemas(bare) if isinstance(node.get("format"), str)]
         for node in formats:
-            del node["format"]  # type: ignore[attr-defined]
+            format_ = node.pop("format")  # type: ignore[attr-defined]
+            if node.get("pattern") == _REAL.get(format_):
+                node.pop("pattern")  # type: ignore[attr-defined]
         if not formats or self._error(bare):
             return False
         self._problems += [Problem(path, "format") for path, node in all_subschemas(self._root) if "format" in node]
@@ -356,6 +366,8 @@ def _children(node: Mapping[str, Any], path: str) -> list[tuple[str, dict[str, A
 def _without(node: Mapping[str, Any], keyword: str) -> dict[str, Any]:
     """``node`` without a keyword, and without what means something else when that is gone."""
     gone = {keyword}
+    if keyword == "format" and node.get("pattern") in _REAL.values():
+        gone.add("pattern")
     if keyword in ("properties", "patternProperties"):
         gone |= {"additionalProperties", "required" if keyword == "properties" else keyword}
     if keyword == "prefixItems":

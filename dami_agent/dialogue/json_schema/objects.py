@@ -18,11 +18,14 @@ def only_composes(schema: Mapping[str, Any]) -> bool:
 
 
 def close_object(schema: dict[str, Any]) -> dict[str, Any]:
-    """An object that declares properties and says nothing of others, with no others."""
-    declared = schema.get("properties")
-    if not isinstance(declared, Mapping):
+    """An object that declares properties, or patterns of them, and says nothing of others, with no others."""
+    if "properties" not in schema and "patternProperties" not in schema:
         return schema
-    composed = any(keyword in schema for keyword in ("$ref", "allOf", "anyOf", "oneOf", "patternProperties"))
+    declared = schema.get("properties", {})
+    composed = any(keyword in schema for keyword in ("$ref", "allOf", "anyOf", "oneOf"))
+    if "patternProperties" in schema:
+        matched = not composed and "required" not in schema and "additionalProperties" not in schema
+        return {**schema, "additionalProperties": False} if matched else schema
     if "additionalProperties" not in schema and not composed and schema.get("minProperties", 0) <= len(declared):
         known = all(name in declared for name in schema.get("required", ()))
         schema = {**schema, "additionalProperties": False} if known else schema
@@ -32,8 +35,6 @@ def close_object(schema: dict[str, Any]) -> dict[str, Any]:
 def _counted(schema: dict[str, Any]) -> dict[str, Any]:
     """``minProperties`` and ``maxProperties`` of a closed object, left out where its properties say as much."""
     declared, required = schema["properties"], set(schema.get("required", ()))
-    if "patternProperties" in schema:
-        return schema
     if schema.get("maxProperties", len(declared)) >= len(declared):
         schema = {k: v for k, v in schema.items() if k != "maxProperties"}
     low = schema.get("minProperties", 0)
