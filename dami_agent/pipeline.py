@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Protocol
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
 
 from dami_agent.attempt import Attempt, Cancellation, Watched, decode, ends_in_silence
+from dami_agent.checkpoints.pair import unmeasured
 from dami_agent.errors import BudgetExhausted, DeadlineExceeded, InvalidPolicy, InvalidRequest, OutputError
 from dami_agent.estimators import estimator_named
 from dami_agent.interrupts import cancel_on_interrupt
@@ -24,6 +25,7 @@ from dami_agent.types import (
     CallRecord,
     Decision,
     Engine,
+    EngineInfo,
     Estimate,
     Estimator,
     Generation,
@@ -36,7 +38,7 @@ from dami_agent.types import (
 
 if TYPE_CHECKING:
     from dami_agent.dialogue import Delta, Dialogue
-    from dami_agent.policy import ReasoningPolicy
+    from dami_agent.policy import Frontier, ReasoningPolicy
 
 
 __all__ = ["Cancellation", "Outcome", "Pipeline", "Recorder"]
@@ -227,6 +229,7 @@ class Pipeline:
         engine = Watched(engine=self.engine, cancellation=cancellation, jobs=attempt.jobs)
 
         def ask(base: Decision) -> Estimate:
+            _warn_unmeasured(self.engine.info, self.policy.frontier)
             return self.estimators[base.estimator].estimate(self._render(step, base.template), base, engine)
 
         if last is None:
@@ -312,6 +315,17 @@ def _outcome(record: CallRecord | None, before: Sequence[_Again]) -> Outcome:
     assert record.reply is not None
     rejected = tuple(each.record for each in before if each.record is not None)
     return Outcome(reply=record.reply, record=record, rejected=rejected)
+
+
+_unmeasured: set[str] = set()  # fingerprints of pairs that have been warned about
+
+
+def _warn_unmeasured(info: EngineInfo, frontier: Frontier) -> None:
+    """Say once per pair that λ is about to be chosen without a measured frontier."""
+    if frontier.rows or info.fingerprint in _unmeasured or info.device == "none":
+        return
+    _unmeasured.add(info.fingerprint)
+    log.warning("%s is %s", info.model, unmeasured("INSTRUCT", "THINKING"))
 
 
 def _named(name: str, own: Mapping[str, Estimator]) -> Estimator:

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
+from dami_agent.checkpoints import CheckpointPair
 from dami_agent.errors import Cancelled, DeadlineExceeded, RunError
 from dami_agent.pipeline import Cancellation, Outcome, Pipeline
-from dami_agent.policy import ReasoningPolicy
+from dami_agent.policy import Frontier, ReasoningPolicy
 from dami_agent.testing import FakeEngine, FakeReply, fake_chat_model
 from dami_agent.types import Ask, CallRecord, Decision, Engine, Estimate, Intensity, Limits, Message, Prompt, Step, Tool
 
@@ -179,3 +180,26 @@ def test_without_a_ledger_nothing_is_kept_and_nothing_breaks() -> None:
     run, _, _ = pipeline(["hello"])
     run.ledger = None
     assert run.run(step(0.0)).reply.content == "hello"
+
+
+class TestUnmeasured:
+    def run(self, caplog, *intensities, frontier=None, **info):
+        made, _, engine = pipeline(["a"] * 9)
+        engine.info = dataclasses.replace(engine.info, **info)
+        if frontier is not None:
+            made.policy = made.policy.on(frontier)
+        for intensity in intensities:
+            made.run(step(intensity))
+        return [record.getMessage() for record in caplog.records if "not measured" in record.getMessage()]
+
+    def test_a_pair_that_nobody_measured_is_said_to_be_once_at_the_first_auto(self, caplog):
+        assert self.run(caplog, 0.5, 1, device="cpu", fingerprint="unmeasured-1") == []
+        said = self.run(caplog, 0.5, None, None, None, device="cpu", fingerprint="unmeasured-1", model="a+b")
+        assert len(said) == 1
+        assert said[0].startswith("a+b is not measured")
+        assert "run: dami sweep --instruct" in said[0]
+        assert len(self.run(caplog, None, device="cpu", fingerprint="unmeasured-2")) == 2
+
+    def test_a_measured_one_is_not(self, caplog):
+        frontier = Frontier.from_file(CheckpointPair.builtin().frontier_path)
+        assert self.run(caplog, None, device="cpu", fingerprint="unmeasured-3", frontier=frontier) == []

@@ -30,6 +30,8 @@ def checked(settings: Mapping[str, Any], path: Path) -> dict[str, Any]:
         found["top_k"] = 0
     if not isinstance(found.get("do_sample"), (bool, type(None))):
         raise _wrong(path, "do_sample", found["do_sample"], "true or false")
+    if not isinstance(found.get("thought_closing_words"), (str, type(None))):
+        raise _wrong(path, "thought_closing_words", found["thought_closing_words"], "a text")
     for name, (low, high) in _NUMBERS.items():
         value = found.get(name)
         if value is None:

@@ -222,6 +222,15 @@ def fingerprint(instruct: Checkpoint, thinking: Checkpoint) -> str:
     return hashlib.sha256(f"{instruct.identity}\n{thinking.identity}".encode()).hexdigest()[:16]
 
 
+def unmeasured(instruct: str, thinking: str) -> str:
+    """What to say of a pair that has no frontier, with the command that measures it."""
+    return (
+        "not measured: there is no frontier.json beside the pair, so that efforts and auto go by rules of thumb; "
+        f"run: dami sweep --instruct {instruct} --thinking {thinking} -o frontier.json, "
+        "and put the file into the folder that holds both checkpoints"
+    )
+
+
 def _short(source: str) -> str:
     if hub.looks_like_hub_id(source) and not Path(source).exists():
         return source

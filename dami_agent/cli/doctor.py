@@ -1,20 +1,22 @@
-"""``dami doctor``: do these two checkpoints fit together, and how would they run here? Loads no weight."""
+"""``dami doctor``: do these two checkpoints fit together, and how would they run here? Loads weights for speed only."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dami_agent.errors import CheckpointError, DamiError, IncompatiblePair, InsufficientMemory, UsageError
+from dami_agent.checkpoints.pair import unmeasured
+from dami_agent.errors import CheckpointError, DamiError, IncompatiblePair, InsufficientMemory, RunError, UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from dami_agent.checkpoints import Checkpoint, CheckpointPair, Inspection, Plan
+    from dami_agent.checkpoints import Check, Checkpoint, CheckpointPair, Inspection, Plan
+    from dami_agent.cli.speed import Speed
 
 STYLES = {"ok": "green", "note": "yellow", "warning": "bold yellow", "mismatch": "bold red"}
 
@@ -28,6 +30,7 @@ class Report:
     pair: CheckpointPair | None = None
     options: tuple[tuple[str, str, Plan | InsufficientMemory], ...] = ()
     plan: Plan | None = None
+    speed: Speed | None = None
     error: DamiError | None = None
 
 
@@ -41,16 +44,24 @@ def doctor(
     mode: Annotated[str, typer.Option(help="Weights mode: auto, merged or mixed.")] = "auto",
     context: Annotated[int | None, typer.Option(help="Context length in tokens; left out: as much as fits.")] = None,
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of the hub ids.")] = None,
+    speed: Annotated[
+        bool,
+        typer.Option("--speed", help="Also load the pair; measure loading, switching λ, tokens per second."),
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--allow-unrelated", help="Accept two models that were not fine-tuned from one base.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")] = False,
 ) -> None:
-    """Check that two checkpoints fit together and show how they would run here; loads no weight.
+    """Check that two checkpoints fit together and show how they would run here.
 
-    Ends with status 1 when they are refused or fit nowhere, 2 when the command itself is wrong.
+    Reads headers and a small sample of the weights; only --speed loads them. Ends with status 1 when the two are
+    refused or fit nowhere, 2 when the command itself is wrong.
     """
     if (instruct is None) != (thinking is None):
         raise typer.BadParameter("name both checkpoints, or neither for the built-in pair")
     wishes = {"device": device, "dtype": dtype, "mode": mode, "context_length": context}
-    report = examine(instruct, thinking, revision=revision, wishes=wishes)
+    report = examine(instruct, thinking, revision=revision, wishes=wishes, speed=speed, force=force or None)
     if as_json:
         typer.echo(json.dumps(as_data(report), indent=2, ensure_ascii=False))
     else:
@@ -61,7 +72,15 @@ def doctor(
         raise typer.Exit(2 if isinstance(report.error, UsageError) else 1)
 
 
-def examine(instruct: str | None, thinking: str | None, *, revision: str | None, wishes: Mapping[str, Any]) -> Report:
+def examine(
+    instruct: str | None,
+    thinking: str | None,
+    *,
+    revision: str | None,
+    wishes: Mapping[str, Any],
+    speed: bool = False,
+    force: bool | None = None,
+) -> Report:
     """Go as far as it goes; an error of ours ends the examination and stands in the report."""
     from dami_agent.checkpoints import CheckpointPair, compare, plan
     from dami_agent.checkpoints.hub import Hub
@@ -76,16 +95,32 @@ def examine(instruct: str | None, thinking: str | None, *, revision: str | None,
         else:
             sources = Source.of((instruct, thinking), revision=revision)
             report.checkpoints = tuple(source.open(Hub(), weights=False) for source in sources)
-        report.inspection = compare(report.checkpoints[0], report.checkpoints[1])
+        report.inspection = compare(report.checkpoints[0], report.checkpoints[1], allow_unrelated=force)
         report.pair = report.pair or CheckpointPair.of(
             report.checkpoints[0], report.checkpoints[1], inspection=report.inspection
         )
+        if report.pair.frontier_path is None:
+            report.inspection = replace(report.inspection, checks=(*report.inspection.checks, _unmeasured(report.pair)))
         free = free_memory()
         report.options = _options(report.pair, free, wishes)
         report.plan = plan(report.pair, memory=free, **wishes)
-    except (CheckpointError, UsageError) as error:
+        if speed:
+            from dami_agent.cli.speed import measure
+
+            if not all(checkpoint.downloaded for checkpoint in report.checkpoints):
+                report.pair = CheckpointPair.open(
+                    str(instruct), str(thinking), revision=revision, allow_unrelated=force
+                )
+            report.speed = measure(report.pair, report.plan)
+    except (CheckpointError, UsageError, RunError) as error:
         report.error = error
     return report
+
+
+def _unmeasured(pair: CheckpointPair) -> Check:
+    from dami_agent.checkpoints import Check
+
+    return Check("frontier", "warning", unmeasured(pair.instruct.source, pair.thinking.source))
 
 
 def _options(
@@ -132,6 +167,7 @@ def as_data(report: Report) -> dict[str, Any]:
         for d, m, p in report.options
     ]
     data["plan"] = _plan_data(report.plan) if report.plan else None
+    data["speed"] = asdict(report.speed) if report.speed else None
     if report.error:
         error = report.error
         data["error"] = {"type": type(error).__name__, "message": error.message, "hint": error.hint}
@@ -163,6 +199,8 @@ def show(report: Report, console: Console) -> None:
         _show_options(report, console)
     if report.plan:
         _show_plan(report.plan, console)
+    if report.speed:
+        _show_speed(report.speed, console)
     if report.error:
         from rich.markup import escape
 
@@ -220,4 +258,15 @@ def _show_plan(plan: Plan, console: Console) -> None:
     if plan.device_map:
         places = sorted({str(place) for place in plan.device_map.values()})
         table.add_row("layers on", ", ".join(places), "placed by accelerate")
+    console.print("", table)
+
+
+def _show_speed(speed: Speed, console: Console) -> None:
+    from rich.table import Table
+
+    table = Table("speed", "", box=None, pad_edge=False, header_style="dim")
+    table.add_row("load both checkpoints", f"{speed.load_seconds:.2f} s")
+    table.add_row("switch λ", f"{speed.switch_seconds * 1e3:.2f} ms")
+    for size, rate in speed.tokens_per_second.items():
+        table.add_row(f"tokens/s at batch {size}", f"{rate:.0f}")
     console.print("", table)

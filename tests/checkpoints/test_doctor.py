@@ -45,7 +45,7 @@ def test_as_json(run, written):
     data = json.loads(done.stdout)
     assert data["ok"] is True
     assert data["mismatches"] == []
-    assert {c["status"] for c in data["checks"]} <= {"ok", "note"}
+    assert {c["status"] for c in data["checks"] if c["name"] != "frontier"} <= {"ok", "note"}
     assert data["plan"]["mode"] == "merged"
     assert data["plan"]["context_length"] == 100
     assert data["plan"]["total_bytes"] == sum(
@@ -58,6 +58,54 @@ def test_the_builtin_pair_without_arguments(run):
     done = run("--json")
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout)["name"] == "dami-builtin"
+
+
+def test_a_pair_without_a_frontier_is_warned_about_with_the_command(run, copied):
+    paths = copied()
+    done = run(*paths, "--json")
+    (check,) = [c for c in json.loads(done.stdout)["checks"] if c["name"] == "frontier"]
+    assert check["status"] == "warning"
+    assert f"run: dami sweep --instruct {paths[0]} --thinking {paths[1]} -o frontier.json" in check["detail"]
+    assert done.exit_code == 0
+    (paths[0].parent / "frontier.json").write_text("{}")
+    assert [c for c in json.loads(run(*paths, "--json").stdout)["checks"] if c["name"] == "frontier"] == []
+    assert "not measured" not in run().stdout  # the built-in pair's is beside it
+
+
+@pytest.mark.parametrize("mode", ["merged", "mixed"])
+def test_speed(run, written, monkeypatch, mode):
+    monkeypatch.setattr("dami_agent.cli.speed.SECONDS", 0.05)
+    monkeypatch.setattr("dami_agent.cli.speed.TOKENS", 4)
+    done = run(*written(), "--speed", "--json", "--mode", mode)
+    assert done.exit_code == 0, done.output
+    speed = json.loads(done.stdout)["speed"]
+    assert speed["load_seconds"] > 0
+    assert speed["switch_seconds"] > 0
+    assert speed["tokens_per_second"].keys() == {"1", "8"}
+    assert all(rate > 0 for rate in speed["tokens_per_second"].values())
+    assert json.loads(run(*written(), "--json").stdout)["speed"] is None
+    shown = run(*written(), "--speed", "--mode", mode).stdout
+    for word in ("load both checkpoints", "switch λ", "tokens/s at batch 1", "tokens/s at batch 8"):
+        assert word in shown
+
+
+def test_two_unrelated_models_are_refused_and_can_be_forced(run, written):
+    paths = written(seed=1)[0], written(seed=2)[1]
+    done = run(*paths)
+    assert done.exit_code == 1
+    for word in ("refused", "kinship", "unrelated models", "DAMI_ALLOW_UNRELATED=1"):
+        assert word in " ".join(done.stdout.split())
+    forced = run(*paths, "--allow-unrelated")
+    assert forced.exit_code == 0, forced.output
+    assert "warning" in forced.stdout
+
+
+@pytest.mark.parametrize(("order", "word"), [((1, 0), "look swapped"), ((0, 0), "one folder is given twice")])
+def test_swapped_and_equal_are_warned_about_by_name(run, written, order, word):
+    done = run(*(written()[side] for side in order))
+    assert done.exit_code == 0
+    assert word in " ".join(done.stdout.split())
+    assert "warning" in done.stdout
 
 
 class TestRefusals:
