@@ -133,3 +133,17 @@ def test_any_cap_at_any_intensity(
             (row.probe_tokens, row.reasoning_tokens, row.answer_tokens, row.dropped_tokens or 0)
         )
     assert all("think>" not in str(message.content) for message in messages)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tools", [{}, {"tools": [PRICE], "tool_choice": "none"}])
+def test_no_marker_in_the_content_after_a_forced_close(ledger: Ledger, tools: Any) -> None:
+    asked = [item.prompt for item in questions("test", 30, seed=5)][::5]
+    for intensity in (0.3, 0.5, 1):
+        model = chat(ledger, reasoning_intensity=intensity).bind(**tools)
+        for cap in (16, 48, 100):
+            limited = model.bind(max_reasoning_tokens=cap, max_tokens=2 * cap + 60)
+            for message in limited.batch(asked):
+                assert "think>" not in str(message.content)
+    assert {row.thought_closed_by for row in ledger.rows()} >= {"cap", "model"}
+    assert max(row.reasoning_tokens for row in ledger.rows()) == 100

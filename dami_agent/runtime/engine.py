@@ -20,7 +20,7 @@ from dami_agent.runtime.row import Row
 from dami_agent.runtime.sampling import RandomStream, resolve_sampling, shown, warper_key
 from dami_agent.runtime.scoring import ScoreRequest
 from dami_agent.runtime.stops import StopStrings
-from dami_agent.runtime.thought import Thought, ThoughtMarkers, thought_cap
+from dami_agent.runtime.thought import Thought, ThoughtMarkers, cap_and_words
 from dami_agent.runtime.worker import Capacity, Worker
 from dami_agent.types import Constraint, Decision, EngineInfo, Generation, Intensity, Limits, Prompt, Template
 
@@ -181,8 +181,7 @@ class LocalEngine:
     def _row(self, prompt: Prompt, decision: Decision) -> Row:
         intensity, limits, markers = Intensity(decision.intensity), decision.limits, self._markers
         max_tokens = self._check_request(prompt, limits)
-        cap = thought_cap(limits, max_tokens, len(markers.closing()))
-        words = markers.have_room_for_words(cap, max_tokens)
+        cap, words = cap_and_words(markers, limits, max_tokens)
         defaults = self._defaults["thinking" if intensity > 0 else "instruct"]
         sampling = resolve_sampling(decision.sampling, defaults, self._info.vocab_size)
         assert sampling.seed is not None  # resolved

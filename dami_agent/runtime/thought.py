@@ -23,7 +23,10 @@ from dataclasses import dataclass
 from dami_agent.runtime.repetition import LoopDetector, LoopRule
 from dami_agent.types import Limits, Part, ThoughtClosedBy
 
-__all__ = ["Thought", "ThoughtMarkers", "thought_cap"]
+__all__ = ["Thought", "ThoughtMarkers", "cap_and_words", "thought_cap"]
+
+# The closing words may take one in so many tokens of a reply.
+_WORDS_SHARE = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,10 +58,6 @@ class ThoughtMarkers:
             return ()
         return (*(self.before_close_ids if words else self.plain_close_ids), self.close_id, *self.after_close_ids)
 
-    def have_room_for_words(self, cap: int, max_tokens: int) -> bool:
-        """Whether the closing words fit behind a thought of ``cap`` tokens: at least as many are left to the answer."""
-        return cap > 0 and max_tokens - cap >= 2 * len(self.closing())
-
 
 def thought_cap(limits: Limits, max_tokens: int, closing: int) -> int:
     """Most tokens of the thought before the engine closes it.
@@ -70,6 +69,18 @@ def thought_cap(limits: Limits, max_tokens: int, closing: int) -> int:
     if limits.answer_reserve:
         cap = max(0, max_tokens - limits.answer_reserve - closing)
     return cap if limits.max_reasoning_tokens is None else min(cap, limits.max_reasoning_tokens)
+
+
+def cap_and_words(markers: ThoughtMarkers, limits: Limits, max_tokens: int) -> tuple[int, bool]:
+    """The cap of a thought, and whether the engine closes it with the closing words.
+
+    The words are for a thought that was cut short in a reply with room for them: they take a quarter of it at most, and
+    leave the answer as many tokens as they take.
+    """
+    length = len(markers.closing())
+    words = _WORDS_SHARE * length <= max_tokens
+    cap = thought_cap(limits, max_tokens, len(markers.closing(words=words)))
+    return cap, words and 0 < cap <= max_tokens - 2 * length
 
 
 class Thought:

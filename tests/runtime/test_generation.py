@@ -71,6 +71,27 @@ def test_thought_opened_by_the_model(lab: Lab) -> None:
     assert out.thought_closed_by == "model"
 
 
+@pytest.mark.parametrize("in_thought", [True, False])
+def test_an_answer_never_opens_or_closes_a_thought(lab: Lab, in_thought: bool) -> None:
+    """The model wants to in every second token, after a cap and without one; a masked token is another one."""
+    script = [1, lab.close_id, 2, lab.open_id, 3, lab.close_id, 4, lab.eos_ids[0]]
+    begun = [7] if not in_thought else []
+    for cap in (None, 0, 1):
+        with scripted(lab, [*begun, *script]) as engine:
+            out = engine.generate(prompt_of(PROMPT, in_thought=in_thought), ask(1.0, max_reasoning_tokens=cap))
+        answer = [event.token_id for event in out.events if event.part == "answer"]
+        assert not {lab.open_id, lab.close_id}.intersection(answer)
+        assert out.token_ids.count(lab.close_id) == (1 if in_thought else 0)
+        assert 4 in answer
+
+
+def test_a_cap_of_zero_leaves_no_thought_to_open(lab: Lab) -> None:
+    with scripted(lab, [lab.open_id, 1, 5, lab.eos_ids[0]]) as engine:
+        out = engine.generate(prompt_of(PROMPT), ask(0.5, max_reasoning_tokens=0))
+    assert (set(parts(out)), out.reasoning_tokens) == ({"a"}, 0)
+    assert lab.open_id not in out.token_ids
+
+
 def test_a_thought_that_runs_in_a_circle_is_closed(lab: Lab) -> None:
     with scripted(lab, [1, 2, 3], then=4, context_length=2000) as engine:
         out = engine.generate(prompt_of(PROMPT, in_thought=True), ask(1.0, max_tokens=300))

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dami_agent.runtime.repetition import LoopRule
-from dami_agent.runtime.thought import Thought, ThoughtMarkers, thought_cap
+from dami_agent.runtime.thought import Thought, ThoughtMarkers, cap_and_words, thought_cap
 from dami_agent.types import Limits
 
 OPEN, CLOSE, CALL, EOS, A, B = 90, 91, 92, 99, 50, 51  # A, B: what follows a close in a chat
@@ -158,9 +158,21 @@ def test_closing_words_are_written_before_the_marker_and_are_not_the_models() ->
     assert written[:4] == [(token, "control") for token in (70, CLOSE, A, B)]
 
 
-@pytest.mark.parametrize(("cap", "total", "fits"), [(0, 100, False), (1, 100, True), (90, 100, True), (91, 100, False)])
-def test_closing_words_are_left_out_where_they_have_no_place(cap: int, total: int, fits: bool) -> None:
-    assert WORDS.have_room_for_words(cap, total) is fits  # ten tokens: five of the closing, five of the answer
+@pytest.mark.parametrize(
+    ("limits", "total", "cap", "words"),
+    [
+        (Limits(max_reasoning_tokens=0), 400, 0, False),
+        (Limits(max_reasoning_tokens=1), 20, 1, True),
+        (Limits(max_reasoning_tokens=1), 19, 1, False),  # five of 19 tokens are more than a quarter
+        (Limits(max_reasoning_tokens=90), 100, 90, True),
+        (Limits(max_reasoning_tokens=91), 100, 91, False),  # five to close, and no more than four to answer
+        (Limits(answer_reserve=10), 20, 5, True),
+        (Limits(answer_reserve=10), 19, 5, False),  # the plain close is four tokens
+        (Limits(), 100, 100, False),
+    ],
+)
+def test_closing_words_are_left_out_where_they_have_no_place(limits: Limits, total: int, cap: int, words: bool) -> None:
+    assert cap_and_words(WORDS, limits, total) == (cap, words)
 
 
 @pytest.mark.parametrize("cut", range(9))
