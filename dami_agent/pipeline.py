@@ -18,7 +18,14 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
 
 from dami_agent.attempt import Attempt, Cancellation, Watched, decode, ends_in_silence
 from dami_agent.checkpoints.pair import unmeasured
-from dami_agent.errors import BudgetExhausted, DeadlineExceeded, InvalidPolicy, InvalidRequest, OutputError
+from dami_agent.errors import (
+    BudgetExhausted,
+    ContextOverflow,
+    DeadlineExceeded,
+    InvalidPolicy,
+    InvalidRequest,
+    OutputError,
+)
 from dami_agent.estimators import estimator_named
 from dami_agent.interrupts import cancel_on_interrupt
 from dami_agent.types import (
@@ -29,12 +36,13 @@ from dami_agent.types import (
     Estimate,
     Estimator,
     Generation,
+    Intensity,
     Prompt,
     Reply,
     Step,
-    Template,
     ToolChoice,
 )
+from dami_agent.window import Prompts, within_window
 
 if TYPE_CHECKING:
     from dami_agent.dialogue import Delta, Dialogue
@@ -132,8 +140,8 @@ class Pipeline:
 
         Closing the iterator early cancels the call; that is recorded too. What an attempt says that the policy may
         still reject is held back until it is accepted, so nothing is shown twice; the last attempt streams. Of an
-        attempt that is only drawn anew if its tool call cannot be read, the calls are held back. Where a budget has no
-        room for another attempt, the rejected one is what there is.
+        attempt that is only drawn anew if its tool call cannot be read, the calls are held back. Where a budget or
+        the context window has no room for another attempt, the rejected one is what there is.
 
         Raises:
             UsageError: bad input, before anything runs.
@@ -152,7 +160,7 @@ class Pipeline:
                 except _Again as again:
                     before.append(again)
                     raise
-                except BudgetExhausted:
+                except (BudgetExhausted, ContextOverflow):  # of a retry: a deeper λ's prompt may be longer
                     if not before or before[-1].record is None or before[-1].record.reply is None:
                         raise
                     yield from before[-1].held
@@ -195,7 +203,7 @@ class Pipeline:
             elif redrawn:
                 again = _Again(redrawn, held, shown=shown)
             else:
-                ends_in_silence(attempt, self.policy.cut_by_budget(attempt.step, attempt.decision))
+                ends_in_silence(attempt, self.policy.cut_by_budget(attempt.decision))
                 yield from held
         except BaseException as error:  # GeneratorExit and KeyboardInterrupt too: what it cost must be on record
             again = self._after(error, attempt, answered)
@@ -230,16 +238,24 @@ class Pipeline:
 
         def ask(base: Decision) -> Estimate:
             _warn_unmeasured(self.engine.info, self.policy.frontier)
-            return self.estimators[base.estimator].estimate(self._render(step, base.template), base, engine)
+            return prompts.estimate(self.estimators[base.estimator], base, engine)
 
-        if last is None:
-            decision = self.policy.decide(step, number, ask)
-        else:
-            previous = last.record.decision if last.record is not None else None
-            decision = self.policy.decide(step, number, ask, previous, str(last), final=last.final)
-        attempt.decision = decision
+        prompts = Prompts(self.dialogue, step, engine.info.context_length)
+        instruct = self.policy.frontier.template(Intensity(0))
+        decision = self.policy.decide(
+            step,
+            number,
+            ask,
+            last.record.decision if last is not None and last.record is not None else None,
+            "" if last is None else str(last),
+            final=last is not None and last.final,
+            room=prompts.room(instruct) if self.policy.budgeted else None,
+            check=cancellation.check,
+        )
+        decision = attempt.decision = prompts.fitting(decision, instruct)
         if decision.tools_disabled and step.tools and step.tool_choice.mode == "auto":
             step = dataclasses.replace(step, tool_choice=ToolChoice(mode="none"))
+            prompts = dataclasses.replace(prompts, step=step, _rendered={})
         whole = _whole_probe(decision)
         if whole is not None:
             assert decision.estimate is not None
@@ -248,8 +264,9 @@ class Pipeline:
             attempt.generation = whole
             events = iter(whole.events)
         else:
-            prompt = attempt.prompt = self._prompt(step, decision)
-            decision = attempt.decision = self._fitting(step, decision, prompt)
+            prompt = attempt.prompt = _carried_on(decision) or prompts.render(decision.template)
+            room = engine.info.context_length - len(prompt.token_ids)
+            decision = attempt.decision = within_window(step, decision, room)
             events = decode(engine, prompt, decision, attempt)
         parser = self.dialogue.parser(prompt, step)
         seen = attempt.counted(events)
@@ -267,28 +284,6 @@ class Pipeline:
         """How a structured answer breaks its schema where the grammar could not hold it; "" if it does not."""
         wrong = self.dialogue.wrong_answer(step, reply) if self.policy.retries_schema_failures else ""
         return f"schema failure: {wrong}" if wrong else ""
-
-    def _prompt(self, step: Step, decision: Decision) -> Prompt:
-        """Rendered for the decision; a probe begun at the same λ and template is carried on, not thrown away."""
-        estimate = decision.estimate
-        if estimate is not None and estimate.probe is not None and estimate.probe_prompt is not None:
-            prompt = estimate.probe_prompt
-            if decision.intensity == estimate.probe.intensity and decision.template == prompt.template:
-                return dataclasses.replace(prompt, reply_ids=estimate.probe.token_ids)
-        return self._render(step, decision.template)
-
-    def _render(self, step: Step, template: Template) -> Prompt:
-        return self.dialogue.render(step, template, self.engine.info.context_length)
-
-    def _fitting(self, step: Step, decision: Decision, prompt: Prompt) -> Decision:
-        """A cap that only the policy set never asks for more than the context window leaves."""
-        limits, room = decision.limits, self.engine.info.context_length - len(prompt.token_ids)
-        if step.limits.max_tokens is not None or limits.max_tokens is None or not 0 < room < limits.max_tokens:
-            return decision
-        reserve = min(limits.answer_reserve, room // 2)
-        return dataclasses.replace(
-            decision, limits=dataclasses.replace(limits, max_tokens=room, answer_reserve=reserve)
-        )
 
     def _close(self, attempt: Attempt, error: BaseException | None = None) -> CallRecord:
         """Put the attempt on record and settle its budget."""
@@ -336,6 +331,16 @@ def _named(name: str, own: Mapping[str, Estimator]) -> Estimator:
         raise InvalidPolicy(
             f"a rule of the policy: {error.message}", hint=f"{error.hint}; this model's own: {here}"
         ) from error
+
+
+def _carried_on(decision: Decision) -> Prompt | None:
+    """The prompt of a probe begun at the same λ and template, and its tokens: it is carried on, not thrown away."""
+    estimate = decision.estimate
+    if estimate is None or estimate.probe is None or estimate.probe_prompt is None:
+        return None
+    probe, prompt = estimate.probe, estimate.probe_prompt
+    same = decision.intensity == probe.intensity and decision.template == prompt.template
+    return dataclasses.replace(prompt, reply_ids=probe.token_ids) if same else None
 
 
 def _whole_probe(decision: Decision) -> Generation | None:

@@ -63,7 +63,8 @@ class ConfidenceEstimator:
     def estimate(self, prompt: Prompt, decision: Decision, engine: Engine) -> Estimate:
         """Probe at λ=0, score at λ=1, combine. The probe's tokens are counted whether or not it becomes the answer."""
         started = time.perf_counter()
-        probe = engine.generate(prompt, self._probe_decision(decision))
+        room = engine.info.context_length - len(prompt.token_ids)
+        probe = engine.generate(prompt, self._probe_decision(decision, room))
         own = [e.logprob.logprob for e in probe.events if e.logprob is not None]
         if not own:  # an empty answer: nothing to be sure of
             scores = own
@@ -83,9 +84,10 @@ class ConfidenceEstimator:
             seconds=time.perf_counter() - started,
         )
 
-    def _probe_decision(self, decision: Decision) -> Decision:
+    def _probe_decision(self, decision: Decision, room: int) -> Decision:
+        """A probe is never longer than the caller's cap or what the context window leaves, and at least one token."""
         limit = decision.limits.max_tokens
-        tokens = self.probe_tokens if limit is None else min(self.probe_tokens, limit)
+        tokens = max(1, min(self.probe_tokens, room, self.probe_tokens if limit is None else limit))
         wanted = decision.sampling.logprobs
         return dataclasses.replace(
             decision,

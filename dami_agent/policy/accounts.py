@@ -1,12 +1,30 @@
-"""What one run or thread has used and set aside so far."""
+"""What each run or thread has used, and what it has set aside; nothing that was spent is ever forgotten.
+
+Accounts that were used lately are kept in memory. The others go into a temporary database of this process, whose memory
+is bounded too: SQLite writes it to disk, and removes it when the process ends.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import json
+import os
+import sqlite3
+import threading
+from collections import OrderedDict
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 
 from dami_agent.types import Price, Usage
+
+MOST_ACCOUNTS = 10_000
+"""Accounts kept in memory."""
+
+MOST_RUNS = 1_000_000
+"""Accounts of single runs kept on disk; those of threads all are."""
+
+RUN, THREAD = "run ", "thread "
+"""How the names of accounts begin."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +52,12 @@ class Spent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reservation:
-    """What a call that is running may use at most; ``timed``: the deadline is the budget's, and is not its end."""
+    """What a call that is running may use at most.
+
+    Attributes:
+        timed: the deadline is the budget's, and is not its end.
+        thread: the thread that began the call.
+    """
 
     tokens: int
     reasoning_tokens: int
@@ -42,6 +65,7 @@ class Reservation:
     money: float
     charged_to: str
     timed: bool = False
+    thread: int = field(default_factory=threading.get_ident)
 
     @property
     def whole(self) -> Usage:
@@ -50,19 +74,102 @@ class Reservation:
 
 
 class Account:
-    """One run's or thread's."""
+    """The account of one run or thread."""
 
-    def __init__(self) -> None:
-        self.spent = Spent()
+    def __init__(self, spent: Spent | None = None) -> None:
+        self.spent = spent or Spent()
         self.open: dict[Hashable, Reservation] = {}
         self.since = 0.0  # when the first of the open calls began
-
-    def reserved(self, name: str, charged_to: str | None = None) -> float:
-        """Set aside by calls that are running, all of them or those charged to one tool."""
-        held = (o for o in self.open.values() if charged_to in (None, o.charged_to))
-        return float(sum(getattr(o, name) for o in held))
 
     def now(self, clock: float) -> Spent:
         """Spent so far, the clock of open calls included."""
         running = clock - self.since if self.open else 0.0
         return dataclasses.replace(self.spent, seconds=self.spent.seconds + running)
+
+
+class Accounts:
+    """All accounts of one policy, by name. The caller holds a lock around each call.
+
+    Args:
+        most: how many are kept in memory; those with open calls always are.
+    """
+
+    def __init__(self, most: int = MOST_ACCOUNTS) -> None:
+        self._most = most
+        self._recent: OrderedDict[str, Account] = OrderedDict()
+        self._archive: _Archive | None = None
+
+    def find(self, name: str) -> Account | None:
+        """The account, if anything was ever put on it."""
+        if name in self._recent:
+            self._recent.move_to_end(name)
+            return self._recent[name]
+        spent = self._archived(name)
+        return None if spent is None else self._keep(name, Account(spent))
+
+    def open(self, name: str) -> Account:
+        """The account, a fresh one if there is none."""
+        return self.find(name) or self._keep(name, Account())
+
+    def close_all(self) -> None:
+        """Forget the open calls: they are another process's."""
+        for account in self._recent.values():
+            account.open.clear()
+
+    def _keep(self, name: str, account: Account) -> Account:
+        self._recent[name] = account
+        if len(self._recent) > self._most:
+            idle = next((each for each, held in self._recent.items() if not held.open and each != name), None)
+            if idle is not None and self._put_away(idle):
+                del self._recent[idle]
+        return account
+
+    def _put_away(self, name: str) -> bool:
+        """Whether the account is safe on disk now; without one it stays in memory."""
+        spent = self._recent[name].spent
+        if not spent.steps:
+            return True
+        try:
+            if self._archive is None or self._archive.pid != os.getpid():
+                self._archive = _Archive()
+            self._archive.put(name, spent)
+        except sqlite3.Error:
+            return False
+        return True
+
+    def _archived(self, name: str) -> Spent | None:
+        if self._archive is None or self._archive.pid != os.getpid():  # a forked child must not touch its parent's
+            return None
+        try:
+            return self._archive.get(name)
+        except sqlite3.Error:
+            return None
+
+
+class _Archive:
+    """What idle accounts have spent, in a database without a name that lives as long as its connection."""
+
+    def __init__(self) -> None:
+        self.pid = os.getpid()
+        self._database = sqlite3.connect("", isolation_level=None, check_same_thread=False)
+        for pragma in ("journal_mode = OFF", "synchronous = OFF", "locking_mode = EXCLUSIVE"):
+            self._database.execute(f"PRAGMA {pragma}")
+        self._database.execute(
+            "CREATE TABLE accounts (place INTEGER PRIMARY KEY AUTOINCREMENT, name BLOB UNIQUE, spent TEXT)"
+        )
+
+    def put(self, name: str, spent: Spent) -> None:
+        row = (_key(name), json.dumps(dataclasses.asdict(spent)))
+        place = self._database.execute("INSERT OR REPLACE INTO accounts (name, spent) VALUES (?, ?)", row).lastrowid
+        if place is not None and place % 1_000 == 0:  # a run that ended is never asked about again; a thread may be
+            old = (place - MOST_RUNS, _key(RUN), _key(RUN + "\U0010ffff"))
+            self._database.execute("DELETE FROM accounts WHERE place < ? AND name >= ? AND name < ?", old)
+
+    def get(self, name: str) -> Spent | None:
+        row = self._database.execute("SELECT spent FROM accounts WHERE name = ?", (_key(name),)).fetchone()
+        return None if row is None else Spent(**json.loads(row[0]))
+
+
+def _key(name: str) -> bytes:
+    """The name as SQLite takes it; a lone surrogate is no text for it."""
+    return name.encode("utf-8", "surrogatepass")

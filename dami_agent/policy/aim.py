@@ -73,12 +73,24 @@ def with_default(rule: Rule | None, default: Settings) -> Settings:
 
 def tightened(limits: Limits, settings: Settings) -> Limits:
     """The caller's limits under the rule's caps; the smaller of the two."""
+    most = _least(limits.max_tokens, settings.max_tokens)
     return dataclasses.replace(
         limits,
-        max_tokens=_least(limits.max_tokens, settings.max_tokens),
+        max_tokens=most,
+        max_tokens_by="" if most is None else "caller" if most == limits.max_tokens else "policy",
         max_reasoning_tokens=_least(limits.max_reasoning_tokens, settings.max_reasoning_tokens),
         deadline=_least(limits.deadline, settings.deadline),
     )
+
+
+def capped(limits: Limits, frontier: Frontier, room: int | None) -> Limits:
+    """A cap where nobody set one: what the pair never comes near, or what the context window leaves if that is less."""
+    limit = frontier.reply_limit
+    if limits.max_tokens is not None:
+        return limits
+    if room is not None and 0 < room < (math.inf if limit is None else limit):
+        return dataclasses.replace(limits, max_tokens=room, max_tokens_by="window")
+    return dataclasses.replace(limits, max_tokens=limit, max_tokens_by="" if limit is None else "frontier")
 
 
 def with_reserve(limits: Limits, least: int = 0) -> Limits:
@@ -159,6 +171,9 @@ def aimed(frontier: Frontier, base: Decision, wanted: Target, space: Room, ask: 
         reason = f"only {value:g} is allowed ({space.by})" if space.pinned else f"accuracy_over_cost={knob:g}"
         return _snapped(frontier, base, knob, space, reason)
     estimate = ask(base)
+    if estimate.note:
+        reason = f"{estimate.estimator} passed over: {estimate.note}"
+        return dataclasses.replace(_snapped(frontier, base, estimate.intensity, space, reason), estimate=estimate)
     pushed = depth.shifted(frontier, estimate.intensity, knob)
     value = depth.within(frontier, pushed, space.low, space.high)
     plain = frontier.snap(estimate.intensity)

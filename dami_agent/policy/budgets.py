@@ -1,7 +1,12 @@
-"""Budgets of whole runs: one account per agent run or thread, kept in memory, safe to use from many threads.
+"""Budgets of whole runs: one account per agent run or thread, kept by this process, safe to use from many threads.
 
-A step **reserves** before its first token and **settles** after its last. What is reserved counts as spent until then,
-so branches that run at the same time never overspend a token budget together, whatever they do.
+A step **reserves** before its first token and **settles** after its last. What is reserved cannot be reserved again,
+so branches that run at the same time never overspend a token budget together, whatever they do. A step reserves what it
+can use at most: what the context window leaves, its caps, or the share of the budget described below.
+
+Only what is **spent** makes λ sink or a step the last one. Where a step would get no thought, no tools or nothing at
+all merely because others have set so much aside, it waits until one of them settles (:data:`PATIENCE`): so branches at
+the same time get the λs that they would get one after another.
 
 - Tokens are output tokens, thrown-away probes included. Reasoning tokens are those of the thought without its markers,
   which is what ``max_reasoning_tokens`` of a step caps.
@@ -11,13 +16,14 @@ so branches that run at the same time never overspend a token budget together, w
 - No reply is cut to a few tokens: each gets at least ``answer_reserve``, all of them the answer's (or the caller's own
   cap, or half of a budget that is smaller than two answers). A thought gets at least as many besides, or there is none
   (λ=0); the same holds for what is left of a budget of thoughts. A step for which less is left fails.
+- A tool's budget is given whole to a step with a cap of its own, by halves to others.
 - Under ``error`` a step may take all that is free, and one that finds nothing fails.
 - Seconds count while at least one call of the account is running; they bound a step's deadline.
 - Money is what the ledger's rows of the run add up to at the same price. A step sets aside what its tokens and its
   seconds may cost at most (half of its share for each, where both have a price), so it bounds tokens and deadline.
 - The last tenth of seconds and money is the final answer's. A prompt's price is only known once it was paid, so money
   may be overshot by one prompt, and seconds and money by one decode step.
-- Under ``taper`` λ's ceiling falls from 1, once less than half of any budget is free, to 0, when it is drained.
+- Under ``taper`` λ's ceiling falls from 1, once less than half of any budget is left, to 0, when it is drained.
 - A tool's ``run_max_reasoning_tokens`` is hard too; used up, the tool's steps are answered at λ=0.
 - A call that comes to its deadline before the final answer's tenth ends; where nothing of its answer was shown yet, the
   pipeline gives the rest to a final one.
@@ -26,18 +32,22 @@ so branches that run at the same time never overspend a token budget together, w
 from __future__ import annotations
 
 import dataclasses
+import os
 import threading
 import time
-from collections import OrderedDict
+import weakref
 from collections.abc import Callable, Hashable, Mapping
 
-from dami_agent.policy.accounts import Account, Reservation, Spent
+from dami_agent.errors import BudgetExhausted
+from dami_agent.policy.accounts import Account, Accounts, Reservation, Spent
 from dami_agent.policy.grant import Grant, Room
 from dami_agent.policy.rules import RunBudget
 from dami_agent.types import Limits, Usage
 
-MOST_ACCOUNTS = 10_000
-"""Accounts kept; beyond that the one that was idle longest is forgotten."""
+PATIENCE = 60.0
+"""Seconds that a step waits at most for what others have set aside, or until half of its own deadline."""
+
+_LOOK = 0.05  # seconds between two looks at whether the waiting call was cancelled
 
 
 class Budgets:
@@ -59,8 +69,9 @@ class Budgets:
         self.run = run or RunBudget()
         self.tools = dict(tools or {})
         self._clock = clock
-        self._lock = threading.Lock()
-        self._accounts: OrderedDict[str, Account] = OrderedDict()
+        self._lock = threading.Condition()  # notified when an attempt settles
+        self._accounts = Accounts()
+        _all.add(self)
 
     @property
     def limited(self) -> bool:
@@ -78,10 +89,20 @@ class Budgets:
     def spent(self, account: str) -> Spent:
         """What the account has used; open calls count with their seconds so far."""
         with self._lock:
-            held = self._accounts.get(account)
+            held = self._accounts.find(account)
             return held.now(self._clock()) if held is not None else Spent()
 
-    def reserve(self, account: str, key: Hashable, limits: Limits, charged_to: str, *, final: bool = False) -> Grant:
+    def reserve(
+        self,
+        account: str,
+        key: Hashable,
+        limits: Limits,
+        charged_to: str,
+        *,
+        final: bool = False,
+        most: int | None = None,
+        check: Callable[[], None] = lambda: None,
+    ) -> Grant:
         """Set aside what a step may use at most; ``limits`` are those it would have without a budget.
 
         Args:
@@ -90,33 +111,60 @@ class Budgets:
             limits: of the step.
             charged_to: tool or ``answer``.
             final: answer now, whatever is left.
+            most: output tokens that the context window leaves.
+            check: called while it waits for others; what it raises ends the wait.
 
         Raises:
             BudgetExhausted: less is left than an answer needs.
         """
         with self._lock:
-            held = self._accounts.setdefault(account, Account())
-            self._accounts.move_to_end(account)
-            room = Room(self.run, self.tools, held, held.now(self._clock()), final)
-            grant = room.grant(limits, charged_to)
+            limits = self._wait(account, limits, charged_to, final, check)
+            held = self._accounts.open(account)
+            grant = self._room(held, final).grant(limits, charged_to)
             if not held.open:
                 held.since = self._clock()
-            most = Usage(tokens=grant.limits.max_tokens or 0, device_seconds=grant.limits.deadline or 0.0)
+            tokens = min((count for count in (grant.limits.max_tokens, most) if count is not None), default=0)
+            thought = grant.limits.max_reasoning_tokens or 0
+            use = Usage(tokens=tokens, device_seconds=grant.limits.deadline or 0.0)
             held.open[key] = Reservation(
-                tokens=most.tokens,
-                reasoning_tokens=grant.limits.max_reasoning_tokens or 0,
-                seconds=most.device_seconds,
-                money=self.run.price.of(most),
+                tokens=tokens,
+                reasoning_tokens=min(thought, tokens) if tokens else thought,
+                seconds=use.device_seconds,
+                money=self.run.price.of(use),
                 charged_to=charged_to,
                 timed=grant.timed,
             )
-            self._forget()
             return grant
+
+    def _room(self, held: Account, final: bool, *, alone: bool = False) -> Room:
+        others = () if alone else tuple(held.open.values())
+        return Room(self.run, self.tools, held.now(self._clock()), others, final)
+
+    def _wait(self, account: str, limits: Limits, charged_to: str, final: bool, check: Callable[[], None]) -> Limits:
+        """Wait while only what others have set aside stands in the way; returns the limits, less the time waited.
+
+        Whoever began in this very thread (a stream that is read half-way) cannot go on before this step does.
+        """
+        begun = time.monotonic()
+        patience = PATIENCE if limits.deadline is None else min(PATIENCE, limits.deadline / 2)
+        me = threading.get_ident()
+        while (waited := time.monotonic() - begun) < patience:
+            held = self._accounts.open(account)
+            if all(other.thread == me for other in held.open.values()):
+                break
+            alone = _withheld(self._room(held, final, alone=True), limits, charged_to)
+            if _withheld(self._room(held, final), limits, charged_to) <= alone:
+                break
+            self._lock.wait(min(_LOOK, patience - waited))
+            check()
+        if waited < _LOOK or limits.deadline is None:
+            return limits
+        return dataclasses.replace(limits, deadline=limits.deadline - waited)
 
     def timed(self, account: str, key: Hashable) -> bool:
         """Whether the deadline of an attempt that runs is the budget's, with time kept behind it for an answer."""
         with self._lock:
-            held = self._accounts.get(account)
+            held = self._accounts.find(account)
             return held is not None and key in held.open and held.open[key].timed
 
     def settle(self, account: str, key: Hashable, usage: Usage | None) -> None:
@@ -125,7 +173,7 @@ class Budgets:
         Does nothing for an attempt that has no reservation (any more).
         """
         with self._lock:
-            held = self._accounts.get(account)
+            held = self._accounts.find(account)
             reservation = held.open.get(key) if held is not None else None
             if held is None or reservation is None:
                 return
@@ -135,17 +183,31 @@ class Budgets:
                 held.spent = dataclasses.replace(held.spent, seconds=now.seconds)
             used = reservation.whole if usage is None else usage
             held.spent = held.spent.plus(used, self.run.price, reservation.charged_to)
+            self._lock.notify_all()
 
     def charge(self, account: str, usage: Usage, charged_to: str) -> None:
         """Put on an account what was used before, without a reservation."""
         with self._lock:
-            held = self._accounts.setdefault(account, Account())
-            self._accounts.move_to_end(account)
+            held = self._accounts.open(account)
             held.spent = held.spent.plus(usage, self.run.price, charged_to)
-            self._forget()
 
-    def _forget(self) -> None:
-        if len(self._accounts) > MOST_ACCOUNTS:
-            idle = next((name for name, account in self._accounts.items() if not account.open), None)
-            if idle is not None:
-                del self._accounts[idle]
+
+_all: weakref.WeakSet[Budgets] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    """In a forked child: its parent's calls never settle here, and another thread may have held the lock."""
+    for budgets in list(_all):
+        budgets._lock = threading.Condition()
+        budgets._accounts.close_all()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+def _withheld(room: Room, limits: Limits, charged_to: str) -> int:
+    try:
+        return room.grant(limits, charged_to).withheld
+    except BudgetExhausted:
+        return 3

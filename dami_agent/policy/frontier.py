@@ -20,6 +20,10 @@ from dami_agent.types import Intensity, Template
 EFFORTS: tuple[str, ...] = ("none", "minimal", "low", "medium", "high", "max")
 """LangChain's ``reasoning_effort`` names, in order."""
 
+LONGEST_TIMES, MEAN_TIMES, LEAST_LIMIT = 3, 8, 1024
+"""What :attr:`Frontier.reply_limit` multiplies. Of the built-in pair, 99.8 % of the replies at λ=1 end by themselves
+within 2,048 tokens, and three times its longest kind is 2,881 (``dami sweep``)."""
+
 _EFFORT_SHARE: Mapping[str, float] = {
     "none": 0.0,
     "minimal": 0.2,
@@ -51,6 +55,7 @@ class FrontierRow:
         think_ratio: share of outputs with a thought that is not empty.
         finished: share of outputs that ended by themselves.
         by_level: accuracy by level of difficulty.
+        longest: mean output tokens of the kind of question that takes the most; 0: not told apart.
     """
 
     intensity: Intensity
@@ -60,6 +65,7 @@ class FrontierRow:
     think_ratio: float = 0.0
     finished: float = 1.0
     by_level: Mapping[str, float] = field(default_factory=dict)
+    longest: float = 0.0
 
 
 def _measured(row: Mapping[str, Any], name: str, default: float | None = None) -> float:
@@ -73,6 +79,14 @@ def _measured(row: Mapping[str, Any], name: str, default: float | None = None) -
     if not (math.isfinite(value) and value >= 0):
         raise ValueError(f"{name} must be a number of at least 0, not {value}")
     return value
+
+
+def _longest(row: Mapping[str, Any]) -> float:
+    """The longest mean reply among the kinds of questions that the row tells apart."""
+    kinds = [cell for family in row.get("cells", {}).values() for cell in family.values()]
+    means = [_measured(cell, "tokens") for cell in kinds]
+    means += [_measured(row["tokens_by_level"], level) for level in row.get("tokens_by_level", {})]
+    return max(means, default=0.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +129,7 @@ class Frontier:
                     tokens=_measured(row, "tokens"),
                     think_ratio=_measured(row, "think_ratio", 0.0),
                     finished=_measured(row, "finished", 1.0),
+                    longest=_longest(row),
                     by_level={str(level): _measured(row["by_level"], level) for level in row.get("by_level", {})},
                 )
                 for row in data["rows"]
@@ -194,6 +209,18 @@ class Frontier:
         grid = set(self.grid)
         affordable = [r for r in self.rows if r.intensity in grid and r.tokens <= allowed + 1e-9]
         return max(affordable, key=lambda r: (r.accuracy, -r.tokens), default=self.rows[0]).intensity
+
+    @property
+    def reply_limit(self) -> int | None:
+        """Output tokens that no reply of this pair normally comes near: the cap where nobody set one; None: unmeasured.
+
+        It is :data:`LONGEST_TIMES` the mean of the kind of question that takes the most, or :data:`MEAN_TIMES` the mean
+        of all where kinds are not told apart, at the λ that writes the most, and at least :data:`LEAST_LIMIT`.
+        """
+        if not self.rows:
+            return None
+        most = max(max(LONGEST_TIMES * row.longest, 0 if row.longest else MEAN_TIMES * row.tokens) for row in self.rows)
+        return max(LEAST_LIMIT, math.ceil(most))
 
     def template(self, intensity: Intensity) -> Template:
         """Instruct's chat template at λ=0 and up to the switch point, Thinking's above it."""

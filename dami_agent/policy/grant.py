@@ -1,5 +1,8 @@
 """What a step gets of what is free, so that who comes after it still finds enough; see :mod:`budgets` for the rules.
 
+How deeply a step may think, and whether it is the last one, follows from what has been **spent**. How much it may use
+at most follows from what is **free**: neither spent nor set aside for calls that are running.
+
 Everything that is counted in output tokens is a **purse**: the budget of tokens, and money where output has a price. Of
 each purse the *reserve* is kept for the final answer: ``answer_reserve`` tokens, at most half of the purse; where the
 policy does not say, 64, at most an eighth.
@@ -13,13 +16,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from dami_agent.errors import BudgetExhausted
-from dami_agent.policy.accounts import Account, Spent
+from dami_agent.policy.accounts import Reservation, Spent
 from dami_agent.policy.rules import RunBudget
 from dami_agent.types import Limits
 from dami_agent.types.price import PER
 
 _LAST_TENTH = 0.1
 _ANSWER = 64
+_ENOUGH_SECONDS = 20.0  # of a deadline; with less, a call waits for what others have set aside
 
 
 def _reserve(run: RunBudget, whole: float) -> int:
@@ -44,6 +48,12 @@ class Grant:
     reason: str = ""
     answer_reserve: int = 0
     timed: bool = False
+
+    @property
+    def withheld(self) -> int:
+        """How much of a normal reply is withheld: 0 nothing, 1 the thought or time for it, 2 the tools too."""
+        short = self.timed and self.limits.deadline is not None and self.limits.deadline < _ENOUGH_SECONDS
+        return 2 if self.tools_disabled else int(short or self.ceiling == 0 or self.limits.max_reasoning_tokens == 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,14 +86,20 @@ class _Purse:
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """The free part of every budget at one moment, and what a step gets of it."""
+    """The free part of every budget at one moment, and what a step gets of it.
+
+    Attributes:
+        run, tools: the budgets.
+        spent: what the account has used.
+        others: what is set aside for calls that are running.
+        final: asked to answer now, whatever is left.
+    """
 
     run: RunBudget
     tools: Mapping[str, int]
-    account: Account
     spent: Spent
+    others: tuple[Reservation, ...] = ()
     final: bool = False
-    """Asked to answer now, whatever is left."""
 
     def grant(self, limits: Limits, charged_to: str) -> Grant:
         """What a step gets that would have ``limits`` without a budget.
@@ -109,6 +125,7 @@ class Room:
         granted = dataclasses.replace(
             limits,
             max_tokens=None if tokens == math.inf else int(tokens),
+            max_tokens_by="budget" if tokens < own else limits.max_tokens_by,
             max_reasoning_tokens=None if thought == math.inf else int(thought),
             deadline=deadline,
         )
@@ -128,11 +145,15 @@ class Room:
         """Whether steps leave something for others; under ``error`` each may take all."""
         return self.run.on_exhausted != "error"
 
-    def _free(self, name: str) -> float:
-        """Neither spent nor set aside; infinite without a limit."""
+    def _left(self, name: str) -> float:
+        """Not spent; infinite without a limit."""
         limit = getattr(self.run, f"max_{name}")
-        reserved = 0.0 if name == "seconds" else self.account.reserved(name)
-        return math.inf if limit is None else limit - getattr(self.spent, name) - reserved
+        return math.inf if limit is None else limit - getattr(self.spent, name)
+
+    def _free(self, name: str) -> float:
+        """Neither spent nor set aside; seconds pass for all at once, so nobody sets them aside."""
+        reserved = 0.0 if name == "seconds" else sum(getattr(other, name) for other in self.others)
+        return self._left(name) - reserved
 
     def _purses(self) -> list[_Purse]:
         purses, run = [], self.run
@@ -151,7 +172,7 @@ class Room:
         return money / priced / each if self.run.max_money is not None and each else math.inf
 
     def _shares(self) -> dict[str, float]:
-        """Share of each limited budget that is free for steps before the final answer, from 1 down to 0 or below."""
+        """Share of each limited budget that is left for steps before the final answer, from 1 down to 0 or below."""
         shares = {}
         for name in ("tokens", "reasoning_tokens", "seconds", "money"):
             limit = getattr(self.run, f"max_{name}")
@@ -162,7 +183,7 @@ class Room:
                 kept = 2 * _reserve(self.run, limit) - 1
             elif self._shared and name != "reasoning_tokens":
                 kept = _LAST_TENTH * limit
-            shares[name] = (self._free(name) - kept) / (limit - kept) if limit > kept else 0.0
+            shares[name] = (self._left(name) - kept) / (limit - kept) if limit > kept else 0.0
         return shares
 
     # ---- whether it is enough -------------------------------------------------------------------------------------
@@ -180,7 +201,7 @@ class Room:
                 empty.setdefault(purse.name, f"{many} left, an answer is kept {purse.need(own):g} tokens")
         if not empty:
             return
-        beside = ", the rest is set aside for calls that are running" if self.account.open else ""
+        beside = ", the rest is set aside for calls that are running" if self.others else ""
         instead = "" if self._shared else ", or say on_exhausted: end"
         raise BudgetExhausted(
             f"the {self.run.per}'s budget is used up: {' and '.join(empty.values())}{beside}",
@@ -226,15 +247,18 @@ class Room:
     def _thought(self, limits: Limits, charged_to: str) -> tuple[float, list[str]]:
         """Cap of the thought, and why there is to be none."""
         own = math.inf if limits.max_reasoning_tokens is None else limits.max_reasoning_tokens
-        free, closed = self._free("reasoning_tokens"), []
+        free, closed = self._free("reasoning_tokens"), list[str]()
         if self._shared and free != math.inf:
             free = max(self._least(limits, self.run.max_reasoning_tokens), math.ceil(free / 2))
         whole = self.tools.get(charged_to)
         if whole is not None:
-            reserved = self.account.reserved("reasoning_tokens", charged_to)
-            left = whole - self.spent.by_tool.get(charged_to, 0) - reserved
-            if left < self._least(limits, whole):
+            reserved = sum(o.reasoning_tokens for o in self.others if o.charged_to == charged_to)
+            left: float = whole - self.spent.by_tool.get(charged_to, 0) - reserved
+            least = self._least(limits, whole)
+            if left < least:
                 closed.append(f"{charged_to} has used up its reasoning tokens of this {self.run.per}")
+            if self._shared and own == math.inf:  # who names no cap leaves some for the calls beside it
+                left = min(left, max(least, math.ceil(left / 2)))
             free = min(free, left)
         return max(0, min(own, free)), closed
 

@@ -12,7 +12,7 @@ from typing import Any
 from typing_extensions import Self
 
 from dami_agent.policy import aim, escalate, load
-from dami_agent.policy.accounts import Spent
+from dami_agent.policy.accounts import RUN, THREAD, Spent
 from dami_agent.policy.aim import AskEstimator
 from dami_agent.policy.budgets import Budgets
 from dami_agent.policy.escalate import Verifier
@@ -162,6 +162,8 @@ class ReasoningPolicy:
         why: str = "",
         *,
         final: bool = False,
+        room: int | None = None,
+        check: Callable[[], None] = lambda: None,
     ) -> Decision:
         """λ, template, limits and reason for one attempt at ``step``; calls ``ask`` only if an estimate is needed.
 
@@ -174,6 +176,8 @@ class ReasoningPolicy:
             previous: the decision of the attempt before; its λ is raised.
             why: what was wrong with that attempt.
             final: the budget's time came to its end in that attempt: answer now, with what is kept for that.
+            room: output tokens that the context window leaves, where that is known.
+            check: called while the step waits for what others have set aside; raises if the call was cancelled.
 
         Raises:
             BudgetExhausted: less is left than an answer needs.
@@ -181,10 +185,10 @@ class ReasoningPolicy:
         spec, frontier, facts = self._spec, self.frontier, Facts.of(step, attempt)
         found = match(self._rules, facts, frontier)
         settings = aim.with_default(found.rule, spec.default)
-        grant = Grant(limits=aim.tightened(step.limits, settings))
+        grant = Grant(limits=aim.capped(aim.tightened(step.limits, settings), frontier, room))
         if self._budgets.limited:
             account, key = self.account(step.trace), _key(step, attempt)
-            grant = self._budgets.reserve(account, key, grant.limits, found.charged_to, final=final)
+            grant = self._budgets.reserve(account, key, grant.limits, found.charged_to, final=final, check=check)
         doubted = facts.challenge and not aim.explicit(step.ask)
         space = aim.room(frontier, found.rule, spec, grant.ceiling, grant.reason, doubted)
         base = Decision(
@@ -248,8 +252,8 @@ class ReasoningPolicy:
     def account(self, trace: Trace) -> str:
         """The budget account of a step: its thread's or its root run's; a call alone is a run of its own."""
         if self._spec.run.per == "thread" and trace.thread_id:
-            return f"thread {trace.thread_id}"
-        return f"run {trace.root_run_id or trace.parent_run_id or trace.run_id or trace.call_id}"
+            return f"{THREAD}{trace.thread_id}"
+        return f"{RUN}{trace.root_run_id or trace.parent_run_id or trace.run_id or trace.call_id}"
 
     def settle(self, step: Step, attempt: int, usage: Usage | None) -> None:
         """After an attempt: charge what it used, free the rest; None charges all that was set aside."""
@@ -285,12 +289,9 @@ class ReasoningPolicy:
         """Why the reply is asked for once more, although no attempts are set; "" if it is not."""
         return escalate.unreadable_call(step, decision, reply) if self.may_redraw(decision) else ""
 
-    def cut_by_budget(self, step: Step, decision: Decision) -> bool:
+    def cut_by_budget(self, decision: Decision) -> bool:
         """Whether the cap on the reply's tokens is what a budget left, and not the caller's or a rule's."""
-        rule = next((rule for rule in self._rules if rule.name == decision.rule), None)
-        own = aim.tightened(step.limits, aim.with_default(rule, self._spec.default)).max_tokens
-        cap = decision.limits.max_tokens
-        return self._budgets.limited and cap is not None and (own is None or cap < own)
+        return decision.limits.max_tokens_by == "budget"
 
     def may_finish(self, step: Step, attempt: int) -> bool:
         """Whether an attempt that came to its deadline was stopped by the budget, which kept time for an answer."""

@@ -18,7 +18,8 @@ class Estimate:
     """An estimator's λ(q), before the policy, with the numbers behind it.
 
     ``probe`` is a generation at λ=0 the estimator made; it becomes the answer when λ stays 0. ``tokens`` are the
-    output tokens spent to estimate, ``scored_tokens`` those only read (teacher forcing).
+    output tokens spent to estimate, ``scored_tokens`` those only read (teacher forcing). ``note`` says why nothing was
+    estimated, where the estimator was passed over.
     """
 
     estimator: str
@@ -29,6 +30,7 @@ class Estimate:
     tokens: int = 0
     scored_tokens: int = 0
     seconds: float = 0.0
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

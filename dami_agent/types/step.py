@@ -39,6 +39,8 @@ class Limits:
 
     Attributes:
         max_tokens: output tokens, thought and answer together; None: what the context window leaves.
+        max_tokens_by: who set it: ``caller``, ``policy``, ``budget``, ``window`` (what it leaves) or ``frontier`` (a
+            multiple of what the pair was measured to write, where nobody set one); "" where it is None.
         max_reasoning_tokens: cap of the thought; 0 closes it at once; None: no cap of its own.
             The cap in force is ``min(max_reasoning_tokens, max_tokens - answer_reserve)``.
         answer_reserve: tokens of ``max_tokens`` kept for the answer.
@@ -51,6 +53,7 @@ class Limits:
     answer_reserve: int = 0
     stop: tuple[str, ...] = ()
     deadline: float | None = None
+    max_tokens_by: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -49,10 +49,19 @@ class ProbabilityEngine:
     other: Sequence[float]
     asked: list[Decision] = field(default_factory=list)
     scored: list[tuple[tuple[int, ...], float]] = field(default_factory=list)
+    context_length: int = 4096
 
     @property
     def info(self) -> EngineInfo:
-        raise AssertionError("not asked for")
+        return EngineInfo(
+            model="probability",
+            fingerprint="",
+            context_length=self.context_length,
+            vocab_size=100,
+            weights_mode="merged",
+            device="cpu",
+            dtype="float32",
+        )
 
     def submit(self, prompt: Prompt, decision: Decision) -> Job:
         self.asked.append(decision)

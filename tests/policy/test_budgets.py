@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from random import Random
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from dami_agent.errors import BudgetExhausted
 from dami_agent.policy import Price, ReasoningPolicy, RunBudget, Usage
+from dami_agent.policy.accounts import MOST_ACCOUNTS, Accounts, Reservation, Spent, _Archive
 from dami_agent.policy.budgets import Budgets
 from dami_agent.types import Ask, Decision, Estimate, Generation, Intensity, Limits, Prompt, Sampling, TokenEvent
 from tests.policy.random_policies import TOOLS, policies
@@ -258,3 +260,46 @@ def test_what_was_used_before_counts_like_a_step_that_was_settled() -> None:
     assert spent.money == stepped.spent("a").money == pytest.approx((30 * 5 + 9 * 2) / 1e6)
     assert charged.reserve("a", 2, Limits(), "x") == stepped.reserve("a", 2, Limits(), "x")
     assert charged.spent("b").tokens == 0
+
+
+def test_a_threads_budget_is_not_fresh_after_ten_thousand_other_threads() -> None:
+    budgets = Budgets(RunBudget(max_tokens=150, per="thread", on_exhausted="error"), {"search": 90})
+    budgets.charge("thread a", Usage(tokens=150, reasoning_tokens=70), "search")
+    budgets.charge("thread \ud800", Usage(tokens=20), "answer")
+    for other in range(MOST_ACCOUNTS + 50):
+        budgets.charge(f"thread {other}", Usage(tokens=1), "answer")
+    assert len(budgets._accounts._recent) == MOST_ACCOUNTS  # memory is bounded all the same
+    with pytest.raises(BudgetExhausted):
+        budgets.reserve("thread a", 0, Limits(), "answer")
+    spent = budgets.spent("thread a")
+    assert (spent.tokens, spent.reasoning_tokens, spent.by_tool, spent.steps) == (150, 70, {"search": 70}, 1)
+    assert budgets.reserve("thread \ud800", 0, Limits(), "answer").limits.max_tokens == 130
+    assert budgets.reserve("thread new", 0, Limits(), "answer").limits.max_tokens == 150
+
+
+def test_an_account_with_an_open_call_stays_in_memory_and_one_that_cannot_be_put_away_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    accounts = Accounts(most=2)
+    accounts.open("open").open["call"] = Reservation(
+        tokens=1, reasoning_tokens=0, seconds=0, money=0, charged_to="answer"
+    )
+    for name in "abc":
+        accounts.open(name).spent = Spent(tokens=5, steps=1)
+    assert "open" in accounts._recent
+    assert [getattr(accounts.find(name), "spent").tokens for name in "abc"] == [5, 5, 5]  # noqa: B009
+    monkeypatch.setattr(_Archive, "put", lambda *_: (_ for _ in ()).throw(sqlite3.OperationalError("disk is full")))
+    for name in "def":
+        accounts.open(name).spent = Spent(tokens=6, steps=1)
+    assert [getattr(accounts.find(name), "spent").tokens for name in "abcdef"] == [5, 5, 5, 6, 6, 6]  # noqa: B009
+
+
+def test_of_single_runs_only_the_last_million_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dami_agent.policy.accounts.MOST_RUNS", 500)
+    archive = _Archive()
+    archive.put("thread old", Spent(tokens=7, steps=1))
+    for n in range(2_000):
+        archive.put(f"run {n}", Spent(tokens=n, steps=1))
+    assert archive.get("run 3") is None
+    assert archive.get("run 1999") == Spent(tokens=1999, steps=1)
+    assert archive.get("thread old") == Spent(tokens=7, steps=1)
