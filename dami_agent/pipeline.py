@@ -185,6 +185,10 @@ class Pipeline:
             with closing(self._decode(attempt, cancellation, before[-1] if before else None)) as deltas:
                 for delta in deltas:
                     assert attempt.decision is not None
+                    if delta.kind == "partial_call":  # says nothing that the whole call does not; of no use later
+                        if not policy.may_retry(attempt.decision):
+                            yield delta
+                        continue
                     redrawable = (held or delta.call) and policy.may_redraw(attempt.decision)
                     if redrawable or policy.may_retry(attempt.decision):
                         held.append(delta)

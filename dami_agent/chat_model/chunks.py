@@ -21,6 +21,10 @@ V1 = "v1"
 """LangChain's name of the message format whose content is a list of typed blocks."""
 
 
+PARTIAL_CALL = "partial_call"
+"""Field of a chunk with what is written of a call so far, for streams of structured output."""
+
+
 def piece(delta: Delta, version: str | None = None) -> ChatGenerationChunk:
     """One delta.
 
@@ -37,6 +41,9 @@ def piece(delta: Delta, version: str | None = None) -> ChatGenerationChunk:
         if version == V1:
             return _blocks({"type": "text", "text": delta.text, "index": 1})
         return _chunk(AIMessageChunk(content=delta.text))
+    if delta.kind == "partial_call":  # LangChain drops the field where it adds chunks up
+        fields: Any = {PARTIAL_CALL: delta.text}
+        return _chunk(AIMessageChunk(content=[] if version == V1 else "", **fields))
     call = delta.call
     assert call is not None
     if version == V1:  # calls are numbered from 1

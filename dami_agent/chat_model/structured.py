@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from langchain_core.messages import AIMessage
-from langchain_core.runnables import Runnable, RunnableLambda
+from langchain_core.runnables import Runnable
 from langchain_core.utils.function_calling import convert_to_json_schema, convert_to_openai_tool
 from langchain_core.utils.pydantic import TypeBaseModel, is_basemodel_subclass
 from pydantic import BaseModel, ValidationError
 
 from dami_agent.chat_model.errors import langchain_errors
+from dami_agent.chat_model.structured_stream import StructuredOutputParser, partial_arguments, partial_json
 from dami_agent.dialogue.json_schema import validator
 from dami_agent.errors import InvalidRequest, InvalidSchema, OutputError, OutputInvalid, OutputTruncated
 from dami_agent.types import Reply
@@ -65,7 +66,7 @@ def structured_output(
     parse = _parser(schema, method)
     # One step after the model, not a RunnableMap around it: settings given at the call then still reach the model.
     after: Callable[[AIMessage], Any] = _keeping_raw(parse) if include_raw else parse
-    return llm | RunnableLambda(after, name="StructuredOutputParser")
+    return llm | StructuredOutputParser(after, _partial_reader(schema, method), include_raw)
 
 
 def _keeping_raw(parse: Callable[[AIMessage], Any]) -> Callable[[AIMessage], dict[str, Any]]:
@@ -117,6 +118,22 @@ def _parser(schema: Any, method: Method) -> Callable[[AIMessage], Any]:
         return read(finish_reason, message.text, [call["args"] for call in message.tool_calls])
 
     return parse
+
+
+def _partial_reader(schema: Any, method: Method) -> Callable[[str, str], Any]:
+    """From the text and the call written so far to an object, or None where there is none to show yet."""
+    validate = _validator(schema) if _is_pydantic(schema) else None
+
+    def read(text: str, call: str) -> Any:
+        value = partial_arguments(call) if method == "function_calling" else partial_json(text)
+        if validate is None or value is None:
+            return value
+        try:
+            return validate(value)
+        except OutputError:
+            return None
+
+    return read
 
 
 def _reader(schema: Any, method: Method) -> Callable[[str, str, Sequence[Any]], Any]:

@@ -30,13 +30,15 @@ class Delta:
     """One piece of a reply in the making.
 
     Attributes:
-        kind: ``reasoning`` and ``text`` carry ``text``; the others a whole call, when it is complete and checked.
-        text: a piece of the reasoning or the content; all pieces joined are the reply's.
+        kind: ``reasoning`` and ``text`` carry ``text``; ``partial_call`` too, of a structured output asked for by a
+            call; the others a whole call, when it is complete and checked.
+        text: a piece of the reasoning or the content; all pieces joined are the reply's. Of a ``partial_call``, all
+            that is written of the call so far.
         call: the call; valid and invalid ones come in the order the model wrote them.
         index: 1, 2, … for calls, valid and invalid counted together; 0 for text.
     """
 
-    kind: Literal["reasoning", "text", "tool_call", "invalid_tool_call"]
+    kind: Literal["reasoning", "text", "partial_call", "tool_call", "invalid_tool_call"]
     text: str = ""
     call: ToolCall | InvalidToolCall | None = None
     index: int = 0
@@ -124,6 +126,11 @@ class _Calls:
         while self._advance(last):
             pass
 
+    @property
+    def begun(self) -> str:
+        """The body of a call that is not complete yet; "" outside a call."""
+        return self._buffer if self._inside else ""
+
     def _advance(self, last: bool) -> bool:
         return self._advance_call(last) if self._inside else self._advance_text(last)
 
@@ -190,6 +197,7 @@ class ReplyParser:
         self._stop = StopCutter(step.limits.stop)
         self._content = _Content(continues=prompt.continues)
         self._calls = _Calls(self._on_text, self._on_call, json_or_calls=step.response_format is not None)
+        self._by_call = step.structured and step.tool_choice.mode == "tool"
         self._deltas: list[Delta] = []
         self._all: list[Delta] = []
 
@@ -247,6 +255,8 @@ class ReplyParser:
             self._emit("reasoning", self._reasoning.feed(text))
         elif self._part == "answer":
             self._calls.feed(self._stop.feed(text))
+            if self._by_call and self._calls.begun:
+                self._deltas.append(Delta(kind="partial_call", text=self._calls.begun))
 
     def _on_text(self, text: str) -> None:
         self._emit("text", self._content.feed(text))
