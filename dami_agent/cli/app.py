@@ -13,6 +13,7 @@ from dami_agent.cli.demo import demo
 from dami_agent.cli.doctor import doctor
 from dami_agent.cli.explain import explain
 from dami_agent.cli.logs import logs
+from dami_agent.cli.output import visible
 from dami_agent.cli.pair import pair
 from dami_agent.cli.replay import replay
 from dami_agent.cli.report import report
@@ -21,6 +22,8 @@ from dami_agent.cli.sweep import sweep
 from dami_agent.cli.tasks import tasks
 from dami_agent.cli.watch import watch
 from dami_agent.errors import DamiError, UsageError
+
+LINES = "\n\t"  # what an error may hold beside text
 
 app = typer.Typer(
     name="dami",
@@ -55,7 +58,7 @@ def _print_version(wanted: bool) -> None:
 @app.callback()
 def _root(
     version: Annotated[
-        bool, typer.Option("--version", help="Print the version and end.", callback=_print_version, is_eager=True)
+        bool, typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True)
     ] = False,
 ) -> None: ...
 
@@ -65,7 +68,7 @@ def main() -> None:
     try:
         app()
     except DamiError as error:
-        typer.secho(f"error: {error.message}", fg="red", err=True)
+        typer.secho(f"error: {visible(error.message, keep=LINES)}", fg="red", err=True)
         if error.hint:
-            typer.echo(f"  hint: {error.hint}", err=True)
+            typer.echo(f"  hint: {visible(error.hint, keep=LINES)}", err=True)
         sys.exit(2 if isinstance(error, UsageError) else 1)

@@ -9,34 +9,35 @@ from typing import Annotated, Any
 
 import typer
 
+from dami_agent.cli.options import InstructOption, ThinkingOption
 from dami_agent.cli.output import print_json, stdout
 from dami_agent.cli.progress import progress_bar
 from dami_agent.tasks import UNSEEN
 
 
 def bench(
-    tasks: Annotated[int, typer.Option(help="Agent tasks of the test split.", min=1)] = 200,
-    seed: Annotated[int, typer.Option(help="Of tasks, random streams, shuffle and bootstrap.")] = 0,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of a table.")] = False,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Also write the JSON here.")] = None,
-    controls: Annotated[bool, typer.Option(help="Also run fixed λs and DAMI's λs shuffled over the steps.")] = True,
+    tasks: Annotated[int, typer.Option(help="Number of agent tasks, from the test split.", min=1)] = 200,
+    seed: Annotated[int, typer.Option(help="Seed for tasks, sampling, shuffling and bootstrap.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")] = False,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Also write the JSON to this file.")] = None,
+    controls: Annotated[bool, typer.Option(help="Also run fixed λs, and DAMI's λs shuffled over the steps.")] = True,
     unseen: Annotated[
-        str | None, typer.Option(help=f"Tasks with one of {', '.join(UNSEEN)} that training never shows.")
+        str | None, typer.Option(help=f"Only tasks with something training never showed: {', '.join(UNSEEN)}.")
     ] = None,
     policy: Annotated[
         str | None,
-        typer.Option(metavar="FILE", help="Policy file or preset to try beside them; left out: our example."),
+        typer.Option(metavar="FILE", help="Policy file or preset to compare too (default: the example that ships)."),
     ] = None,
-    concurrency: Annotated[int, typer.Option(help="Agents at a time.", min=1)] = 48,
-    instruct: Annotated[str | None, typer.Option(help="Instruct checkpoint; left out: the built-in pair.")] = None,
-    thinking: Annotated[str | None, typer.Option(help="Thinking checkpoint.")] = None,
+    concurrency: Annotated[int, typer.Option(help="Agents to run at the same time.", min=1)] = 48,
+    instruct: InstructOption = None,
+    thinking: ThinkingOption = None,
 ) -> None:
-    """Solve seeded tasks with a LangChain agent under every way to choose λ, and compare."""
+    """Solve seeded tasks with a LangChain agent, choosing λ in every possible way, and compare."""
     from dami_agent.bench.budgeted import SHIPPED
     from dami_agent.bench.compare import compare
 
     if unseen is not None and unseen not in UNSEEN:
-        raise typer.BadParameter(f"{unseen!r} is none of {', '.join(UNSEEN)}", param_hint="--unseen")
+        raise typer.BadParameter(f"{unseen!r} is not one of {', '.join(UNSEEN)}", param_hint="--unseen")
     model = {name: value for name, value in (("instruct", instruct), ("thinking", thinking)) if value is not None}
     with progress_bar() as tell:
         result = compare(
@@ -82,7 +83,7 @@ def _show(result: Mapping[str, Any]) -> None:
 
 def _share(value: float | None, interval: list[float] | None) -> str:
     if value is None:
-        return "undefined, as always-Thinking does not lead: nothing"
+        return "undefined, because always-Thinking does not lead: nothing"
     return f"{value:.0%}" + (f" (95 %: {interval[0]:.0%} to {interval[1]:.0%})" if interval else "")
 
 
@@ -90,7 +91,7 @@ def _policy(found: Mapping[str, Any]) -> str:
     """What the policy saved of always-Thinking's thought, whether it cost success, and whose thought that was."""
     saved, spent = found["reasoning_saved"], found["reasoning_tokens"]
     if saved is None:
-        return f"policy {found['name']}: always-Thinking wrote no thought, so there is nothing to save"
+        return f"policy {found['name']}: always-Thinking spent no reasoning tokens, so there is nothing to save"
     low, high = found["solved_difference_ci"]
     lines = [
         f"policy {found['name']}: {_share(saved, found['reasoning_saved_ci'])} of always-Thinking's reasoning tokens "

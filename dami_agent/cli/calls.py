@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 import typer
 
 from dami_agent.cli.grid import Column
+from dami_agent.cli.output import visible
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from dami_agent.ledger import Row
+    from dami_agent.ledger import Ledger, Row, Rows
 
 SHORT_ID = 8  # characters of an id that are shown, if they tell it from others; commands take ids by how they begin
 COLUMNS = (
@@ -33,6 +34,33 @@ COLUMNS = (
 )
 
 
+def nothing(ledger: Ledger, rows: Rows, wanted: Mapping[str, str | None]) -> str:
+    """Say why there is nothing to show: no ledger, no calls in it, none that can be read, or none that match.
+
+    Args:
+        ledger: still open.
+        rows: what was found: none.
+        wanted: the filters by the options' names, None where not used.
+    """
+    if ledger.url is None:
+        return "the ledger is off, so nothing is on record"
+    if not ledger.exists():
+        return f"there is no ledger at {ledger.url} yet: nothing was ever recorded there"
+    if rows.skipped:
+        return f"no call in the ledger at {ledger.url} can be shown"
+    asked = ", ".join(f"--{name} {value}" for name, value in wanted.items() if value is not None)
+    if asked and ledger.rows(limit=1):
+        return f"no call in the ledger at {ledger.url} matches {asked}"
+    return f"the ledger at {ledger.url} is empty: no call is on record"
+
+
+def warn_of_damage(rows: Rows) -> None:
+    """Say on stderr how many rows could not be read, if any."""
+    if rows.skipped:
+        many = "1 damaged row was" if rows.skipped == 1 else f"{rows.skipped:,} damaged rows were"
+        typer.echo(f"{many} skipped; `dami logs --verify` says what is wrong", err=True)
+
+
 def moment(text: str) -> datetime:
     """``2h`` ago, or an ISO date or time (local unless it says otherwise)."""
     if match := re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text):
@@ -45,7 +73,7 @@ def moment(text: str) -> datetime:
         return datetime.fromisoformat(text)
     except ValueError:
         raise typer.BadParameter(
-            f"{text!r} is neither like 30m, 2h, 7d nor a date like 2026-01-31", param_hint="--since"
+            f"{text!r} is neither a span such as 30m, 2h or 7d nor a date such as 2026-01-31", param_hint="--since"
         ) from None
 
 
@@ -83,7 +111,7 @@ def line(row: Row) -> str:
     tokens = f"{row.prompt_tokens}+{row.output_tokens} tokens ({row.output_tokens - row.answer_tokens} thought)"
     call = row.call_id[:SHORT_ID]
     parts = (call, local(row.started_at), f"λ={intensity(row)}", tokens, f"{row.seconds:.2f}s", row.node, tools(row))
-    return "  ".join(part for part in (*parts, end(row)) if part)
+    return visible("  ".join(part for part in (*parts, end(row)) if part))
 
 
 def table(rows: Sequence[Row], width: int, *, wrap: bool = True) -> Table:
@@ -106,7 +134,7 @@ def table(rows: Sequence[Row], width: int, *, wrap: bool = True) -> Table:
             str(row.reasoning_tokens),
             str(row.answer_tokens),
             f"{row.seconds:.2f}",
-            Text(end(row), style="red" if row.error_type else ""),
+            Text(visible(end(row)), style="red" if row.error_type else ""),
         )
         for row in rows
     ]

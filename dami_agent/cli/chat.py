@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from dami_agent.cli.options import InstructOption, ThinkingOption
+from dami_agent.cli.output import visible
 from dami_agent.errors import DamiError
 
 if TYPE_CHECKING:
@@ -14,22 +17,34 @@ if TYPE_CHECKING:
 
     from dami_agent import ChatDAMI
 
+LINES = "\n\t"
+HELP_HINT = "/help lists the commands, Ctrl-C stops a reply, Ctrl-D ends the chat"
+HELP = """\
+/help   show this
+/clear  start a new conversation
+/exit   end the chat; so do /quit and Ctrl-D
+Ctrl-C  stop the reply; the chat goes on"""
+
 
 def chat(
     message: Annotated[
-        list[str] | None, typer.Argument(help="What to say; left out: stdin, or a conversation on a terminal.")
+        list[str] | None, typer.Argument(help="Message to send (default: stdin, or a conversation on a terminal).")
     ] = None,
-    instruct: Annotated[str | None, typer.Option(help="Instruct checkpoint; left out: the built-in pair.")] = None,
-    thinking: Annotated[str | None, typer.Option(help="Thinking checkpoint: folder or hub id.")] = None,
+    instruct: InstructOption = None,
+    thinking: ThinkingOption = None,
     intensity: Annotated[str | None, typer.Option(help="λ from 0 to 1, or auto.", show_default="auto")] = None,
     effort: Annotated[str | None, typer.Option(help="none, minimal, low, medium, high or max.")] = None,
     system: Annotated[str | None, typer.Option(help="System message.")] = None,
-    max_tokens: Annotated[int | None, typer.Option(help="Thought and answer together.", min=1)] = None,
-    temperature: Annotated[float | None, typer.Option(help="Left out: the checkpoints' own.", min=0)] = None,
-    seed: Annotated[int | None, typer.Option(help="Of the random stream; the same seed gives the same reply.")] = None,
+    max_tokens: Annotated[
+        int | None, typer.Option(help="Output tokens at most, thought and answer together.", min=1)
+    ] = None,
+    temperature: Annotated[
+        float | None, typer.Option(help="Sampling temperature (default: the checkpoints' own).", min=0)
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed for sampling; the same seed gives the same reply.")] = None,
     thought: Annotated[bool, typer.Option("--thought/--no-thought", help="Show the thought, dimmed.")] = True,
 ) -> None:
-    """Chat: the reply as it is decoded, then λ, why it was chosen, and the tokens it took."""
+    """Chat with a pair: see the reply as it is decoded, then λ, why it was chosen, and the tokens it took."""
     model = _model(
         instruct=instruct,
         thinking=thinking,
@@ -50,12 +65,18 @@ def chat(
         text = sys.stdin.read()
     if text is not None:
         if not text.strip():
-            raise typer.BadParameter("there is no message", param_hint="MESSAGE")
+            raise typer.BadParameter("the message is empty", param_hint="MESSAGE")
         _reply(model, [*history, HumanMessage(text)], thought)
         return
+    typer.secho(f"{model.pipeline().engine.info.model} · {HELP_HINT}", dim=True, err=True)
     while (line := _ask()) is not None:
-        history.append(HumanMessage(line))
-        history.append(_reply(model, history, thought))
+        if line.startswith("/"):
+            if _obey(line, history):
+                return
+            continue
+        reply = _reply_or_stop(model, [*history, HumanMessage(line)], thought)
+        if reply is not None:
+            history += [HumanMessage(line), reply]
 
 
 def _talks() -> bool:
@@ -91,38 +112,68 @@ def _model(**settings: Any) -> ChatDAMI:
 
 
 def _ask() -> str | None:
-    """The next line that is not empty; None at the end of input."""
+    """The next line that is not empty; None at the end of input (Ctrl-D)."""
+    with suppress(ImportError):  # lines can be edited and called back
+        import readline  # noqa: F401
     while True:
         try:
             line = input("› ").strip()
-        except (EOFError, KeyboardInterrupt):
+        except EOFError:
             typer.echo(err=True)
             return None
+        except KeyboardInterrupt:
+            typer.secho("\nCtrl-D or /exit ends the chat", dim=True, err=True)
+            continue
         if line:
             return line
+
+
+def _obey(line: str, history: list[BaseMessage]) -> bool:
+    """Carry out a command; True if it ends the chat."""
+    if line in ("/exit", "/quit"):
+        return True
+    if line == "/clear":
+        history[:] = [message for message in history if message.type == "system"]
+        typer.secho("the conversation starts anew", dim=True, err=True)
+    elif line == "/help":
+        typer.secho(HELP, dim=True, err=True)
+    else:
+        typer.secho(f"unknown command {visible(line)}; /help lists the commands", dim=True, err=True)
+    return False
+
+
+def _reply_or_stop(model: ChatDAMI, messages: list[BaseMessage], thought: bool) -> AIMessageChunk | None:
+    """One reply; None if Ctrl-C stopped it or it failed, which is said: the chat goes on without that question."""
+    try:
+        return _reply(model, messages, thought)
+    except KeyboardInterrupt:
+        typer.secho("stopped; that question is left out of the conversation", dim=True, err=True)
+    except DamiError as error:
+        typer.secho(f"error: {visible(str(error), keep=LINES)}", fg="red", err=True)
+    return None
 
 
 def _reply(model: ChatDAMI, messages: list[BaseMessage], thought: bool) -> AIMessageChunk:
     """Stream one reply: the thought to stderr, the answer to stdout."""
     whole: AIMessageChunk | None = None
-    thinking = False
+    thinking, shown = False, sys.stdout.isatty()  # a pipe gets the answer as it is
     try:
         for chunk in model.stream(messages):
             whole = chunk if whole is None else whole + chunk
             for block in chunk.content_blocks:
                 if block["type"] == "reasoning" and thought:
-                    typer.secho(block.get("reasoning", ""), dim=True, nl=False, err=True)
+                    typer.secho(visible(block.get("reasoning", ""), keep=LINES), dim=True, nl=False, err=True)
                     thinking = True
                 elif block["type"] == "text" and block["text"]:
                     if thinking:
                         typer.echo("\n", err=True)
                         thinking = False
-                    typer.echo(block["text"], nl=False)
+                    typer.echo(visible(block["text"], keep=LINES) if shown else block["text"], nl=False)
             sys.stdout.flush()
     finally:
         typer.echo()
     assert whole is not None
-    typer.secho(_footer(whole), dim=True, err=True)
+    typer.secho(visible(_footer(whole)), dim=True, err=True)
     return whole
 
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dami_agent.cli.output import print_json, stdout
+from dami_agent.cli.options import LedgerOption
+from dami_agent.cli.output import print_json, stdout, visible
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -21,13 +22,13 @@ HEAD = f"{'task':>4} {'step':>4}  {'tool':<34} {'λ':>5} {'prompt':>6} {'thought
 
 
 def demo(
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of the table.")] = False,
-    tasks: Annotated[int, typer.Option(help="How many tasks.", min=1)] = 20,
-    seed: Annotated[int, typer.Option(help="Of tasks and random streams.")] = 0,
-    concurrency: Annotated[int, typer.Option(help="Tasks at a time.", min=1)] = 4,
-    ledger: Annotated[str | None, typer.Option(help="Path or URL; left out: DAMI_LEDGER or the default file.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of the table.")] = False,
+    tasks: Annotated[int, typer.Option(help="Number of tasks to solve.", min=1)] = 20,
+    seed: Annotated[int, typer.Option(help="Seed for task selection and sampling.")] = 0,
+    concurrency: Annotated[int, typer.Option(help="Tasks to solve at the same time.", min=1)] = 4,
+    ledger: LedgerOption = None,
 ) -> None:
-    """Watch a LangChain agent solve tasks with tools, λ chosen for every step; then the same at both ends of λ."""
+    """Watch a LangChain agent solve tasks with tools, choosing λ at every step; then compare with λ=0 and λ=1."""
     from dami_agent.bench.demo import demo as run
     from dami_agent.ledger import Ledger
 
@@ -35,7 +36,7 @@ def demo(
     console = stdout()
     if not as_json:
         console.print(HEAD, style="dim")
-    print("reading the weights; then DAMI, always-Instruct, always-Thinking", file=sys.stderr, flush=True)
+    print("loading the weights, then running DAMI, always-Instruct and always-Thinking", file=sys.stderr, flush=True)
     listen = None if as_json else _printer(console)
     result = run(tasks=tasks, seed=seed, concurrency=concurrency, ledger=opened, listen=listen)
     opened.close()
@@ -43,7 +44,7 @@ def demo(
         print_json(result.to_dict())
     else:
         _totals(console, result)
-        console.print("\nEvery call is on record: dami logs")
+        console.print("\nEvery call is on record; to see them, run: dami logs")
 
 
 def _printer(console: Console) -> Callable[[AgentTask, Run, StepRow | None], None]:
@@ -52,13 +53,13 @@ def _printer(console: Console) -> Callable[[AgentTask, Run, StepRow | None], Non
 
     def listen(task: AgentTask, run: Run, row: StepRow | None) -> None:
         if row is not None:
-            console.print(Text(line(row)), soft_wrap=True)
+            console.print(Text(visible(line(row))), soft_wrap=True)
             return
         mark, style = ("solved", "green") if run.solved else ("not solved", "red")
         said = run.error or run.answer.strip() or "(nothing)"
         text = Text(f"{run.task + 1:>4}  ")
         text.append(mark, style=style)
-        text.append(f": {task.prompt} → {said}", style="dim")
+        text.append(f": {visible(task.prompt)} → {visible(said)}", style="dim")
         console.print(text, soft_wrap=True)
 
     return listen

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from dami_agent.cli import calls
-from dami_agent.cli.output import print_json
+from dami_agent.cli.options import FrontierOption, LedgerOption
+from dami_agent.cli.output import print_json, visible
 from dami_agent.errors import UsageError
 
 if TYPE_CHECKING:
@@ -20,12 +20,10 @@ LAST = "last"
 
 
 def explain(
-    call: Annotated[str, typer.Argument(help="Id of a call or how it begins; `dami logs` shows it.")] = LAST,
-    as_json: Annotated[bool, typer.Option("--json", help="A JSON array of its attempts.")] = False,
-    frontier: Annotated[
-        Path | None, typer.Option(help="Frontier file to reckon savings by; left out: the built-in pair's own.")
-    ] = None,
-    ledger: Annotated[str | None, typer.Option(help="Path or URL; left out: DAMI_LEDGER or the default file.")] = None,
+    call: Annotated[str, typer.Argument(help="Id of a call, as `dami logs` shows it, or how it begins.")] = LAST,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array of the call's attempts.")] = False,
+    frontier: FrontierOption = None,
+    ledger: LedgerOption = None,
 ) -> None:
     """Explain one call: the rule that won, the estimator's features, the bounds, what else was considered."""
     from dami_agent.cli.savings import Savings
@@ -33,23 +31,29 @@ def explain(
 
     savings = Savings(frontier)
     opened = Ledger.open(ledger)
-    rows: list[Row] = opened.rows(limit=1) if call == LAST else opened.rows(call=call)
-    rows = opened.rows(call=rows[0].call_id) if call == LAST and rows else rows
-    opened.close()
-    ids = list(dict.fromkeys(row.call_id for row in rows))
+    newest = opened.rows(limit=1)
+    found = opened.rows(call=newest[0].call_id if call == LAST and newest else call)
+    ids = list(dict.fromkeys(row.call_id for row in found))
     if not ids:
-        raise UsageError(f"no call {call} in {opened.url or 'a ledger that is off'}", hint="`dami logs` shows the ids")
+        why = calls.nothing(opened, newest if call == LAST else found, {} if call == LAST else {"call": call})
+        known = newest and call != LAST
+        raise UsageError(
+            visible(f"no call {call} in {opened.url}" if known else why),
+            hint="`dami logs` shows the ids" if known else "run something first, or name another ledger with --ledger",
+        )
+    opened.close()
+    calls.warn_of_damage(found)
     if len(ids) > 1 and call not in ids:
         shown = ", ".join(ids[:5]) + (", …" if len(ids) > 5 else "")
-        raise UsageError(f"{len(ids)} calls begin with {call}: {shown}", hint="give more of the id")
-    rows = [row for row in rows if len(ids) == 1 or row.call_id == call]
+        raise UsageError(visible(f"{len(ids)} calls begin with {call}: {shown}"), hint="give more of the id")
+    rows = [row for row in found if len(ids) == 1 or row.call_id == call]
     if as_json:
         print_json([row.to_dict() | {"saved_tokens_expected": savings.of(row)} for row in rows])
         return
     for n, row in enumerate(rows):
         typer.echo("\n" if n else "", nl=False)
         for name, value in story(row, savings):
-            typer.echo(f"{name:<12}{value}")
+            typer.echo(f"{name:<12}{visible(value)}")
 
 
 def story(row: Row, savings: Savings) -> Iterator[tuple[str, str]]:
@@ -58,6 +62,8 @@ def story(row: Row, savings: Savings) -> Iterator[tuple[str, str]]:
     place += [f"thread {row.thread_id}" if row.thread_id else "", f"run {row.run}" if row.run != row.call_id else ""]
     yield "call", f"{row.call_id}, attempt {row.attempt + 1}, {calls.local(row.started_at)}"
     yield "where", ", ".join(filter(None, place)) or "outside any run"
+    if row.names or row.user:
+        yield "names", ", ".join((*row.names, *((f"user {row.user}",) if row.user else ())))
     yield "model", ", ".join(filter(None, (row.model, row.fingerprint, row.weights_mode)))
     yield "tools", f"{calls.tools(row) or 'none read, none called'}; bound: {', '.join(row.tools_bound) or 'none'}"
     yield from _depth(row)
@@ -73,7 +79,7 @@ def story(row: Row, savings: Savings) -> Iterator[tuple[str, str]]:
 
 def _depth(row: Row) -> Iterator[tuple[str, str]]:
     """From what was asked to the λ used."""
-    yield "asked", f"{row.asked or 'nothing'} (by {row.asked_by or 'nobody'})"
+    yield "asked", f"{row.asked or 'nothing'} (set by {row.asked_by or 'nobody'})"
     if row.estimator:
         features = ", ".join(f"{name} {_number(value)}" for name, value in row.features.items())
         estimated = "–" if row.intensity_estimated is None else f"{row.intensity_estimated:.3g}"
@@ -93,7 +99,7 @@ def _depth(row: Row) -> Iterator[tuple[str, str]]:
     for n, other in enumerate(row.considered):
         yield "considered" if n == 0 else "", other
     if row.tools_disabled:
-        yield "budget", "used up: no tool could be called"
+        yield "budget", "exhausted: no tool could be called"
 
 
 def _snapped(row: Row) -> str:
@@ -106,8 +112,8 @@ def _snapped(row: Row) -> str:
 def _cost(row: Row, savings: Savings) -> Iterator[tuple[str, str]]:
     cached = f" ({row.cached_tokens} of them cached)" if row.cached_tokens else ""
     closed = f", closed by {row.thought_closed_by}" if row.thought_closed_by else ""
-    probe = f", {row.probe_tokens} of a probe thrown away" if row.probe_tokens else ""
-    probe += f", {row.dropped_tokens} begun at the thought's λ and dropped" if row.dropped_tokens else ""
+    probe = f", {row.probe_tokens} of a discarded probe" if row.probe_tokens else ""
+    probe += f", {row.dropped_tokens} begun at the thought's λ and discarded" if row.dropped_tokens else ""
     yield "tokens", f"{row.prompt_tokens} read{cached}; {row.output_tokens} decoded:"
     yield "", f"{row.reasoning_tokens} of thought{closed}, {row.answer_tokens} of answer{probe}"
     if row.charged_to:
@@ -122,7 +128,10 @@ def _cost(row: Row, savings: Savings) -> Iterator[tuple[str, str]]:
     if saved is not None:
         statement = savings.statement([row])
         yield "saved", f"{saved:,.0f} of {saved + row.output_tokens:,.0f} tokens against {statement['baseline']}"
-        yield "", f"(expected, not measured: by the frontier {', '.join(statement['frontiers'])}; `dami runs` says how)"
+        yield (
+            "",
+            f"(expected, not measured; frontier: {', '.join(statement['frontiers'])}; `dami runs` says how)",
+        )
 
 
 def _number(value: float | str) -> str:

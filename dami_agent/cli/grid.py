@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
+from dami_agent.cli.output import visible
+
 if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
@@ -33,7 +35,7 @@ class Column:
 
 
 def grid(columns: Sequence[Column], lines: Sequence[Sequence[Cell]], width: int, *, wrap: bool = True) -> Table:
-    """``lines`` under ``columns``, within ``width`` where the columns of rank 0 allow it; no cell is read as markup.
+    """``lines`` under ``columns``, within ``width`` where the columns of rank 0 allow it; cells are text, never markup.
 
     Args:
         columns: from left to right.
@@ -44,7 +46,7 @@ def grid(columns: Sequence[Column], lines: Sequence[Sequence[Cell]], width: int,
     from rich.table import Table
     from rich.text import Text
 
-    texts = [[cell if isinstance(cell, Text) else Text(cell) for cell in line] for line in lines]
+    texts = [[cell if isinstance(cell, Text) else Text(visible(cell)) for cell in line] for line in lines]
     chosen, spare = kept(columns, [[text.plain for text in line] for line in texts], width)
     table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="dim")
     for place in chosen:

@@ -10,8 +10,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dami_agent.cli import calls
-from dami_agent.cli.output import print_json, stdout
+from dami_agent.cli import calls, groups
+from dami_agent.cli.options import (
+    ByOption,
+    LedgerOption,
+    NameOption,
+    NodeOption,
+    RunOption,
+    SinceOption,
+    TagOption,
+    ToolOption,
+    UserOption,
+)
+from dami_agent.cli.output import print_json, stdout, visible
 from dami_agent.errors import UsageError
 
 if TYPE_CHECKING:
@@ -21,33 +32,39 @@ LAST = 20  # rows shown on a terminal unless --limit says otherwise
 
 
 def logs(
-    run: Annotated[
-        str | None, typer.Option(help="Only calls of this run (its own, its parent's or the root's id).")
-    ] = None,
-    tool: Annotated[str | None, typer.Option(help="Only calls that called this tool or read its result.")] = None,
-    node: Annotated[str | None, typer.Option(help="Only calls of this LangGraph node.")] = None,
-    since: Annotated[str | None, typer.Option(help="Only calls after this: 90s, 30m, 2h, 7d, or a date.")] = None,
+    run: RunOption = None,
+    name: NameOption = None,
+    tag: TagOption = None,
+    user: UserOption = None,
+    tool: ToolOption = None,
+    node: NodeOption = None,
+    since: SinceOption = None,
     query: Annotated[
         str | None, typer.Option("--query", "-q", help="Only calls with this text anywhere on record, in any case.")
     ] = None,
     limit: Annotated[
-        int | None, typer.Option(help="The newest so many; 0 for all. Tables show 20, JSON, CSV, --usage all.", min=0)
+        int | None,
+        typer.Option(help="Only the newest so many; 0 for all (default: 20 in a table, all otherwise).", min=0),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="A JSON array with everything on record.")] = False,
-    as_csv: Annotated[bool, typer.Option("--csv", help="CSV with everything on record; lists as JSON.")] = False,
-    short: Annotated[bool, typer.Option("--short", help="One line a call, without a table.")] = False,
-    usage: Annotated[bool, typer.Option("--usage", help="Totals instead of calls.")] = False,
+    by: ByOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with everything on record.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV, with everything on record; lists as JSON.")] = False,
+    short: Annotated[bool, typer.Option("--short", help="Print one line per call instead of a table.")] = False,
+    usage: Annotated[bool, typer.Option("--usage", help="Print totals instead of calls.")] = False,
     verify: Annotated[
-        bool, typer.Option("--verify", help="Check file, schema, all rows and sums; status 1 if anything is wrong.")
+        bool,
+        typer.Option("--verify", help="Check file, schema, every row and the sums; exit with 1 if anything is wrong."),
     ] = False,
     timing: Annotated[
-        bool, typer.Option("--timing", help="With --verify: measure what writing a row costs on this disk.")
+        bool, typer.Option("--timing", help="With --verify: also measure how long writing a row takes on this disk.")
     ] = False,
-    ledger: Annotated[str | None, typer.Option(help="Path or URL; left out: DAMI_LEDGER or the default file.")] = None,
+    ledger: LedgerOption = None,
 ) -> None:
     """Show the calls on record: λ, why it was chosen, tokens, seconds."""
     if as_json and as_csv:
-        raise UsageError("--json and --csv exclude each other")
+        raise UsageError("--json and --csv cannot be combined")
+    if by and (as_csv or short or usage):
+        raise UsageError("--by prints a table or, with --json, JSON", hint="leave out --csv, --short and --usage")
     after = calls.moment(since) if since else None  # refused before anything is opened
     from dami_agent.ledger import Ledger, totals
 
@@ -55,22 +72,28 @@ def logs(
     if verify:
         _verify(opened, timing, as_json)
         return
-    if limit is None and not (as_json or as_csv or usage):
+    if limit is None and not (as_json or as_csv or usage or by):
         limit = LAST
-    rows = opened.rows(run=run, tool=tool, node=node, since=after, containing=query, limit=limit or None)
+    rows = opened.rows(
+        run=run, name=name, tag=tag, user=user, tool=tool, node=node, since=after, containing=query, limit=limit or None
+    )
+    wanted = {"run": run, "name": name, "tag": tag, "user": user, "tool": tool, "node": node, "since": since}
+    if not rows:
+        typer.echo(visible(calls.nothing(opened, rows, {**wanted, "query": query})), err=True)
     opened.close()
+    calls.warn_of_damage(rows)
     if usage:
         print_json(totals(rows)) if as_json else _show_totals(totals(rows))
+    elif by and (rows or as_json):
+        groups.show(rows, by, as_json=as_json)
     elif as_json:
         print_json([row.to_dict() for row in rows])
     elif as_csv:
         typer.echo(_csv(rows), nl=False)
-    elif not rows:
-        typer.echo(f"no calls on record in {opened.url or 'a ledger that is off'}", err=True)
     elif short:
         for row in rows:
             typer.echo(calls.line(row))
-    else:
+    elif rows:
         console = stdout()
         console.print(calls.table(rows, console.width))
 
@@ -84,7 +107,7 @@ def _csv(rows: Sequence[Row]) -> str:
     for row in rows:
         plain = row.to_dict().items()
         writer.writerow({k: json.dumps(v, ensure_ascii=False) if isinstance(v, (list, dict)) else v for k, v in plain})
-    return text.getvalue()
+    return visible(text.getvalue(), keep="\n\t")
 
 
 def _show_totals(sums: Mapping[str, Any]) -> None:
@@ -103,6 +126,8 @@ def _show_totals(sums: Mapping[str, Any]) -> None:
 
 
 def _verify(ledger: Ledger, timing: bool, as_json: bool) -> None:
+    from dami_agent.ledger import Rows
+
     found: Verification = ledger.verify()
     cost = ledger.write_cost() if timing else {}
     if as_json:
@@ -111,12 +136,15 @@ def _verify(ledger: Ledger, timing: bool, as_json: bool) -> None:
         print_json({**said, **({"write_cost": cost} if timing else {})})
     else:
         for problem in found.problems:
-            typer.echo(f"  {problem}")
-        verdict = "whole" if found.whole else f"{len(found.problems)} problems"
-        typer.echo(f"{ledger.url or 'a ledger that is off'}: {found.rows} calls, schema {found.schema}: {verdict}")
+            typer.echo(f"  {visible(problem)}")
+        verdict = "whole" if found.whole else f"{len(found.problems)} problem{'s' * (len(found.problems) != 1)}"
+        if ledger.exists():
+            typer.echo(f"{ledger.url}: {found.rows} calls, schema {found.schema}: {verdict}")
+        else:
+            typer.echo(calls.nothing(ledger, Rows(), {}))
         if timing:
             shown = ", ".join(f"{name} {value:.0f} µs" for name, value in cost.items() if name != "rows")
-            typer.echo(f"a row costs {shown} ({cost['rows']:.0f} rows, written beside the ledger and deleted)")
+            typer.echo(f"writing a row takes {shown} ({cost['rows']:.0f} rows, written beside the ledger and deleted)")
     ledger.close()
     if not found.whole:
         raise typer.Exit(1)

@@ -1,14 +1,22 @@
-"""Where output goes: results to stdout, as tables or JSON; everything on the way to stderr."""
+"""Where output goes: results to stdout, as tables or JSON; everything on the way to stderr.
+
+Whatever comes from a ledger, a model or a task is made visible first: no text of a stranger reaches the terminal as an
+escape sequence, and none can pass for a line of ours.
+"""
 
 from __future__ import annotations
 
 import json
+import unicodedata
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+# Invisible characters that reorder what follows, or end a line: "Trojan Source", CVE-2021-42574.
+_REORDER = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u2028\u2029\ufeff")
 
 
 def stdout() -> Console:
@@ -21,6 +29,25 @@ def stdout() -> Console:
     return console
 
 
+def visible(text: str, *, keep: str = "") -> str:
+    r"""Return ``text`` with control characters as escapes (``\x1b``), so that a terminal shows and does not obey them.
+
+    Args:
+        text: of whatever origin.
+        keep: characters that stay: ``"\n\t"`` where text may have lines.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c in keep or not _obeyed(c) else ascii(c)[1:-1] for c in text)
+
+
+def _obeyed(character: str) -> bool:
+    return unicodedata.category(character) in ("Cc", "Cs") or character in _REORDER
+
+
 def print_json(value: Any) -> None:
-    """One JSON document, readable; text as it is, not as escapes."""
-    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
+    """Print one JSON document, readable: text as it is, control characters as escapes."""
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    if not text.isprintable():
+        text = "".join(c if c == "\n" or not _obeyed(c) else json.dumps(c)[1:-1] for c in text)
+    typer.echo(text)

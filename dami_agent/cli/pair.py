@@ -12,7 +12,7 @@ from dami_agent.errors import CheckpointNotFound
 
 
 def pair(
-    as_json: Annotated[bool, typer.Option("--json", help="Name, fingerprint and folders as JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print name, fingerprint and folders as JSON.")] = False,
 ) -> None:
     """Show the built-in pair: what it is, what it was trained on, what it can and cannot do."""
     from dami_agent.checkpoints import CheckpointPair
@@ -24,7 +24,7 @@ def pair(
         return
     card = opened.card_path
     if card is None:
-        raise CheckpointNotFound("the built-in pair has lost its card", hint="reinstall dami-agent")
+        raise CheckpointNotFound("the model card of the built-in pair is missing", hint="reinstall dami-agent")
     from rich.markdown import Markdown
 
     console = stdout()

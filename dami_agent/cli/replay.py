@@ -12,7 +12,8 @@ import typer
 
 from dami_agent.cli import calls
 from dami_agent.cli.grid import Column, distinct, grid
-from dami_agent.cli.output import print_json, stdout
+from dami_agent.cli.options import InstructOption, LedgerOption, ThinkingOption
+from dami_agent.cli.output import print_json, stdout, visible
 from dami_agent.errors import DamiError, RunError, UsageError
 from dami_agent.types import Ask, Intensity, Limits, Sampling, Step, Template, Trace
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from dami_agent.ledger import Row
     from dami_agent.pipeline import Pipeline
 
+LAST = "last"
+FIRST = "run something first, with DAMI_LEDGER_TEXT=1"
 METHOD = (
     "measured: every recorded prompt decoded again at that λ, with the checkpoints' own sampling, the recorded seed "
     "and max_tokens, no other cap; the path of the agent is the recorded one"
@@ -40,21 +43,33 @@ class Replayed:
 
 
 def replay(
-    run: Annotated[str, typer.Argument(help="Id of a run or of a call, or how it begins; `dami runs` shows them.")],
-    target: Annotated[str, typer.Option("--as", help="thinking (λ=1), instruct (λ=0) or a λ.")] = "thinking",
-    instruct: Annotated[str | None, typer.Option(help="Instruct checkpoint; left out: the built-in pair.")] = None,
-    thinking: Annotated[str | None, typer.Option(help="Thinking checkpoint: folder or hub id.")] = None,
-    concurrency: Annotated[int, typer.Option(help="Calls decoded at a time.", min=1)] = 4,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of the table.")] = False,
-    ledger: Annotated[str | None, typer.Option(help="Path or URL; left out: DAMI_LEDGER or the default file.")] = None,
+    run: Annotated[
+        str, typer.Argument(help="Id of a run or a call, as `dami runs` shows it, or how it begins; or: last.")
+    ] = LAST,
+    target: Annotated[
+        str, typer.Option("--as", help="thinking (λ=1), instruct (λ=0) or a number from 0 to 1.")
+    ] = "thinking",
+    instruct: InstructOption = None,
+    thinking: ThinkingOption = None,
+    concurrency: Annotated[int, typer.Option(help="Calls to decode at the same time.", min=1)] = 4,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of the table.")] = False,
+    ledger: LedgerOption = None,
 ) -> None:
-    """Decode a recorded run again at another λ and compare tokens. Needs a ledger that kept text; records nothing."""
+    """Decode a recorded run again at another λ and compare tokens. Needs a ledger with texts; records nothing."""
     intensity = _intensity(target)
-    from dami_agent.ledger import Ledger
+    from dami_agent.ledger import Ledger, Rows
 
     opened = Ledger.open(ledger)
+    if run == LAST:
+        newest = opened.rows(limit=1)
+        if not newest:
+            raise UsageError(visible(calls.nothing(opened, newest, {})), hint=FIRST)
+        run = newest[0].run
     rows = opened.rows(run=run) or opened.rows(call=run)
+    if not rows and not opened.rows(limit=1):
+        raise UsageError(visible(calls.nothing(opened, Rows(), {})), hint=FIRST)
     opened.close()
+    calls.warn_of_damage(rows)
     check(rows, run)
     from dami_agent import ChatDAMI
 
@@ -63,9 +78,9 @@ def replay(
     found = {row.fingerprint for row in rows} - {None, pipeline.engine.info.fingerprint}
     if found:
         raise UsageError(
-            f"run {run} was decoded by other weights ({', '.join(sorted(map(str, found)))}) than these "
+            f"run {run} was decoded with other weights ({', '.join(sorted(map(str, found)))}) than these "
             f"({pipeline.engine.info.fingerprint})",
-            hint="give the checkpoints it ran on with --instruct and --thinking",
+            hint="name the checkpoints it ran on with --instruct and --thinking",
         )
     check_prompts(rows, pipeline, run)
     print(f"decoding {len({row.call_id for row in rows})} calls at λ={intensity:g}", file=sys.stderr, flush=True)
@@ -77,7 +92,7 @@ def replay(
 def check(rows: Sequence[Row], run: str) -> None:
     """Raise ``UsageError`` if there is nothing to decode again, or not the text of all of it."""
     if not rows:
-        raise UsageError(f"no calls of run {run} are on record", hint="`dami runs` shows the ids")
+        raise UsageError(f"no call of run {run} is on record", hint="`dami runs` shows the ids; `last` is the newest")
     several = sorted({row.run for row in rows})
     if len(several) > 1:
         raise UsageError(f"{len(several)} runs begin with {run}: {', '.join(several[:5])}", hint="give more of the id")
@@ -86,7 +101,7 @@ def check(rows: Sequence[Row], run: str) -> None:
         raise UsageError(
             f"{len(bare)} of the {len({row.call_id for row in rows})} calls of run {run} have no text on record, "
             "so they cannot be decoded again",
-            hint="text is kept from now on with DAMI_LEDGER_TEXT=1 or Ledger.open(..., keep_text=True)",
+            hint="from now on, keep texts with DAMI_LEDGER_TEXT=1 or Ledger.open(..., keep_text=True)",
         )
 
 
@@ -101,9 +116,9 @@ def check_prompts(rows: Sequence[Row], pipeline: Pipeline, run: str) -> None:
                 changed.add(row.call_id)
     if changed:
         raise UsageError(
-            f"the text on record of {len(changed)} calls of run {run} is not the prompt that was sent, so decoding it "
+            f"for {len(changed)} calls of run {run} the text on record is not the prompt that was sent, so decoding it "
             "again would measure something else",
-            hint="a redaction hook changes what is kept; replay runs that were recorded without one",
+            hint="a redaction hook changes what is kept; replay a run that was recorded without one",
         )
 
 
@@ -189,6 +204,10 @@ def _show(run: str, intensity: Intensity, done: Sequence[Replayed], as_json: boo
         counts = (call.recorded_tokens, call.replayed_tokens, call.replayed_reasoning_tokens)
         lines.append((names[call.call_id], call.node or "", then, *map(str, counts), call.error or ""))
     console.print(grid(columns, lines, console.width))
-    verdict = f"{failed} calls failed, so nothing is claimed" if failed else f"saved {replayed - recorded:,}"
+    verdict = (
+        f"{failed} call{'s' * (failed != 1)} failed, so no saving is claimed"
+        if failed
+        else f"saved {replayed - recorded:,}"
+    )
     console.print(f"\n{recorded:,} output tokens then, {replayed:,} at {sums['baseline']}: {verdict}", markup=False)
     console.print(METHOD, markup=False, style="dim")

@@ -8,24 +8,37 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dami_agent.cli.calls import moment
+from dami_agent.cli.calls import moment, nothing, warn_of_damage
+from dami_agent.cli.options import (
+    FrontierOption,
+    LedgerOption,
+    NameOption,
+    RunOption,
+    SinceOption,
+    TagOption,
+    UserOption,
+)
+from dami_agent.cli.output import visible
 
 if TYPE_CHECKING:
     from sqlalchemy import URL
 
 
 def report(
-    output: Annotated[Path, typer.Option("--output", "-o", help="Where the page goes; replaced if it exists.")] = Path(
-        "report.html"
-    ),
-    run: Annotated[
-        str | None, typer.Option(help="Only calls of this run (its id, its parent's or the root run's).")
-    ] = None,
-    since: Annotated[str | None, typer.Option(help="Only calls after this: 90s, 30m, 2h, 7d, or a date.")] = None,
-    ledger: Annotated[str | None, typer.Option(help="Path or URL; left out: DAMI_LEDGER or the default file.")] = None,
-    frontier: Annotated[
-        Path | None, typer.Option(help="The pair's frontier, as `dami sweep --json` writes it; left out: the built-in.")
-    ] = None,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="File to write; replaced if it exists, - for stdout.")
+    ] = Path("report.html"),
+    text: Annotated[
+        bool,
+        typer.Option("--text", help="Put prompts, thoughts and answers into the page, if the ledger has them."),
+    ] = False,
+    run: RunOption = None,
+    name: NameOption = None,
+    tag: TagOption = None,
+    user: UserOption = None,
+    since: SinceOption = None,
+    ledger: LedgerOption = None,
+    frontier: FrontierOption = None,
 ) -> None:
     """Write one HTML page that shows where the tokens went: runs, tools, nodes, λ, frontier. Needs no network."""
     after = moment(since) if since else None  # refused before anything is opened
@@ -38,13 +51,21 @@ def report(
     shipped = Path(str(resources.files("dami_agent.checkpoints"))) / "builtin" / "frontier.json"
     measured = frontier or (shipped if shipped.is_file() else None)
     opened = Ledger.open(ledger)
-    rows = opened.rows(run=run, since=after)
+    rows = opened.rows(run=run, name=name, tag=tag, user=user, since=after)
+    wanted = {"run": run, "name": name, "tag": tag, "user": user, "since": since}
+    if not rows:
+        typer.echo(visible(nothing(opened, rows, wanted)), err=True)
     opened.close()
-    scope = ", ".join(f"{word} {text}" for word, text in (("run", run), ("since", since)) if text)
+    warn_of_damage(rows)
+    scope = ", ".join(f"{word} {asked}" for word, asked in wanted.items() if asked)
     saved = Saved(tokens=[savings.of(row) for row in rows], baseline=BASELINE, method=METHOD)
     table = Frontier.from_file(measured) if measured is not None else None
-    size = write(output, rows, Source(ledger=_name(opened.url), scope=scope), table, saved)
-    typer.echo(f"{output}: {len(rows):,} calls, {size / 1e6:,.1f} MB", err=True)
+    source = Source(ledger=_name(opened.url), scope=scope, skipped=rows.skipped)
+    size = write(output, rows, source, table, saved, text=text)
+    kept = " with prompts and answers" if text and any(row.prompt_text for row in rows) else ""
+    typer.echo(
+        f"{'stdout' if str(output) == '-' else output}: {len(rows):,} calls{kept}, {size / 1e6:,.1f} MB", err=True
+    )
 
 
 def _name(url: URL | None) -> str:

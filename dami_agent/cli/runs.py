@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dami_agent.cli import calls
+from dami_agent.cli import calls, groups
 from dami_agent.cli.grid import Column
-from dami_agent.cli.output import print_json, stdout
+from dami_agent.cli.options import (
+    ByOption,
+    FrontierOption,
+    LedgerOption,
+    NameOption,
+    NodeOption,
+    SinceOption,
+    TagOption,
+    ToolOption,
+    UserOption,
+)
+from dami_agent.cli.output import print_json, stdout, visible
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -22,9 +32,10 @@ LAST = 20
 COLUMNS = (
     Column("run"),
     Column("when", rank=3),
-    Column("thread", rank=6),
+    Column("name", rank=5),
+    Column("thread", rank=7),
     Column("steps", right=True),
-    Column("failed", rank=5, right=True),
+    Column("failed", rank=6, right=True),
     Column("λ", right=True),
     Column("prompt", rank=4, right=True),
     Column("thought", right=True),
@@ -36,15 +47,19 @@ COLUMNS = (
 
 
 def runs(
-    since: Annotated[str | None, typer.Option(help="Only calls after this: 90s, 30m, 2h, 7d, or a date.")] = None,
+    name: NameOption = None,
+    tag: TagOption = None,
+    user: UserOption = None,
+    node: NodeOption = None,
+    tool: ToolOption = None,
+    since: SinceOption = None,
     limit: Annotated[
-        int | None, typer.Option(help="The newest so many; 0 for all. The table shows 20, --json all.", min=0)
+        int | None, typer.Option(help="Only the newest so many; 0 for all (default: 20 in a table, else all).", min=0)
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="A JSON object: the runs, and what saved means.")] = False,
-    frontier: Annotated[
-        Path | None, typer.Option(help="Frontier file to reckon savings by; left out: the built-in pair's own.")
-    ] = None,
-    ledger: Annotated[str | None, typer.Option(help="Path or URL; left out: DAMI_LEDGER or the default file.")] = None,
+    by: ByOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON: the runs, and what saved means.")] = False,
+    frontier: FrontierOption = None,
+    ledger: LedgerOption = None,
 ) -> None:
     """Show agent runs: steps, tokens, range of λ, money, and tokens saved against a stated baseline."""
     after = calls.moment(since) if since else None
@@ -54,16 +69,22 @@ def runs(
 
     savings = Savings(frontier)
     opened = Ledger.open(ledger)
-    found = by_run(opened.rows(since=after))
+    rows = opened.rows(name=name, tag=tag, user=user, node=node, tool=tool, since=after)
+    if not rows:
+        wanted = {"name": name, "tag": tag, "user": user, "node": node, "tool": tool, "since": since}
+        typer.echo(visible(calls.nothing(opened, rows, wanted)), err=True)
     opened.close()
-    limit = LAST if limit is None and not as_json else limit
+    calls.warn_of_damage(rows)
+    found = by_run(rows)
+    limit = LAST if limit is None and not (as_json or by) else limit
     found = found[-limit:] if limit else found
-    statement = savings.statement(row for run in found for row in run.rows)
-    if as_json:
+    shown = [row for run in found for row in run.rows]
+    statement = savings.statement(shown)
+    if by and (found or as_json):
+        groups.show(shown, by, as_json=as_json, savings=savings)
+    elif as_json:
         print_json({"saved": dict(statement), "runs": [_plain(run, savings) for run in found]})
-    elif not found:
-        typer.echo(f"no calls on record in {opened.url or 'a ledger that is off'}", err=True)
-    else:
+    elif found:
         console = stdout()
         _show(console, found, savings)
         if statement["frontiers"]:
@@ -73,9 +94,12 @@ def runs(
 
 
 def _plain(run: Run, savings: Savings) -> dict[str, Any]:
+    from dami_agent.ledger import by_called_tool, by_tool
+
     saved, sums = savings.sum(run.rows), run.totals
     return {
         "run": run.id,
+        "names": list(run.names),
         "thread_id": run.rows[0].thread_id,
         "started_at": run.started_at.isoformat(),
         "steps": run.steps,
@@ -83,9 +107,15 @@ def _plain(run: Run, savings: Savings) -> dict[str, Any]:
         **{name: value for name, value in sums.items() if name not in ("runs", "seconds")},
         "call_seconds": sums["seconds"],
         "seconds": run.seconds,
+        "output_tokens_by_tool_read": _outputs(by_tool(run.rows)),
+        "output_tokens_by_tool_called": _outputs(by_called_tool(run.rows)),
         "saved_tokens_expected": saved,
         "baseline_tokens_expected": None if saved is None else sums["output_tokens"] + saved,
     }
+
+
+def _outputs(sums: Mapping[str, Mapping[str, Any]]) -> dict[str, int]:
+    return {tool: each["output_tokens"] for tool, each in sums.items()}
 
 
 def _show(console: Console, found: Sequence[Run], savings: Savings) -> None:
@@ -101,6 +131,7 @@ def _show(console: Console, found: Sequence[Run], savings: Savings) -> None:
             (
                 names[run.id],
                 calls.local(run.started_at),
+                ", ".join(run.names)[:32],
                 (run.rows[0].thread_id or "")[:12],
                 str(run.steps),
                 str(sums["failed"]),

@@ -1,9 +1,9 @@
 """Tokens saved, against a baseline that is always named: the frontier's expectation at λ=1. Expected, not measured.
 
 For each call: the mean output tokens that the pair's frontier shows at λ=1, less those at the λ used, less a probe that
-was thrown away. A call with tools bound is reckoned by the tool dialogues that were measured, which think far less than
-questions do; any other by the questions. It is a mean over those, not over the user's calls, and so it is labelled
-wherever it shows.
+was discarded. A call with tools bound is compared with the tool dialogues that were measured, which think far less
+than questions do; any other with the questions. It is a mean over those, not over the user's calls, and is
+labelled so wherever it shows.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 BASELINE = "λ=1 on every call, as the frontier expects it"
 METHOD = (
-    "expected, not measured: per call, the mean output tokens at λ=1 less those at the λ used, of the frontier's tool "
-    "dialogues where tools are bound, else of its questions; less probes thrown away"
+    "expected, not measured: per call, mean output tokens at λ=1 minus those at the λ used, from the frontier's tool "
+    "dialogues where tools are bound, else of its questions; minus discarded probes"
 )
 BUILTIN = "dami-builtin"
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from dami_agent.cli.options import InstructOption, ThinkingOption
 from dami_agent.cli.output import print_json, stdout
 from dami_agent.cli.progress import progress_bar
 from dami_agent.errors import UsageError
@@ -18,36 +19,38 @@ if TYPE_CHECKING:
 
 
 def sweep(
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of tables.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")] = False,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Also write the JSON here: the frontier file of the pair.")
+        Path | None, typer.Option("--output", "-o", help="Also write the JSON to this file: the pair's frontier file.")
     ] = None,
-    questions: Annotated[int, typer.Option(help="Held-out questions, shared by the seeds.", min=1)] = 2100,
-    seeds: Annotated[int, typer.Option(help="Random streams; each has questions of its own.", min=1)] = 3,
+    questions: Annotated[int, typer.Option(help="Held-out questions, divided among the seeds.", min=1)] = 2100,
+    seeds: Annotated[int, typer.Option(help="Number of random streams, each with its own questions.", min=1)] = 3,
     lambdas: Annotated[
-        str, typer.Option(help="λs, separated by commas; 0 and 1 are added.")
+        str, typer.Option(help="Comma-separated λs; 0 and 1 are always measured.")
     ] = "0,.1,.2,.3,.4,.5,.6,.7,.8,.9,1",
-    temperature: Annotated[float, typer.Option(help="At every λ; 0 is greedy.", min=0)] = 0.7,
-    max_tokens: Annotated[int, typer.Option(help="Cap of one reply, thought and answer.", min=2)] = 2048,
+    temperature: Annotated[float, typer.Option(help="Sampling temperature at every λ; 0 is greedy.", min=0)] = 0.7,
+    max_tokens: Annotated[int, typer.Option(help="Output tokens of a reply at most, with its thought.", min=2)] = 2048,
     switch_questions: Annotated[
-        int, typer.Option(help="Calibration questions per λ and template for the switch point; 0: take 0.", min=0)
+        int,
+        typer.Option(help="Calibration questions per λ and template for the switch point; 0 sets it to 0.", min=0),
     ] = 80,
     unseen_questions: Annotated[
-        int, typer.Option(help="Questions with unseen templates, as many with names, with lengths; 0: none.", min=0)
+        int, typer.Option(help="Questions each with unseen templates, names and lengths; 0 for none.", min=0)
     ] = 150,
     control_questions: Annotated[
-        int, typer.Option(help="Held-out questions for oracle, pass@k, best of n and retry; 0: none.", min=0)
+        int, typer.Option(help="Held-out questions for oracle, pass@k, best-of-n and retry; 0 for none.", min=0)
     ] = 100,
-    tool_dialogues: Annotated[int, typer.Option(help="Dialogues per kind of tool call; 0: none.", min=0)] = 150,
+    tool_dialogues: Annotated[int, typer.Option(help="Dialogues per kind of tool call; 0 for none.", min=0)] = 150,
     suites: Annotated[
-        Path | None, typer.Option(help="JUnit file of LangChain's standard suites (pytest --junitxml), for their bar.")
+        Path | None,
+        typer.Option(help="JUnit file of LangChain's standard suites (pytest --junitxml), for their criterion."),
     ] = None,
-    instruct: Annotated[str | None, typer.Option(help="Instruct checkpoint; left out: the built-in pair.")] = None,
-    thinking: Annotated[str | None, typer.Option(help="Thinking checkpoint.")] = None,
-    batch: Annotated[int | None, typer.Option(help="Rows decoded together.", min=1)] = None,
-    workers: Annotated[int, typer.Option(help="Processes that share the work, each with the weights.", min=1)] = 1,
+    instruct: InstructOption = None,
+    thinking: ThinkingOption = None,
+    batch: Annotated[int | None, typer.Option(help="Sequences to decode together.", min=1)] = None,
+    workers: Annotated[int, typer.Option(help="Worker processes, each with its own copy of the weights.", min=1)] = 1,
 ) -> None:
-    """Measure accuracy, tokens and share of thinking over λ, on questions the built-in pair never saw."""
+    """Measure accuracy, tokens and share of thinking across λ, on questions the built-in pair never saw."""
     values = _numbers(lambdas)
     from dami_agent.bench import engine
     from dami_agent.bench.batches import Source
@@ -82,7 +85,7 @@ def _numbers(text: str) -> tuple[float, ...]:
     try:
         return tuple(float(part) for part in text.split(",") if part.strip())
     except ValueError as error:
-        raise UsageError(f"--lambdas {text!r} is no list of numbers", hint="for example: --lambdas 0,.5,1") from error
+        raise UsageError(f"--lambdas {text!r} is not a list of numbers", hint="for example --lambdas 0,.5,1") from error
 
 
 def _show(result: Mapping[str, Any]) -> None:

@@ -18,7 +18,9 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 """Families of agent tasks."""
 
 tasks = typer.Typer(
-    name="tasks", help="Look at the questions and agent tasks that sweeps and benchmarks ask.", no_args_is_help=True
+    name="tasks",
+    help="Show the questions and agent tasks of `dami sweep` and `dami bench`.",
+    no_args_is_help=True,
 )
 
 
@@ -29,21 +31,21 @@ def _root() -> None: ...
 @tasks.command()
 def sample(
     family: Annotated[
-        str, typer.Argument(help=f"Questions: {', '.join(FAMILIES)}. Tasks for agents with tools: {', '.join(KINDS)}.")
+        str, typer.Argument(help=f"Questions: {', '.join(FAMILIES)}. Agent tasks with tools: {', '.join(KINDS)}.")
     ],
     level: Annotated[
         int | None,
-        typer.Option(help=f"Of questions, from {LEVELS[0]} (easiest) to {LEVELS[-1]}; left out: all."),
+        typer.Option(help=f"Level of questions, from {LEVELS[0]} (easiest) to {LEVELS[-1]} (default: all)."),
     ] = None,
-    count: Annotated[int, typer.Option(help="How many.", min=1, max=10_000)] = 5,
-    seed: Annotated[int, typer.Option(help="Equal seeds give equal questions and tasks.")] = 0,
-    split: Annotated[str, typer.Option(help="train, calibration or test.")] = "test",
+    count: Annotated[int, typer.Option(help="How many to print.", min=1, max=10_000)] = 5,
+    seed: Annotated[int, typer.Option(help="Seed; the same seed gives the same questions and tasks.")] = 0,
+    split: Annotated[str, typer.Option(help="Split: train, calibration or test.")] = "test",
     unseen: Annotated[
-        str | None, typer.Option(help=f"With one of {', '.join(UNSEEN)} that training never shows.")
+        str | None, typer.Option(help=f"Only those with something training never showed: {', '.join(UNSEEN)}.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="A JSON array, with everything.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array with everything.")] = False,
 ) -> None:
-    """Print seeded questions with their answers, or agent tasks with tools and the reference solution turn by turn."""
+    """Print seeded questions with answers, or agent tasks with tools and a reference solution turn by turn."""
     _check(family, level, split, unseen)
     if family in KINDS:
         asked = agent_tasks(split, count, seed=seed, kinds=(family,), unseen=unseen)  # type: ignore[arg-type]
@@ -63,24 +65,24 @@ def sample(
 def _check(family: str, level: int | None, split: str, unseen: str | None) -> None:
     """Refuse what is unknown, and what this family does not have."""
     if family not in (*FAMILIES, *KINDS):
-        raise typer.BadParameter(f"{family!r} is none of {', '.join((*FAMILIES, *KINDS))}", param_hint="FAMILY")
+        raise typer.BadParameter(f"{family!r} is not one of {', '.join((*FAMILIES, *KINDS))}", param_hint="FAMILY")
     if level is not None and family in KINDS:
         raise UsageError(
             f"{family} has no levels: agent tasks are not graded by difficulty",
-            hint=f"leave --level out, or ask for questions: {', '.join(FAMILIES)}",
+            hint=f"leave out --level, or choose questions: {', '.join(FAMILIES)}",
         )
     if level is not None and level not in LEVELS:
-        raise typer.BadParameter(f"{level} is none of {', '.join(map(str, LEVELS))}", param_hint="--level")
+        raise typer.BadParameter(f"{level} is not one of {', '.join(map(str, LEVELS))}", param_hint="--level")
     if split not in ("train", "calibration", "test"):
-        raise typer.BadParameter(f"{split!r} is none of train, calibration, test", param_hint="--split")
+        raise typer.BadParameter(f"{split!r} is not one of train, calibration, test", param_hint="--split")
     if unseen is not None and unseen not in UNSEEN:
-        raise typer.BadParameter(f"{unseen!r} is none of {', '.join(UNSEEN)}", param_hint="--unseen")
+        raise typer.BadParameter(f"{unseen!r} is not one of {', '.join(UNSEEN)}", param_hint="--unseen")
     if unseen == "name" and family in FAMILIES and family not in NAMED:
         raise typer.BadParameter(f"{family} has no names; {', '.join(NAMED)} have", param_hint="--unseen")
     if unseen is not None and family == "novel":
         raise UsageError(
-            f"novel has no tasks with an unseen {unseen} apart: outside the train split all its tools are unseen",
-            hint="leave --unseen out",
+            f"novel has no separate tasks with an unseen {unseen}: outside the train split all its tools are unseen",
+            hint="leave out --unseen",
         )
 
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dami_agent.cli import calls
-from dami_agent.cli.output import stdout
+from dami_agent.cli.options import LedgerOption, RunOption
+from dami_agent.cli.output import stdout, visible
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleDimensions, Group
@@ -23,17 +24,21 @@ MARGIN = 4  # lines of the window that hold no call: the heading, the sums, the 
 
 
 def watch(
-    run: Annotated[str | None, typer.Option(help="Only calls of this run.")] = None,
-    every: Annotated[float, typer.Option(help="Seconds between two looks.", min=0.05)] = 0.5,
-    seconds: Annotated[float | None, typer.Option("--for", help="End after so many seconds; left out: Ctrl-C.")] = None,
-    ledger: Annotated[str | None, typer.Option(help="Path or URL; left out: DAMI_LEDGER or the default file.")] = None,
+    run: RunOption = None,
+    every: Annotated[float, typer.Option(help="Seconds between two looks at the ledger.", min=0.05)] = 0.5,
+    seconds: Annotated[
+        float | None, typer.Option("--for", help="Stop after so many seconds (default: until Ctrl-C).")
+    ] = None,
+    ledger: LedgerOption = None,
 ) -> None:
-    """Watch calls while an agent runs in another process: a live table, or one line a call where a program reads."""
+    """Watch calls as an agent makes them in another process: a live table, or one line per call in a pipe."""
     from dami_agent.ledger import Ledger
 
     opened = Ledger.open(ledger)
     end = None if seconds is None else time.monotonic() + seconds
-    typer.echo(f"watching {opened.url or 'a ledger that is off'}", err=True)
+    before = opened.rows(limit=1)
+    said = "" if before else f" ({calls.nothing(opened, before, {})})"
+    typer.echo(visible(f"watching {opened.url or 'nothing'}{said}"), err=True)
     try:
         follow(opened, stdout(), run=run, every=every, stop=lambda _: end is not None and time.monotonic() >= end)
     except KeyboardInterrupt:
@@ -54,7 +59,7 @@ def follow(
 
     Args:
         ledger: where they are written, by whatever process.
-        console: a terminal gets a live table, anything else one line a call.
+        console: a terminal gets a live table, anything else one line per call.
         stop: asked after each look, with the calls so far; True ends it.
         run: only calls of this run.
         every: seconds between two looks.

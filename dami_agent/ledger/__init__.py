@@ -9,18 +9,7 @@ from dami_agent.ledger.location import default_location
 from dami_agent.ledger.prices import Prices
 from dami_agent.ledger.query import Rows
 from dami_agent.ledger.row import Row
-from dami_agent.ledger.summary import (
-    Run,
-    by_called_tool,
-    by_day,
-    by_name,
-    by_node,
-    by_tag,
-    by_tool,
-    by_user,
-    runs,
-    totals,
-)
+from dami_agent.ledger.summary import Run, by_called_tool, by_node, by_tool, group, runs, totals
 from dami_agent.ledger.text import step_of
 from dami_agent.ledger.tracing import RunTrace, trace
 from dami_agent.ledger.verify import Verification
@@ -36,13 +25,10 @@ __all__ = [
     "RunTrace",
     "Verification",
     "by_called_tool",
-    "by_day",
-    "by_name",
     "by_node",
-    "by_tag",
     "by_tool",
-    "by_user",
     "default_location",
+    "group",
     "runs",
     "step_of",
     "totals",

@@ -31,6 +31,7 @@ from dami_agent.ledger.row import Row
 from dami_agent.ledger.schema import calls
 
 Cell = Callable[[Any], Any]
+EARLIEST, LATEST = -62_000_000_000.0, 253_000_000_000.0  # seconds since 1970 of the years 5 and 9987: a datetime's ends
 
 
 class DamagedCell(Exception):
@@ -39,7 +40,10 @@ class DamagedCell(Exception):
 
 def fitted(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return ``values`` with every value of a type that its column holds; the JSON columns are left alone."""
-    return {name: _FITTERS[name](value) if name in _FITTERS else value for name, value in values.items()}
+    kept = {name: _FITTERS[name](value) if name in _FITTERS else value for name, value in values.items()}
+    if not EARLIEST <= kept.get("started_at", 0.0) <= LATEST:
+        kept["started_at"] = 0.0
+    return kept
 
 
 def encoded(values: Mapping[str, Any]) -> dict[str, Any]:

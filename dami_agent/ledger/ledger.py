@@ -237,7 +237,7 @@ class Ledger:
         except Exception as e:  # whatever a damaged file does to the driver
             raise LedgerError(
                 f"cannot read the ledger at {self.url}: {first_line(e)}",
-                hint="is that file a ledger of dami-agent? `dami logs --verify` says what is wrong with it",
+                hint="is it a ledger of dami-agent? `dami logs --verify` says what is wrong with it",
             ) from e
 
 

@@ -38,7 +38,7 @@ def text_wanted() -> bool:
     """
     said = os.environ.get(TEXT_VARIABLE, "").strip().lower()
     if said not in {"", "0", "1", "true", "false", "yes", "no", "on", "off"}:
-        raise LedgerError(f"{TEXT_VARIABLE}={said!r} is neither yes nor no", hint="1 keeps text, 0 does not")
+        raise LedgerError(f"{TEXT_VARIABLE}={said!r} is not a yes or no value", hint="1 keeps texts, 0 does not")
     return said in {"1", "true", "yes", "on"}
 
 

@@ -13,6 +13,7 @@ from dami_agent.types import CallRecord, Price
 from dami_agent.types.price import misfits
 
 ANY_MODEL = "*"
+HINT = "a JSON file of prices per million tokens, or per device_second; see docs/ledger.md"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,19 +39,19 @@ class Prices:
         try:
             data = json.loads(Path(path).expanduser().read_text(encoding="utf-8"))
         except (OSError, ValueError) as e:
-            raise LedgerError(f"cannot read the prices in {path}: {e}", hint="a JSON file; see Prices") from e
+            raise LedgerError(f"cannot read the prices in {path}: {e}", hint=HINT) from e
         return cls.from_dict(data, source=str(path))
 
     @classmethod
     def from_dict(cls, data: Any, *, source: str = "dict") -> Prices:
         """Build from the parsed JSON; see :meth:`from_file`."""
         if not isinstance(data, Mapping) or not isinstance(data.get("models"), Mapping):
-            raise _wrong(source, "models", "is missing or no object")
+            raise _wrong(source, "models", "is missing or not an object")
         if unknown := set(data) - {"models", "currency"}:
-            raise _wrong(source, min(unknown), "is no field; known: models, currency")
+            raise _wrong(source, min(unknown), "is not a known field; known: models, currency")
         currency = data.get("currency", "USD")
         if not isinstance(currency, str) or not currency:
-            raise _wrong(source, "currency", "is no text")
+            raise _wrong(source, "currency", "must be a non-empty string")
         return cls(models={str(n): _price(source, str(n), p) for n, p in data["models"].items()}, currency=currency)
 
     def of(self, record: CallRecord) -> float | None:
@@ -61,11 +62,11 @@ class Prices:
 
 def _price(source: str, model: str, data: Any) -> Price:
     if not isinstance(data, Mapping):
-        raise _wrong(source, f"models.{model}", "is no object")
+        raise _wrong(source, f"models.{model}", "must be an object")
     for name, wrong in misfits(data):
         raise _wrong(source, f"models.{model}.{name}", wrong)
     return Price(**data)
 
 
 def _wrong(source: str, where: str, what: str) -> LedgerError:
-    return LedgerError(f"prices in {source}: {where} {what}", hint="per million tokens, or per device_second")
+    return LedgerError(f"prices in {source}: {where} {what}", hint=HINT)

@@ -205,7 +205,7 @@ def migrate(connection: Connection) -> None:
     newest = MIGRATIONS[-1].number
     if applied and max(applied) > newest:
         raise LedgerError(
-            f"the ledger has schema {max(applied)}, this release knows {newest}",
+            f"the ledger has schema {max(applied)}; this release knows schemas up to {newest}",
             hint="update dami-agent, or point DAMI_LEDGER at another file",
         )
     if applied is not None and len(applied) == newest:

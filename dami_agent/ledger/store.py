@@ -20,6 +20,7 @@ from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random
 from dami_agent.ledger.archive import archived
 from dami_agent.ledger.cells import encoded
 from dami_agent.ledger.engine import BEGIN, file_of, first_line, in_memory, is_busy, is_rows_fault, make_engine
+from dami_agent.ledger.plain import plain
 from dami_agent.ledger.schema import calls, migrate
 
 log = logging.getLogger("dami_agent.ledger")
@@ -240,7 +241,8 @@ class Store:
             self._lose(row, e)
 
     def _lose(self, row: Row, error: Exception) -> None:
-        log.warning("the ledger at %s refuses call %s, it is lost: %s", self.url, row.get("call_id"), first_line(error))
+        call = plain(row.get("call_id"))
+        log.warning("the ledger at %s refuses call %s, it is lost: %s", self.url, call, first_line(error))
 
     def _prepare(self, connection: Connection) -> None:
         if not self._prepared:

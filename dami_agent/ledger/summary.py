@@ -38,48 +38,40 @@ def money(rows: Iterable[Row]) -> dict[str, float]:
     return sums
 
 
+# Under which keys a call counts; where it may be more than one, the groups do not add up to the whole.
+GROUPINGS: dict[str, Callable[[Row], Iterable[str]]] = {
+    "tool_read": lambda row: (row.charged_to or ANSWER,),  # its result was read, and its reasoning budget paid
+    "tool_called": lambda row: row.tools_called or (ANSWER,),
+    "node": lambda row: (row.node or "",),
+    "name": lambda row: row.names or ("",),
+    "tag": lambda row: row.tags or ("",),
+    "user": lambda row: (row.user or "",),
+    "day": lambda row: (row.started_at.astimezone().date().isoformat(),),  # as the reader's clock has it
+}
+
+
+def group(rows: Iterable[Row], by: str) -> dict[str, list[Row]]:
+    """Rows by one of ``GROUPINGS``, in the order of its keys; ``""`` holds those without a node, name, tag or user."""
+    groups: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        for key in dict.fromkeys(GROUPINGS[by](row)):
+            groups[key].append(row)
+    return {key: groups[key] for key in sorted(groups)}
+
+
 def by_tool(rows: Iterable[Row]) -> dict[str, dict[str, Any]]:
     """Totals by the tool whose result a call read, which pays for it; each call counts once, so they add up."""
-    return grouped(rows, lambda row: (row.charged_to or ANSWER,))
+    return {key: totals(found) for key, found in group(rows, "tool_read").items()}
 
 
 def by_called_tool(rows: Iterable[Row]) -> dict[str, dict[str, Any]]:
     """Totals by the tool that a call ended up calling, or ``answer``; a call of several tools is under each of them."""
-    return grouped(rows, lambda row: row.tools_called or (ANSWER,))
+    return {key: totals(found) for key, found in group(rows, "tool_called").items()}
 
 
 def by_node(rows: Iterable[Row]) -> dict[str, dict[str, Any]]:
     """Totals by LangGraph node, ``""`` for calls outside a graph; each call counts once, so they add up."""
-    return grouped(rows, lambda row: (row.node or "",))
-
-
-def by_name(rows: Iterable[Row]) -> dict[str, dict[str, Any]]:
-    """Totals by name of trace and run, ``""`` for none; a call is under each of its names."""
-    return grouped(rows, lambda row: row.names or ("",))
-
-
-def by_tag(rows: Iterable[Row]) -> dict[str, dict[str, Any]]:
-    """Totals by LangChain tag, ``""`` for none; a call is under each of its tags."""
-    return grouped(rows, lambda row: row.tags or ("",))
-
-
-def by_user(rows: Iterable[Row]) -> dict[str, dict[str, Any]]:
-    """Totals by the user that the metadata names, ``""`` for none; they add up."""
-    return grouped(rows, lambda row: (row.user or "",))
-
-
-def by_day(rows: Iterable[Row]) -> dict[str, dict[str, Any]]:
-    """Totals by the day a call began, in local time, as ``2026-01-31``; they add up."""
-    return grouped(rows, lambda row: (row.started_at.astimezone().date().isoformat(),))
-
-
-def grouped(rows: Iterable[Row], keys: Callable[[Row], Iterable[str]]) -> dict[str, dict[str, Any]]:
-    """:func:`totals` of the rows under each of their ``keys``, in the order of these."""
-    groups: dict[str, list[Row]] = defaultdict(list)
-    for row in rows:
-        for key in dict.fromkeys(keys(row)):
-            groups[key].append(row)
-    return {key: totals(groups[key]) for key in sorted(groups)}
+    return {key: totals(found) for key, found in group(rows, "node").items()}
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from dami_agent.ledger.engine import first_line
-from dami_agent.ledger.plain import storable
+from dami_agent.ledger.plain import plain, storable
 from dami_agent.types import CallRecord, Message, Reply, ResponseFormat, Step, Tool, ToolCall, ToolChoice
 
 log = logging.getLogger("dami_agent.ledger")
@@ -61,7 +61,7 @@ def texts_of(record: CallRecord, redact: Redaction) -> dict[str, str | None]:
     try:
         return _texts(record.step, record.reply, redact)
     except Exception as e:  # arguments of a foreign tool call that JSON cannot hold, and whatever else they do
-        log.warning("the text of call %s cannot be kept: %s", record.step.trace.call_id, first_line(e))
+        log.warning("the text of call %s cannot be kept: %s", plain(record.step.trace.call_id), first_line(e))
         return dict.fromkeys(TEXTS)
 
 

@@ -44,7 +44,7 @@ def values_of(
         trace_names: names of the traces that are open around the call, the outermost first.
     """
     redaction = redact or Redaction(None)
-    error_type, _, error = (record.error or "").partition(": ")
+    error_type, _, error = str(record.error or "").partition(": ")
     money = _money(record, prices)
     values: dict[str, Any] = {
         **_of_step(record.step),
@@ -83,7 +83,7 @@ def _money(record: CallRecord, prices: Prices | None) -> float | None:
     try:
         return None if prices is None else prices.of(record)
     except Exception as e:  # a table of the user's own making
-        log.warning("the price of call %s is unknown: %s", record.step.trace.call_id, first_line(e))
+        log.warning("the price of call %s is unknown: %s", plain(record.step.trace.call_id), first_line(e))
         return None
 
 

@@ -26,8 +26,8 @@ Column = dict[str, Any]
 
 
 def table(rows: Sequence[Row], saved: Sequence[float | None] | None = None) -> dict[str, Any]:
-    """All fields of ``rows`` (oldest first), and three more: ``run``, ``tool`` (it is charged to it), ``ordinal``;
-    ``saved`` where given, output tokens by row.
+    """All fields of ``rows`` (oldest first), and some more: ``run``, ``tool`` (whose result was read), ``names``,
+    ``user``, ``ordinal``; ``saved`` where given, output tokens by row.
 
     Returns:
         ``count``, ``epoch`` (milliseconds UTC since 1970 of the earliest start; ``started_at`` counts from it) and
@@ -40,6 +40,8 @@ def table(rows: Sequence[Row], saved: Sequence[float | None] | None = None) -> d
         "started_at": [start - epoch for start in starts],
         "run": [row.run for row in rows],
         "tool": [row.charged_to or ANSWER for row in rows],
+        "names": [row.names for row in rows],
+        "user": [row.user for row in rows],
         "ordinal": ordinals(rows),
     }
     if saved is not None:

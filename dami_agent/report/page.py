@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import hashlib
 import json
 import os
+import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -19,6 +21,7 @@ from markupsafe import Markup
 
 from dami_agent.errors import LedgerError
 from dami_agent.ledger import Row, totals
+from dami_agent.ledger.text import TEXTS
 from dami_agent.policy import Frontier
 from dami_agent.report.columns import table
 
@@ -49,10 +52,12 @@ class Source:
         ledger: its name, without credentials or folders.
         scope: which of its calls these are, e.g. ``since 2h``; "" for all.
         made_at: UTC.
+        skipped: rows of the ledger that are damaged and so not in the page.
     """
 
     ledger: str
     scope: str = ""
+    skipped: int = 0
     made_at: datetime = field(default_factory=lambda: datetime.now(timezone.utc))
 
 
@@ -71,14 +76,35 @@ class Saved:
     method: str
 
 
-def render(rows: Sequence[Row], source: Source, frontier: Frontier | None = None, saved: Saved | None = None) -> str:
-    """The page as text. ``rows`` are oldest first, as :meth:`Ledger.rows` gives them."""
+def render(
+    rows: Sequence[Row],
+    source: Source,
+    frontier: Frontier | None = None,
+    saved: Saved | None = None,
+    *,
+    text: bool = False,
+) -> str:
+    """Return the page. ``rows`` are oldest first, as :meth:`Ledger.rows` gives them.
+
+    Args:
+        rows: the calls.
+        source: where they come from.
+        frontier: the measured table to draw the calls on.
+        saved: what they saved, and against what.
+        text: put prompts, thoughts and answers into the page, as far as the rows hold them.
+    """
+    kept = any(getattr(row, name) is not None for row in rows for name in TEXTS)
+    if not text:
+        without: dict[str, Any] = dict.fromkeys(TEXTS)
+        rows = [dataclasses.replace(row, **without) for row in rows] if kept else rows
     script, style = "\n".join(map(_asset, SCRIPTS)), _asset("report.css")
     script = f'"use strict";\n(() => {{\n{script}}})();\n'
     data = {
         **table(rows, saved=None if saved is None else saved.tokens),
         "ledger": source.ledger,
         "scope": source.scope,
+        "skipped": source.skipped,
+        "text": "included" if text and kept else "left out" if kept else "not kept",
         "made_at": round(source.made_at.timestamp() * 1000),
         "frontier": _frontier(frontier),
         "saved": None if saved is None else {"baseline": saved.baseline, "method": saved.method},
@@ -98,24 +124,46 @@ def render(rows: Sequence[Row], source: Source, frontier: Frontier | None = None
 
 
 def write(
-    path: Path, rows: Sequence[Row], source: Source, frontier: Frontier | None = None, saved: Saved | None = None
+    path: Path,
+    rows: Sequence[Row],
+    source: Source,
+    frontier: Frontier | None = None,
+    saved: Saved | None = None,
+    *,
+    text: bool = False,
 ) -> int:
-    """Write the page to ``path``, whole or not at all; returns its bytes.
+    """Write the page to ``path``, a file whole or not at all; returns its bytes.
+
+    A link is followed, a device or pipe is written through, and ``-`` is stdout; see :func:`render` for the rest.
 
     Raises:
         LedgerError: if the file cannot be written.
     """
-    page = render(rows, source, frontier, saved).encode("utf-8")
+    page = render(rows, source, frontier, saved, text=text).encode("utf-8")
     try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            file.write(page)
-        Path(file.name).chmod(0o666 & ~_umask())
-        os.replace(file.name, path)
-    except OSError as error:
-        raise LedgerError(
-            f"cannot write the report to {path}: {error.strerror or error}", hint="name a writable file with -o"
-        ) from error
+        if str(path) == "-":
+            sys.stdout.buffer.write(page)
+            sys.stdout.buffer.flush()
+        elif path.exists() and not (path.is_file() or path.is_dir()):  # replacing a device would make it a file
+            with path.open("wb") as through:
+                through.write(page)
+        else:
+            _replace(path.resolve() if path.is_symlink() else path, page)
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise LedgerError(f"cannot write the report to {path}: {why}", hint="name a writable file with -o") from error
     return len(page)
+
+
+def _replace(path: Path, page: bytes) -> None:
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+        try:
+            file.write(page)
+            Path(file.name).chmod(0o666 & ~_umask())
+            os.replace(file.name, path)
+        except BaseException:
+            Path(file.name).unlink(missing_ok=True)
+            raise
 
 
 def _umask() -> int:

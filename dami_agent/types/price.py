@@ -80,7 +80,7 @@ def misfits(data: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for name, value in data.items():
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
         if name not in known:
-            yield str(name), f"is no field; known: {', '.join(known)}"
+            yield str(name), f"is not a known field; known: {', '.join(known)}"
         elif not (number and 0 <= value <= _MOST) and (value is not None or name != "cached"):
             large = number and abs(value) > _MOST
             yield name, f"must be a number of at least 0, not {'one that large' if large else repr(value)[:40]}"

@@ -50,7 +50,7 @@ def test_tasks_that_are_none(dami: Dami) -> None:
     for wrong in (["poems"], ["chain", "--level", "77"], ["chain", "--split", "dev"], ["story", "--unseen", "words"]):
         ended = dami("tasks", "sample", *wrong)
         assert ended.status == 2
-        assert "is none of" in ended.err
+        assert "is not one of" in ended.err
     ended = dami("tasks", "sample", "list", "--unseen", "name")
     assert ended.status == 2
     assert "list has no names" in ended.err

@@ -61,7 +61,7 @@ def test_a_conversation_remembers(dami: Dami, monkeypatch: pytest.MonkeyPatch) -
         (["hi", "--effort", "herculean"], 2, "herculean"),
         (["hi", "--instruct", "somewhere"], 2, "both checkpoints"),
         (["hi", "--instruct", "./no/such/folder", "--thinking", "./nor/this"], 1, "no/such/folder"),
-        ([], 2, "no message"),
+        ([], 2, "message is empty"),
     ],
 )
 def test_errors_are_one_clean_message(dami: Dami, options: list[str], status: int, says: str) -> None:

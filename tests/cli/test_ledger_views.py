@@ -185,7 +185,7 @@ def test_the_built_in_pairs_own_frontier(dami: Dami, ledger_file: Path) -> None:
 def test_limits_and_nothing(dami: Dami, records: list[CallRecord], tmp_path: Path) -> None:
     assert [r["run"] for r in dami("runs", "--json", "--limit", "1").json["runs"]] == ["root-2-of-three"]
     assert dami("runs", "--json", "--since", "1m").json["runs"] == []
-    assert "no calls on record" in dami("runs", "--ledger", str(tmp_path / "none")).err
+    assert "there is no ledger at" in dami("runs", "--ledger", str(tmp_path / "none")).err
 
 
 # ---- explain --------------------------------------------------------------------------------------------------------

@@ -93,7 +93,7 @@ def test_nothing_on_record(dami: Dami, ledger_file: Path) -> None:
     assert dami("logs", "--json").json == []
     ended = dami("logs")
     assert (ended.status, ended.out) == (0, "")
-    assert "no calls on record" in ended.err
+    assert "there is no ledger at" in ended.err
     assert json.loads(dami("logs", "--usage", "--json").out)["mean_intensity"] is None
     assert not ledger_file.exists()
 

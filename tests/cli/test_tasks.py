@@ -107,7 +107,7 @@ def test_agent_tasks_refuse_what_questions_refuse(dami: Dami) -> None:
     for wrong in (["work", "--split", "dev"], ["route", "--unseen", "words"], ["novel", "--unseen", "words"]):
         ended = dami("tasks", "sample", *wrong)
         assert ended.status == 2
-        assert "is none of" in ended.err
+        assert "is not one of" in ended.err
 
 
 def test_help_names_every_kind(dami: Dami) -> None:

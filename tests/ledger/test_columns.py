@@ -139,9 +139,9 @@ def test_a_price_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ("{", "cannot read the prices"),
         ("[]", "models is missing"),
-        ('{"models": {}, "curency": "EUR"}', "curency is no field"),
-        ('{"models": {"*": 3}}', r"models\.\* is no object"),
-        ('{"models": {"tiny": {"ouput": 3}}}', r"models\.tiny\.ouput is no field"),
+        ('{"models": {}, "curency": "EUR"}', "curency is not a known field"),
+        ('{"models": {"*": 3}}', r"models\.\* must be an object"),
+        ('{"models": {"tiny": {"ouput": 3}}}', r"models\.tiny\.ouput is not a known field"),
         ('{"models": {"tiny": {"output": -1}}}', r"models\.tiny\.output must be a number of at least 0"),
         ('{"models": {"tiny": {"output": true}}}', "not True"),
         ('{"models": {"tiny": {"output": NaN}}}', "not nan"),
@@ -163,7 +163,7 @@ def test_text_is_kept_where_it_is_turned_on(tmp_path: Path, monkeypatch: pytest.
     on = Ledger.open(tmp_path / "on.sqlite")
     off = Ledger.open(tmp_path / "off.sqlite", keep_text=False)
     monkeypatch.setenv("DAMI_LEDGER_TEXT", "perhaps")
-    with pytest.raises(LedgerError, match="neither yes nor no"):
+    with pytest.raises(LedgerError, match="is not a yes or no value"):
         Ledger.open(tmp_path / "x.sqlite")
     for ledger in (on, off):
         ledger.record(record)

@@ -44,12 +44,13 @@ class Browser:
         scheme: str = "light",
         ledger: str = "ledger.sqlite",
         saved: Saved | None = None,
+        text: bool = True,
     ) -> str:
         """Render a page, open it, wait until it is drawn; its URL."""
         self.look(width, scheme)
         self.opened += 1
         file = self.folder / f"page-{self.opened}.html"
-        file.write_text(render(rows, Source(ledger=ledger), FRONTIER, saved), encoding="utf-8")
+        file.write_text(render(rows, Source(ledger=ledger), FRONTIER, saved, text=text), encoding="utf-8")
         self.messages()
         self.driver.get(file.as_uri())
         assert self.script("return document.documentElement.dataset.drawn")

@@ -16,7 +16,8 @@ _NONE: dict[str, Any] = {f.name: None for f in dataclasses.fields(Row)}
 
 def make_row(**values: Any) -> Row:
     """A row with what is given; the rest empty."""
-    empty: dict[str, Any] = dict.fromkeys(("tags", "tools_bound", "tools_digested", "tools_called", "considered"), ())
+    lists = ("tags", "tools_bound", "tools_digested", "tools_called", "considered", "trace_names")
+    empty: dict[str, Any] = dict.fromkeys(lists, ())
     empty |= {name: {} for name in ("metadata", "features", "sampling", "limits")}
     empty |= dict.fromkeys(
         ("id", "attempt", "messages", "invalid_tool_calls", "prompt_tokens", "probe_tokens", "scored_tokens"), 0

@@ -6,6 +6,7 @@ import dataclasses
 import random
 import zlib
 from collections.abc import Callable
+from datetime import timedelta
 
 import pytest
 
@@ -79,6 +80,61 @@ def test_numbers_are_the_ledgers(browser: Browser) -> None:
     shown_seconds = [float(line[1].split()[0]) for line in browser.table("#slowest")]
     assert shown_seconds == pytest.approx([r.seconds for r in slowest], abs=0.006)
     assert browser.messages() == []
+
+
+def test_groups_that_a_step_may_be_in_several_of(browser: Browser) -> None:
+    names, tags, users = ("nightly", "digest", "report"), ("a", "b"), ("ann", "bob", None)
+    rows = [
+        dataclasses.replace(
+            row,
+            trace_names=tuple(random.sample(names, random.randint(0, 2))),
+            run_name=random.choice([*names, None]),
+            tags=tuple(random.sample(tags, random.randint(0, 2))),
+            metadata={"user_id": random.choice(users)},
+            tools_called=tuple(random.choices(("search", "add"), k=random.randint(0, 2))),
+            started_at=row.started_at + timedelta(days=random.randrange(3)),
+        )
+        for row in make_rows(200, random.randrange(10**6))
+    ]
+    browser.show(rows)
+    keys: dict[str, Callable[[Row], tuple[str, ...]]] = {
+        "#by-called": lambda r: r.tools_called or ("answer",),
+        "#by-name": lambda r: r.names or ("none",),
+        "#by-tag": lambda r: r.tags or ("none",),
+        "#by-user": lambda r: (r.user or "none",),
+        "#by-day": lambda r: (r.started_at.astimezone().date().isoformat(),),
+    }
+    for box, keys_of in keys.items():
+        groups: dict[str, list[Row]] = {}
+        for row in rows:
+            for key in set(keys_of(row)):
+                groups.setdefault(key, []).append(row)
+        shown = {line[0]: (number(line[1]), number(line[3])) for line in browser.table(box)}
+        assert shown == {key: (len(each), sum(r.output_tokens for r in each)) for key, each in groups.items()}, box
+    browser.script("document.querySelector('#by-user .link').click()")
+    assert browser.messages() == []
+
+
+def test_cards_of_what_nobody_gave_are_not_shown(browser: Browser) -> None:
+    browser.show([dataclasses.replace(row, metadata={}, tags=(), run_name=None) for row in make_rows(20, 1)])
+    hidden = (
+        "return Array.from(document.querySelectorAll('#found section[hidden]'), e => e.getAttribute('aria-labelledby'))"
+    )
+    assert browser.script(hidden) == ["h-name", "h-tag", "h-user"]
+
+
+@pytest.mark.parametrize(
+    ("kept", "text", "says"),
+    [
+        (True, True, "contains the prompts, thoughts and answers"),
+        (True, False, "on record, but not in this page"),
+        (False, True, "not on record"),
+    ],
+)
+def test_the_page_says_whether_it_holds_texts(browser: Browser, kept: bool, text: bool, says: str) -> None:
+    browser.show([make_row(prompt_text="SECRET QUESTION" if kept else None)], text=text)
+    assert says in browser.text("#texts")
+    assert ("SECRET" in browser.script("return document.documentElement.outerHTML")) == (kept and text)
 
 
 def test_saved_says_against_what(browser: Browser) -> None:

@@ -31,6 +31,7 @@ def test_a_hostile_ledger_adds_no_markup() -> None:
             ],
             Source(ledger=t, scope=t),
             FRONTIER,
+            text=True,
         )
         for t in ("harmless", HOSTILE)
     )

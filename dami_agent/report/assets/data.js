@@ -65,6 +65,7 @@ const W = {
   run: words("run"),
   tool: words("tool"),
   node: words("node"),
+  user: words("user"),
   call: words("call_id"),
   model: words("model"),
   currency: words("currency"),

@@ -75,6 +75,8 @@ const SECTIONS = [
       "step",
       "node",
       "run",
+      "names",
+      "user",
       "run_id",
       "parent_run_id",
       "thread_id",
@@ -113,7 +115,7 @@ function showDetail(row) {
     listed = new Set(SECTIONS.flatMap(([, names]) => names)),
     back = document.activeElement;
   const others = Object.keys(DATA.columns).filter(
-    (name) => !listed.has(name) && name !== "started_at" && name !== "tool",
+    (name) => !listed.has(name) && !["started_at", "tool", "run_name", "root_run_name", "trace_names"].includes(name),
   );
   const sections = [...SECTIONS, ["What ran it", others]].map(([heading, names]) => {
     const pairs = names.map((name) => [name, value(name, row)]).filter(([, thing]) => !empty(thing));

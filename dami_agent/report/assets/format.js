@@ -36,6 +36,8 @@ function money(rows) {
   return [...sums].map(([currency, amount]) => `${amountOf(amount)} ${currency}`.trim()).join(", ") || NONE;
 }
 
+const DAY = new Intl.DateTimeFormat("sv-SE", { dateStyle: "short" });
+const dayOf = (row) => DAY.format(DATA.epoch + N.start[row]);
 const momentOf = (row) => MOMENT.format(DATA.epoch + N.start[row]);
 
 /** λs of some rows: one number, or the lowest and the highest. */

@@ -1,4 +1,4 @@
-// Tokens and money by tool, node and step; the slowest and the costliest steps.
+// Tokens and money by tool, node, step, name, tag, user and day; the slowest and the costliest steps.
 
 const FIRST = 8; // groups shown before "Show all"
 const TOP = 8;
@@ -68,6 +68,20 @@ function drawGroups(id, heading, groups, name) {
   $(id).replaceChildren(simpleTable(`By ${heading.toLowerCase()}`, columns, shown.map(line)), ...more);
 }
 
+/** Groups of rows under each of the keys that `keysOf` gives for a row; one row may be in several. */
+function groupEach(rows, keysOf) {
+  const groups = new Map();
+  for (const i of rows)
+    for (const key of new Set(keysOf(i))) {
+      if (groups.has(key)) groups.get(key).push(i);
+      else groups.set(key, [i]);
+    }
+  return Array.from(groups, ([key, members]) => ({ key, members, output: sum(N.output, members) }));
+}
+
+/** `names` of a row, or the one group of those that have none. */
+const orNone = (names) => (names && names.length ? names : [null]);
+
 const groupWords = (rows, column) =>
   groupBy(rows, (i) => column.codes[i]).map((group) => ({ ...group, key: column.values[group.key] }));
 
@@ -78,6 +92,15 @@ function drawAllGroups(rows) {
       ? "none"
       : button(key, () => setFilters({ [field]: key }), { class: "link", "aria-label": `${key}: only this ${field}` });
   drawGroups("by-tool", "Tool", groupWords(rows, W.tool).sort(costliest), filterBy("tool"));
+  drawGroups(
+    "by-called",
+    "Tool called",
+    groupEach(rows, (i) => {
+      const called = value("tools_called", i);
+      return called && called.length ? called : ["answer"];
+    }).sort(costliest),
+    filterBy("tool"),
+  );
   drawGroups("by-node", "Node", groupWords(rows, W.node).sort(costliest), filterBy("node"));
   drawGroups(
     "by-step",
@@ -85,6 +108,19 @@ function drawAllGroups(rows) {
     groupBy(rows, (i) => N.ordinal[i]).sort((a, b) => a.key - b.key),
     (key) => whole(key),
   );
+  drawOptional("by-name", "Name", groupEach(rows, (i) => orNone(value("names", i))).sort(costliest));
+  drawOptional("by-tag", "Tag", groupEach(rows, (i) => orNone(value("tags", i))).sort(costliest));
+  drawOptional("by-user", "User", groupWords(rows, W.user).sort(costliest));
+  const days = groupBy(rows, dayOf).sort((a, b) => (a.key < b.key ? -1 : 1));
+  drawGroups("by-day", "Day", days, (key) => key);
+}
+
+/** Groups by something that the user may never have given: then their card is not shown. */
+function drawOptional(id, heading, groups) {
+  const known = groups.some(({ key }) => key !== null);
+  $(id).closest("section").hidden = !known;
+  const find = (key) => button(key, () => setFilters({ text: key }), { class: "link", "aria-label": `${key}: find it` });
+  if (known) drawGroups(id, heading, groups, (key) => (key === null ? "none" : find(key)));
 }
 
 /** The rows with the most of something, most first. */

@@ -101,8 +101,16 @@ function start() {
     const last = DATA.epoch + largest(N.start, (t) => t, 0);
     $("about").append(` · ${MINUTE.format(DATA.epoch)} to ${MINUTE.format(last)}`);
   }
+  const texts = {
+    included: "This page contains the prompts, thoughts and answers of its calls: think before you pass it on.",
+    "left out": "Prompts, thoughts and answers are on record, but not in this page; dami report --text puts them in.",
+    "not kept": "Prompts, thoughts and answers are not on record, and so not in this page.",
+  };
+  $("texts").textContent = texts[DATA.text];
+  $("texts").className = DATA.text === "included" ? "bad" : "quiet";
   $("foot").textContent =
     `Made ${MINUTE.format(DATA.made_at)} by dami report. Times are local. ` +
+    (DATA.skipped ? `${plural(DATA.skipped, "damaged row")} of the ledger could not be read. ` : "") +
     "Nothing on this page comes from a network or goes to one.";
 }
 
