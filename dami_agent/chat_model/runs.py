@@ -35,6 +35,7 @@ class StartedCall:
     parent_run_id: UUID | None = None
     tags: Sequence[str] = ()
     metadata: Mapping[str, Any]
+    name: str | None = None
 
 
 class RunTree(BaseCallbackHandler):
@@ -48,6 +49,7 @@ class RunTree(BaseCallbackHandler):
         self._calls: dict[UUID, int] = {}
         self._started: OrderedDict[UUID, StartedCall] = OrderedDict()
         self._threads: OrderedDict[UUID, Any] = OrderedDict()
+        self._names: OrderedDict[UUID, str] = OrderedDict()  # of root runs
 
     def announce(self, run_id: UUID, thread_id: Any) -> None:
         """Note the thread of a model call that is about to begin."""
@@ -72,10 +74,13 @@ class RunTree(BaseCallbackHandler):
         parent_run_id: UUID | None = None,
         tags: list[str] | None = None,
         metadata: dict[str, Any] | None = None,
+        name: str | None = None,
         **__: Any,
     ) -> None:
         """Remember a call until it ends: LangChain passes its callbacks to some calls and not to others."""
-        call = StartedCall(run_id=run_id, parent_run_id=parent_run_id, tags=tags or (), metadata=metadata or {})
+        call = StartedCall(
+            run_id=run_id, parent_run_id=parent_run_id, tags=tags or (), metadata=metadata or {}, name=name
+        )
         with self._lock:
             _put(self._started, run_id, call)
 
@@ -93,6 +98,13 @@ class RunTree(BaseCallbackHandler):
         with self._lock:
             return self._roots.get(parent_run_id, parent_run_id)
 
+    def names(self, run_id: UUID | None, root: UUID) -> tuple[str | None, str | None]:
+        """Names of a model call (its ``run_name``, if it has one) and of the run at its root."""
+        call = self.started(run_id)
+        own = call.name if call is not None else None
+        with self._lock:
+            return own, self._names.get(root, own if root == run_id else None)
+
     def call(self, root: UUID) -> int | None:
         """Number of a model call that begins now within its run, from 1; None for a call alone."""
         with self._lock:
@@ -101,9 +113,13 @@ class RunTree(BaseCallbackHandler):
             self._calls[root] = self._calls.get(root, 0) + 1
             return self._calls[root]
 
-    def _begin(self, *_: Any, run_id: UUID, parent_run_id: UUID | None = None, **__: Any) -> None:
+    def _begin(
+        self, *_: Any, run_id: UUID, parent_run_id: UUID | None = None, name: str | None = None, **__: Any
+    ) -> None:
         root = self.root(run_id, parent_run_id)
         with self._lock:
+            if root == run_id and name is not None:
+                _put(self._names, run_id, name)
             self._roots[run_id] = root
             if len(self._roots) > _MOST_RUNS:
                 self._calls.pop(self._roots.popitem(last=False)[0], None)
@@ -112,6 +128,7 @@ class RunTree(BaseCallbackHandler):
         with self._lock:
             self._roots.pop(run_id, None)
             self._calls.pop(run_id, None)
+            self._names.pop(run_id, None)
 
     on_chain_start = on_tool_start = on_retriever_start = _begin
     on_chain_end = on_tool_end = on_retriever_end = _end
@@ -184,6 +201,7 @@ def trace_of(manager: Any = None, *, calling: bool = False) -> Trace:
         step = _TREE.call(root)
     threads = metadata.get("thread_id"), _TREE.thread(run), config.get("configurable", {}).get("thread_id")
     thread = next((each for each in threads if each is not None), None)
+    name, root_name = _TREE.names(run, root)
     return Trace(
         run_id=str(run) if run else None,
         parent_run_id=str(parent) if parent else None,
@@ -193,4 +211,6 @@ def trace_of(manager: Any = None, *, calling: bool = False) -> Trace:
         step=step if isinstance(step, int) else None,
         tags=tuple(tags or ()),
         metadata=metadata,
+        run_name=name,
+        root_run_name=root_name,
     )
