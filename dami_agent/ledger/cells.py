@@ -39,8 +39,8 @@ class DamagedCell(Exception):
 
 
 def fitted(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return ``values`` with every value of a type that its column holds; the JSON columns are left alone."""
-    kept = {name: _FITTERS[name](value) if name in _FITTERS else value for name, value in values.items()}
+    """Return plain ``values`` with every one of the type that its column holds."""
+    kept = {name: _FITTERS[name](value) for name, value in values.items()}
     if not EARLIEST <= kept.get("started_at", 0.0) <= LATEST:
         kept["started_at"] = 0.0
     return kept
@@ -111,10 +111,20 @@ def _optional(fit: Cell, kinds: tuple[type, ...]) -> Cell:
     return fitter
 
 
-def _fitter(column: Column[Any]) -> Cell | None:
+def _object(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {} if value is None else {"value": value}
+
+
+def _names(value: Any) -> list[str]:
+    if not isinstance(value, list):
+        return [] if value is None else [_text(value)]
+    return [_text(each) for each in value]
+
+
+def _fitter(column: Column[Any]) -> Cell:
     kind = column.type
     if isinstance(kind, JSON):
-        return None
+        return _object if column.name in _OBJECTS else _names
     if isinstance(kind, Text):
         return _text if not column.nullable else lambda value: None if value is None else _text(value)
     if isinstance(kind, Boolean):
@@ -188,7 +198,7 @@ def _json_list(value: Any) -> list[str]:
     content = _parsed(value)
     if not isinstance(content, list):
         raise TypeError("not of type list")
-    return [each if isinstance(each, str) else json.dumps(each) for each in content]
+    return _names(content)
 
 
 def _parsed(value: Any) -> Any:
@@ -226,5 +236,5 @@ def _shown(value: Any) -> str:
 _DECODER = json.JSONDecoder(parse_float=_finite, parse_constant=_finite)
 _OBJECTS = frozenset({"metadata", "features", "sampling", "limits"})
 _JSON = frozenset(column.name for column in calls.columns if isinstance(column.type, JSON))
-_FITTERS = {column.name: fit for column in calls.columns if (fit := _fitter(column)) is not None}
+_FITTERS = {column.name: _fitter(column) for column in calls.columns}
 _READERS = {column.name: _reader(column) for column in calls.columns}

@@ -119,6 +119,21 @@ def test_a_hostile_value_costs_no_call_and_no_later_row(tmp_path: Path, name: st
     ledger.close()
 
 
+def test_what_has_another_shape_than_its_column_is_kept_in_the_columns_own(tmp_path: Path) -> None:
+    """Found by the fuzz test: such rows were written, and then skipped as damaged or not shown by a notebook."""
+    ledger = Ledger.open(tmp_path / "ledger.sqlite")
+    with trace() as t:
+        ledger.record(make_record(1, metadata=[1], tags={"a": 1}, node=["x"]))
+        ledger.record(make_record(1, metadata=None, tags=None, started_at=1e300))
+        ledger.record(make_record(1, metadata="text", tags="text", started_at=10**40))
+    rows = ledger.rows()
+    assert (len(rows), rows.skipped) == (3, 0)
+    assert [row.metadata for row in t.steps] == [{"value": [1]}, {}, {"value": "text"}]
+    assert [row.tags for row in t.steps] == [('{"a": 1}',), (), ("text",)]
+    assert t._repr_html_()
+    ledger.close()
+
+
 def test_plain_values_are_bounded() -> None:
     assert plain(10**5_000).startswith("0x")
     assert plain(2**80) == 2**80
