@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import select
 import subprocess
@@ -28,9 +29,14 @@ class Terminal:
         )  # fmt: skip
         os.close(side)
         self.seen = ""
+        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")  # a prompt may come byte by byte
 
     def type(self, keys: bytes) -> None:
         os.write(self.master, keys)
+
+    def read(self) -> None:
+        """Take what is there; an error if the other side is closed."""
+        self.seen += self._decoder.decode(os.read(self.master, 1 << 16))
 
     def wait_for(self, text: str, seconds: float = 120.0) -> None:
         """Read on until ``text`` comes; what came before it is forgotten."""
@@ -38,10 +44,7 @@ class Terminal:
         while text not in self.seen:
             assert time.monotonic() < deadline, f"{text!r} did not come after {self.seen!r}"
             if select.select([self.master], [], [], 0.2)[0]:
-                try:
-                    self.seen += os.read(self.master, 1 << 16).decode(errors="replace")
-                except OSError as e:  # the other side is closed
-                    raise AssertionError(f"{text!r} did not come after {self.seen!r}") from e
+                self.read()
         self.seen = self.seen.partition(text)[2]
 
 
@@ -95,7 +98,7 @@ def test_ctrl_c_ends_the_reply_and_not_the_chat(tmp_path: Path) -> None:
         terminal.wait_for("result?\r\n")
         while len(terminal.seen) < 10:  # the thought has begun
             assert select.select([terminal.master], [], [], 60)[0]
-            terminal.seen += os.read(terminal.master, 1 << 16).decode(errors="replace")
+            terminal.read()
         terminal.type(CTRL_C)
         terminal.wait_for("stopped")
         terminal.wait_for("› ")
