@@ -95,7 +95,11 @@ class CheckpointPair:
         if not (a.downloaded and b.downloaded):
             accept(compare(a, b), a, b)  # before gigabytes are fetched
             a, b = (source.open(asked) for source in sources)
-        return cls.of(a, b, inspection=compare(a, b, allow_unrelated=allow_unrelated))
+        pair = cls.of(a, b, inspection=compare(a, b, allow_unrelated=allow_unrelated))
+        for check in pair.checks:
+            if check.status == "warning":
+                logger.warning("%s and %s: %s: %s", a.source, b.source, check.name, check.detail)
+        return pair
 
     @classmethod
     def of(
@@ -114,9 +118,6 @@ class CheckpointPair:
         """
         inspection = inspection or compare(instruct, thinking)
         layout = accept(inspection, instruct, thinking)
-        for check in inspection.checks:
-            if check.status == "warning":
-                logger.warning("%s and %s: %s: %s", instruct.source, thinking.source, check.name, check.detail)
         beside = _beside(instruct.path, thinking.path)
         return cls(
             instruct=instruct,

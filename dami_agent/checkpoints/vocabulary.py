@@ -12,13 +12,15 @@ import json
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 from tokenizers import Tokenizer
 
 from dami_agent.checkpoints.checkpoint import Checkpoint
-from dami_agent.checkpoints.guard import guarded, read_json, read_text
+from dami_agent.checkpoints.guard import guarded, read_json
 from dami_agent.errors import Mismatch
 
 FILE = "tokenizer.json"
@@ -44,29 +46,50 @@ TEXTS = (
 
 @dataclass(frozen=True)
 class _Side:
-    """One tokenizer: as the library has it, as data normalised by the library, and its ids as the file states them."""
+    """One tokenizer file: its own ``data``, its ``rest`` (all but vocabulary, merges and added tokens) normalised."""
 
-    tokenizer: Tokenizer
+    path: Path
     data: Mapping[str, Any]
-    stated: Mapping[str, int]
+    ids: Mapping[str, int]
     added: Mapping[str, Mapping[str, Any]]
+    merges: list[str]
+    rest: Mapping[str, Any]
 
     @classmethod
     def read(cls, path: Path) -> _Side:
-        text = read_text(path)
-        with guarded(f"{path}: the tokenizer cannot be built", hint=SAME_TOKENIZER):
-            tokenizer = Tokenizer.from_str(text)
-            tokenizer.no_truncation()
-            tokenizer.no_padding()
-            stated = read_json(path)
-            added = {str(t["content"]): t for t in stated.get("added_tokens") or ()}
-            return cls(tokenizer, json.loads(tokenizer.to_str()), token_ids(stated), added)
+        data = read_json(path)
+        with guarded(f"{path}: the tokenizer cannot be read", hint=SAME_TOKENIZER):
+            merges = [m if isinstance(m, str) else " ".join(m) for m in data["model"].get("merges") or ()]
+            added = {str(token["content"]): token for token in data.get("added_tokens") or ()}
+            return cls(path, data, token_ids(data), added, merges, _normal(data))
 
-    def ids(self, texts: list[str]) -> list[list[int]]:
-        return [e.ids for e in self.tokenizer.encode_batch(texts, add_special_tokens=False)]
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        with guarded(f"{self.path}: the tokenizer cannot be built", hint=SAME_TOKENIZER):
+            built = Tokenizer.from_str(json.dumps(self.data))
+            built.no_truncation()
+            built.no_padding()
+            return built
 
-    def texts(self, ids: list[list[int]]) -> list[str]:
-        return self.tokenizer.decode_batch(ids, skip_special_tokens=False)
+    def encode(self, texts: list[str]) -> list[list[int]]:
+        with guarded(f"{self.path}: the tokenizer fails on ordinary text", hint=SAME_TOKENIZER):
+            return [e.ids for e in self.tokenizer.encode_batch(texts, add_special_tokens=False)]
+
+    def decode(self, ids: list[list[int]]) -> list[str]:
+        with guarded(f"{self.path}: the tokenizer fails on its own ids", hint=SAME_TOKENIZER):
+            return self.tokenizer.decode_batch(ids, skip_special_tokens=False)
+
+
+def _normal(data: Mapping[str, Any]) -> dict[str, Any]:
+    """The file without its vocabulary, merges and added tokens, as the library writes what it has read."""
+    model = {**data["model"], "vocab": {}, "merges": []}
+    slim = {**data, "added_tokens": [], "truncation": None, "padding": None, "model": model}
+    try:
+        found = json.loads(Tokenizer.from_str(json.dumps(slim)).to_str())
+    except Exception:  # a model that cannot be without words: with them, at some cost
+        found = json.loads(Tokenizer.from_str(json.dumps(data)).to_str())
+    found["model"] = {key: value for key, value in found["model"].items() if key not in ("vocab", "merges")}
+    return {key: value for key, value in found.items() if key not in ("added_tokens", "truncation", "padding")}
 
 
 def token_ids(tokenizer: Mapping[str, Any]) -> dict[str, int]:
@@ -90,40 +113,40 @@ def compare_vocabularies(instruct: Checkpoint, thinking: Checkpoint) -> tuple[li
         with guarded(f"{paths[0]}: the tokenizer cannot be read", hint=SAME_TOKENIZER):
             return _beyond_embedding(token_ids(read_json(paths[0])), instruct, thinking), []
     a, b = (_Side.read(path) for path in paths)
-    found = _tokens(a.stated, b.stated) + _added(a.added, b.added)
-    differing = _differing(a.data, b.data)
+    found = _tokens(a.ids, b.ids) + _added(a.added, b.added)
+    differing = _differing(a.rest, b.rest)
     notes = [f"{name} differs, which changes no token" for name, *_ in differing if name in UNUSED]
     differing = [(name, x, y) for name, x, y in differing if name not in UNUSED]
-    example = _disagreement(a, b) if differing or a.added != b.added else None
+    merges = [("model.merges", a.merges, b.merges)] if a.merges != b.merges else []
+    example = _disagreement(a, b) if differing or merges or a.added != b.added else None
     if example is None:
         same = f"differs, but {2 * DRAWN:,} texts get the same ids, and the same text back"
         notes += [f"{name} {same}" for name, *_ in differing]
-    else:
-        found += [Mismatch(FILE, n, *_with(example, *_shown(x, y)), SAME_TOKENIZER) for n, x, y in differing]
-        if not found:  # only how added tokens take spaces and case
-            found.append(Mismatch(FILE, "added_tokens", *_with(example, "", ""), SAME_TOKENIZER))
-    return found + _beyond_embedding(a.stated, instruct, thinking), notes
+        differing = []  # merges decide ids, if only of texts that were not tried
+    fields = merges + differing
+    if example is not None and not (fields or found):  # only how added tokens take spaces and case
+        fields = [("added_tokens", "", "")]
+    found += [Mismatch(FILE, name, *_with(example, *_shown(x, y)), SAME_TOKENIZER) for name, x, y in fields]
+    return found + _beyond_embedding(a.ids, instruct, thinking), notes
 
 
 def _differing(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
     """The fields that differ beside vocabulary and added tokens, with both values."""
     models = a["model"], b["model"]
-    found = [
-        (f"model.{key}", models[0].get(key), models[1].get(key)) for key in sorted({*models[0], *models[1]} - {"vocab"})
-    ]
+    found = [(f"model.{key}", models[0].get(key), models[1].get(key)) for key in sorted({*models[0], *models[1]})]
     found += [(key, a.get(key), b.get(key)) for key in (*PIPELINE, *UNUSED)]
     return [(name, x, y) for name, x, y in found if x != y]
 
 
 def _disagreement(a: _Side, b: _Side) -> tuple[str, str, str] | None:
     """The shortest text tried with what each tokenizer makes of it, or None: ids first, then text for equal ids."""
-    texts = sorted(set(_probes(a)), key=lambda text: (len(text), text))
-    left, right = a.ids(texts), b.ids(texts)
+    texts = sorted({*_probes(a), *_merged(a, b)}, key=lambda text: (len(text), text))
+    left, right = a.encode(texts), b.encode(texts)
     for text, x, y in zip(texts, left, right, strict=True):
         if x != y:
             at = next((i for i, (m, n) in enumerate(zip(x, y, strict=False)) if m != n), min(len(x), len(y)))
             return f"{text!r}", f"ids {_few(x, at)}", f"ids {_few(y, at)}"
-    for ids, p, q in zip(left, a.texts(left), b.texts(left), strict=True):
+    for ids, p, q in zip(left, a.decode(left), b.decode(left), strict=True):
         if p != q:
             return f"ids {_few(ids)}", repr(p[:WIDTH]), repr(q[:WIDTH])
     return None
@@ -132,13 +155,20 @@ def _disagreement(a: _Side, b: _Side) -> tuple[str, str, str] | None:
 def _probes(side: _Side) -> list[str]:
     """Texts of many kinds: fixed ones, the vocabulary's own by themselves and in pairs, added tokens among text."""
     draw = random.Random(0)
-    ids = sorted(side.stated.values())
+    ids = sorted(side.ids.values())
     drawn = draw.sample(ids, min(DRAWN, len(ids)))
-    own = [text for text in side.texts([[i] for i in drawn]) if text]
+    own = [text for text in side.decode([[i] for i in drawn]) if text]
     pairs = [draw.choice(own) + draw.choice(("", "", " ", "\n")) + draw.choice(own) for _ in own]
     added = list(side.added)[:100]
     among = [form.format(token) for token in added for form in ("{}", "a{}b", " {} ", "\n{}\n")]
     return [*TEXTS, *own, *pairs, *among, *(token.upper() for token in added)]
+
+
+def _merged(a: _Side, b: _Side) -> list[str]:
+    """Texts of the tokens that only one side's merges make, or that stand in another place among them."""
+    differing = [m for pair in zip_longest(a.merges, b.merges) if pair[0] != pair[1] for m in pair if m][:DRAWN]
+    ids = [[a.ids[token]] for merge in differing if (token := merge.replace(" ", "")) in a.ids]
+    return a.decode(ids)
 
 
 def _few(ids: list[int], at: int = 0) -> str:
@@ -148,7 +178,9 @@ def _few(ids: list[int], at: int = 0) -> str:
     return f"[{', '.join([*['…'] * (start > 0), *shown, *['…'] * (len(ids) > start + SHOWN)])}]"
 
 
-def _with(example: tuple[str, str, str], left: str, right: str) -> tuple[str, str]:
+def _with(example: tuple[str, str, str] | None, left: str, right: str) -> tuple[str, str]:
+    if example is None:
+        return left, right
     text, x, y = example
     return f"{left} ({text}: {x})".strip(), f"{right} ({text}: {y})".strip()
 

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer
 
-from dami_agent.checkpoints import Checkpoint, CheckpointPair, compare
+from dami_agent.checkpoints import Checkpoint, CheckpointPair, compare, vocabulary
 from dami_agent.errors import CheckpointError, IncompatiblePair
 from tests.pairs import edit_json, write_pair, write_tokenizer
 
@@ -357,6 +357,21 @@ class TestVocabulary:
         for ids, shown in ((left, example[2]), (right, found.thinking.rpartition(": ids ")[2])):
             assert ", ".join(re.findall(r"\d+", shown)) in str(ids)
         assert example[2] != found.thinking.rpartition(": ids ")[2][:-1]
+
+    def test_merges_in_another_order_are_refused_though_no_text_tried_shows_it(self, copied, monkeypatch):
+        paths = copied()
+        monkeypatch.setattr(vocabulary, "_probes", lambda side: ["a"])
+        monkeypatch.setattr(vocabulary, "_merged", lambda a, b: [])
+        self.change(paths[1], lambda data: data["model"]["merges"].reverse())
+        assert mismatches(paths).keys() == {"model.merges"}
+
+    @pytest.mark.parametrize("at", [0, 7, -1])
+    def test_one_merge_that_lacks_is_shown_by_its_own_token(self, copied, at):
+        paths = copied()
+        gone = []
+        self.change(paths[1], lambda data: gone.append("".join(data["model"]["merges"].pop(at))))
+        (found,) = mismatches(paths).values()
+        assert f": ids [{Tokenizer.from_file(str(paths[0] / 'tokenizer.json')).token_to_id(gone[0])}]" in found.instruct
 
     def test_a_token_beyond_the_embedding(self, copied):
         paths = copied()
