@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from dami_agent.errors import ContextOverflow, EngineClosed, InvalidRequest
 from dami_agent.runtime.grammar import GrammarBook, Matcher
+from dami_agent.runtime.hidden_ids import ids_without_text
 from dami_agent.runtime.job import LocalJob
 from dami_agent.runtime.repetition import LoopDetector, LoopRule
 from dami_agent.runtime.row import Row
@@ -83,7 +84,8 @@ class LocalEngine:
         self._grammars = GrammarBook(tokenizer, info.vocab_size, sorted(self._eos_ids))
         load = weights if callable(weights) else lambda: weights
         capacity = Capacity(rows=max_batch_size, slots=max_batch_tokens, queue=max_queue)
-        self._worker = Worker(load, capacity)
+        hidden = ids_without_text(tokenizer, info.vocab_size, keep=self._eos_ids)
+        self._worker = Worker(load, capacity, hidden)
         self._pid = os.getpid()
         self._finalizer = weakref.finalize(self, _shut_down, self._worker, self._pid)
 
@@ -103,6 +105,11 @@ class LocalEngine:
     def markers(self) -> ThoughtMarkers:
         """Control tokens around a thought."""
         return self._markers
+
+    @property
+    def closed(self) -> bool:
+        """Whether it takes no requests any more: closed, or broken by what ended its thread."""
+        return self._worker.queue.closed
 
     def load(self) -> None:
         """Load the weights now, if they are not, and wait for it. Raises what loading raises."""
@@ -150,7 +157,10 @@ class LocalEngine:
         request = ScoreRequest(context=context, completion=tuple(completion), intensity=Intensity(intensity))
         with self._arriving():
             self._worker.queue.add_score(request)
-        return request.future.result()
+        try:
+            return request.future.result()
+        finally:
+            request.future.cancel()  # of no effect on one that has ended
 
     def close(self) -> None:
         """Fail what is queued or running with ``EngineClosed`` and free the memory; idempotent."""

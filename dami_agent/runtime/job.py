@@ -90,9 +90,11 @@ class LocalJob:
     def fail(self, error: Exception) -> None:
         """End with an error; a ``RunError`` is given what had been decoded."""
         with self._changed:
-            if isinstance(error, RunError) and error.generation is None:
-                error.generation = self._generation("length", None)
-            self._end(error)
+            try:
+                if isinstance(error, RunError) and error.generation is None:
+                    error.generation = self._generation("length", None)
+            finally:  # without it rather than not at all
+                self._end(error)
 
     # --- the caller's side -------------------------------------------------------------------------------------------
 

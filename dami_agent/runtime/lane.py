@@ -1,36 +1,29 @@
 """Rows that decode together, one token per step.
 
-A lane is filled by :meth:`Lane.prefill`, advances by :meth:`Lane.step`, loses rows as they end and may take over
-another lane's rows at any token boundary (:meth:`Lane.join`). Rows of one lane share forward passes, nothing else.
+A lane is what a :class:`~dami_agent.runtime.prefill.Prefill` ends in. It advances by :meth:`Lane.step`, loses rows as
+they end and may take over another lane's rows at any token boundary (:meth:`Lane.join`). Rows of one lane share forward
+passes, nothing else.
 """
 
 from __future__ import annotations
 
-import copy
 import math
-import traceback
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import torch
 
-from dami_agent.errors import DamiError, OutputInvalid, RunError
+from dami_agent.errors import OutputInvalid, RunError
+from dami_agent.runtime.failures import as_ours, failing_alone, not_finite
 from dami_agent.runtime.grammar import mask_tokens
 from dami_agent.runtime.passes import Passes
 from dami_agent.runtime.row import Row
 from dami_agent.runtime.sampling import WarperKey, choose
 from dami_agent.types import TokenLogprob
 
-if TYPE_CHECKING:
-    from dami_agent.weights import Weights
-
-__all__ = ["Lane", "advance", "as_ours", "describe", "failing_alone", "not_finite"]
+__all__ = ["Lane", "advance"]
 
 # One in so many rows may be computed idly, after its end.
 _IDLE_SHARE = 16
-# Tokens per forward pass of a prefill, over all rows: bounds the memory of attention masks and activations.
-_PREFILL_TOKENS = 8192
 # Tokens that a grammar may refuse, one after the other, although its mask allowed them, before its row is given up.
 _MOST_REFUSALS = 256
 _STUCK = "the schema asks for text that this tokenizer cannot write; widen it"
@@ -42,35 +35,6 @@ class Lane:
     def __init__(self, passes: Passes, rows: list[Row]) -> None:
         self._passes = passes
         self.rows = rows
-
-    @classmethod
-    def prefill(cls, weights: Weights, rows: Sequence[Row], pulse: Callable[[], None]) -> Lane:
-        """Read the rows' tokens so far and decode the first new token of each.
-
-        Args:
-            weights: lends the model.
-            rows: their prompts are padded on the left to the longest.
-            pulse: called between chunks; ends jobs that were to end meanwhile.
-        """
-        lengths = [len(row.tokens) for row in rows]
-        width = max(lengths)
-        passes = Passes(weights, [row.intensity for row in rows], [width - n for n in lengths])
-        ids = [[0] * (width - len(row.tokens)) + row.tokens for row in rows]
-        chunk = max(1, _PREFILL_TOKENS // len(rows))
-        lane = cls(passes, list(rows))
-        logits = None
-        for start in range(0, width, chunk):
-            pulse()
-            if all(row.done for row in rows):
-                return lane
-            logits = passes.forward([row[start : start + chunk] for row in ids], 1)
-        for row in rows:
-            row.job.weights_version = weights.version
-            row.job.clock.prefill += passes.forward_seconds
-            row.job.clock.switch += passes.switch_seconds
-        assert logits is not None  # a prompt has at least one token
-        advance(lane.rows, logits[:, -1])
-        return lane
 
     @property
     def slots(self) -> int:
@@ -130,33 +94,15 @@ def advance(rows: Sequence[Row], scores: torch.Tensor) -> None:
                 row.write(*judged, _read_logprob(row, logprobs.get(i), judged[0]))
 
 
-@contextmanager
-def failing_alone(row: Row) -> Iterator[None]:
-    """Fail this row, and no other, with whatever is raised inside: also a panic of a tokenizer or grammar library."""
-    try:
-        yield
-    except BaseException as error:  # Rust's panics are no Exception
-        row.job.fail(as_ours(error))
-
-
 def _fail_rows_without_scores(rows: Sequence[Row], scores: torch.Tensor) -> None:
     """Fail the rows whose best score is not finite, and zero their scores so that nothing computed later trips."""
     best = scores.amax(dim=-1).tolist()  # NaN and +inf anywhere, and -inf everywhere, show in the maximum
     bad = [i for i, value in enumerate(best) if not math.isfinite(value)]
     for i in bad:
         if not rows[i].done:
-            rows[i].job.fail(not_finite(best[i], f"output token {rows[i].written + 1}"))
+            rows[i].fail(not_finite(best[i], f"output token {rows[i].written + 1}"))
     if bad:
         scores[bad] = 0.0
-
-
-def not_finite(best: float, where: str) -> RunError:
-    """The error of a request whose scores the model did not compute: ``best`` is the largest of them."""
-    what = "-inf for every token" if best == -math.inf else "NaN" if math.isnan(best) else "+inf"
-    return RunError(
-        f"the model's scores for {where} are not finite ({what})",
-        hint="the computation overflows for this prompt at this intensity: try dtype='float32', or another intensity",
-    )
 
 
 def _choose_all(rows: Sequence[Row], scores: torch.Tensor) -> list[int]:
@@ -185,7 +131,7 @@ def _choose_all(rows: Sequence[Row], scores: torch.Tensor) -> list[int]:
         for i, token in zip(members, _draw(rows, members, key, scores), strict=True):
             tokens[i] = _grammatical(rows, i, key, scores, token)
             if tokens[i] < 0 and not rows[i].done:
-                rows[i].job.fail(_overflow(key))
+                rows[i].fail(_overflow(key))
     return tokens
 
 
@@ -216,7 +162,7 @@ def _apply_grammars(rows: Sequence[Row], free: Sequence[int], scores: torch.Tens
             with failing_alone(rows[i]):
                 stuck += mask_tokens(scores, [(i, matcher)])
     for i in stuck:
-        rows[i].job.fail(OutputInvalid("the grammar allows no token of the vocabulary here", hint=_STUCK))
+        rows[i].fail(OutputInvalid("the grammar allows no token of the vocabulary here", hint=_STUCK))
 
 
 def _draw(rows: Sequence[Row], members: Sequence[int], key: WarperKey, scores: torch.Tensor) -> list[int]:
@@ -229,7 +175,7 @@ def _draw(rows: Sequence[Row], members: Sequence[int], key: WarperKey, scores: t
     except BaseException as error:  # whose fault it was shows when each is drawn alone
         if len(members) > 1:
             return [token for i in members for token in _draw(rows, [i], key, scores)]
-        rows[members[0]].job.fail(as_ours(error))
+        rows[members[0]].fail(as_ours(error))
         return [-1]
 
 
@@ -254,36 +200,3 @@ def _read_logprob(row: Row, logprobs: torch.Tensor | None, token: int) -> TokenL
         values, ids = logprobs.topk(row.logprobs)
         top = tuple((i, v) for i, v in zip(ids.tolist(), values.tolist(), strict=True) if v > -math.inf)
     return TokenLogprob(token_id=token, logprob=float(logprobs[token]), top=top)
-
-
-def as_ours(error: BaseException) -> Exception:
-    """Make an error of our classes, a fresh one for each request, with a hint where the cause is plain.
-
-    Fresh, because every ``RunError`` carries its own request's partial generation. Never raises.
-    """
-    # The error may be kept for long; the frames it points to hold the batch's cache and logits.
-    traceback.clear_frames(error.__traceback__)
-    ours: Exception
-    if isinstance(error, DamiError):
-        try:
-            ours = copy.copy(error)
-        except BaseException:  # a class with a constructor of its own: better shared than lost
-            return error
-        if isinstance(ours, RunError):
-            ours.generation = None
-    else:
-        memory = isinstance(error, (torch.OutOfMemoryError, MemoryError))
-        ours = RunError(
-            f"the model failed: {describe(error)}",
-            hint="the device is out of memory: lower max_batch_size, max_tokens or context_length" if memory else None,
-        )
-    ours.__cause__ = error
-    return ours
-
-
-def describe(error: BaseException) -> str:
-    """Name an error's class and say its text, if it has one that can be had."""
-    try:
-        return f"{type(error).__name__}: {error}"
-    except BaseException:  # a foreign __str__ may do anything
-        return type(error).__name__

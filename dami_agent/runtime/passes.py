@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -14,14 +15,51 @@ from dami_agent.types import Intensity
 if TYPE_CHECKING:
     from dami_agent.weights import Weights
 
-__all__ = ["Passes"]
+__all__ = ["LoadedModel", "Passes"]
+
+# Floating-point operations that one chunk of a prefill may take, so that rows which decode wait for some tenths of a
+# second, and the bounds of its tokens: fewer would waste the device, more its memory (activations, attention masks).
+_CHUNK_FLOPS = {"cpu": 6e9}
+_CHUNK_FLOPS_ACCELERATOR = 2e13
+_MIN_CHUNK = {"cpu": 64}
+_MIN_CHUNK_ACCELERATOR = 512
+_MAX_CHUNK = 8192
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """Weights that are loaded, and what every forward pass over them needs to know.
+
+    Attributes:
+        weights: lends the model, one forward at a time.
+        hidden: int64 ids of the vocabulary, on the device, that are never drawn; None: all may be.
+        chunk_tokens: tokens that one pass reads of prompts, over all rows.
+    """
+
+    weights: Weights
+    hidden: torch.Tensor | None
+    chunk_tokens: int
+
+    @classmethod
+    def of(cls, weights: Weights, hidden_ids: Sequence[int]) -> LoadedModel:
+        """Put the hidden ids on the weights' device, and size chunks by how fast that device can be."""
+        hidden = torch.tensor(hidden_ids, dtype=torch.long, device=weights.device) if hidden_ids else None
+        return cls(weights, hidden, _chunk_tokens(weights))
+
+
+def _chunk_tokens(weights: Weights) -> int:
+    """Tokens per chunk: a matter of the device and the number of parameters alone, so that equal runs stay equal."""
+    kind = weights.device.type
+    parameters = weights.nbytes().get("instruct", 0) // weights.dtype.itemsize
+    wanted = _CHUNK_FLOPS.get(kind, _CHUNK_FLOPS_ACCELERATOR) / max(1, 2 * parameters)
+    return int(min(max(wanted, _MIN_CHUNK.get(kind, _MIN_CHUNK_ACCELERATOR)), _MAX_CHUNK))
 
 
 class Passes:
     """A growing rectangle of tokens, one row per request, padded on the left; all rows end in the same column.
 
     Args:
-        weights: lends the model, one forward at a time.
+        model: the loaded weights.
         intensities: λ of each row; equal ones where the weights are merged.
         pads: columns of padding before each row's first token.
 
@@ -30,8 +68,9 @@ class Passes:
         switch_seconds, forward_seconds: spent so far in changing weights and in computing.
     """
 
-    def __init__(self, weights: Weights, intensities: Sequence[Intensity], pads: Sequence[int]) -> None:
-        self.weights = weights
+    def __init__(self, model: LoadedModel, intensities: Sequence[Intensity], pads: Sequence[int]) -> None:
+        self.weights = weights = model.weights
+        self._hidden = model.hidden
         self.intensities = list(intensities)
         self.width = 0
         self.switch_seconds = 0.0
@@ -58,7 +97,7 @@ class Passes:
             keep: for how many of the last columns logits are wanted, at least 1.
 
         Returns:
-            Logits, float32 [rows, keep, vocabulary].
+            Logits, float32 [rows, keep, vocabulary]; -inf at the ids that are never drawn.
         """
         device, start = self.weights.device, self.width
         columns = torch.arange(start, start + len(ids[0]), device=device)
@@ -82,6 +121,8 @@ class Passes:
                 **{self.weights.cache_argument: self._cache},
             )
             logits: torch.Tensor = output.logits.float()
+            if self._hidden is not None:
+                logits.index_fill_(-1, self._hidden, -torch.inf)
         self.width = end
         switched = self.weights.switch_seconds - switched
         self.switch_seconds += switched

@@ -38,7 +38,7 @@ class RequestQueue:
         self._scores: deque[ScoreRequest] = deque()
         self._loads: deque[Future[None]] = deque()
         self._arriving = 0
-        self._closed = False
+        self._closed: EngineClosed | None = None
 
     # --- any thread --------------------------------------------------------------------------------------------------
 
@@ -63,16 +63,21 @@ class RequestQueue:
         self._add(self._loads, future)
         return future
 
-    def close(self) -> None:
-        """Take nothing in any more; idempotent."""
+    @property
+    def closed(self) -> bool:
+        """Whether nothing is taken in any more."""
+        return self._closed is not None
+
+    def close(self, reason: EngineClosed | None = None) -> None:
+        """Take nothing in any more, and say ``reason`` to who still comes; the first one counts."""
         with self._changed:
-            self._closed = True
+            self._closed = self._closed or reason or EngineClosed("the engine is closed", hint="open a new one")
             self._changed.notify_all()
 
     def _add(self, queue: deque[T], item: T) -> None:
         with self._changed:
-            if self._closed:
-                raise EngineClosed("the engine is closed", hint="open a new one")
+            if self._closed is not None:
+                raise EngineClosed(self._closed.message, hint=self._closed.hint) from self._closed.__cause__
             if len(queue) >= self._limit:
                 raise EngineBusy(
                     f"{len(queue)} requests are waiting already",
@@ -96,7 +101,7 @@ class RequestQueue:
                 self._changed.wait()
             if not busy and self._arriving and not self._closed:
                 self._changed.wait_for(lambda: self._closed or not self._arriving, _GATHER_SECONDS)
-            return not self._closed
+            return self._closed is None
 
     def rows(self) -> list[Row]:
         """The waiting rows, oldest first."""
@@ -105,27 +110,32 @@ class RequestQueue:
 
     def remove(self, rows: Collection[Row]) -> None:
         """Take these rows out."""
-        gone = set(map(id, rows))
-        with self._changed:
-            kept = [row for row in self._rows if id(row) not in gone]
-            self._rows.clear()
-            self._rows.extend(kept)
+        self._discard(self._rows, rows)
 
     def requeue(self, row: Row) -> None:
         """Put a row at the head, whether or not there is room."""
         with self._changed:
             self._rows.appendleft(row)
 
-    def take_scores(self) -> list[ScoreRequest]:
-        """Take out all requests to score."""
-        return self._take_all(self._scores)
+    def scores(self) -> list[ScoreRequest]:
+        """The waiting requests to score, oldest first."""
+        with self._changed:
+            return list(self._scores)
+
+    def remove_scores(self, requests: Collection[ScoreRequest]) -> None:
+        """Take these requests to score out."""
+        self._discard(self._scores, requests)
 
     def take_loads(self) -> list[Future[None]]:
         """Take out all calls for the weights."""
-        return self._take_all(self._loads)
-
-    def _take_all(self, queue: deque[T]) -> list[T]:
         with self._changed:
-            taken = list(queue)
-            queue.clear()
+            taken = list(self._loads)
+            self._loads.clear()
         return taken
+
+    def _discard(self, queue: deque[T], items: Collection[T]) -> None:
+        gone = set(map(id, items))
+        with self._changed:
+            kept = [item for item in queue if id(item) not in gone]
+            queue.clear()
+            queue.extend(kept)

@@ -52,6 +52,10 @@ class Row:
         """Whether the job has ended (also from outside: cancelled, expired)."""
         return self.job.done
 
+    def fail(self, error: Exception) -> None:
+        """End the job with an error."""
+        self.job.fail(error)
+
     @property
     def constrained(self) -> bool:
         """Whether the next token is one of the answer and under a grammar."""

@@ -1,9 +1,9 @@
 """The one thread that owns the model: it takes requests from the queue and decodes them in lanes.
 
-Per round: end what was cancelled or expired; score what waits to be scored; pick the λ-group whose turn it is; admit
-waiting rows of that group, oldest first; advance its lanes by one token. Admission at every token boundary needs no
-gathering window. When the cache outgrows its bound, the youngest row gives up its place and is read again, with what
-it has written, later.
+Per round: end what was cancelled or expired; admit waiting rows and scores, oldest first; read a chunk of their
+prompts, if it is time for one; pick the λ-group whose turn it is and advance its lanes by one token. Admission at every
+token boundary needs no gathering window. When the cache outgrows its bound, the youngest row gives up its place and is
+read again, with what it has written, later.
 """
 
 from __future__ import annotations
@@ -14,13 +14,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dami_agent.errors import EngineClosed, RunError
-from dami_agent.runtime.lane import Lane, as_ours
+from dami_agent.errors import EngineClosed
+from dami_agent.runtime.batches import Batches
+from dami_agent.runtime.failures import as_ours, describe
+from dami_agent.runtime.passes import LoadedModel
 from dami_agent.runtime.request_queue import RequestQueue
 from dami_agent.runtime.row import Row
-from dami_agent.runtime.scoring import ScoreRequest, score_together
 from dami_agent.runtime.threads import limit_threads
-from dami_agent.runtime.turns import Group, Turns, bucket, may_share
+from dami_agent.runtime.turns import Group, Turns
 
 if TYPE_CHECKING:
     from dami_agent.types import Intensity
@@ -53,19 +54,25 @@ class Capacity:
 class Worker:
     """Owns the model; its thread begins with the first item in the queue.
 
+    An ``Exception`` fails the requests it hits and the worker goes on. Whatever else ends the thread (a panic of a Rust
+    library, ``SystemExit``) fails all requests, and the queue tells the same to those that still come.
+
     Args:
         load: makes the weights; called on the worker's thread before the first use, again if it failed.
         capacity: bounds.
+        hidden_ids: ids of the model's vocabulary that are never drawn.
     """
 
-    def __init__(self, load: Callable[[], Weights], capacity: Capacity) -> None:
+    def __init__(self, load: Callable[[], Weights], capacity: Capacity, hidden_ids: Sequence[int] = ()) -> None:
         self.queue = RequestQueue(capacity.queue, self._start)
         self._load = load
         self._capacity = capacity
+        self._hidden_ids = hidden_ids
         self._thread: threading.Thread | None = None
-        self._weights: Weights | None = None
-        self._lanes: dict[Group, list[Lane]] = {}
+        self._model: LoadedModel | None = None
+        self._batches = Batches(capacity.slots)
         self._turns = Turns()
+        self._served: list[Row] = []  # the rows that were there when the turn began
         self._held = 0
 
     def close(self, timeout: float) -> None:
@@ -81,10 +88,16 @@ class Worker:
     # --- the thread --------------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        while self.queue.wait(busy=bool(self._lanes)):
-            self._guarded_round()
-        self._fail_all(EngineClosed("the engine was closed before the request was finished"))
-        self._weights = None
+        ending = EngineClosed("the engine was closed before the request was finished")
+        try:
+            while self.queue.wait(busy=self._batches.busy):
+                self._guarded_round()
+        except BaseException as error:  # callers who wait must hear of it, and who comes later too
+            ending = EngineClosed(f"the engine broke: {describe(error)}", hint="open a new engine")
+            ending.__cause__ = error
+            self.queue.close(ending)
+        self._fail_all(ending)
+        self._model = None
 
     def _guarded_round(self) -> None:
         try:
@@ -93,161 +106,89 @@ class Worker:
             self._fail_all(error)
 
     def _round(self) -> None:
-        if self._weights is None:
-            self._weights = self._load()
-            limit_threads(self._weights)
-        weights = self._weights
+        if self._model is None:
+            weights = self._load()
+            limit_threads(weights)
+            self._model = LoadedModel.of(weights, self._hidden_ids)
+        model = self._model
         for load in self.queue.take_loads():
             load.set_result(None)
-        self._pulse()
-        self._score(weights)
-        newcomers = self._admissible()
-        groups = set(self._lanes) | {self._group(row.intensity) for row in newcomers}
-        if not groups:
-            return
-        group = self._turns.pick(groups)
-        switched = weights.switch_seconds
-        self._admit(weights, group, [row for row in newcomers if self._group(row.intensity) == group])
-        for lane in self._lanes.get(group, []):
-            _guarded_step(lane)
-        self._tidy(group)
-        self._make_room()
-        self._turns.stepped(weights.switch_seconds - switched)
+        self._expire()
+        self._take_in(model)
+        self._batches.read_chunk(model.weights)
+        if (decoding := self._batches.decoding) and not self._batches.reads_on:
+            self._decode(model, decoding)
+        self._batches.make_room(self.queue.requeue)
 
-    def _pulse(self) -> None:
+    def _decode(self, model: LoadedModel, decoding: Sequence[Group]) -> None:
+        """Decode one token of the group whose turn it is."""
+        queued = [self._group(row.intensity) for row in self.queue.rows()]
+        number = self._turns.number
+        group = self._turns.pick(decoding, [*self._batches.reading, *queued])
+        if self._turns.number != number:
+            self._served = self._batches.rows_of(group)
+        spent = self._batches.decode(model.weights, group)
+        self._turns.stepped(*spent, drained=all(row.done for row in self._served))
+
+    def _take_in(self, model: LoadedModel) -> None:
+        """Begin to read the rows there is room for, and to score the oldest request where nothing is scored."""
+        admissible = self._admissible()
+        groups: dict[Group, list[Row]] = {}
+        for row in admissible:
+            groups.setdefault(self._group(row.intensity), []).append(row)
+        for group, rows in groups.items():
+            self._batches.read(model, group, rows)
+        if admissible:
+            self.queue.remove(admissible)  # last, so that a failure on the way loses none
+        scores = [request for request in self.queue.scores() if not request.done]
+        if scores and not self._batches.requests:
+            group = self._group(scores[0].intensity)
+            mine = [request for request in scores if self._group(request.intensity) == group]
+            self.queue.remove_scores(self._batches.score(model, group, mine, self._capacity.rows))
+
+    def _expire(self) -> None:
         """End what has expired, and forget what has ended while waiting."""
         now = time.monotonic()
         waiting = self.queue.rows()
-        for row in [*waiting, *(row for lane in self._all_lanes() for row in lane.rows)]:
+        for row in [*waiting, *self._batches.rows]:
             row.job.expire(now)
         if ended := [row for row in waiting if row.done]:
             self.queue.remove(ended)
+        if left := [request for request in self.queue.scores() if request.done]:
+            self.queue.remove_scores(left)
 
     def _group(self, intensity: Intensity) -> Group:
-        return intensity if self._weights is not None and self._weights.mode == "merged" else None
-
-    # --- scoring -----------------------------------------------------------------------------------------------------
-
-    def _score(self, weights: Weights) -> None:
-        groups: dict[Group, list[ScoreRequest]] = {}
-        for request in self.queue.take_scores():
-            groups.setdefault(self._group(request.intensity), []).append(request)
-        for members in groups.values():
-            for batch in bucket(members, [len(m) for m in members]):
-                for start in range(0, len(batch), self._capacity.rows):
-                    _guarded_score(weights, batch[start : start + self._capacity.rows])
-
-    # --- decoding ----------------------------------------------------------------------------------------------------
-
-    def _all_lanes(self) -> list[Lane]:
-        return [lane for lanes in self._lanes.values() for lane in lanes]
-
-    def _free_slots(self) -> float:
-        bound = self._capacity.slots
-        return float("inf") if bound is None else bound - sum(lane.slots for lane in self._all_lanes())
+        return intensity if self._model is not None and self._model.weights.mode == "merged" else None
 
     def _admissible(self) -> list[Row]:
         """The waiting rows there is room for, oldest first: no later row overtakes one of another λ into the batch."""
-        lanes = self._all_lanes()
-        room = self._capacity.rows - sum(not row.done for lane in lanes for row in lane.rows)
+        running = self._batches.rows
+        room = self._capacity.rows - sum(not row.done for row in running)
         waiting = self.queue.rows()
-        if lanes and room < min(len(waiting), self._capacity.rows // _HOLD_SHARE) and self._held < _HOLD_ROUNDS:
+        if running and room < min(len(waiting), self._capacity.rows // _HOLD_SHARE) and self._held < _HOLD_ROUNDS:
             self._held += 1
             return []
         self._held = 0
-        slots = self._free_slots() - (1 - _ADMIT_UP_TO) * (self._capacity.slots or 0)
+        slots = self._batches.free_slots - (1 - _ADMIT_UP_TO) * (self._capacity.slots or 0)
         admissible: list[Row] = []
         for row in waiting[: max(0, room)]:
             slots -= len(row.tokens)
-            if slots < 0 and (lanes or admissible):
+            if slots < 0 and (running or admissible):
                 break
             admissible.append(row)
         return admissible
 
-    def _admit(self, weights: Weights, group: Group, rows: Sequence[Row]) -> None:
-        if not rows:
-            return
+    def _fail_all(self, error: BaseException) -> None:
+        """Fail all that is in work or waiting; nothing that goes wrong with one keeps the others from hearing of it."""
+        rows = [*self.queue.rows(), *self._batches.rows]
+        requests = [*self.queue.scores(), *self._batches.requests]
+        self._batches.clear()
+        self._served = []
         self.queue.remove(rows)
-        now = time.monotonic()
+        self.queue.remove_scores(requests)
         for row in rows:
-            row.job.clock.admitted = row.job.clock.admitted or now
-        for batch in bucket(rows, [len(row.tokens) for row in rows]):
-            self._prefill(weights, group, batch)
-        self._tidy(group, now=True)
-
-    def _prefill(self, weights: Weights, group: Group, batch: Sequence[Row]) -> None:
-        try:
-            self._lanes.setdefault(group, []).append(Lane.prefill(weights, batch, self._pulse))
-        except Exception as error:  # the lanes that run are not touched by it
-            _fail(batch, error)
-
-    def _tidy(self, group: Group, *, now: bool = False) -> None:
-        """Drop rows that have ended, once it pays or ``now``, and put lanes together where that wastes little."""
-        lanes = self._lanes.get(group, [])
-        for lane in lanes:
-            lane.compact(now=now)
-        lanes = sorted((lane for lane in lanes if lane.rows), key=lambda lane: lane.width)
-        self._lanes[group] = lanes
-        free = self._free_slots()
-        merged: list[Lane] = []
-        for lane in lanes:
-            shapes = [(len(x.rows), x.width) for x in (*merged[-1:], lane)]
-            padding = sum(rows for rows, _ in shapes) * lane.width - sum(rows * width for rows, width in shapes)
-            if merged and padding <= free and may_share(shapes):
-                merged[-1].join(lane)
-                free -= padding
-            else:
-                merged.append(lane)
-        if merged:
-            self._lanes[group] = merged
-        else:
-            del self._lanes[group]
-
-    def _make_room(self) -> None:
-        """Send the youngest rows back to the queue's head while the cache is over its bound."""
-        while self._free_slots() < 0:
-            rows = [(row, lane, group) for group, lanes in self._lanes.items() for lane in lanes for row in lane.rows]
-            alive = [found for found in rows if not found[0].done]
-            if len(alive) <= 1:
-                return
-            row, lane, group = max(alive, key=lambda found: found[0].job.clock.submitted)
-            lane.compact(leaving=row)
-            self.queue.requeue(row)
-            self._tidy(group)
-
-    def _fail_all(self, error: Exception) -> None:
-        """Fail all that is decoding or waiting."""
-        rows = [*self.queue.rows(), *(row for lane in self._all_lanes() for row in lane.rows)]
-        self.queue.remove(rows)
-        self._lanes = {}
-        _fail(rows, error)
-        for score in self.queue.take_scores():
-            score.future.set_exception(as_ours(error))
+            row.fail(as_ours(error))
+        for request in requests:
+            request.fail(as_ours(error))
         for load in self.queue.take_loads():
             load.set_exception(as_ours(error))
-
-
-def _guarded_score(weights: Weights, batch: Sequence[ScoreRequest]) -> None:
-    try:
-        scores = score_together(weights, batch)
-    except Exception as error:
-        for request in batch:
-            request.future.set_exception(as_ours(error))
-    else:
-        for request, values in zip(batch, scores, strict=True):
-            if isinstance(values, RunError):
-                request.future.set_exception(values)
-            else:
-                request.future.set_result(values)
-
-
-def _guarded_step(lane: Lane) -> None:
-    try:
-        lane.step()
-    except Exception as error:  # the lane's cache is of no use any more
-        _fail(lane.rows, error)
-
-
-def _fail(rows: Sequence[Row], error: Exception) -> None:
-    for row in rows:
-        row.job.fail(as_ours(error))

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
 
-from dami_agent.runtime.lane import Lane
+from dami_agent.runtime.passes import LoadedModel
+from dami_agent.runtime.prefill import Prefill
+from dami_agent.runtime.row import Row
+from dami_agent.runtime.turns import Group
 from dami_agent.types import Sampling
 from tests.runtime.scripted import ScriptedWeights
 from tests.runtime.support import GREEDY, Lab, ask, prompt_of
@@ -26,10 +30,13 @@ def test_rows_put_out_and_read_again_are_unchanged(lab: Lab, mode: str, monkeypa
     with lab.engine(mode) as engine:
         alone = [engine.generate(*request) for request in work]
     prefills: list[int] = []
-    real = Lane.prefill.__func__  # type: ignore[attr-defined]
-    monkeypatch.setattr(
-        Lane, "prefill", classmethod(lambda cls, w, rows, p: (prefills.extend(map(id, rows)), real(cls, w, rows, p))[1])
-    )
+    real = Prefill.__init__
+
+    def counted(self: Prefill, model: LoadedModel, group: Group, rows: Sequence[Row]) -> None:
+        prefills.extend(map(id, rows))
+        real(self, model, group, rows)
+
+    monkeypatch.setattr(Prefill, "__init__", counted)
     with lab.engine(mode, max_batch_tokens=150) as engine:
         together = [job.result(120) for job in [engine.submit(*request) for request in work]]
     assert len(prefills) > len(work)  # some were read more than once

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from dami_agent.errors import DamiError, InvalidRequest, RunError
 from dami_agent.runtime import LocalEngine
-from dami_agent.runtime.lane import as_ours
+from dami_agent.runtime.failures import as_ours
 from dami_agent.runtime.sampling import choose, resolve_sampling, warper_key
 from dami_agent.types import Constraint, Decision, Generation, Intensity, Job, Prompt, Sampling
 from dami_agent.weights import load_weights

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 import torch
 
-from dami_agent.runtime import LocalEngine, lane, scoring
+from dami_agent.runtime import LocalEngine, scoring
 from tests.runtime.support import VOCAB, Lab, ask, prompt_of
 
 LAMBDAS = (0.0, 0.3, 0.55, 1.0)
@@ -69,8 +70,10 @@ def test_score_equals_log_softmax(lab: Lab, engine: LocalEngine, intensity: floa
 
 def test_prompts_read_in_pieces(lab: Lab, engine: LocalEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     """Long prompts are read in chunks; whole chunks of a short row are padding, which must not turn into NaN."""
-    monkeypatch.setattr(lane, "_PREFILL_TOKENS", 40)
-    monkeypatch.setattr(scoring, "_PREFILL_TOKENS", 40)
+    engine.load()
+    model = engine._worker._model
+    assert model is not None
+    monkeypatch.setattr(engine._worker, "_model", replace(model, chunk_tokens=40))
     monkeypatch.setattr(scoring, "_MAX_LOGITS", 3 * 4 * VOCAB)
     rng = random.Random(6)
     prompts = [ordinary(rng, n) for n in (3, 150, 60, 7)]
