@@ -29,13 +29,11 @@ _SUFFIX = re.compile(
 _LAYERS = ("num_hidden_layers", "num_layers", "n_layer", "n_layers", "encoder_layers", "decoder_layers")
 _EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
 MOST_EXPERTS = 4096
-_READ = (
-    ".json",
-    ".jinja",
-    ".txt",
-    ".model",
-    ".safetensors",
-)  # suffixes of files that this package or transformers reads
+_READ = frozenset(
+    "config.json generation_config.json tokenizer.json tokenizer_config.json special_tokens_map.json added_tokens.json "
+    f"chat_template.jinja chat_template.json {INDEX} {SINGLE}".split()
+)
+_SUFFIXES = (".json", ".jinja", ".txt", ".model", ".safetensors")  # of files that this package or transformers reads
 _WEIGHT = re.compile(r"(weight|_proj|embed\w*)$")
 _PACKED = re.compile(r"\.(qweight|qzeros|g_idx|weight_scale|weight_scale_inv|weight_packed|absmax|SCB|quant_map)\b")
 
@@ -159,13 +157,14 @@ def refuse_counts(config: Mapping[str, Any], tensors: int, path: Path) -> None:
 
 
 def refuse_irregular(folder: Path) -> None:
-    """Refuse pipes, devices and links that lead nowhere in place of the files that are read: one could hang for ever.
+    """Refuse pipes and devices, which could hang whoever reads them, and files of the checkpoint that are no files.
 
     Raises:
         CheckpointNotFound: naming the file.
     """
     for path in folder.iterdir():
-        if path.suffix in _READ and not path.is_file():
+        harmless = path.is_file() or (path.name not in _READ and (path.is_dir() or not path.exists()))
+        if path.suffix in _SUFFIXES and not harmless:
             raise CheckpointNotFound(
                 f"{path} is not a regular file", hint="a file, or a link to one, is needed there; or remove it"
             )

@@ -300,6 +300,8 @@ HARMLESS = {
     "top_k off, said by -1": edited("generation_config.json", top_k=-1),
     "infinity where nobody looks": edited("config.json", time_step_limit=[0.0, float("inf")]),
     "a long model_max_length": edited("tokenizer_config.json", model_max_length=int(1e30)),
+    "a link to nothing that nobody reads": replaced("notes.json", lambda p: p.symlink_to("/no/such/file")),
+    "a folder that nobody reads": replaced("notes.txt", Path.mkdir),
     "unknown fields": edited("config.json", my_own={"a": [1, {"b": None}]}),
 }
 
