@@ -11,6 +11,7 @@ block that makes new calls) cancels nothing. No signal handler is installed.
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import threading
@@ -75,6 +76,7 @@ class _Watcher:
 
 _watcher: _Watcher | None = None
 _making = threading.Lock()
+_listing = threading.Lock()
 
 
 @contextmanager
@@ -102,8 +104,8 @@ def _of_this_process() -> _Watcher:
 
 def _forget() -> None:
     """In a forked child the thread is gone, and the lock may be held for ever."""
-    global _watcher, _making
-    _watcher, _making = None, threading.Lock()
+    global _watcher, _making, _listing
+    _watcher, _making, _listing = None, threading.Lock(), threading.Lock()
 
 
 if hasattr(os, "register_at_fork"):
@@ -114,10 +116,13 @@ def _waiting_interrupt() -> int | None:
     """Identity of the ``KeyboardInterrupt`` that the main thread handles while it waits for threads, or None."""
     main = threading.main_thread().ident
     assert main is not None
-    waits = _WAITS & set(_calls(sys._current_frames().get(main)))
+    with _without_collection():
+        frame = sys._current_frames().get(main)
+    waits = _WAITS & set(_calls(frame))
     if not waits:
         return None
-    active: object = sys._current_exceptions().get(main)
+    with _without_collection():
+        active: object = sys._current_exceptions().get(main)
     if isinstance(active, tuple):  # Python < 3.12
         active = active[1]
     if active is None and _EXIT in waits:  # the interpreter ends, perhaps after an interrupt that nobody caught
@@ -125,6 +130,23 @@ def _waiting_interrupt() -> int | None:
     while isinstance(active, BaseException) and not isinstance(active, KeyboardInterrupt):
         active = active.__context__
     return id(active) if active is not None else None
+
+
+@contextmanager
+def _without_collection() -> Iterator[None]:
+    """Keep the garbage collector off while the interpreter lists its threads.
+
+    Python 3.11 lists them under its lock of threads; a collection in there lets another thread run, which may wait for
+    that lock: the process then stands still (gh-106883). Later versions collect elsewhere.
+    """
+    with _listing:
+        collecting = gc.isenabled()
+        gc.disable()
+        try:
+            yield
+        finally:
+            if collecting:
+                gc.enable()
 
 
 def _calls(frame: FrameType | None) -> Iterator[tuple[str, str]]:
