@@ -200,7 +200,8 @@ def tool_choice(value: Any, bound: Sequence[Tool]) -> ToolChoice:
         return ToolChoice(mode="any")
     if value not in {tool.name for tool in bound}:
         raise InvalidRequest(
-            f"tool_choice={value!r} is no bound tool", hint=f"bound: {', '.join(tool.name for tool in bound)}"
+            f"tool_choice={value!r} is not the name of a bound tool",
+            hint=f"bound: {', '.join(tool.name for tool in bound)}",
         )
     return ToolChoice(mode="tool", name=str(value))
 

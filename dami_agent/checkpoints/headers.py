@@ -99,7 +99,7 @@ def _weight_map(folder: Path) -> dict[str, str]:
     for file in set(weight_map.values()):
         if Path(file).name != file or not file.endswith(".safetensors"):
             raise UnsupportedCheckpoint(
-                f"{folder / INDEX} names {file!r}, which is no safetensors file of this folder",
+                f"{folder / INDEX} names {file!r}, which is not a safetensors file of this folder",
                 hint="save the checkpoint again with transformers' save_pretrained",
             )
     return weight_map
@@ -110,7 +110,7 @@ def _read_header(path: Path) -> dict[str, TensorEntry]:
 
     if not path.is_file():
         raise CheckpointNotFound(f"{path} is not a regular file", hint=AGAIN)
-    what = f"{path} ({path.stat().st_size} bytes) is no whole safetensors file"
+    what = f"{path} ({path.stat().st_size} bytes) is not a complete safetensors file"
     # "numpy" needs no torch; slices are lazy, so that only the header is touched. The library checks that header and
     # file size agree.
     with guarded(what, hint=AGAIN), safe_open(path, framework="numpy") as file:

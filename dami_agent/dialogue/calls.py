@@ -90,7 +90,7 @@ class CallReader:
         if arguments is None:
             return {}
         if not isinstance(arguments, dict):
-            raise _Bad('"arguments" is no object')
+            raise _Bad('"arguments" is not an object')
         return arguments
 
     def _refused(self, name: str, value: Mapping[str, Any], arguments: dict[str, Any]) -> str:

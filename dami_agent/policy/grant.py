@@ -198,7 +198,7 @@ class Room:
         for purse in self._purses() if self._shared else []:
             if purse.free < purse.need(own):
                 many = f"{purse.free} tokens" if purse.name == "tokens" else "too little money"
-                empty.setdefault(purse.name, f"{many} left, an answer is kept {purse.need(own):g} tokens")
+                empty.setdefault(purse.name, f"{many} left, {purse.need(own):g} tokens are reserved for the answer")
         if not empty:
             return
         beside = ", the rest is set aside for calls that are running" if self.others else ""

@@ -50,7 +50,7 @@ def _effort(value: Any) -> str:
 
 def _number(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
-        raise ValueError(f"{shown(value)} is no number in [0, 1]")
+        raise ValueError(f"{shown(value)} is not a number in [0, 1]")
     return float(value)
 
 

@@ -261,7 +261,7 @@ class LocalEngine:
         for token in tokens:
             if isinstance(token, bool) or not isinstance(token, int) or not 0 <= token < self._info.vocab_size:
                 raise InvalidRequest(
-                    f"the {what} holds {shown(token)}, which is no token id of a vocabulary of {self._info.vocab_size}",
+                    f"the {what} holds {shown(token)}, which is not in the vocabulary of {self._info.vocab_size}",
                     hint="render it with this pair's tokenizer",
                 )
 

@@ -31,7 +31,9 @@ def test_a_file_cut_off_anywhere_is_named(written, tmp_path_factory, keep):
     file = path / "model.safetensors"
     data = file.read_bytes()
     file.write_bytes(data[: int(len(data) * keep)])
-    with pytest.raises(CheckpointError, match=r"thinking.model\.safetensors \(\d+ bytes\) is no whole safetensors"):
+    with pytest.raises(
+        CheckpointError, match=r"thinking.model\.safetensors \(\d+ bytes\) is not a complete safetensors"
+    ):
         Checkpoint.open(path)
 
 

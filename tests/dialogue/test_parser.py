@@ -244,7 +244,7 @@ def test_a_call_without_its_end_marker_is_read_if_it_is_whole() -> None:
         ('{"name": "add", "arguments": {"a": NaN}}', None, "NaN is not JSON"),
         ("[1]", None, "not an object"),
         ('{"arguments": {"a": 1}}', None, '"name" is missing'),
-        ('{"name": "add", "arguments": "{}"}', "add", '"arguments" is no object'),
+        ('{"name": "add", "arguments": "{}"}', "add", '"arguments" is not an object'),
         ('{"name": "add", "arguments": {"a": ' + "[" * 3000 + "]" * 3000 + "}}", None, "break the schema"),
         ('{"name": "add", "arguments": {"a": 1' + "0" * 5000 + "}}", None, "not valid JSON"),
     ],

@@ -52,7 +52,7 @@ def _not_json(schema: Any) -> tuple[str, str] | None:
         if isinstance(node, dict):
             odd = next((key for key in node if not isinstance(key, str)), None)
             if odd is not None:
-                return f"the schema has the key {odd!r}, which is no text", "JSON's keys are strings"
+                return f"the schema has the key {odd!r}, which is not a string", "JSON's keys are strings"
             stack.extend((value, depth + 1) for value in node.values())
         elif isinstance(node, (list, tuple)):
             stack.extend((value, depth + 1) for value in node)
