@@ -107,7 +107,7 @@ def test_the_repr_tells_policies_apart() -> None:
         ("name: x\ntools:\n  search:\n    intensty: 0.3\n", 4, "tools.search.intensty", "did you mean 'intensity'"),
         ("run:\n  max_tokns: 3\n", 2, "run.max_tokns", "did you mean 'max_tokens'"),
         ("rules:\n- when:\n    digest: a\n", 3, "rules[0].when.digest", "did you mean 'digests'"),
-        ("default: {intensity: 1.5}\n", 1, "default.intensity", "no number in [0, 1]"),
+        ("default: {intensity: 1.5}\n", 1, "default.intensity", "not a number in [0, 1]"),
         ("default:\n  effort: hihg\n", 2, "default.effort", "did you mean 'high'"),
         ("default:\n  intensity: [.6, .2]\n", 2, "default.intensity", "empty"),
         ("default:\n  intensity: [high, low]\n", 2, "default.intensity", "empty"),
