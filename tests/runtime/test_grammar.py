@@ -272,3 +272,19 @@ def test_a_grammar_that_refuses_every_token_fails_its_own_row_only(
     with pytest.raises(OutputInvalid, match="refuses every token"):
         bad.result(60)
     lab.assert_greedy(0.0, PROMPT, good.result(60).token_ids)
+
+
+def test_a_constrained_answer_that_runs_in_a_circle_ends_as_a_free_one_does(lab: Lab) -> None:
+    circle = lab.tokenizer.encode("ab", add_special_tokens=False)
+
+    def script(position: int) -> int:
+        return circle[position % len(circle)]
+
+    with lab.engine(weights=ScriptedWeights(script)) as engine:
+        free = engine.generate(prompt_of(PROMPT), ask())
+        held = engine.generate(prompt_of(PROMPT, constraint=json_schema({"type": "object"})), ask())
+    assert (free.finish_reason, held.finish_reason) == ("length", "length")
+    assert (
+        held.output_tokens <= free.output_tokens + 64 < engine.info.context_length - len(PROMPT)
+    )  # looked at every 64
+    assert answer(lab, held).startswith('{"')

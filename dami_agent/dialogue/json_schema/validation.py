@@ -23,7 +23,7 @@ from dami_agent.patterns import PatternError, compile_pattern
 
 __all__ = ["Validator", "answer_error", "validator"]
 
-_STEPS, _STEPS_PER_VALUE = 10_000, 50
+_STEPS, _STEPS_PER_VALUE = 4_000, 200
 _LONGEST_TEXT = 10_000  # characters that a pattern is searched in
 _left: ContextVar[list[int] | None] = ContextVar("steps_left", default=None)
 
@@ -53,6 +53,8 @@ class Validator:
             return "", "cannot be checked: the schema takes too many steps"
         except RecursionError:
             return "", "cannot be checked: it is nested too deeply"
+        except Exception as error:  # schema and value are strangers' texts
+            return "", f"cannot be checked: {type(error).__name__}: {error}"[:300]
         finally:
             _left.reset(token)
         if found is None:
