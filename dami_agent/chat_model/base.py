@@ -13,6 +13,7 @@ from pydantic import ConfigDict, Field, InstanceOf, PrivateAttr, SecretStr, fiel
 from typing_extensions import Self
 
 from dami_agent.chat_model import settings
+from dami_agent.chat_model.caching import PolicyCachedChatModel
 from dami_agent.chat_model.history import to_messages
 from dami_agent.chat_model.policies import read_policy
 from dami_agent.chat_model.profile import folder_of, profile_of
@@ -37,7 +38,7 @@ _SHARED_BY_COPIES = (
 )  # fmt: skip
 
 
-class ConfiguredChatModel(TrackedChatModel, CountingChatModel):
+class ConfiguredChatModel(PolicyCachedChatModel, TrackedChatModel, CountingChatModel):
     """Everything of ChatDAMI that is not running a call; use :class:`~dami_agent.chat_model.ChatDAMI`."""
 
     model_config = ConfigDict(arbitrary_types_allowed=True, protected_namespaces=())

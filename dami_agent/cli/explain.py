@@ -68,6 +68,7 @@ def story(row: Row, savings: Savings) -> Iterator[tuple[str, str]]:
     yield "tools", f"{calls.tools(row) or 'none read, none called'}; bound: {', '.join(row.tools_bound) or 'none'}"
     yield from _depth(row)
     yield from _cost(row, savings)
+    yield from _limits(row)
     drawn = {name: value for name, value in row.sampling.items() if value is not None}
     if drawn:
         yield "sampled", ", ".join(f"{name} {value}" for name, value in drawn.items())
@@ -100,6 +101,21 @@ def _depth(row: Row) -> Iterator[tuple[str, str]]:
         yield "considered" if n == 0 else "", other
     if row.tools_disabled:
         yield "budget", "exhausted: no tool could be called"
+
+
+_CAP_BY = {
+    "caller": "as the caller asked",
+    "policy": "by the policy",
+    "budget": "all that a budget left",
+    "window": "all that the context window leaves",
+    "frontier": "nobody set one; this pair's measured replies come nowhere near",
+}
+
+
+def _limits(row: Row) -> Iterator[tuple[str, str]]:
+    most, by = row.limits.get("max_tokens"), row.limits.get("max_tokens_by", "")
+    if most is not None:
+        yield "at most", f"{most} tokens{f', {_CAP_BY[by]}' if by in _CAP_BY else ''}"
 
 
 def _snapped(row: Row) -> str:

@@ -64,7 +64,7 @@ class ReasoningPolicy:
     run: RunBudget | Mapping[str, Any] = field(default_factory=RunBudget)
     escalation: Escalation | Mapping[str, Any] = field(default_factory=Escalation)
     accuracy_over_cost: float = 0.5
-    challenge: bool = True
+    challenge: bool = False
     verifier: Verifier | None = None
     _spec: PolicyFile = field(init=False, compare=False)
     _rules: tuple[Rule, ...] = field(init=False, compare=False)
@@ -246,6 +246,20 @@ class ReasoningPolicy:
             stacklevel=4,
         )
         return ", in the valley"
+
+    def cache_key(self, trace: Trace) -> str | None:
+        """What rules read of a call's place in its run, for caches; None where the answer depends on the moment.
+
+        That is so under a budget, and where a rule counts steps.
+        """
+        whens = [rule.when for rule in self._rules]
+        if self._budgets.limited or any(when.step is not None for when in whens):
+            return None
+        tags = {tag for when in whens for tag in when.tags or ()} & set(trace.tags)
+        keys = {key for when in whens for key in when.metadata or {}} & set(trace.metadata)
+        node = trace.node if any(when.node is not None for when in whens) else None
+        found = {"tags": sorted(tags), "metadata": {key: trace.metadata[key] for key in sorted(keys)}, "node": node}
+        return repr(found) if tags or keys or node is not None else ""
 
     # ---- budgets and attempts -----------------------------------------------------------------------------------
 

@@ -105,14 +105,14 @@ def test_the_knob_moves_estimates_and_nothing_else() -> None:
     )
 
 
-def test_doubt_raises_what_nobody_fixed() -> None:
-    decision = policy().decide(step(*CHALLENGE), 0, saying(0))
+def test_doubt_raises_what_nobody_fixed_where_it_is_switched_on() -> None:
+    decision = policy(challenge=True).decide(step(*CHALLENGE), 0, saying(0))
     assert (decision.intensity, decision.bounds) == (FRONTIER.for_effort("high"), (0.8, 1))
     assert "doubts" in decision.reason
-    assert policy().decide(step(*CHALLENGE), 0, saying(1)).intensity == 1  # never lowers
-    assert policy().decide(step(*CHALLENGE, ask=asked(0.2)), 0, never).intensity == 0.2
-    assert policy(challenge=False).decide(step(*CHALLENGE), 0, saying(0)).intensity == 0
-    assert policy(**rule(intensity=[0, 0.6])).decide(step(*CHALLENGE), 0, never).intensity == 0.6
+    assert policy(challenge=True).decide(step(*CHALLENGE), 0, saying(1)).intensity == 1  # never lowers
+    assert policy(challenge=True).decide(step(*CHALLENGE, ask=asked(0.2)), 0, never).intensity == 0.2
+    assert policy().decide(step(*CHALLENGE), 0, saying(0)).intensity == 0
+    assert policy(challenge=True, **rule(intensity=[0, 0.6])).decide(step(*CHALLENGE), 0, never).intensity == 0.6
 
 
 def test_caps_only_tighten_and_fall_back_to_the_default() -> None:

@@ -95,7 +95,7 @@ def test_the_repr_tells_policies_apart() -> None:
         ReasoningPolicy.preset("thorough"),
         ReasoningPolicy(tools={"a": {"intensity": 0.1}}),
         ReasoningPolicy(tools={"a": {"intensity": 0.2}}),
-        ReasoningPolicy(challenge=False),
+        ReasoningPolicy(challenge=True),
         ReasoningPolicy(verifier=lambda step, reply: True),
     ]
     assert len({repr(p) for p in [one, *others]}) == 1 + len(others)
