@@ -52,7 +52,7 @@ class ConfigurableChatDAMI(RunnableConfigurableFields):  # type: ignore[type-arg
         self,
         schema: Any = None,
         *,
-        method: structured.Method = "function_calling",
+        method: structured.Method | None = None,
         include_raw: bool = False,
         strict: bool | None = None,
         **kwargs: Any,

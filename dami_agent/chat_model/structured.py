@@ -20,17 +20,19 @@ from dami_agent.errors import InvalidRequest, InvalidSchema, OutputError, Output
 from dami_agent.types import Reply
 
 Method = Literal["json_schema", "function_calling", "json_mode"]
+_LEFT_TO_THE_PAIR: tuple[Method, Method] = ("function_calling", "json_schema")
 
 
 @dataclass(frozen=True)
 class Structured:
     """The object that a call asks for; bound beside what the engine needs, for the policy to see and check.
 
-    LangChain takes its own ``ls_structured_output_format`` out of a call before the model gets it.
+    LangChain takes its own ``ls_structured_output_format`` out of a call before the model gets it. Without a method it
+    is a forced tool call, or ``json_schema`` where :func:`for_pair` finds that the pair's templates show no tools.
     """
 
     schema: Any
-    method: Method
+    method: Method | None
 
     @classmethod
     def of(cls, call: Mapping[str, Any]) -> Structured | None:
@@ -46,23 +48,43 @@ class Structured:
             return ""
         calls = [dict(call.arguments) for call in reply.tool_calls]
         try:
-            _reader(self.schema, self.method)(reply.finish_reason, reply.content, calls)
+            _reader(self.schema, self.method or "function_calling")(reply.finish_reason, reply.content, calls)
         except OutputError as error:
             return error.message
         return ""
 
 
+def for_pair(call: dict[str, Any], *, shows_tools: Callable[[], bool]) -> dict[str, Any]:
+    """The call with a method for its structured output, if that was left to the pair.
+
+    Args:
+        call: the arguments of a call, as :func:`structured_output` has bound them.
+        shows_tools: whether the pair's templates show tools to the model; asked only where it matters.
+    """
+    wanted = call.get("structured_output")
+    if not isinstance(wanted, Structured) or wanted.method is not None:
+        return call
+    if shows_tools():
+        return {**call, "structured_output": Structured(wanted.schema, "function_calling")}
+    others = {n: value for n, value in call.items() if n not in ("tools", "tool_choice", "parallel_tool_calls")}
+    return {
+        **others,
+        "structured_output": Structured(wanted.schema, "json_schema"),
+        "response_format": _binding(wanted.schema, "json_schema")["response_format"],
+    }
+
+
 def structured_output(
-    model: Runnable[Any, Any], schema: Any, *, method: Method, include_raw: bool
+    model: Runnable[Any, Any], schema: Any, *, method: Method | None, include_raw: bool
 ) -> Runnable[Any, Any]:
     """``model`` bound to ``schema`` and followed by its parser; see ``ChatDAMI.with_structured_output``."""
-    if method not in ("json_schema", "function_calling", "json_mode"):
+    if method not in (None, "json_schema", "function_calling", "json_mode"):
         raise InvalidRequest(
             f"unknown structured output method {method!r}", hint="json_schema, function_calling or json_mode"
         )
     if schema is None and method != "json_mode":
         raise InvalidSchema(f"method {method!r} needs a schema")
-    llm = model.bind(**_binding(schema, method), structured_output=Structured(schema, method))
+    llm = model.bind(**_binding(schema, method or "function_calling"), structured_output=Structured(schema, method))
     parse = _parser(schema, method)
     # One step after the model, not a RunnableMap around it: settings given at the call then still reach the model.
     after: Callable[[AIMessage], Any] = _keeping_raw(parse) if include_raw else parse
@@ -109,12 +131,14 @@ def _is_pydantic(schema: Any) -> bool:
     return isinstance(schema, type) and is_basemodel_subclass(schema)
 
 
-def _parser(schema: Any, method: Method) -> Callable[[AIMessage], Any]:
-    read = _reader(schema, method)
+def _parser(schema: Any, method: Method | None) -> Callable[[AIMessage], Any]:
+    readers = {each: _reader(schema, each) for each in ([method] if method else _LEFT_TO_THE_PAIR)}
 
     @langchain_errors()
     def parse(message: AIMessage) -> Any:
         finish_reason = message.response_metadata.get("finish_reason", "")
+        called = message.tool_calls or not message.text.strip()
+        read = readers[method or _LEFT_TO_THE_PAIR[0 if called else 1]]
         return read(finish_reason, message.text, [call["args"] for call in message.tool_calls])
 
     return parse

@@ -92,6 +92,11 @@ class Dialogue:
             )
         return self._templates[template]
 
+    @property
+    def shows_tools(self) -> bool:
+        """Whether the templates of both checkpoints show tools to the model."""
+        return all(template.shows_tools for template in self._templates.values())
+
     def parser(self, prompt: Prompt, step: Step) -> ReplyParser:
         """A parser for one generation of ``prompt``, fed token by token."""
         return ReplyParser(self._text, CallReader(step), prompt, step)

@@ -96,6 +96,11 @@ class ChatTemplate:
         clean, seams = shield.split(text)
         return Rendered(clean, seams, in_thought, continues)
 
+    @property
+    def shows_tools(self) -> bool:
+        """Whether the model is shown tools, and writes its calls in a form that can be read."""
+        return "<tool_call>" in self._source and self._can("tools")
+
     def _check_tools(self, step: Step) -> None:
         if step.tools and not self._can("tools"):
             raise InvalidRequest(
