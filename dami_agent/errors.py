@@ -30,7 +30,8 @@ Each says what was wrong, where, and what to do next: ``hint`` carries the last 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -198,6 +199,35 @@ class OutputTruncated(OutputError):
 
 class OutputInvalid(OutputError):
     """The output does not parse or does not validate."""
+
+
+@contextmanager
+def one_error(what: str) -> Iterator[None]:
+    """Raise whatever a caller's data breaks inside as ``InvalidRequest``; also a decorator for plain functions.
+
+    Settings, schemas, messages and templates come from anywhere, and what they break is not a list of classes that one
+    could name beforehand: recursion, overflow, numbers too long to print, keys that cannot be hashed.
+
+    Args:
+        what: whose data it is, for the message.
+    """
+    try:
+        yield
+    except DamiError:
+        raise
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":  # of a library in Rust
+            raise
+        raise InvalidRequest(f"{what} cannot be read: {type(error).__name__}: {shown(error)}") from error
+
+
+def shown(value: object, most: int = 200) -> str:
+    """``value`` as text of at most ``most`` characters, whatever it is."""
+    try:
+        text = str(value) if isinstance(value, BaseException) else repr(value)
+    except Exception:  # a cycle, a number of 5,000 digits, a hostile __repr__
+        text = f"a {type(value).__name__}"
+    return text if len(text) <= most else f"{text[:most]}…"
 
 
 class LedgerError(DamiError):

@@ -19,10 +19,10 @@ from dami_agent.chat_model.policies import read_policy
 from dami_agent.chat_model.profile import folder_of, profile_of
 from dami_agent.chat_model.room import BUILTIN, Room, RoomKey, dialogue_of, enter, leave
 from dami_agent.chat_model.runs import trace_of
-from dami_agent.chat_model.structured import Structured
+from dami_agent.chat_model.structured import Structured, for_pair
 from dami_agent.chat_model.tokens import CountingChatModel
 from dami_agent.chat_model.tracked import TrackedChatModel
-from dami_agent.errors import InvalidRequest
+from dami_agent.errors import InvalidRequest, one_error
 from dami_agent.estimators import ConfidenceEstimator, estimator_named
 from dami_agent.ledger import Ledger
 from dami_agent.pipeline import Pipeline
@@ -131,6 +131,7 @@ class ConfiguredChatModel(PolicyCachedChatModel, TrackedChatModel, CountingChatM
                 "a pair needs both checkpoints", hint="give instruct= and thinking=, or neither for the built-in pair"
             )
         settings.limits(self._own_settings(), self.stop, None)
+        settings.sampling(self._own_settings())
         return self
 
     # ---- identity -----------------------------------------------------------------------------------------------
@@ -266,8 +267,10 @@ class ConfiguredChatModel(PolicyCachedChatModel, TrackedChatModel, CountingChatM
     def _default_max_tokens(self) -> int | None:
         return enter(self._key).max_tokens if isinstance(self.engine, str) else None
 
+    @one_error("the call")
     def _step(self, messages: list[BaseMessage], stop: list[str] | None, manager: Any, kwargs: dict[str, Any]) -> Step:
         call = settings.checked(kwargs, "the call")
+        call = for_pair(call, shows_tools=lambda: self.pipeline().dialogue.shows_tools)
         levels = self._levels(call)
         given = settings.merged(levels)
         tools = settings.tools(call.get("tools"))

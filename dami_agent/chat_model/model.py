@@ -19,6 +19,7 @@ from dami_agent.chat_model.base import ConfiguredChatModel
 from dami_agent.chat_model.bridge import iterate_in_thread, run_in_thread
 from dami_agent.chat_model.errors import langchain_errors
 from dami_agent.chat_model.messages import response_metadata, to_ai_message
+from dami_agent.errors import one_error
 from dami_agent.pipeline import Cancellation, Outcome
 
 if TYPE_CHECKING:
@@ -120,6 +121,7 @@ class ChatDAMI(ConfiguredChatModel):
     # ---- composition --------------------------------------------------------------------------------------------
 
     @langchain_errors()
+    @one_error("the settings")
     def bind(self, **kwargs: Any) -> Runnable[LanguageModelInput, AIMessage]:  # type: ignore[override]
         """Bind settings or call arguments; settings stay bound through ``bind_tools``, agents and structured output.
 
@@ -130,6 +132,7 @@ class ChatDAMI(ConfiguredChatModel):
         for_call = {name: value for name, value in kwargs.items() if settings.ALIASES.get(name, name) not in for_model}
         settings.ask([("bind", for_model)])
         settings.limits(for_model, None, None)
+        settings.sampling(for_model)
         model = self
         if for_model:
             model = self.model_copy(update={"bound_settings": {**self.bound_settings, **for_model}})
@@ -157,11 +160,12 @@ class ChatDAMI(ConfiguredChatModel):
         return bind_tools_of(self, tools, tool_choice, parallel_tool_calls, kwargs)
 
     @langchain_errors()
+    @one_error("the schema")
     def with_structured_output(
         self,
         schema: Any = None,
         *,
-        method: structured.Method = "function_calling",
+        method: structured.Method | None = None,
         include_raw: bool = False,
         strict: bool | None = None,
         **kwargs: Any,
@@ -172,6 +176,7 @@ class ChatDAMI(ConfiguredChatModel):
             schema: pydantic class, TypedDict or JSON schema; for ``json_mode`` also None.
             method: ``function_calling`` (a forced tool call, the form these models are trained on), ``json_schema``
                 (the answer itself; the schema goes into the system prompt) or ``json_mode`` (the prompt must ask).
+                None is ``function_calling``, or ``json_schema`` on a pair whose chat templates show no tools.
             include_raw: return ``{"raw", "parsed", "parsing_error"}`` and raise nothing.
             strict: accepted; output is always held to the schema.
             kwargs: settings, as for ``bind``.
@@ -190,6 +195,7 @@ class ChatDAMI(ConfiguredChatModel):
 
 
 @langchain_errors()
+@one_error("the tools")
 def bind_tools_of(
     model: Runnable[Any, Any],
     tools: Sequence[Any],

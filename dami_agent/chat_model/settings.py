@@ -5,15 +5,20 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
+import math
 from collections.abc import Mapping, Sequence
+from numbers import Integral, Real
 from typing import Any
 
 from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import BaseModel
 
-from dami_agent.errors import InvalidIntensity, InvalidRequest, InvalidSchema
+from dami_agent.errors import InvalidIntensity, InvalidRequest, InvalidSchema, shown
 from dami_agent.policy import EFFORTS
 from dami_agent.types import Ask, Intensity, Limits, Message, ResponseFormat, Sampling, Tool, ToolChoice
+
+_MOST = 2**62  # what a ledger can hold
+_MOST_SECONDS = 1e9
 
 SETTINGS: frozenset[str] = frozenset(
     {
@@ -74,11 +79,11 @@ def checked(settings: Mapping[str, Any], where: str) -> dict[str, Any]:
 
 def intensity(value: Any) -> Any:
     """A validated ``reasoning_intensity``: an :class:`Intensity`, ``"auto"`` or None."""
-    if value is None or value == "auto":
+    if value is None or (isinstance(value, str) and value == "auto"):
         return value
     if isinstance(value, str):
         raise InvalidIntensity(
-            f"reasoning_intensity must be a number in [0, 1] or 'auto', got {value!r}",
+            f"reasoning_intensity must be a number in [0, 1] or 'auto', got {shown(value)}",
             hint=f"names go to reasoning_effort: {', '.join(EFFORTS)}",
         )
     return Intensity(value)
@@ -86,8 +91,8 @@ def intensity(value: Any) -> Any:
 
 def effort(value: Any) -> Any:
     """A validated ``reasoning_effort`` name, or None."""
-    if value is not None and value not in EFFORTS:
-        raise InvalidIntensity(f"unknown reasoning_effort {value!r}", hint=f"use one of {', '.join(EFFORTS)}")
+    if value is not None and not (isinstance(value, str) and value in EFFORTS):
+        raise InvalidIntensity(f"unknown reasoning_effort {shown(value)}", hint=f"use one of {', '.join(EFFORTS)}")
     return value
 
 
@@ -113,16 +118,20 @@ def merged(levels: Sequence[tuple[str, Mapping[str, Any]]]) -> dict[str, Any]:
 
 
 def sampling(settings: Mapping[str, Any]) -> Sampling:
-    """The sampling part; what is missing is filled in by the engine from the checkpoints' defaults."""
-    top = settings.get("top_logprobs")
-    wanted = bool(settings.get("logprobs")) or top is not None
+    """The sampling part; what is missing is filled in by the engine from the checkpoints' defaults.
+
+    Raises:
+        InvalidRequest: what is no number; what the numbers may be is the engine's to say.
+    """
+    top = _integer("top_logprobs", settings.get("top_logprobs"), 0, _MOST)
+    wanted = settings.get("logprobs") not in (None, False) or top is not None
     return Sampling(
-        temperature=settings.get("temperature"),
-        top_p=settings.get("top_p"),
-        top_k=settings.get("top_k"),
-        min_p=settings.get("min_p"),
-        repetition_penalty=settings.get("repetition_penalty"),
-        seed=settings.get("seed"),
+        temperature=_real("temperature", settings.get("temperature")),
+        top_p=_real("top_p", settings.get("top_p")),
+        top_k=_integer("top_k", settings.get("top_k"), -_MOST, _MOST),
+        min_p=_real("min_p", settings.get("min_p")),
+        repetition_penalty=_real("repetition_penalty", settings.get("repetition_penalty")),
+        seed=_integer("seed", settings.get("seed"), -(2**63), 2**64 - 1),
         logprobs=(top or 0) if wanted else None,
     )
 
@@ -137,14 +146,47 @@ def limits(settings: Mapping[str, Any], stop: Sequence[str] | str | None, defaul
     reasoning = settings.get("max_reasoning_tokens")
     deadline = settings.get("timeout")
     for name, value, least in (("max_tokens", max_tokens, 1), ("max_reasoning_tokens", reasoning, 0)):
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
-            raise InvalidRequest(f"{name} must be a whole number of at least {least}, got {value!r}")
-    if deadline is not None and not (isinstance(deadline, (int, float)) and deadline > 0):
-        raise InvalidRequest(f"timeout must be a positive number of seconds, got {deadline!r}")
-    stops = (stop,) if isinstance(stop, str) else tuple(stop or ())
-    if any(not isinstance(s, str) or not s for s in stops):
-        raise InvalidRequest("a stop sequence must be a non-empty string")
-    return Limits(max_tokens=max_tokens, max_reasoning_tokens=reasoning, stop=stops, deadline=deadline)
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or not least <= value <= _MOST):
+            raise InvalidRequest(f"{name} must be a whole number of at least {least}, got {shown(value)}")
+    deadline = _real("timeout", deadline)
+    if deadline is not None and not 0 < deadline <= _MOST_SECONDS:
+        raise InvalidRequest(
+            f"timeout must be a positive number of seconds, got {shown(settings.get('timeout'))}",
+            hint="leave it out for no timeout",
+        )
+    return Limits(max_tokens=max_tokens, max_reasoning_tokens=reasoning, stop=_stops(stop), deadline=deadline)
+
+
+def _stops(stop: Any) -> tuple[str, ...]:
+    given = (stop,) if isinstance(stop, str) else () if stop is None else stop
+    if not isinstance(given, (list, tuple, set, frozenset)) or any(not isinstance(s, str) or not s for s in given):
+        raise InvalidRequest(
+            f"a stop sequence must be a non-empty string, got {shown(stop)}",
+            hint="stop takes a string or a list of them",
+        )
+    return tuple(given)
+
+
+def _real(name: str, value: Any) -> float | None:
+    """A finite number, or None where none is given."""
+    if value is None:
+        return None
+    try:
+        number = math.nan if isinstance(value, bool) or not isinstance(value, Real) else float(value)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        raise InvalidRequest(f"{name} must be a finite number, got {shown(value)}")
+    return number
+
+
+def _integer(name: str, value: Any, least: int, most: int) -> int | None:
+    """A whole number between the bounds, or None where none is given."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, Integral) or not least <= int(value) <= most:
+        raise InvalidRequest(f"{name} must be a whole number from {least} to {most}, got {shown(value)}")
+    return int(value)
 
 
 def tools(bound: Sequence[Any] | None) -> tuple[Tool, ...]:
@@ -162,8 +204,8 @@ def tools(bound: Sequence[Any] | None) -> tuple[Tool, ...]:
                 description=function.get("description", ""),
                 parameters=function.get("parameters") or {"type": "object", "properties": {}},
             )
-        except (KeyError, TypeError, ValueError) as error:
-            raise InvalidSchema(f"tool {place} cannot be read as a tool: {error}") from error
+        except Exception as error:  # LangChain's and pydantic's, of whatever class
+            raise InvalidSchema(f"tool {place} cannot be read as a tool: {shown(error)}") from error
         if tool not in result:  # the same tool twice is the same tool
             result.append(tool)
     return tuple(result)
@@ -189,18 +231,23 @@ def tool_choice(value: Any, bound: Sequence[Tool]) -> ToolChoice:
         InvalidRequest: a choice that names no bound tool, or asks for one where none is bound.
     """
     if isinstance(value, Mapping):
-        value = value.get("function", value).get("name", value.get("type"))
+        inner = value.get("function", value)
+        value = inner.get("name", value.get("type")) if isinstance(inner, Mapping) else inner
+    if not (value is None or isinstance(value, (str, bool))):
+        raise InvalidRequest(
+            f"tool_choice={shown(value)} is not understood", hint="'auto', 'any', 'none' or the name of a bound tool"
+        )
     if value in (None, "auto", False):
         return ToolChoice()
     if value == "none":
         return ToolChoice(mode="none")
     if not bound:
-        raise InvalidRequest(f"tool_choice={value!r}, but no tools are bound", hint="bind tools with bind_tools")
+        raise InvalidRequest(f"tool_choice={shown(value)}, but no tools are bound", hint="bind tools with bind_tools")
     if value in ("any", "required", True):
         return ToolChoice(mode="any")
     if value not in {tool.name for tool in bound}:
         raise InvalidRequest(
-            f"tool_choice={value!r} is not the name of a bound tool",
+            f"tool_choice={shown(value)} is not the name of a bound tool",
             hint=f"bound: {', '.join(tool.name for tool in bound)}",
         )
     return ToolChoice(mode="tool", name=str(value))
@@ -224,11 +271,12 @@ def response_format(value: Any) -> ResponseFormat | None:
             return ResponseFormat(schema=value.get("schema"))
         if kind == "json_schema":
             inner = value.get("json_schema", {})
-            return ResponseFormat(schema=inner.get("schema"), name=inner.get("name", "response"))
+            if isinstance(inner, Mapping):
+                return ResponseFormat(schema=inner.get("schema"), name=str(inner.get("name", "response")))
         if "properties" in value or "$ref" in value or kind in ("object", "array"):
             return ResponseFormat(schema=value, name=str(value.get("title", "response")))
     raise InvalidSchema(
-        f"response_format {value!r} is not understood",
+        f"response_format {shown(value)} is not understood",
         hint='use {"type": "json_schema", "json_schema": {"name": ..., "schema": ...}} or a pydantic class',
     )
 

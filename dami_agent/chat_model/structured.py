@@ -144,12 +144,14 @@ def _parser(schema: Any, method: Method | None) -> Callable[[AIMessage], Any]:
     return parse
 
 
-def _partial_reader(schema: Any, method: Method) -> Callable[[str, str], Any]:
+def _partial_reader(schema: Any, method: Method | None) -> Callable[[str, str], Any]:
     """From the text and the call written so far to an object, or None where there is none to show yet."""
     validate = _validator(schema) if _is_pydantic(schema) else None
 
     def read(text: str, call: str) -> Any:
-        value = partial_arguments(call) if method == "function_calling" else partial_json(text)
+        value = (
+            partial_arguments(call) if method == "function_calling" or (call and method is None) else partial_json(text)
+        )
         if validate is None or value is None:
             return value
         try:
@@ -160,7 +162,7 @@ def _partial_reader(schema: Any, method: Method) -> Callable[[str, str], Any]:
     return read
 
 
-def _reader(schema: Any, method: Method) -> Callable[[str, str, Sequence[Any]], Any]:
+def _reader(schema: Any, method: Method | None) -> Callable[[str, str, Sequence[Any]], Any]:
     """From finish reason, text and the arguments of the calls to the object; raises ``OutputError``."""
     validate = _validator(schema) if _is_pydantic(schema) else _schema_validator(schema, method)
 
@@ -194,7 +196,7 @@ def _validator(schema: TypeBaseModel) -> Callable[[Any], Any]:
     return validate
 
 
-def _schema_validator(schema: Any, method: Method) -> Callable[[Any], Any]:
+def _schema_validator(schema: Any, method: Method | None) -> Callable[[Any], Any]:
     """Check a value against a TypedDict or a JSON schema; a readable call may break its schema."""
     if schema is None:
         return lambda value: value

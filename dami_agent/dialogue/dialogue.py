@@ -12,7 +12,7 @@ from dami_agent.dialogue.one_thought import one_thought
 from dami_agent.dialogue.parser import ReplyParser
 from dami_agent.dialogue.template import ChatTemplate, KeepReasoning
 from dami_agent.dialogue.text import TokenText
-from dami_agent.errors import InvalidRequest
+from dami_agent.errors import InvalidRequest, one_error
 from dami_agent.types import Generation, Prompt, Reply, Step, Template, TokenEvent
 
 
@@ -46,6 +46,7 @@ class Dialogue:
             if source
         }
 
+    @one_error("the prompt")
     def render(self, step: Step, template: Template, context_length: int | None = None) -> Prompt:
         """The prompt for the next assistant message, in the words of one checkpoint's template.
 

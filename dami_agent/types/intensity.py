@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Literal
 
-from dami_agent.errors import InvalidIntensity
+from dami_agent.errors import InvalidIntensity, shown
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -30,9 +29,9 @@ class Intensity(float):
     def __new__(cls, value: float | str) -> Self:
         """Validate; -0.0 becomes 0.0."""
         number = value if isinstance(value, (int, float)) and not isinstance(value, bool) else None
-        if number is None or not math.isfinite(number) or not 0.0 <= number <= 1.0:
+        if number is None or not 0.0 <= number <= 1.0:  # NaN is not
             raise InvalidIntensity(
-                f"reasoning intensity must be a finite number in [0, 1], got {value!r}",
+                f"reasoning intensity must be a finite number in [0, 1], got {shown(value)}",
                 hint="0 is the Instruct model, 1 the Thinking model; for named levels use reasoning_effort",
             )
         return super().__new__(cls, number + 0.0)  # +0.0 turns -0.0 into 0.0: one cache key per λ
