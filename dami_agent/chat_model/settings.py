@@ -200,15 +200,23 @@ def tools(bound: Sequence[Any] | None) -> tuple[Tool, ...]:
         try:
             function = convert_to_openai_tool(item)["function"]
             tool = Tool(
-                name=function["name"],
-                description=function.get("description", ""),
-                parameters=function.get("parameters") or {"type": "object", "properties": {}},
+                name=_of_type(str, "name", function["name"]),
+                description=_of_type(str, "description", function.get("description") or ""),
+                parameters=_of_type(
+                    Mapping, "parameters", function.get("parameters") or {"type": "object", "properties": {}}
+                ),
             )
         except Exception as error:  # LangChain's and pydantic's, of whatever class
             raise InvalidSchema(f"tool {place} cannot be read as a tool: {shown(error)}") from error
         if tool not in result:  # the same tool twice is the same tool
             result.append(tool)
     return tuple(result)
+
+
+def _of_type(kind: type, name: str, value: Any) -> Any:
+    if not isinstance(value, kind):
+        raise InvalidSchema(f"its {name} is {shown(value)}")
+    return value
 
 
 def distinct(bound: Sequence[Tool]) -> Sequence[Tool]:

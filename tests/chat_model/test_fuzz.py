@@ -266,6 +266,7 @@ class Tool(BaseModel):
         ({"response_format": {"type": "json_schema", "json_schema": 5}}, InvalidSchema, "is not understood"),
         ({"response_format": cyclic_dict()}, DamiError, "cannot be read|cannot be checked|nested"),
         ({"tools": [5]}, InvalidSchema, "tool 0 cannot be read as a tool"),
+        ({"tools": [{"type": None, "name": []}]}, InvalidSchema, r"tool 0 cannot be read as a tool: its name is \[\]"),
         ({"tools": 5}, InvalidRequest, "the call cannot be read: TypeError"),
     ],
 )  # fmt: skip
