@@ -307,3 +307,25 @@ def test_an_alternative_that_cannot_be_enforced_is_allowed_and_reported() -> Non
     assert [str(p) for p in problems] == ["#/anyOf/0/pattern"]
     assert Grammar(narrowed).accepts('"b"')
     assert not Grammar(narrowed).accepts("1.5")
+
+
+@pytest.mark.parametrize(
+    "old",
+    [
+        {"items": [{"type": "integer"}, {"$ref": "#/items/0"}], "type": "array", "minItems": 2, "maxItems": 2},
+        {
+            "$schema": "http://json-schema.org/draft-07/schema#",
+            "type": "array",
+            "items": [{"type": "integer"}, {"type": "integer"}],
+            "additionalItems": False,
+            "minItems": 2,
+        },
+    ],
+)
+def test_tuples_of_draft_07(old: Any) -> None:
+    check(old, "test")
+    schema, problems = enforceable(old)
+    assert not problems
+    texts = ["[1, 2]", '[1, "a"]', "[1]", "[1, 2, 3]"]
+    assert [Grammar(schema).accepts(text) for text in texts] == [True, False, False, False]
+    assert [validator(old).is_valid(json.loads(text)) for text in texts] == [True, False, False, False]

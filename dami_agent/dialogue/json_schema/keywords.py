@@ -66,6 +66,8 @@ def modern(root: Any) -> Any:
         for keyword in ("$anchor", "$dynamicAnchor"):
             if isinstance(node.get(keyword), str):
                 names["#" + node[keyword]] = path
+        if isinstance(node.get("items"), list):
+            names |= {f"{path}/items/{n}": f"{path}/prefixItems/{n}" for n in range(len(node["items"]))}
     names.pop("", None)
     declared = root.get("$schema")
     alone = isinstance(declared, str) and any(draft in declared for draft in _OLD_DRAFTS)
