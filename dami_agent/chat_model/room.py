@@ -71,12 +71,14 @@ if hasattr(os, "register_at_fork"):
 def enter(key: RoomKey) -> Room:
     """The room of ``key``, opened on first use; weights are read later, at the first token.
 
+    A room whose engine was closed, or broke, is opened anew.
+
     Raises:
         CheckpointError: the pair cannot be used.
         InvalidRequest: no engine of that name is installed.
     """
     with _lock:
-        if key not in _open:
+        if key not in _open or getattr(_open[key].engine, "closed", False):  # not every engine can tell
             _open[key] = _furnish(key)
         return _open[key]
 

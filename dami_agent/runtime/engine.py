@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from dami_agent.errors import ContextOverflow, EngineClosed, InvalidRequest
+from dami_agent.runtime.failures import panics_as_ours
 from dami_agent.runtime.grammar import GrammarBook, Matcher
 from dami_agent.runtime.hidden_ids import ids_without_text
 from dami_agent.runtime.job import LocalJob
@@ -126,7 +127,7 @@ class LocalEngine:
             EngineBusy, EngineClosed: the queue is full; the engine is closed.
         """
         self._check_process()
-        with self._arriving():
+        with self._arriving(), panics_as_ours():
             row = self._row(prompt, decision)
             row.replay()
             if not row.done:

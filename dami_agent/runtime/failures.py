@@ -13,7 +13,7 @@ import torch
 from dami_agent.errors import DamiError, RunError
 from dami_agent.runtime.row import Row
 
-__all__ = ["as_ours", "describe", "failing_alone", "not_finite"]
+__all__ = ["as_ours", "describe", "failing_alone", "not_finite", "panics_as_ours"]
 
 
 def as_ours(error: BaseException) -> Exception:
@@ -56,6 +56,17 @@ def failing_alone(row: Row) -> Iterator[None]:
         yield
     except BaseException as error:  # Rust's panics are no Exception
         row.fail(as_ours(error))
+
+
+@contextmanager
+def panics_as_ours() -> Iterator[None]:
+    """Turn a panic of a Rust library in a caller's thread into an error of ours; interrupts and exits pass."""
+    try:
+        yield
+    except (Exception, KeyboardInterrupt, SystemExit, GeneratorExit):
+        raise
+    except BaseException as error:
+        raise as_ours(error) from error
 
 
 def not_finite(best: float, where: str) -> RunError:

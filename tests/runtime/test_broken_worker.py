@@ -176,3 +176,30 @@ def test_an_end_between_queue_and_batch_loses_no_request(lab: Lab, monkeypatch: 
             with pytest.raises(RunError, match="taking in"):
                 engine.score(PROMPT, [1], Intensity(0))
         assert engine.generate(PROMPT, ask(max_tokens=1)).output_tokens == 1
+
+
+def test_a_panic_in_the_callers_thread_is_an_error_of_ours(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    from dami_agent.runtime.stops import StopStrings
+
+    def panics(*_: Any) -> None:
+        raise PanicException("odd tokenizer")
+
+    with lab.engine(weights=ScriptedWeights(lambda _: 7)) as engine:
+        replayed = prompt_of([1, 2, 3], reply_ids=(4, 5))
+        with monkeypatch.context() as patch:
+            patch.setattr(StopStrings, "push", panics)
+            with pytest.raises(RunError, match="PanicException: odd tokenizer"):
+                engine.submit(replayed, ask(max_tokens=5, stop=("x",)))
+            with pytest.raises(RunError, match="PanicException: odd tokenizer"):  # on the worker's: that row alone
+                engine.generate(PROMPT, ask(max_tokens=5, stop=("x",)))
+        assert engine.generate(PROMPT, ask(max_tokens=2)).output_tokens == 2
+        assert not engine.closed
+
+
+def test_an_interrupt_of_the_caller_passes(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    with lab.engine(weights=ScriptedWeights(lambda _: 7)) as engine:
+        with monkeypatch.context() as patch:
+            patch.setattr(type(engine), "_row", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+            with pytest.raises(KeyboardInterrupt):
+                engine.submit(PROMPT, ask())
+        assert engine.generate(PROMPT, ask(max_tokens=2)).output_tokens == 2
