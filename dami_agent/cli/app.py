@@ -15,6 +15,7 @@ from dami_agent.cli.explain import explain
 from dami_agent.cli.logs import logs
 from dami_agent.cli.output import visible
 from dami_agent.cli.pair import pair
+from dami_agent.cli.policy import policy
 from dami_agent.cli.replay import replay
 from dami_agent.cli.report import report
 from dami_agent.cli.runs import runs
@@ -45,6 +46,7 @@ app.command()(sweep)
 app.command()(bench)
 app.command()(pair)
 app.add_typer(tasks)
+app.add_typer(policy)
 
 
 def _print_version(wanted: bool) -> None:

@@ -247,6 +247,11 @@ class ReasoningPolicy:
         )
         return ", in the valley"
 
+    @property
+    def all_rules(self) -> tuple[Rule, ...]:
+        """The rules in the order in which they are looked at, short forms written out."""
+        return self._rules
+
     def cache_key(self, trace: Trace) -> str | None:
         """What rules read of a call's place in its run, for caches; None where the answer depends on the moment.
 
