@@ -136,9 +136,12 @@ def _waiting_interrupt() -> int | None:
 def _without_collection() -> Iterator[None]:
     """Keep the garbage collector off while the interpreter lists its threads.
 
-    Python 3.11 lists them under its lock of threads; a collection in there lets another thread run, which may wait for
-    that lock: the process then stands still (gh-106883). Later versions collect elsewhere.
+    Before 3.12 Python lists them under its lock of threads; a collection in there lets another thread run, which may
+    wait for that lock: the process then stands still (gh-106883). Since then it collects elsewhere.
     """
+    if sys.version_info >= (3, 12):
+        yield
+        return
     with _listing:
         collecting = gc.isenabled()
         gc.disable()
