@@ -78,7 +78,7 @@ def test_the_views_fit_eighty_columns() -> None:
     out = io.StringIO()
     console = Console(file=out, width=80)
     console.print(grid(COLUMNS, lines, 80))
-    run = ("01a2098f-1", "11-23 17:59:11", "thread", "12", "0", "0–0.85", "12345", "1234", "123", "12.34")
+    run = ("01a2098f-1", "11-23 17:59:11", "nightly", "thread", "12", "0", "0–0.85", "12345", "1234", "123", "12.34")
     console.print(grid(runs.COLUMNS, [(*run, "0.0007964 EUR", "1,234 of 5,678")], 80))
     text = out.getvalue()
     assert "…" not in text
