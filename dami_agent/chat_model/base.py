@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
-from langchain_core.language_models import LangSmithParams
+from langchain_core.language_models import BaseChatModel, LangSmithParams
 from langchain_core.language_models.model_profile import ModelProfile
 from langchain_core.messages import BaseMessage
 from pydantic import ConfigDict, Field, InstanceOf, PrivateAttr, SecretStr, field_validator, model_validator
@@ -15,6 +15,7 @@ from typing_extensions import Self
 from dami_agent.chat_model import settings
 from dami_agent.chat_model.caching import PolicyCachedChatModel
 from dami_agent.chat_model.history import to_messages
+from dami_agent.chat_model.pair_names import with_pair
 from dami_agent.chat_model.policies import read_policy
 from dami_agent.chat_model.profile import folder_of, profile_of
 from dami_agent.chat_model.room import BUILTIN, Room, RoomKey, dialogue_of, enter, leave
@@ -82,6 +83,7 @@ class ConfiguredChatModel(PolicyCachedChatModel, TrackedChatModel, CountingChatM
     logprobs: bool | None = Field(default=None, description="per call: log-probs in response_metadata")
     top_logprobs: int | None = Field(default=None, description="per call: alternatives beside each token")
 
+    stream_usage: bool = Field(default=True, description="accepted for LangChain's sake; usage is always streamed")
     streaming: bool = Field(default=False, description="accepted for LangChain's sake; stream with .stream()")
     max_retries: int = Field(default=2, description="accepted for LangChain's sake; nothing here fails transiently")
     api_key: SecretStr | None = Field(default=None, description="accepted and unused: the model is local", exclude=True)
@@ -97,11 +99,13 @@ class ConfiguredChatModel(PolicyCachedChatModel, TrackedChatModel, CountingChatM
         """LangChain drops unknown init arguments silently; a misspelt budget must not be lost."""
         if not isinstance(values, Mapping):
             return values
-        values = {settings.ALIASES.get(name, name): value for name, value in values.items()}
-        unknown = {n for n in values if n not in cls.model_fields} - {"stop_sequences"}
-        if unknown:
-            settings.checked(dict.fromkeys(sorted(unknown)), "ChatDAMI()")
-            raise InvalidRequest(f"{', '.join(sorted(unknown))} cannot be given at init", hint="give it per call")
+        values = with_pair({settings.ALIASES.get(name, name): value for name, value in values.items()})
+        for name in values:
+            if name not in cls.model_fields and name != "stop_sequences":
+                if name in settings.CALL_ONLY:
+                    raise InvalidRequest(f"{name} cannot be given at init", hint="give it per call, or bind it")
+                own = set(cls.model_fields) - set(BaseChatModel.model_fields) | {"model", "tags", "metadata"}
+                raise settings.unknown(name, "ChatDAMI()", own - {"bound_settings", "dialogue"})
         return values
 
     @field_validator("reasoning_intensity", mode="before")
@@ -169,7 +173,30 @@ class ConfiguredChatModel(PolicyCachedChatModel, TrackedChatModel, CountingChatM
         params = super()._get_ls_params(stop=stop or self._stops(None), **{**given, **kwargs})
         params["ls_provider"] = "dami"
         params["ls_model_name"] = kwargs.get("model") or self.model_name
-        return params
+        depth = settings.ask([*self._levels({}), ("call", kwargs)])
+        own: dict[str, Any] = {
+            "ls_reasoning_effort": depth.effort,
+            "ls_reasoning_intensity": depth.intensity if depth.intensity in (None, "auto") else float(depth.intensity),
+            "ls_policy": (self.policy or ReasoningPolicy()).name,
+        }
+        return cast("LangSmithParams", {**params, **{name: value for name, value in own.items() if value is not None}})
+
+    def __repr_args__(self) -> Iterator[tuple[str, Any]]:
+        """Show the pair, and what was given that is not the default; the policy by name."""
+        yield "model", self.model_name
+        for name in ("tags", *(f for f in ConfiguredChatModel.__annotations__ if not f.startswith("_"))):
+            value, field = getattr(self, name), type(self).model_fields[name]
+            if (
+                name in ("instruct", "thinking", "dialogue")
+                or value is None
+                or value == field.default
+                or not field.repr
+            ):
+                continue
+            if isinstance(value, ReasoningPolicy):
+                value = value.name
+            if field.default_factory is None or repr(value) != repr(field.get_default(call_default_factory=True)):
+                yield name, value
 
     def _resolve_model_profile(self) -> ModelProfile | None:
         folders = tuple(

@@ -111,7 +111,24 @@ class ChatDAMI(ConfiguredChatModel):
         metadata = self._metadata(outcome)
         message = to_ai_message(outcome.reply, outcome.attempts, metadata)
         info = {"finish_reason": outcome.reply.finish_reason}
-        return ChatResult(generations=[ChatGeneration(message=message, generation_info=info)])
+        counts = message.usage_metadata
+        output: dict[str, Any] = {"model_name": metadata["model_name"], "model_provider": metadata["model_provider"]}
+        if counts is not None:
+            output["token_usage"] = {
+                "prompt_tokens": counts["input_tokens"],
+                "completion_tokens": counts["output_tokens"],
+                "total_tokens": counts["total_tokens"],
+            }
+        return ChatResult(generations=[ChatGeneration(message=message, generation_info=info)], llm_output=output)
+
+    def _combine_llm_outputs(self, llm_outputs: list[dict[str, Any] | None]) -> dict[str, Any]:
+        """Add up the token counts of several prompts of one ``generate``."""
+        outputs = [output for output in llm_outputs if output is not None]
+        if not outputs:
+            return {}
+        counts = [output.get("token_usage") or {} for output in outputs]
+        total = {name: sum(count.get(name, 0) for count in counts) for name in counts[0]}
+        return {**outputs[0], "token_usage": total}
 
     def _chunk(self, item: Delta | Outcome) -> ChatGenerationChunk:
         if isinstance(item, Outcome):
@@ -144,6 +161,7 @@ class ChatDAMI(ConfiguredChatModel):
         *,
         tool_choice: str | dict[str, Any] | bool | None = None,
         parallel_tool_calls: bool | None = None,
+        strict: bool | None = None,
         **kwargs: Any,
     ) -> Runnable[LanguageModelInput, AIMessage]:
         """Bind tools; arguments of calls can then only follow their schemas.
@@ -152,12 +170,14 @@ class ChatDAMI(ConfiguredChatModel):
             tools: anything ``convert_to_openai_tool`` knows.
             tool_choice: ``auto``, ``any`` (or ``required``), ``none``, or a tool's name.
             parallel_tool_calls: False allows at most one call a reply.
+            strict: True asks for every property and allows no others, as OpenAI's strict mode does; calls follow
+                their schemas in any case.
             kwargs: settings, as for ``bind``.
 
         Raises:
             InvalidSchema, InvalidRequest: at once, not at the call.
         """
-        return bind_tools_of(self, tools, tool_choice, parallel_tool_calls, kwargs)
+        return bind_tools_of(self, tools, tool_choice, parallel_tool_calls, {**kwargs, "strict": strict})
 
     @langchain_errors()
     @one_error("the schema")
@@ -204,9 +224,9 @@ def bind_tools_of(
     kwargs: dict[str, Any],
 ) -> Runnable[LanguageModelInput, AIMessage]:
     """Shared by the plain and the configurable model: check now, bind what the call needs."""
-    own = settings.tools(tools)
-    settings.tool_choice(tool_choice, own)
-    bound: dict[str, Any] = {"tools": [convert_to_openai_tool(tool) for tool in tools], **kwargs}
+    strict = kwargs.pop("strict", None)
+    settings.tool_choice(tool_choice, settings.tools(tools))
+    bound: dict[str, Any] = {"tools": [convert_to_openai_tool(tool, strict=strict) for tool in tools], **kwargs}
     if tool_choice is not None:
         bound["tool_choice"] = tool_choice
     if parallel_tool_calls is not None:

@@ -6,7 +6,7 @@ import dataclasses
 import difflib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any
 
@@ -68,13 +68,16 @@ def checked(settings: Mapping[str, Any], where: str) -> dict[str, Any]:
         if name in _IGNORED:
             continue
         if name not in SETTINGS | CALL_ONLY:
-            close = difflib.get_close_matches(given, SETTINGS | CALL_ONLY, n=1)
-            raise InvalidRequest(
-                f"unknown setting {given!r} at {where}",
-                hint=f"did you mean {close[0]!r}?" if close else f"known: {', '.join(sorted(SETTINGS | CALL_ONLY))}",
-            )
+            raise unknown(given, where, SETTINGS | CALL_ONLY)
         result[name] = value
     return result
+
+
+def unknown(name: str, where: str, known: Collection[str]) -> InvalidRequest:
+    """The error for a setting that is not known there: with the one that may have been meant, else with all."""
+    close = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(sorted(known))}"
+    return InvalidRequest(f"unknown setting {name!r} at {where}", hint=hint)
 
 
 def intensity(value: Any) -> Any:

@@ -1,0 +1,53 @@
+"""Pairs by one name, as other chat models take ``model=``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from dami_agent.chat_model.room import BUILTIN
+from dami_agent.errors import InvalidRequest
+
+_HINT = "'builtin', a folder with instruct/ and thinking/ in it, or 'INSTRUCT+THINKING' (folders or hub ids)"
+
+
+def pair_named(name: Any) -> tuple[str | None, str | None]:
+    """The Instruct and Thinking checkpoints that ``name`` stands for; (None, None) is the built-in pair.
+
+    Args:
+        name: ``builtin``, a folder that holds ``instruct`` and ``thinking``, or ``A+B``.
+
+    Raises:
+        InvalidRequest: it names no pair.
+    """
+    text = str(name)
+    if text in ("builtin", BUILTIN):
+        return None, None
+    folder = Path(text).expanduser()
+    if (folder / "instruct").is_dir() and (folder / "thinking").is_dir():
+        return str(folder / "instruct"), str(folder / "thinking")
+    parts = [part.strip() for part in text.split("+")]
+    if len(parts) == 2 and all(parts):
+        return parts[0], parts[1]
+    raise InvalidRequest(f"model={text!r} does not name a pair", hint=_HINT)
+
+
+def with_pair(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Init arguments with ``instruct`` and ``thinking`` in place of ``model`` or ``model_name``.
+
+    Raises:
+        InvalidRequest: the name is of no pair, or of another than ``instruct`` and ``thinking`` say.
+    """
+    result = {name: value for name, value in values.items() if name not in ("model", "model_name")}
+    for key in ("model", "model_name"):
+        if values.get(key) is None:
+            continue
+        for side, checkpoint in zip(("instruct", "thinking"), pair_named(values[key]), strict=True):
+            if result.get(side, checkpoint) != checkpoint:
+                raise InvalidRequest(
+                    f"{key}={values[key]!r} and {side}={result[side]!r} name different checkpoints",
+                    hint=f"give either {key} or instruct and thinking",
+                )
+            result[side] = checkpoint
+    return result
