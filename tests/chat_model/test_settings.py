@@ -114,7 +114,7 @@ def test_tool_choice_in_every_spelling(value: Any, mode: str) -> None:
 
 
 def test_tool_choice_must_be_possible() -> None:
-    with pytest.raises(InvalidRequest, match="no bound tool"):
+    with pytest.raises(InvalidRequest, match="not the name of a bound tool"):
         ChatDAMI().bind_tools([add], tool_choice="subtract")
     with pytest.raises(InvalidRequest, match="no tools are bound"):
         settings.tool_choice("any", ())
