@@ -14,6 +14,7 @@ from typing_extensions import Self
 
 from dami_agent.chat_model import settings
 from dami_agent.chat_model.caching import PolicyCachedChatModel
+from dami_agent.chat_model.errors import langchain_errors
 from dami_agent.chat_model.history import to_messages
 from dami_agent.chat_model.pair_names import with_pair
 from dami_agent.chat_model.policies import read_policy
@@ -168,6 +169,7 @@ class ConfiguredChatModel(PolicyCachedChatModel, TrackedChatModel, CountingChatM
             **settings.merged(self._levels({})),
         }
 
+    @langchain_errors()  # LangChain asks before the call begins; a bad setting is found here first
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
         given = settings.merged([*self._levels({}), ("call", kwargs)])
         params = super()._get_ls_params(stop=stop or self._stops(None), **{**given, **kwargs})
