@@ -7,6 +7,7 @@ from dami_agent.policy.frontier import EFFORTS, Frontier, FrontierRow
 from dami_agent.policy.policy import GreedyThinkingWarning, IntensityWarning, ReasoningPolicy
 from dami_agent.policy.presets import PRESETS
 from dami_agent.policy.rules import Escalation, Rule, RunBudget, Settings, ToolSettings, When
+from dami_agent.policy.spelling import UnknownNameWarning
 from dami_agent.types import Price, Usage
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "Settings",
     "Spent",
     "ToolSettings",
+    "UnknownNameWarning",
     "Usage",
     "Verifier",
     "When",

@@ -21,6 +21,7 @@ from dami_agent.policy.grant import Grant
 from dami_agent.policy.match import Facts, all_rules, match
 from dami_agent.policy.presets import read_preset
 from dami_agent.policy.rules import Escalation, PolicyFile, Rule, RunBudget, Settings, ToolSettings
+from dami_agent.policy.spelling import Spelling
 from dami_agent.types import Ask, Decision, Intensity, Reply, Step, Trace, Usage
 
 
@@ -70,6 +71,7 @@ class ReasoningPolicy:
     _rules: tuple[Rule, ...] = field(init=False, compare=False)
     _budgets: Budgets = field(init=False, compare=False)
     _warned: set[str] = field(init=False, compare=False, default_factory=set)
+    _spelling: Spelling = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
         default = aim.settings_of(self.default) if isinstance(self.default, Ask) else self.default
@@ -80,6 +82,7 @@ class ReasoningPolicy:
         budgets = {n: t.run_max_reasoning_tokens for n, t in spec.tools.items()}
         object.__setattr__(self, "_spec", spec)
         object.__setattr__(self, "_rules", all_rules(spec))
+        object.__setattr__(self, "_spelling", Spelling(self._rules))
         object.__setattr__(self, "_budgets", Budgets(spec.run, {n: b for n, b in budgets.items() if b is not None}))
 
     def __repr__(self) -> str:
@@ -144,6 +147,7 @@ class ReasoningPolicy:
         other = dataclasses.replace(self, frontier=frontier)
         object.__setattr__(other, "_budgets", self._budgets)
         object.__setattr__(other, "_warned", self._warned)
+        object.__setattr__(other, "_spelling", self._spelling)
         return other
 
     @property
@@ -183,6 +187,7 @@ class ReasoningPolicy:
             BudgetExhausted: less is left than an answer needs.
         """
         spec, frontier, facts = self._spec, self.frontier, Facts.of(step, attempt)
+        self._spelling.check(facts)
         found = match(self._rules, facts, frontier)
         settings = aim.with_default(found.rule, spec.default)
         grant = Grant(limits=aim.capped(aim.tightened(step.limits, settings), frontier, room))
