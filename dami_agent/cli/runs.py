@@ -64,7 +64,7 @@ def runs(
     """Show agent runs: steps, tokens, range of λ, money, and tokens saved against a stated baseline."""
     after = calls.moment(since) if since else None
     from dami_agent.cli.savings import Savings
-    from dami_agent.ledger import Ledger
+    from dami_agent.ledger import Ledger, unmatched_rules
     from dami_agent.ledger import runs as by_run
 
     savings = Savings(frontier)
@@ -83,7 +83,8 @@ def runs(
     if by and (found or as_json):
         groups.show(shown, by, as_json=as_json, savings=savings)
     elif as_json:
-        print_json({"saved": dict(statement), "runs": [_plain(run, savings) for run in found]})
+        plain = [_plain(run, savings) for run in found]
+        print_json({"saved": dict(statement), "runs": plain, "unmatched_rules": unmatched_rules(shown)})
     elif found:
         console = stdout()
         _show(console, found, savings)
@@ -91,6 +92,9 @@ def runs(
             console.print(f"\nsaved: {statement['method']}.", markup=False, style="dim")
             console.print(f"baseline: {statement['baseline']}", markup=False, style="dim")
             console.print(f"frontier: {', '.join(statement['frontiers'])}", markup=False, style="dim")
+        for policy, never in unmatched_rules(shown).items():
+            line = visible(f"rules of policy {policy} that matched no call of these runs: {', '.join(never)}")
+            console.print(f"\n{line}", markup=False, style="dim")
 
 
 def _plain(run: Run, savings: Savings) -> dict[str, Any]:

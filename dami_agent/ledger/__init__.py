@@ -9,6 +9,7 @@ from dami_agent.ledger.location import default_location
 from dami_agent.ledger.prices import Prices
 from dami_agent.ledger.query import Rows
 from dami_agent.ledger.row import Row
+from dami_agent.ledger.rules import unmatched_rules
 from dami_agent.ledger.summary import Run, by_called_tool, by_node, by_tool, group, runs, totals
 from dami_agent.ledger.text import step_of
 from dami_agent.ledger.tracing import RunTrace, trace
@@ -33,4 +34,5 @@ __all__ = [
     "step_of",
     "totals",
     "trace",
+    "unmatched_rules",
 ]

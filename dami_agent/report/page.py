@@ -20,7 +20,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from dami_agent.errors import LedgerError
-from dami_agent.ledger import Row, totals
+from dami_agent.ledger import Row, totals, unmatched_rules
 from dami_agent.ledger.text import TEXTS
 from dami_agent.policy import Frontier
 from dami_agent.report.columns import table
@@ -120,6 +120,7 @@ def render(
         data=_embedded(data),
         source=source,
         totals=_totals(rows),
+        unmatched_rules=unmatched_rules(rows),
     )
 
 

@@ -22,6 +22,7 @@ from dami_agent.cli.savings import expected_tokens
 from dami_agent.cli.watch import follow, frame
 from dami_agent.ledger import Ledger, Price, Prices, Row
 from dami_agent.policy import Frontier
+from dami_agent.testing import fake_chat_model
 from dami_agent.types import CallRecord
 from tests.cli.conftest import Dami
 from tests.ledger.records import make_record
@@ -109,6 +110,15 @@ def test_what_a_row_costs_is_measured_beside_the_ledger(dami: Dami, ledger_file:
 
 
 # ---- runs -----------------------------------------------------------------------------------------------------------
+
+
+def test_rules_that_never_matched_are_listed(dami: Dami, ledger_file: Path) -> None:
+    policy = {"name": "mine", "tools": {"get_prise": {"intensity": 0}}, "nodes": {"plan": {"intensity": 0}}}
+    assert dami("runs", "--json").json["unmatched_rules"] == {}
+    fake_chat_model(["yes"], policy=policy, ledger=Ledger.open(ledger_file)).invoke("hi")
+    assert dami("runs", "--json").json["unmatched_rules"] == {"mine": ["tools.get_prise", "nodes.plan"]}
+    said = " ".join(dami("runs").out.split())
+    assert "rules of policy mine that matched no call of these runs: tools.get_prise, nodes.plan" in said
 
 
 def slow_expectation(intensity: float) -> float:

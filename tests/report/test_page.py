@@ -71,6 +71,14 @@ def test_totals_without_scripts_are_the_ledgers() -> None:
     assert shown["prompt tokens"] == f"{sum(r.prompt_tokens for r in rows):,}"
 
 
+def test_rules_that_never_matched_have_a_card() -> None:
+    considered = ("tools.get_prise: digests get_prise, here none", "<b>: tags x missing", "late: step 9, here 1")
+    rows = [make_row(policy="mine", rule="any", considered=considered), make_row(policy="mine", rule="late")]
+    page = render(rows, Source(ledger="x"))
+    assert "<td>mine</td><td>tools.get_prise, &lt;b&gt;</td>" in page
+    assert "Rules that never matched" not in render(rows[1:], Source(ledger="x"))
+
+
 def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     path = tmp_path / "report.html"
     assert write(path, make_rows(3, 0), Source(ledger="x")) == path.stat().st_size
