@@ -59,7 +59,33 @@ def _policy(found: Json) -> str:
         f" A policy file with budgets per tool saves {found['reasoning_saved']:.0%} of always-Thinking's reasoning "
         f"tokens{_interval(found['reasoning_saved_ci'])} and solves {100 * found['solved_difference']:+.1f} points of "
         f"the tasks against it (95 %: {100 * low:+.1f} to {100 * high:+.1f})."
+    ) + (f" {against_auto(found['against_auto'])}" if "against_auto" in found else "")
+
+
+def against_auto(found: Json) -> str:
+    """A sentence on what a policy's rules and budgets changed beside ``auto`` on the same tasks."""
+    steps, ruled = found["steps"], found["ruled"]
+    if not found["changed"]:
+        return (
+            f"Its rules and budgets changed neither λ nor a cap in any of the {steps:,} steps (rules decided {ruled:,} "
+            "of them), so what it saves is what `auto` saves."
+        )
+    tokens = "" if found["tokens_saved"] is None else f"; tokens against `auto`: {_change(found)}"
+    return (
+        f"Its rules and budgets changed λ or a cap in {found['changed']:,} of {steps:,} steps (λ in "
+        f"{found['lambda_changed']:,}, a cap that bound in {found['capped']:,}){tokens}."
     )
+
+
+def _change(found: Json) -> str:
+    """Output tokens more (+) or less (−) than ``auto``'s."""
+    ends = found["tokens_saved_ci"]
+    interval = "" if ends is None else f" (95 %: {_signed(-ends[1])} to {_signed(-ends[0])})"
+    return _signed(-found["tokens_saved"]) + interval
+
+
+def _signed(share: float) -> str:
+    return f"{share:+.0%}".replace("-", "−").replace("%", " %") if round(share, 2) else "±0 %"
 
 
 def _mode(name: str) -> str:

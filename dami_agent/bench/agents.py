@@ -30,7 +30,8 @@ class StepRow:
     """One model call of a run, as its ledger record tells it.
 
     ``task`` counts from 0, ``step`` from 1; ``reasoning_tokens`` hold what was thrown away too; ``charged_to`` is
-    the tool whose budget pays for them, or ``answer``.
+    the tool whose budget pays for them, or ``answer``; ``rule`` is the policy's rule that won, "" for none; ``capped``
+    says that a cap closed the thought, a policy's or budget's cap cut the reply, or a budget disabled the tools.
     """
 
     task: int
@@ -45,6 +46,8 @@ class StepRow:
     answer_tokens: int
     seconds: float
     charged_to: str = "answer"
+    rule: str = ""
+    capped: bool = False
     error: str | None = None
 
     @property
@@ -85,8 +88,20 @@ def step_row(record: CallRecord, task: int, step: int) -> StepRow:
         answer_tokens=generation.answer_tokens if generation else 0,
         seconds=record.seconds,
         charged_to=decision.charged_to if decision else "answer",
+        rule=decision.rule if decision else "",
+        capped=_capped(record),
         error=record.error,
     )
+
+
+def _capped(record: CallRecord) -> bool:
+    """Whether a limit on tokens that a rule or a budget may set had an effect on the step."""
+    generation, decision = record.generation, record.decision
+    if generation is None or decision is None:
+        return False
+    cut = generation.finish_reason == "length" and decision.limits.max_tokens_by in ("policy", "budget")
+    closed = generation.thought_closed_by == "cap" and decision.limits.max_reasoning_tokens is not None
+    return cut or closed or decision.tools_disabled
 
 
 @dataclass(slots=True, kw_only=True)

@@ -1,6 +1,9 @@
-"""A policy file with budgets per tool against always-Thinking: tokens of thought saved, and whether success suffers.
+"""A policy file with budgets per tool against always-Thinking and against ``auto``: tokens saved, and success.
 
-Both solve the same tasks in the same run of ``dami bench``; intervals are a paired bootstrap over tasks. Thoughts count
+Against always-Thinking the estimator's choice of λ is counted with what rules and budgets do; against ``auto``, which
+chooses λ by the same estimator and knows no policy, it is not.
+
+All solve the same tasks in the same run of ``dami bench``; intervals are a paired bootstrap over tasks. Thoughts count
 with their closing tokens, and a probe that was thrown away counts as thought: nothing that was spent to decide is left
 out of what was spent.
 """
@@ -9,6 +12,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +73,39 @@ def against_thinking(policy: Outcome, thinking: Outcome, *, seed: int = 0) -> di
         "saves_enough": saved is not None and saved >= MUST_SAVE,
         "success_not_below": policy.solved >= thinking.solved,
         "by_tool": _by_tool(policy.runs, thinking.runs),
+    }
+
+
+def against_auto(policy: Outcome, auto: Outcome, *, seed: int = 0) -> dict[str, Any]:
+    """What the policy's rules and budgets changed beside ``auto``: steps, and tokens on the same tasks.
+
+    Args:
+        policy: of :func:`policy_mode`.
+        auto: of λ by the estimator alone, with the same random streams.
+        seed: of the bootstrap.
+
+    Returns:
+        ``steps`` are the policy's, ``ruled`` those that a rule won. ``lambda_changed`` counts steps whose λ is not the
+        one of ``auto`` at the same step of the same task, ``capped`` those with a thought closed or a reply cut by a
+        cap, or tools disabled; ``changed`` is either. ``tokens_saved`` and ``reasoning_saved`` are shares of what
+        ``auto`` spent, None where it spent nothing.
+    """
+    both = list(zip(policy.runs, auto.runs, strict=True))
+    tokens = [(p.output_tokens, a.output_tokens) for p, a in both]
+    reasoning = [(p.reasoning_tokens, a.reasoning_tokens) for p, a in both]
+    steps = [(step, other) for p, a in both for step, other in zip_longest(p.steps, a.steps) if step is not None]
+    moved = [other is not None and step.intensity != other.intensity for step, other in steps]
+    capped = [step.capped for step, _ in steps]
+    return {
+        "steps": len(steps),
+        "ruled": sum(bool(step.rule) for step, _ in steps),
+        "lambda_changed": sum(moved),
+        "capped": sum(capped),
+        "changed": sum(one or other for one, other in zip(moved, capped, strict=True)),
+        "tokens_saved": rounded(_saved(tokens), 4),
+        "tokens_saved_ci": rounded_interval(bootstrap(tokens, _saved, seed=seed)),
+        "reasoning_saved": rounded(_saved(reasoning), 4),
+        "reasoning_saved_ci": rounded_interval(bootstrap(reasoning, _saved, seed=seed)),
     }
 
 

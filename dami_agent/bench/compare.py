@@ -13,7 +13,7 @@ from typing import Any
 
 from dami_agent.bench import agents, overhead
 from dami_agent.bench.agents import DAMI, INSTRUCT, THINKING, Mode, Outcome, Run
-from dami_agent.bench.budgeted import SHIPPED, against_thinking, policy_mode
+from dami_agent.bench.budgeted import SHIPPED, against_auto, against_thinking, policy_mode
 from dami_agent.bench.dealt import shuffled
 from dami_agent.bench.rows import rounded_interval
 from dami_agent.bench.stats import bootstrap, half_width, mean
@@ -81,7 +81,8 @@ def compare(
         "unseen": unseen,
         "modes": {name: _mode(asked, outcome) for name, outcome in outcomes.items()},
         **gap(dami.runs, outcomes["instruct"].runs, outcomes["thinking"].runs, seed=seed),
-        "policy": against_thinking(outcomes[budgeted.name], outcomes[THINKING.name], seed=seed),
+        "policy": against_thinking(outcomes[budgeted.name], outcomes[THINKING.name], seed=seed)
+        | {"against_auto": against_auto(outcomes[budgeted.name], dami, seed=seed)},
         "lambdas": _histogram(dami.runs),
         "ledger": overhead.measure(seed=seed, model=model),
         **identity(model or {}),

@@ -89,6 +89,8 @@ def _share(value: float | None, interval: list[float] | None) -> str:
 
 def _policy(found: Mapping[str, Any]) -> str:
     """What the policy saved of always-Thinking's thought, whether it cost success, and whose thought that was."""
+    from dami_agent.bench import agent_tables
+
     saved, spent = found["reasoning_saved"], found["reasoning_tokens"]
     if saved is None:
         return f"policy {found['name']}: always-Thinking spent no reasoning tokens, so there is nothing to save"
@@ -101,4 +103,7 @@ def _policy(found: Mapping[str, Any]) -> str:
         + ("yes" if found["saves_enough"] and found["success_not_below"] else "NO"),
     ]
     tools = [f"{name} {each['policy']:,}/{each['thinking']:,}" for name, each in found["by_tool"].items()]
-    return "\n".join([*lines, f"  by tool, policy/thinking: {', '.join(tools)}"])
+    lines.append(f"  by tool, policy/thinking: {', '.join(tools)}")
+    if "against_auto" in found:
+        lines.append(f"  {agent_tables.against_auto(found['against_auto']).replace('`', '')}")
+    return "\n".join(lines)

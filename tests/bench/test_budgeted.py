@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from random import Random
@@ -10,8 +11,9 @@ from typing import Any
 import pytest
 
 from dami_agent.bench import agents, budgeted, compare, tables
+from dami_agent.bench.agent_tables import against_auto as told_against_auto
 from dami_agent.bench.agents import THINKING, Outcome, Run, StepRow
-from dami_agent.bench.budgeted import SHIPPED, against_thinking, policy_mode
+from dami_agent.bench.budgeted import SHIPPED, against_auto, against_thinking, policy_mode
 from dami_agent.cli.bench import _policy
 from dami_agent.errors import InvalidPolicy
 from dami_agent.policy import ReasoningPolicy
@@ -83,11 +85,49 @@ def test_where_thinking_wrote_no_thought_nothing_is_claimed() -> None:
     assert not found["saves_enough"]
 
 
+def steps_of(*lambdas: float, **changes: Any) -> list[StepRow]:
+    return [dataclasses.replace(row(10, 10, "answer"), intensity=value, **changes) for value in lambdas]
+
+
+def test_steps_that_rules_and_budgets_changed_are_counted_against_auto() -> None:
+    auto = [steps_of(0.5, 0.5, 0.0), steps_of(1.0), steps_of(0.5, 0.5, 0.5)]
+    own = [steps_of(0.5, 0.0, 0.0, rule="r"), [*steps_of(1.0, capped=True), *steps_of(0.0)], steps_of(0.0, capped=True)]
+    found = against_auto(outcome(MODE, [True] * 3, own), outcome(agents.DAMI, [True] * 3, auto))
+    counts = {name: found[name] for name in ("steps", "ruled", "lambda_changed", "capped", "changed")}
+    assert counts == {"steps": 6, "ruled": 3, "lambda_changed": 2, "capped": 2, "changed": 3}
+    assert (found["tokens_saved"], found["reasoning_saved"]) == (round(1 / 7, 4), round(1 / 7, 4))
+    told = told_against_auto(found)
+    assert (
+        "changed λ or a cap in 3 of 6 steps (λ in 2, a cap that bound in 2); tokens against `auto`: −14 % (95" in told
+    )
+
+
+def test_budgets_that_changed_nothing_claim_nothing() -> None:
+    steps = [steps_of(0.5, 0.0, rule="r"), steps_of(1.0)]
+    found = against_auto(outcome(MODE, [True] * 2, steps), outcome(agents.DAMI, [True] * 2, steps))
+    assert (found["changed"], found["tokens_saved"]) == (0, 0)
+    told = told_against_auto(found)
+    assert "changed neither λ nor a cap in any of the 3 steps (rules decided 2 of them)" in told
+    assert "saves is what `auto` saves" in told
+
+
+@pytest.mark.slow
+def test_what_a_cap_does_stands_in_the_row_of_a_real_step() -> None:
+    tasks = agent_tasks("test", 1, seed=4)
+    capped, free = (
+        agents.run_mode(tasks, policy_mode({"name": "p", "default": {"intensity": 1} | cap}), model={"max_tokens": 96})
+        for cap in ({"max_reasoning_tokens": 3}, {})
+    )
+    assert all(step.capped for run in capped.runs for step in run.steps)
+    assert not any(step.capped for run in free.runs for step in run.steps)
+
+
 def test_the_published_table_shows_the_arm() -> None:
     rng = Random(2)
     arms = {"dami": (MODE, 30), "thinking": (THINKING, 90), "policy": (MODE, 20)}
     runs = {name: outcome(mode, *drawn(rng, most, 0.8)) for name, (mode, most) in arms.items()}
     found = against_thinking(runs["policy"], runs["thinking"])
+    found["against_auto"] = against_auto(runs["policy"], runs["dami"])
     modes = {
         name: arm.totals() | {"solved_ci": 1.0, "reasoning_tokens": arm.reasoning_tokens} for name, arm in runs.items()
     }
@@ -95,6 +135,7 @@ def test_the_published_table_shows_the_arm() -> None:
     ratios: dict[str, Any] = {"gap_closed": None, "tokens_ratio": 0.5, "tokens_ratio_ci": None}
     text = tables.agents(told | ratios)
     assert f"saves {found['reasoning_saved']:.0%} of always-Thinking's reasoning tokens (95 %: " in text
+    assert f" {told_against_auto(found['against_auto'])} 60 tasks" in text
     (line,) = [each for each in text.splitlines() if "budgets per tool**" in each]
     assert line.endswith(f"| {runs['policy'].output_tokens:,} | {runs['policy'].reasoning_tokens:,} |")
     assert len({each.count("|") for each in text.splitlines() if each.startswith("|")}) == 1
@@ -158,6 +199,7 @@ def test_the_arm_runs_beside_the_others_on_the_same_tasks() -> None:
     assert result["modes"]["policy"]["output_tokens"] == result["modes"]["instruct"]["output_tokens"]  # λ=0 both
     spent = {name: result["modes"][name]["reasoning_tokens"] for name in ("policy", "thinking")}
     assert result["policy"]["reasoning_tokens"] == spent
+    assert result["policy"]["against_auto"]["steps"] == result["modes"]["policy"]["calls"]
     assert "policy mine: 100% (95 %: 100% to 100%) of always-Thinking's reasoning tokens saved (0 of" in _policy(
         result["policy"]
     )
