@@ -267,6 +267,9 @@ def tool_choice(value: Any, bound: Sequence[Tool]) -> ToolChoice:
 def response_format(value: Any) -> ResponseFormat | None:
     """OpenAI's ``response_format`` (``json_object``, ``json_schema``), a JSON schema or a pydantic class.
 
+    Undeclared properties are allowed where the schema allows them, unless ``strict`` is set, as with OpenAI, or the
+    schema comes from a class.
+
     Raises:
         InvalidSchema: anything else.
     """
@@ -279,13 +282,14 @@ def response_format(value: Any) -> ResponseFormat | None:
         if kind == "text":
             return None
         if kind == "json_object":
-            return ResponseFormat(schema=value.get("schema"))
+            return ResponseFormat(schema=value.get("schema"), strict=value.get("strict") is True)
         if kind == "json_schema":
             inner = value.get("json_schema", {})
             if isinstance(inner, Mapping):
-                return ResponseFormat(schema=inner.get("schema"), name=str(inner.get("name", "response")))
+                name, strict = str(inner.get("name", "response")), inner.get("strict") is True
+                return ResponseFormat(schema=inner.get("schema"), name=name, strict=strict)
         if "properties" in value or "$ref" in value or kind in ("object", "array"):
-            return ResponseFormat(schema=value, name=str(value.get("title", "response")))
+            return ResponseFormat(schema=value, name=str(value.get("title", "response")), strict=False)
     raise InvalidSchema(
         f"response_format {shown(value)} is not understood",
         hint='use {"type": "json_schema", "json_schema": {"name": ..., "schema": ...}} or a pydantic class',

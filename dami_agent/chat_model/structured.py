@@ -113,8 +113,8 @@ def _binding(schema: Any, method: Method) -> dict[str, Any]:
         return {"response_format": {"type": "json_object"}}
     json_schema = _json_schema(schema)
     if method == "json_mode":  # held to the schema too: the prompt asks for those keys, the grammar sees to it
-        return {"response_format": {"type": "json_object", "schema": json_schema}, **traced}
-    named = {"name": json_schema.get("title", "response"), "schema": json_schema}
+        return {"response_format": {"type": "json_object", "schema": json_schema, "strict": True}, **traced}
+    named = {"name": json_schema.get("title", "response"), "schema": json_schema, "strict": True}
     return {"response_format": {"type": "json_schema", "json_schema": named}, **traced}
 
 

@@ -85,7 +85,7 @@ class _Writer:
     def response(self, response: ResponseFormat) -> str:
         """The body of a rule for structured output."""
         schema = {"type": "object"} if response.schema is None else response.schema
-        rule, notes = json_rule(schema, f"response format {response.name!r}")
+        rule, notes = json_rule(schema, f"response format {response.name!r}", strict=response.strict)
         self._notes += notes
         return rule
 

@@ -73,7 +73,11 @@ class ToolChoice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResponseFormat:
-    """Structured output: a JSON schema, or any JSON object when ``schema`` is None (``json_mode``)."""
+    """Structured output: a JSON schema, or any JSON object when ``schema`` is None (``json_mode``).
+
+    If ``strict``, an object that declares properties and says nothing of others has no others.
+    """
 
     schema: Mapping[str, Any] | None = None
     name: str = "response"
+    strict: bool = True

@@ -140,3 +140,22 @@ def test_response_formats() -> None:
 def test_intensity_value_is_kept_exactly() -> None:
     assert settings.ask([("call", {"reasoning_intensity": 1})]).intensity == Intensity(1)
     assert math.copysign(1, Intensity(-0.0)) == 1
+
+
+def test_a_response_format_is_strict_where_it_says_so_or_comes_from_a_class() -> None:
+    schema = {"type": "object", "properties": {"a": {"type": "integer"}}}
+
+    def strict(given: Any) -> bool:
+        wanted = settings.response_format(given)
+        assert wanted is not None
+        return wanted.strict
+
+    named = {"name": "x", "schema": schema}
+    assert strict({"type": "json_schema", "json_schema": {**named, "strict": True}})
+    assert not strict({"type": "json_schema", "json_schema": named})
+    assert not strict({"type": "json_schema", "json_schema": {**named, "strict": None}})
+    assert not strict(schema)
+    assert strict(Person)
+    for method in ("json_schema", "json_mode"):
+        bound = ChatDAMI().with_structured_output({**schema, "title": "x"}, method=method).first.kwargs  # type: ignore[attr-defined]
+        assert strict(bound["response_format"])

@@ -144,14 +144,21 @@ BOMBS: dict[str, Any] = {
     "steps": {"type": "integer", "multipleOf": 9_999_991},
     "repeats": {"type": "string", "pattern": "^((a{1,100}b{1,100}){1,100}c{1,100}){1,100}$"},
     "backtracks": {"type": "string", "pattern": "^(a+)+$", "enum": ["a" * 40 + "!", "aa"]},
+    "doubled products": {
+        "$ref": "#/$defs/d0",
+        "$defs": {
+            **{f"d{n}": {"properties": {k: {"$ref": f"#/$defs/d{n + 1}"} for k in "ab"}} for n in range(30)},
+            "d30": {"type": "null"},
+        },
+    },
     "a product": {"allOf": [{"anyOf": [{"properties": {f"a{i}": {"const": j}}} for j in range(4)]} for i in range(12)]},
 }
 
 
 @pytest.mark.parametrize("name", BOMBS)
 def test_a_bomb_ends_in_our_error_or_works(name: str) -> None:
-    """Processor seconds: 0.1 is what was asked for, ten times that is allowed to a busy machine."""
-    begun, hint = time.process_time(), "none needed"
+    """Within 0.1 processor seconds (measured: 0.05 at most), three times that on a slower or busier machine."""
+    begun, hint = time.thread_time(), "none needed"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -162,7 +169,27 @@ def test_a_bomb_ends_in_our_error_or_works(name: str) -> None:
         except InvalidSchema as error:
             hint = error.hint or ""
     assert hint
-    assert time.process_time() - begun < 1
+    assert time.thread_time() - begun < 0.3
+
+
+@pytest.mark.parametrize("keyword", ["anyOf", "allOf", "oneOf"])
+def test_references_that_double_take_as_many_steps_as_levels(keyword: str) -> None:
+    """Not 2³⁰, so that the answer is about the value and not that it cannot be checked."""
+    found = {value: validator(doubled(keyword)).error(value) for value in (None, "x")}
+    assert "cannot be checked" not in found["x"]
+    assert found["x"]
+    assert bool(found[None]) == (keyword == "oneOf")
+
+
+def test_what_a_reference_finds_is_kept_for_one_value_only() -> None:
+    schema = {"properties": {n: {"$ref": "#/$defs/i"} for n in "abc"}, "$defs": {"i": {"type": "integer"}}}
+    judge = validator(schema)
+    assert [judge.find({"a": 1, "b": x}) for x in (1, 2)] == [None, None]
+    assert judge.find({"a": 1, "b": "x", "c": 1}) == ("['b']", "'x' is not of type 'integer'")
+    assert judge.find({"c": "x", "b": 1}) == ("['c']", "'x' is not of type 'integer'")
+    same = ["x"] * 2
+    twice = validator({"anyOf": [{"prefixItems": [True, {"$ref": "#/$defs/i"}]}], "$defs": schema["$defs"]})
+    assert twice.find(same) == ("", "['x', 'x'] is not valid under any of the given schemas")
 
 
 def test_a_cyclic_schema_is_refused() -> None:

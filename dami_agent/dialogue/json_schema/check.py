@@ -6,11 +6,10 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
-from typing import Any, cast
-
-import jsonschema
+from typing import Any
 
 from dami_agent.dialogue.json_schema.keywords import all_subschemas, modern, resolve
+from dami_agent.dialogue.json_schema.validation import malformed
 from dami_agent.errors import InvalidSchema
 from dami_agent.patterns import PatternError, compile_pattern
 
@@ -78,12 +77,11 @@ def _checked(text: str) -> tuple[str, str] | None:
 
 
 def _malformed(schema: Any) -> tuple[str, str] | None:
-    try:
-        jsonschema.Draft202012Validator.check_schema(cast(Any, schema), format_checker=cast(Any, None))  # no re
-    except jsonschema.SchemaError as error:
-        path = "/".join(map(str, error.absolute_path))
-        return f"malformed JSON schema at #/{path}: {error.message[:300]}", "see json-schema.org, draft 2020-12"
-    return None
+    error = malformed(schema)
+    if error is None:
+        return None
+    path = "/".join(map(str, error.absolute_path))
+    return f"malformed JSON schema at #/{path}: {error.message[:300]}", "see json-schema.org, draft 2020-12"
 
 
 def _bad_patterns(schema: Any) -> Iterator[tuple[str, str]]:

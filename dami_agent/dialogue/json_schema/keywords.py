@@ -54,20 +54,23 @@ def modern(root: Any) -> Any:
     """The schema as draft 2020-12 says it, with every reference a JSON pointer; the original is left alone.
 
     Rewritten are tuples of draft 07 (``items`` as a list), boolean ``exclusiveMinimum`` of draft 04, ``dependencies``,
-    keywords beside ``$ref`` under drafts that ignore them, and references by ``$id`` or ``$anchor``.
+    keywords beside ``$ref`` under drafts that ignore them, and references by ``$id`` or ``$anchor``. Of several
+    subschemas with one anchor the outermost is meant, a dynamic one first: so ``$dynamicRef`` reads them.
     """
     if not isinstance(root, Mapping):
         return root
-    names = {}
-    for path, node in all_subschemas(root):
+    names: dict[str, str] = {}
+    dynamic: dict[str, str] = {}
+    for path, node in sorted(all_subschemas(root), key=lambda each: -each[0].count("/")):  # the outermost last
         for keyword in ("$id", "id"):
             if isinstance(node.get(keyword), str):
                 names[node[keyword].rstrip("#")] = path
-        for keyword in ("$anchor", "$dynamicAnchor"):
+        for keyword, found in (("$anchor", names), ("$dynamicAnchor", dynamic)):
             if isinstance(node.get(keyword), str):
-                names["#" + node[keyword]] = path
+                found["#" + node[keyword]] = path
         if isinstance(node.get("items"), list):
             names |= {f"{path}/items/{n}": f"{path}/prefixItems/{n}" for n in range(len(node["items"]))}
+    names |= dynamic
     names.pop("", None)
     declared = root.get("$schema")
     alone = isinstance(declared, str) and any(draft in declared for draft in _OLD_DRAFTS)

@@ -17,8 +17,14 @@ def only_composes(schema: Mapping[str, Any]) -> bool:
     return len(composed) == 1 and not any(keyword in schema for keyword in _ABOUT_OBJECTS)
 
 
-def close_object(schema: dict[str, Any]) -> dict[str, Any]:
-    """An object that declares properties, or patterns of them, and says nothing of others, with no others."""
+def close_object(schema: dict[str, Any], *, strict: bool) -> dict[str, Any]:
+    """An object that declares properties and says nothing of others; if ``strict``, it has no others.
+
+    What a closed object says of the number of its properties is said in other words.
+    """
+    if not strict:
+        open_ = "properties" not in schema or "patternProperties" in schema
+        return schema if open_ or schema.get("additionalProperties") is not False else _counted(schema)
     if "properties" not in schema and "patternProperties" not in schema:
         return schema
     declared = schema.get("properties", {})

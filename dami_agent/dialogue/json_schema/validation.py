@@ -1,37 +1,55 @@
 """Check finished values against JSON schemas, in bounded time: both may be strangers' texts.
 
-jsonschema does the work. Ours are the patterns (no engine that backtracks without end), an exact ``multipleOf``, and a
-count of steps, since references that double (``anyOf`` of the same ``$ref`` twice, thirty levels deep) are evaluated
-2³⁰ times.
+jsonschema does the work. Ours are the patterns (no engine that backtracks without end), an exact ``multipleOf``,
+references (all lead into the schema itself), and two bounds: what one reference finds in one value is looked up the
+second time, since references that double (``anyOf`` of the same ``$ref`` twice, thirty levels deep) would be evaluated
+2³⁰ times; and steps are counted.
 """
 
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
+from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import lru_cache
 from typing import Any
 
 import jsonschema
 from jsonschema import ValidationError
+from jsonschema.exceptions import best_match
+from jsonschema_specifications import REGISTRY as SPECIFICATIONS
 from referencing import Registry
 from referencing.jsonschema import EMPTY_REGISTRY
 
-from dami_agent.dialogue.json_schema.keywords import all_subschemas, modern
+from dami_agent.dialogue.json_schema.keywords import all_subschemas, modern, resolve
 from dami_agent.patterns import PatternError, compile_pattern
 
-__all__ = ["Validator", "answer_error", "validator"]
+__all__ = ["Validator", "answer_error", "malformed", "validator"]
 
 _STEPS, _STEPS_PER_VALUE = 4_000, 200
 _LONGEST_TEXT = 10_000  # characters that a pattern is searched in
-_left: ContextVar[list[int] | None] = ContextVar("steps_left", default=None)
 
 Keyword = Callable[[Any, Any, Any, Any], Iterator[ValidationError] | None]
 
 
 class _TooComplex(Exception):
     """The schema takes too many steps for this value."""
+
+
+@dataclass(slots=True)
+class _Run:
+    """One check of one value: the schema, the steps left, and what each reference found in each part of the value."""
+
+    root: Any
+    steps: int
+    found: dict[tuple[str, int], tuple[Any, ValidationError | None]] = field(default_factory=dict)
+    """The first error by reference and ``id`` of the part, which is kept so that no other object gets that ``id``."""
+
+
+_run: ContextVar[_Run] = ContextVar("run")
 
 
 class Validator:
@@ -41,12 +59,13 @@ class Validator:
         schema = modern(schema)
         if any("patternProperties" in node for _, node in all_subschemas(schema)):
             schema = _without_unevaluated(schema)  # jsonschema would match the patterns itself
+        self._schema = schema
         registry: Registry[Any] = EMPTY_REGISTRY  # nothing is ever fetched
         self._inner = _Bounded(schema, registry=registry)
 
     def find(self, value: Any) -> tuple[str, str] | None:
         """Where and how ``value`` breaks the schema, as ``("['a'][0]", "1 is not of type 'string'")``, or None."""
-        token = _left.set([_STEPS + _STEPS_PER_VALUE * _size(value)])
+        token = _run.set(_Run(self._schema, _STEPS + _STEPS_PER_VALUE * _size(value)))
         try:
             found = next(iter(self._inner.iter_errors(value)), None)
         except _TooComplex:
@@ -56,7 +75,7 @@ class Validator:
         except Exception as error:  # schema and value are strangers' texts
             return "", f"cannot be checked: {type(error).__name__}: {error}"[:300]
         finally:
-            _left.reset(token)
+            _run.reset(token)
         if found is None:
             return None
         return "".join(f"[{part!r}]" for part in found.absolute_path), found.message[:500]
@@ -73,7 +92,40 @@ class Validator:
 
 def validator(schema: Any) -> Validator:
     """A validator for a schema that has passed ``check``; it never fetches a reference from anywhere."""
-    return Validator(schema)
+    try:
+        return _validator(json.dumps(schema))
+    except (TypeError, ValueError):  # a Mapping that is no dict, for one
+        return Validator(schema)
+
+
+@lru_cache(maxsize=256)
+def _validator(text: str) -> Validator:
+    return Validator(json.loads(text))
+
+
+def malformed(schema: Any) -> ValidationError | None:
+    """What makes ``schema``, whose nesting and size are bounded, no schema of draft 2020-12; None if it is one.
+
+    Keywords' values are checked, not patterns and formats.
+    """
+    token = _run.set(_Run(_meta_schema(), sys.maxsize))
+    try:
+        return best_match(_Bounded(_meta_schema(), registry=EMPTY_REGISTRY).iter_errors(schema))
+    finally:
+        _run.reset(token)
+
+
+@lru_cache(maxsize=1)
+def _meta_schema() -> dict[str, Any]:
+    """The draft's meta-schema, made of its vocabularies, in one piece: it is checked several times as fast."""
+    base = "https://json-schema.org/draft/2020-12/"
+    whole = dict(SPECIFICATIONS.contents(f"{base}schema"))
+    for vocabulary in whole.pop("allOf"):
+        part = SPECIFICATIONS.contents(base + vocabulary["$ref"])
+        for keyword in ("properties", "$defs"):
+            whole[keyword] = {**whole.get(keyword, {}), **part.get(keyword, {})}
+    text = json.dumps({keyword: whole[keyword] for keyword in ("type", "properties", "$defs")})
+    return dict(json.loads(text.replace('"$dynamicRef": "#meta"', '"$ref": "#"')))
 
 
 def answer_error(schema: Any, text: str) -> str:
@@ -145,19 +197,33 @@ def _multiple_of(validator: Any, step: Any, instance: Any, _: Any) -> Iterator[V
             yield ValidationError(f"{instance} is not a multiple of {step}")
 
 
+def _ref(validator: Any, ref: str, instance: Any, _: Any) -> Iterator[ValidationError]:
+    now = _run.get()
+    key = (ref, id(instance))
+    if key not in now.found:
+        target = resolve(now.root, ref)
+        if target is None:
+            raise LookupError(f"{ref!r} leads nowhere in this schema")
+        now.found[key] = instance, next(iter(validator.descend(instance, target)), None)
+    error = now.found[key][1]
+    if error is not None:
+        yield ValidationError.create_from(error)  # its path grows on the way up
+
+
 def _counted(keyword: Keyword) -> Keyword:
     def run(validator: Any, value: Any, instance: Any, schema: Any) -> Iterator[ValidationError]:
-        left = _left.get()
-        if left is not None:
-            left[0] -= 1
-            if left[0] < 0:
-                raise _TooComplex
+        now = _run.get()
+        now.steps -= 1
+        if now.steps < 0:
+            raise _TooComplex
         yield from keyword(validator, value, instance, schema) or ()
 
     return run
 
 
 _OURS: Mapping[str, Keyword] = {
+    "$ref": _ref,
+    "$dynamicRef": _ref,  # a pointer by now
     "pattern": _pattern,
     "patternProperties": _pattern_properties,
     "additionalProperties": _additional_properties,
