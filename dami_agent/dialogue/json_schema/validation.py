@@ -20,7 +20,7 @@ from typing import Any
 import jsonschema
 from jsonschema import ValidationError
 from jsonschema.exceptions import best_match
-from jsonschema_specifications import REGISTRY as SPECIFICATIONS
+from jsonschema_specifications import REGISTRY as SPECIFICATIONS  # type: ignore[import-untyped]
 from referencing import Registry
 from referencing.jsonschema import EMPTY_REGISTRY
 
@@ -110,7 +110,10 @@ def malformed(schema: Any) -> ValidationError | None:
     """
     token = _run.set(_Run(_meta_schema(), sys.maxsize))
     try:
-        return best_match(_Bounded(_meta_schema(), registry=EMPTY_REGISTRY).iter_errors(schema))
+        error: ValidationError | None = best_match(
+            _Bounded(_meta_schema(), registry=EMPTY_REGISTRY).iter_errors(schema)
+        )
+        return error
     finally:
         _run.reset(token)
 
