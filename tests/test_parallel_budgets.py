@@ -90,6 +90,7 @@ def test_who_names_no_cap_waits_for_a_tools_thoughts_rather_than_have_none() -> 
     assert sum(row.reasoning_tokens for row in model.ledger.rows()) <= 5000
 
 
+@pytest.mark.slow
 def test_money_does_not_disable_tools_while_it_is_hardly_touched() -> None:
     for price in (Price(output=2.0), Price(output=2.0, device_second=1e-4), Price(device_second=1e-3)):
         run = RunBudget(max_money=0.1, price=price)
