@@ -1,47 +1,36 @@
-"""The fields of ChatDAMI, how they are checked, what they identify, and the pipeline they open."""
+"""The fields of ChatDAMI, how they are checked, and what they identify."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from langchain_core.language_models import BaseChatModel, LangSmithParams
 from langchain_core.language_models.model_profile import ModelProfile
-from langchain_core.messages import BaseMessage
-from pydantic import ConfigDict, Field, InstanceOf, PrivateAttr, SecretStr, field_validator, model_validator
+from pydantic import ConfigDict, Field, InstanceOf, SecretStr, field_validator, model_validator
 from typing_extensions import Self
 
 from dami_agent.chat_model import settings
 from dami_agent.chat_model.caching import PolicyCachedChatModel
 from dami_agent.chat_model.errors import langchain_errors
-from dami_agent.chat_model.history import to_messages
-from dami_agent.chat_model.pair_names import with_pair
+from dami_agent.chat_model.pair_names import check_pair, with_pair
 from dami_agent.chat_model.policies import read_policy
-from dami_agent.chat_model.profile import folder_of, profile_of
-from dami_agent.chat_model.room import BUILTIN, Room, RoomKey, dialogue_of, enter, leave
-from dami_agent.chat_model.runs import trace_of
-from dami_agent.chat_model.structured import Structured, for_pair
+from dami_agent.chat_model.profile import default_temperature, folder_of, profile_of
+from dami_agent.chat_model.room import BUILTIN
 from dami_agent.chat_model.tokens import CountingChatModel
 from dami_agent.chat_model.tracked import TrackedChatModel
-from dami_agent.errors import InvalidRequest, one_error
+from dami_agent.errors import InvalidRequest
 from dami_agent.estimators import ConfidenceEstimator, estimator_named
-from dami_agent.ledger import Ledger
-from dami_agent.pipeline import Pipeline
 from dami_agent.policy import EFFORTS, ReasoningPolicy
-from dami_agent.types import Engine, Estimator, Intensity, Step, Template
+from dami_agent.types import Ask
 
 if TYPE_CHECKING:
-    from dami_agent.dialogue import Dialogue
-
-
-_SHARED_BY_COPIES = (
-    "engine", "dialogue", "estimator", "policy", "ledger", "callbacks", "cache", "rate_limiter"
-)  # fmt: skip
+    pass
 
 
 class ConfiguredChatModel(PolicyCachedChatModel, TrackedChatModel, CountingChatModel):
-    """Everything of ChatDAMI that is not running a call; use :class:`~dami_agent.chat_model.ChatDAMI`."""
+    """The settings of ChatDAMI; use :class:`~dami_agent.chat_model.ChatDAMI`."""
 
     model_config = ConfigDict(arbitrary_types_allowed=True, protected_namespaces=())
 
@@ -84,13 +73,11 @@ class ConfiguredChatModel(PolicyCachedChatModel, TrackedChatModel, CountingChatM
     logprobs: bool | None = Field(default=None, description="per call: log-probs in response_metadata")
     top_logprobs: int | None = Field(default=None, description="per call: alternatives beside each token")
 
-    stream_usage: bool = Field(default=True, description="accepted for LangChain's sake; usage is always streamed")
+    stream_usage: bool = Field(default=True, description="per call: usage_metadata on a stream's last chunk")
     streaming: bool = Field(default=False, description="accepted for LangChain's sake; stream with .stream()")
     max_retries: int = Field(default=2, description="accepted for LangChain's sake; nothing here fails transiently")
     api_key: SecretStr | None = Field(default=None, description="accepted and unused: the model is local", exclude=True)
     bound_settings: dict[str, Any] = Field(default_factory=dict, description="what bind gave", exclude=True, repr=False)
-
-    _pipeline: Pipeline | None = PrivateAttr(default=None)
 
     # ---- construction -------------------------------------------------------------------------------------------
 
@@ -150,6 +137,16 @@ class ConfiguredChatModel(PolicyCachedChatModel, TrackedChatModel, CountingChatM
         """The pair's name."""
         return BUILTIN if self.instruct is None else f"{self.instruct}+{self.thinking}"
 
+    def _check_pair(self, call: Mapping[str, Any]) -> None:
+        """Refuse a pair that another ChatDAMI runs.
+
+        Raises:
+            InvalidRequest: ``model`` or ``model_name`` names it.
+        """
+        for key in ("model", "model_name"):
+            if call.get(key) is not None:
+                check_pair(key, call[key], self.model_name, (self.instruct, self.thinking))
+
     @property
     def _identifying_params(self) -> dict[str, Any]:
         """All that changes an answer: λ, estimator, policy and weights mode are part of every cache key."""
@@ -166,6 +163,7 @@ class ConfiguredChatModel(PolicyCachedChatModel, TrackedChatModel, CountingChatM
             "estimator": repr(self.estimator),
             "policy": repr(self.policy),
             "stop": self.stop,
+            **({} if self.stream_usage else {"stream_usage": False}),
             **settings.merged(self._levels({})),
         }
 
@@ -179,9 +177,16 @@ class ConfiguredChatModel(PolicyCachedChatModel, TrackedChatModel, CountingChatM
         own: dict[str, Any] = {
             "ls_reasoning_effort": depth.effort,
             "ls_reasoning_intensity": depth.intensity if depth.intensity in (None, "auto") else float(depth.intensity),
+            "ls_temperature": given.get("temperature", self._default_temperature(depth)),
             "ls_policy": (self.policy or ReasoningPolicy()).name,
         }
         return cast("LangSmithParams", {**params, **{name: value for name, value in own.items() if value is not None}})
+
+    def _default_temperature(self, depth: Ask) -> float | None:
+        """The checkpoints', where it is known before the call: a policy may choose another λ than was asked for."""
+        if not isinstance(self.engine, str):
+            return None
+        return default_temperature(self._folders(), depth.intensity if self.policy is None else None)
 
     def __repr_args__(self) -> Iterator[tuple[str, Any]]:
         """Show the pair, and what was given that is not the default; the policy by name."""
@@ -201,88 +206,17 @@ class ConfiguredChatModel(PolicyCachedChatModel, TrackedChatModel, CountingChatM
                 yield name, value
 
     def _resolve_model_profile(self) -> ModelProfile | None:
-        folders = tuple(
+        engine = None if isinstance(self.engine, str) else self.engine
+        return profile_of(self.model_name, self._folders(), self.context_length, engine=engine)
+
+    def _folders(self) -> tuple[Path | None, ...]:
+        """Where the checkpoints' small files lie, None for those that are not on this machine yet."""
+        return tuple(
             folder_of(checkpoint, side, self.revision)
             for checkpoint, side in ((self.instruct, "instruct"), (self.thinking, "thinking"))
         )
-        engine = None if isinstance(self.engine, str) else self.engine
-        return profile_of(self.model_name, folders, self.context_length, engine=engine)
 
-    # ---- the shared room ----------------------------------------------------------------------------------------
-
-    @cached_property
-    def _key(self) -> RoomKey:
-        return RoomKey(
-            engine=self.engine if isinstance(self.engine, str) else "object",
-            instruct=self.instruct,
-            thinking=self.thinking,
-            revision=self.revision,
-            device=self.device,
-            dtype=self.dtype,
-            weights_mode=self.weights_mode,
-            context_length=self.context_length,
-            max_batch_size=self.max_batch_size,
-            keep_reasoning=self.keep_reasoning,
-            closing_words=self.closing_words,
-        )
-
-    def _room(self) -> Room:
-        if isinstance(self.engine, str):
-            return enter(self._key)
-        if self.dialogue is None:
-            raise InvalidRequest("an engine given as an object needs its dialogue=")
-        engine: Engine = self.engine
-        dialogue: Dialogue = self.dialogue
-        policy = self.policy or ReasoningPolicy()
-        return Room(engine=engine, dialogue=dialogue, frontier=policy.frontier)
-
-    def _counting_dialogue(self) -> tuple[Dialogue, Template]:
-        dialogue = dialogue_of(self._key) if isinstance(self.engine, str) else self._room().dialogue
-        return dialogue, "instruct" if settings.ask(self._levels({})).intensity == Intensity(0) else "thinking"
-
-    def pipeline(self) -> Pipeline:
-        """The pipeline behind this model, opened on first use.
-
-        Raises:
-            CheckpointError: the checkpoints are no usable pair.
-        """
-        room = self._room()
-        if self._pipeline is None or self._pipeline.engine is not room.engine:  # closed, or this is a forked child
-            if self.profile is not None and "max_input_tokens" not in self.profile:  # a hub id that was not here yet
-                self.profile = {**(self._resolve_model_profile() or {}), **self.profile}
-            estimator: Estimator = self.estimator
-            policy = self.policy or ReasoningPolicy()
-            self._pipeline = Pipeline(
-                engine=room.engine,
-                dialogue=room.dialogue,
-                policy=policy.on(room.frontier),
-                estimator=estimator,
-                ledger=Ledger.of(self.ledger),
-            )
-        return self._pipeline
-
-    def close(self) -> None:
-        """Free the pair's memory, for every model that shares it; the next call opens it again."""
-        self._pipeline = None
-        if isinstance(self.engine, str):
-            leave(self._key)
-        else:
-            self.engine.close()
-
-    # ---- copies -------------------------------------------------------------------------------------------------
-
-    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
-        """Copy the settings and share what they name: engine, ledger, policy with its budgets, callbacks, cache."""
-        shared = (getattr(self, name) for name in _SHARED_BY_COPIES)
-        known = {id(value): value for value in (*shared, self._pipeline) if value is not None}
-        return super().__deepcopy__({**(memo or {}), **known})
-
-    def __getstate__(self) -> dict[Any, Any]:
-        """Leave out what is open: another process opens the pair and the ledger anew, and begins new budgets."""
-        state = super().__getstate__()
-        return {**state, "__pydantic_private__": {**(state["__pydantic_private__"] or {}), "_pipeline": None}}
-
-    # ---- settings -> step ---------------------------------------------------------------------------------------
+    # ---- settings ------------------------------------------------------------------------------------------------
 
     def _own_settings(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in settings.SETTINGS}
@@ -292,29 +226,3 @@ class ConfiguredChatModel(PolicyCachedChatModel, TrackedChatModel, CountingChatM
 
     def _stops(self, stop: Sequence[str] | str | None) -> Any:
         return stop if stop is not None else self.stop
-
-    def _default_max_tokens(self) -> int | None:
-        return enter(self._key).max_tokens if isinstance(self.engine, str) else None
-
-    @one_error("the call")
-    def _step(self, messages: list[BaseMessage], stop: list[str] | None, manager: Any, kwargs: dict[str, Any]) -> Step:
-        call = settings.checked(kwargs, "the call")
-        call = for_pair(call, shows_tools=lambda: self.pipeline().dialogue.shows_tools)
-        levels = self._levels(call)
-        given = settings.merged(levels)
-        tools = settings.tools(call.get("tools"))
-        stops = stop if stop is not None else call.get("stop")
-        wanted = Structured.of(call)
-        return Step(
-            messages=settings.told(to_messages(messages), call.get("response_format")),
-            tools=tuple(settings.distinct(tools)),
-            tool_choice=settings.tool_choice(call.get("tool_choice"), tools),
-            parallel_tool_calls=call.get("parallel_tool_calls") is not False,
-            response_format=settings.response_format(call.get("response_format")),
-            structured=wanted is not None,
-            check=wanted.check if wanted is not None else None,
-            ask=settings.ask(levels),
-            sampling=settings.sampling(given),
-            limits=settings.limits(given, self._stops(stops), self._default_max_tokens()),
-            trace=trace_of(manager, calling=True),
-        )

@@ -70,11 +70,13 @@ def _call_chunk(call: ToolCall | InvalidToolCall, index: int) -> Any:
     return tool_call_chunk(name=call.name, args=arguments, id=call.id, index=index)
 
 
-def last(attempts: Sequence[CallRecord], metadata: dict[str, Any], version: str | None = None) -> ChatGenerationChunk:
+def last(
+    attempts: Sequence[CallRecord], metadata: dict[str, Any], version: str | None = None, *, with_usage: bool = True
+) -> ChatGenerationChunk:
     """The final chunk: usage, and everything that must stand on exactly one chunk because numbers would be merged."""
     message = AIMessageChunk(
         content=[] if version == V1 else "",
-        usage_metadata=usage(attempts),
+        usage_metadata=usage(attempts) if with_usage else None,
         response_metadata={**metadata, "output_version": V1} if version == V1 else metadata,
         chunk_position="last",
     )

@@ -59,4 +59,4 @@ class ConfigurableChatDAMI(RunnableConfigurableFields):  # type: ignore[type-arg
     ) -> Runnable[Any, Any]:
         """As ``ChatDAMI.with_structured_output``; the configuration still applies."""
         model: Runnable[Any, Any] = self.bind(**kwargs) if kwargs else self
-        return structured.structured_output(model, schema, method=method, include_raw=include_raw)
+        return structured.structured_output(model, schema, method=method, include_raw=include_raw, strict=strict)

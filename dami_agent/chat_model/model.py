@@ -15,10 +15,10 @@ from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
 
 from dami_agent.chat_model import chunks, settings, structured
-from dami_agent.chat_model.base import ConfiguredChatModel
 from dami_agent.chat_model.bridge import iterate_in_thread, run_in_thread
 from dami_agent.chat_model.errors import langchain_errors
 from dami_agent.chat_model.messages import response_metadata, to_ai_message
+from dami_agent.chat_model.opened import OpenedChatModel
 from dami_agent.errors import one_error
 from dami_agent.pipeline import Cancellation, Outcome
 
@@ -27,16 +27,159 @@ if TYPE_CHECKING:
     from dami_agent.dialogue import Delta
 
 
-class ChatDAMI(ConfiguredChatModel):
+class ChatDAMI(OpenedChatModel):
     """A chat model that thinks only as deeply as each step needs.
 
     ``ChatDAMI()`` runs the small built-in pair; two folders or hub ids run any compatible Instruct/Thinking pair. For
     each call λ in [0, 1] is chosen: a number in ``reasoning_intensity``, a name in ``reasoning_effort``, or ``"auto"``
-    (the default: the estimator's, snapped to the pair's measured frontier). What is marked "per call" may be given at
-    init, through ``bind`` or at the call; the later one wins, and a number beats an effort name.
+    (the default: the estimator's, snapped to the pair's measured frontier).
 
-    λ, the template used, the reason and the call's id stand in ``response_metadata``; token counts, the thought's among
-    them and rejected attempts' too, in ``usage_metadata``; the thought itself as a reasoning content block.
+    Setup:
+        Install ``dami-agent``. No API key is needed: the model runs on this machine, on its GPU or CPU.
+
+        ```bash
+        pip install -U dami-agent
+        ```
+
+    Key init args — completion params:
+        These may be given at init, through ``bind`` or at the call; the later one wins.
+
+        reasoning_intensity: float | Literal["auto"] | None
+            λ, from 0 (Instruct) to 1 (Thinking), or ``"auto"``.
+        reasoning_effort: str | None
+            ``none``, ``minimal``, ``low``, ``medium``, ``high`` or ``max``; an intensity given beside it wins.
+        temperature: float | None
+            Sampling temperature; None is the checkpoints' own.
+        max_tokens: int | None
+            Most tokens to generate, thought and answer together.
+        max_reasoning_tokens: int | None
+            Most tokens of the thought; it is closed there and the answer is written.
+        stop: list[str] | str | None
+            Strings that end the answer.
+        seed: int | None
+            Seed of the request's own random stream.
+        logprobs: bool | None
+            Whether to return log-probabilities of the answer's tokens.
+
+    Key init args — client params:
+        model: str
+            ``"builtin"``, a folder with ``instruct/`` and ``thinking/`` in it, or ``"INSTRUCT+THINKING"``.
+        instruct, thinking: str | None
+            The two checkpoints, folders or Hugging Face ids, in place of ``model``.
+        device, dtype: str
+            Where and how the weights are held; ``"auto"`` looks at the machine.
+        timeout: float | None
+            Seconds until a call is given up; may be given at the call too.
+        policy: ReasoningPolicy | str | dict | None
+            Rules and budgets: an object, a file, a preset's name or a dict.
+        ledger: Ledger | str | None
+            Where calls go on record.
+
+        The fields of the class are the full list.
+
+    Instantiate:
+        ```python
+        from dami_agent import ChatDAMI
+
+        model = ChatDAMI(
+            max_tokens=300,
+            seed=1,
+            # instruct="Qwen/Qwen3-4B-Instruct-2507",
+            # thinking="Qwen/Qwen3-4B-Thinking-2507",
+        )
+        ```
+
+    Invoke:
+        ```python
+        messages = [("human", "Start with 7. Add 5. Multiply by 3. What is the result?")]
+        reply = model.invoke(messages)
+        print(reply.text)
+        ```
+
+    Stream:
+        ```python
+        for chunk in model.stream(messages):
+            print(chunk.text, end="")
+        ```
+
+        Chunks add up to the message:
+
+        ```python
+        full = None
+        for chunk in model.stream(messages):
+            full = chunk if full is None else full + chunk
+        ```
+
+    Async:
+        ```python
+        reply = await model.ainvoke(messages)
+
+        async for chunk in model.astream(messages):
+            print(chunk.text, end="")
+
+        replies = await model.abatch([messages, messages])
+        ```
+
+    Tool calling:
+        ```python
+        def get_price(item: str) -> int:
+            \"\"\"Get the price of an item.\"\"\"
+            return {"lamp": 12, "chair": 7}.get(item, 0)
+
+
+        with_tools = model.bind_tools([get_price])
+        print(with_tools.invoke("What is the price of a lamp?").tool_calls)
+        ```
+
+        A grammar holds calls to the tools' schemas; see ``bind_tools`` for ``tool_choice`` and ``strict``.
+
+    Structured output:
+        ```python
+        from pydantic import BaseModel
+
+
+        class Total(BaseModel):
+            \"\"\"A total.\"\"\"
+
+            total: int
+
+
+        structured = model.with_structured_output(Total)
+        print(structured.invoke("Start with 7. Add 5. What is the result?"))
+        ```
+
+    Reasoning intensity and budgets:
+        ```python
+        deep = model.invoke(messages, reasoning_intensity=1.0, max_reasoning_tokens=64)
+        print([block["reasoning"] for block in deep.content_blocks if block["type"] == "reasoning"])
+        shallow = model.bind(reasoning_effort="none").invoke(messages)
+        print(deep.response_metadata["intensity"], shallow.response_metadata["intensity"])
+
+        policy = {"tools": {"get_price": {"intensity": [0, 0.3], "max_reasoning_tokens": 32}}}
+        frugal = ChatDAMI(max_tokens=300, seed=1, policy=policy).bind_tools([get_price])
+        print(frugal.invoke("What is the price of a chair?").tool_calls)
+        ```
+
+    Token usage:
+        ```python
+        print(reply.usage_metadata)  # the thought's tokens are output_token_details["reasoning"]
+        ```
+
+        Streams have it on their last chunk, unless ``stream_usage`` is False.
+
+    Logprobs:
+        ```python
+        reply = model.invoke(messages, logprobs=True, top_logprobs=2)
+        print(reply.response_metadata["logprobs"]["content"][0])
+        ```
+
+    Response metadata:
+        λ, why it was chosen, which template was used and how the answer ended:
+
+        ```python
+        print(reply.response_metadata["intensity"], reply.response_metadata["reason"])
+        print(reply.response_metadata["template"], reply.response_metadata["finish_reason"])
+        ```
 
     Raises:
         InvalidRequest, InvalidIntensity: bad settings (inside pydantic's ``ValidationError`` at init).
@@ -76,11 +219,13 @@ class ChatDAMI(ConfiguredChatModel):
         messages: list[BaseMessage],
         stop: list[str] | None = None,
         run_manager: CallbackManagerForLLMRun | None = None,
+        *,
+        stream_usage: bool | None = None,
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
         with langchain_errors():
             for item in self.pipeline().stream(self._step(messages, stop, run_manager, kwargs)):
-                chunk = self._chunk(item)
+                chunk = self._chunk(item, stream_usage)
                 if run_manager is not None:
                     run_manager.on_llm_new_token(chunk.text, chunk=chunk)
                 yield chunk
@@ -90,13 +235,15 @@ class ChatDAMI(ConfiguredChatModel):
         messages: list[BaseMessage],
         stop: list[str] | None = None,
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        *,
+        stream_usage: bool | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
         with langchain_errors():
             step, cancellation = self._step(messages, stop, run_manager, kwargs), Cancellation()
             source = iterate_in_thread(lambda: self.pipeline().stream(step, cancellation), cancellation.cancel)
             async for item in source:
-                chunk = self._chunk(item)
+                chunk = self._chunk(item, stream_usage)
                 if run_manager is not None:
                     await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
                 yield chunk
@@ -130,9 +277,10 @@ class ChatDAMI(ConfiguredChatModel):
         total = {name: sum(count.get(name, 0) for count in counts) for name in counts[0]}
         return {**outputs[0], "token_usage": total}
 
-    def _chunk(self, item: Delta | Outcome) -> ChatGenerationChunk:
+    def _chunk(self, item: Delta | Outcome, stream_usage: bool | None) -> ChatGenerationChunk:
         if isinstance(item, Outcome):
-            return chunks.last(item.attempts, self._metadata(item), self.output_version)
+            with_usage = self.stream_usage if stream_usage is None else stream_usage
+            return chunks.last(item.attempts, self._metadata(item), self.output_version, with_usage=with_usage)
         return chunks.piece(item, self.output_version)
 
     # ---- composition --------------------------------------------------------------------------------------------
@@ -145,6 +293,7 @@ class ChatDAMI(ConfiguredChatModel):
         LangChain's own ``bind`` keeps arguments in a wrapper that ``bind_tools`` and ``create_agent`` throw away.
         """
         own = settings.checked(kwargs, "bind")
+        self._check_pair(own)
         for_model = {name: value for name, value in own.items() if name in settings.SETTINGS}
         for_call = {name: value for name, value in kwargs.items() if settings.ALIASES.get(name, name) not in for_model}
         settings.ask([("bind", for_model)])
@@ -164,14 +313,16 @@ class ChatDAMI(ConfiguredChatModel):
         strict: bool | None = None,
         **kwargs: Any,
     ) -> Runnable[LanguageModelInput, AIMessage]:
-        """Bind tools; arguments of calls can then only follow their schemas.
+        """Bind tools; unless ``strict`` is False, arguments of calls can then only follow their schemas.
 
         Args:
             tools: anything ``convert_to_openai_tool`` knows.
             tool_choice: ``auto``, ``any`` (or ``required``), ``none``, or a tool's name.
             parallel_tool_calls: False allows at most one call a reply.
-            strict: True asks for every property and allows no others, as OpenAI's strict mode does; calls follow
-                their schemas in any case.
+            strict: as OpenAI's. True requires every declared property, allows no others, and refuses a schema that no
+                grammar enforces in full. False has the grammar see to the tool's name and to JSON alone; arguments that
+                break the schema reach the tool, which says so to the model. None follows the schema as it stands, as
+                far as a grammar can, and checks the rest when the call is finished.
             kwargs: settings, as for ``bind``.
 
         Raises:
@@ -198,14 +349,15 @@ class ChatDAMI(ConfiguredChatModel):
                 (the answer itself; the schema goes into the system prompt) or ``json_mode`` (the prompt must ask).
                 None is ``function_calling``, or ``json_schema`` on a pair whose chat templates show no tools.
             include_raw: return ``{"raw", "parsed", "parsing_error"}`` and raise nothing.
-            strict: accepted; output is always held to the schema.
+            strict: True requires every declared property and allows no others; else output is held to the schema as
+                it stands.
             kwargs: settings, as for ``bind``.
 
         Raises:
             OutputTruncated: at the call, when a cap came first; never a half object.
         """
         model: Runnable[Any, Any] = self.bind(**kwargs) if kwargs else self
-        return structured.structured_output(model, schema, method=method, include_raw=include_raw)
+        return structured.structured_output(model, schema, method=method, include_raw=include_raw, strict=strict)
 
     def configurable_fields(self, **kwargs: Any) -> ConfigurableChatDAMI:
         """As LangChain's, but ``bind_tools`` and ``with_structured_output`` on the result keep what is configured."""
@@ -225,8 +377,10 @@ def bind_tools_of(
 ) -> Runnable[LanguageModelInput, AIMessage]:
     """Shared by the plain and the configurable model: check now, bind what the call needs."""
     strict = kwargs.pop("strict", None)
-    settings.tool_choice(tool_choice, settings.tools(tools))
-    bound: dict[str, Any] = {"tools": [convert_to_openai_tool(tool, strict=strict) for tool in tools], **kwargs}
+    settings.tool_choice(tool_choice, settings.tools(tools, strict))
+    bound: dict[str, Any] = {"tools": [convert_to_openai_tool(tool) for tool in tools], **kwargs}
+    if strict is not None:  # LangChain's own strict form closes free objects too, and requires nothing
+        bound["strict"] = strict
     if tool_choice is not None:
         bound["tool_choice"] = tool_choice
     if parallel_tool_calls is not None:

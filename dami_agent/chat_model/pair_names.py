@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dami_agent.chat_model.room import BUILTIN
-from dami_agent.errors import InvalidRequest
+from dami_agent.errors import InvalidRequest, shown
 
 _HINT = "'builtin', a folder with instruct/ and thinking/ in it, or 'INSTRUCT+THINKING' (folders or hub ids)"
 
@@ -31,6 +31,39 @@ def pair_named(name: Any) -> tuple[str | None, str | None]:
     if len(parts) == 2 and all(parts):
         return parts[0], parts[1]
     raise InvalidRequest(f"model={text!r} does not name a pair", hint=_HINT)
+
+
+def check_pair(key: str, name: Any, model_name: str, pair: tuple[str | None, str | None]) -> None:
+    """Accept a pair's name at the call if it is the model's own, as some agents pass it along.
+
+    Args:
+        key: ``model`` or ``model_name``, for the message.
+        name: as given at the call.
+        model_name: the model's own name.
+        pair: its Instruct and Thinking checkpoints.
+
+    Raises:
+        InvalidRequest: it names another pair, or none.
+    """
+    if name == model_name:
+        return
+    try:
+        own = _places(pair_named(name)) == _places(pair)
+    except InvalidRequest:
+        own = False
+    if not own:
+        raise InvalidRequest(
+            f"{key}={shown(name)} at the call, but this model runs {model_name!r}",
+            hint=f"leave {key} out, or build another: ChatDAMI(model=…) with {_HINT}",
+        )
+
+
+def _places(pair: tuple[str | None, str | None]) -> list[str | None]:
+    """Checkpoints with folders as absolute paths."""
+    return [
+        str(Path(one).expanduser().resolve()) if one is not None and Path(one).expanduser().is_dir() else one
+        for one in pair
+    ]
 
 
 def with_pair(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import resources
+from numbers import Real
 from pathlib import Path
 from typing import Any, cast
 
 from langchain_core.language_models.model_profile import ModelProfile
 
+from dami_agent.checkpoints import generation
+from dami_agent.errors import CheckpointError
 from dami_agent.policy import EFFORTS
 
 _CONTEXT_KEYS = ("max_position_embeddings", "n_positions", "max_seq_len", "max_sequence_length")
@@ -82,6 +85,30 @@ def folder_of(checkpoint: str | None, side: str, revision: str | None) -> Path |
     except HFValidationError:  # no hub id either; opening the pair says so
         return None
     return Path(cached).parent if isinstance(cached, str) else None
+
+
+def default_temperature(folders: Sequence[Path | None], intensity: Any) -> float | None:
+    """The temperature of calls that give none.
+
+    Args:
+        folders: of the Instruct and the Thinking checkpoint; None for one that is not on this machine yet.
+        intensity: a λ, which says whose default it is, or anything else where that is not known yet.
+
+    Returns:
+        None where it is not known before the call: by files that are not here, or by checkpoints that differ.
+    """
+    if isinstance(intensity, Real):
+        folders = folders[:1] if intensity == 0 else folders[1:]
+    found: set[float] = set()
+    for folder in folders:
+        if folder is None:
+            return None
+        path = folder / generation.FILE
+        try:
+            found.add(generation.temperature(generation.checked(_json(path), path)))
+        except CheckpointError:  # opening the pair says what is wrong
+            return None
+    return found.pop() if len(found) == 1 else None
 
 
 def _window(folders: tuple[Path | None, ...], context_length: int | None) -> int | None:

@@ -13,6 +13,7 @@ from typing import Any
 from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import BaseModel
 
+from dami_agent.dialogue.json_schema import strict_schema
 from dami_agent.errors import InvalidIntensity, InvalidRequest, InvalidSchema, shown
 from dami_agent.policy import EFFORTS
 from dami_agent.types import Ask, Intensity, Limits, Message, ResponseFormat, Sampling, Tool, ToolChoice
@@ -40,7 +41,10 @@ SETTINGS: frozenset[str] = frozenset(
 """May be given at init, through ``bind`` and per call; the later one wins."""
 
 CALL_ONLY: frozenset[str] = frozenset(
-    {"tools", "tool_choice", "parallel_tool_calls", "response_format", "strict", "stop", "structured_output"}
+    {
+        *("tools", "tool_choice", "parallel_tool_calls", "response_format", "strict", "stop", "structured_output"),
+        *("model", "model_name"),
+    }
 )
 """Belong to one call (or to what ``bind_tools`` and ``with_structured_output`` bind)."""
 
@@ -192,11 +196,15 @@ def _integer(name: str, value: Any, least: int, most: int) -> int | None:
     return int(value)
 
 
-def tools(bound: Sequence[Any] | None) -> tuple[Tool, ...]:
+def tools(bound: Sequence[Any] | None, strict: bool | None = None) -> tuple[Tool, ...]:
     """Bound tools (any form LangChain knows) as ours; a call checks with :func:`distinct` that their names differ.
 
+    Args:
+        bound: the tools.
+        strict: of those that do not say themselves; see ``ChatDAMI.bind_tools``.
+
     Raises:
-        InvalidSchema: naming the tool that has no usable schema.
+        InvalidSchema: naming the tool that has no usable schema, or no enforceable one where it is to be strict.
     """
     result: list[Tool] = []
     for place, item in enumerate(bound or ()):
@@ -208,9 +216,12 @@ def tools(bound: Sequence[Any] | None) -> tuple[Tool, ...]:
                 parameters=_of_type(
                     Mapping, "parameters", function.get("parameters") or {"type": "object", "properties": {}}
                 ),
+                strict=function.get("strict", strict) is not False,
             )
         except Exception as error:  # LangChain's and pydantic's, of whatever class
             raise InvalidSchema(f"tool {place} cannot be read as a tool: {shown(error)}") from error
+        if function.get("strict", strict):
+            tool = dataclasses.replace(tool, parameters=strict_schema(tool.parameters, f"tool {tool.name!r}"))
         if tool not in result:  # the same tool twice is the same tool
             result.append(tool)
     return tuple(result)

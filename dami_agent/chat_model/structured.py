@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from langchain_core.messages import AIMessage
@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 
 from dami_agent.chat_model.errors import langchain_errors
 from dami_agent.chat_model.structured_stream import StructuredOutputParser, partial_arguments, partial_json
-from dami_agent.dialogue.json_schema import validator
+from dami_agent.dialogue.json_schema import strict_schema, validator
 from dami_agent.errors import InvalidRequest, InvalidSchema, OutputError, OutputInvalid, OutputTruncated
 from dami_agent.types import Reply
 
@@ -33,6 +33,7 @@ class Structured:
 
     schema: Any
     method: Method | None
+    strict: bool = False
 
     @classmethod
     def of(cls, call: Mapping[str, Any]) -> Structured | None:
@@ -65,17 +66,17 @@ def for_pair(call: dict[str, Any], *, shows_tools: Callable[[], bool]) -> dict[s
     if not isinstance(wanted, Structured) or wanted.method is not None:
         return call
     if shows_tools():
-        return {**call, "structured_output": Structured(wanted.schema, "function_calling")}
+        return {**call, "structured_output": replace(wanted, method="function_calling")}
     others = {n: value for n, value in call.items() if n not in ("tools", "tool_choice", "parallel_tool_calls")}
     return {
         **others,
-        "structured_output": Structured(wanted.schema, "json_schema"),
-        "response_format": _binding(wanted.schema, "json_schema")["response_format"],
+        "structured_output": replace(wanted, method="json_schema"),
+        "response_format": _binding(replace(wanted, method="json_schema"))["response_format"],
     }
 
 
 def structured_output(
-    model: Runnable[Any, Any], schema: Any, *, method: Method | None, include_raw: bool
+    model: Runnable[Any, Any], schema: Any, *, method: Method | None, include_raw: bool, strict: bool | None = None
 ) -> Runnable[Any, Any]:
     """``model`` bound to ``schema`` and followed by its parser; see ``ChatDAMI.with_structured_output``."""
     if method not in (None, "json_schema", "function_calling", "json_mode"):
@@ -84,7 +85,9 @@ def structured_output(
         )
     if schema is None and method != "json_mode":
         raise InvalidSchema(f"method {method!r} needs a schema")
-    llm = model.bind(**_binding(schema, method or "function_calling"), structured_output=Structured(schema, method))
+    # strict=False would let a call break its schema, which is never what structured output is for
+    wanted = Structured(schema, method, strict=bool(strict))
+    llm = model.bind(**_binding(wanted), structured_output=wanted)
     parse = _parser(schema, method)
     # One step after the model, not a RunnableMap around it: settings given at the call then still reach the model.
     after: Callable[[AIMessage], Any] = _keeping_raw(parse) if include_raw else parse
@@ -101,17 +104,22 @@ def _keeping_raw(parse: Callable[[AIMessage], Any]) -> Callable[[AIMessage], dic
     return both
 
 
-def _binding(schema: Any, method: Method) -> dict[str, Any]:
+def _binding(wanted: Structured) -> dict[str, Any]:
+    schema, method = wanted.schema, wanted.method or "function_calling"
     traced = {"ls_structured_output_format": {"kwargs": {"method": method}, "schema": schema}} if schema else {}
     if method == "function_calling":
         try:
-            tool = convert_to_openai_tool(schema)
+            tool = convert_to_openai_tool(schema, strict=wanted.strict or None)
         except (KeyError, TypeError, ValueError) as error:
             raise InvalidSchema(f"cannot make a tool of {schema!r}: {error}") from error
+        if wanted.strict:
+            strict_schema(tool["function"].get("parameters", {}), f"tool {tool['function']['name']!r}")
         return {"tools": [tool], "tool_choice": tool["function"]["name"], "parallel_tool_calls": False, **traced}
     if schema is None:
         return {"response_format": {"type": "json_object"}}
     json_schema = _json_schema(schema)
+    if wanted.strict:
+        json_schema = strict_schema(json_schema, f"response format {json_schema.get('title', 'response')!r}")
     if method == "json_mode":  # held to the schema too: the prompt asks for those keys, the grammar sees to it
         return {"response_format": {"type": "json_object", "schema": json_schema, "strict": True}, **traced}
     named = {"name": json_schema.get("title", "response"), "schema": json_schema, "strict": True}

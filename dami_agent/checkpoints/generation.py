@@ -46,6 +46,12 @@ def checked(settings: Mapping[str, Any], path: Path) -> dict[str, Any]:
     return found
 
 
+def temperature(settings: Mapping[str, Any]) -> float:
+    """At which tokens are drawn where a call says nothing: 0, greedy, for ``do_sample: false``, and for nothing."""
+    greedy = not settings.get("do_sample", "temperature" in settings)
+    return 0.0 if greedy else settings.get("temperature") or 1.0
+
+
 def end_ids(
     generation: Mapping[str, Any], config: Mapping[str, Any], folder: Path, vocabulary: Callable[[], Mapping[str, int]]
 ) -> tuple[int, ...]:

@@ -72,7 +72,8 @@ class _Writer:
         """A rule for each tool; one whose arguments nothing can satisfy is left out and warned about."""
         for tool in tools:
             try:
-                rule, notes = json_rule({**tool.parameters, "type": "object"}, f"tool {tool.name!r}")
+                wanted = {**tool.parameters, "type": "object"} if tool.strict else {"type": "object"}
+                rule, notes = json_rule(wanted, f"tool {tool.name!r}")
             except InvalidSchema as error:
                 self.impossible.append(error.message)
                 if len(tools) > 1:

@@ -24,6 +24,7 @@ from transformers.generation.logits_process import (
     TopPLogitsWarper,
 )
 
+from dami_agent.checkpoints.generation import temperature
 from dami_agent.errors import InvalidRequest
 from dami_agent.types import Sampling
 
@@ -50,9 +51,8 @@ def resolve_sampling(asked: Sampling, defaults: Mapping[str, Any], vocab_size: i
     Raises:
         InvalidRequest: for a value outside its range, by name.
     """
-    greedy = not defaults.get("do_sample", "temperature" in defaults)
     fallback = {
-        "temperature": 0.0 if greedy else defaults.get("temperature") or 1.0,
+        "temperature": temperature(defaults),
         "top_p": defaults.get("top_p") or 1.0,
         "top_k": defaults.get("top_k") or 0,
         "min_p": defaults.get("min_p") or 0.0,

@@ -55,7 +55,13 @@ class Message:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tool:
-    """A tool bound to the step; ``parameters`` is the JSON schema (draft 2020-12) of its arguments object."""
+    """A tool bound to the step.
+
+    Attributes:
+        parameters: JSON schema (draft 2020-12) of its arguments object.
+        strict: whether arguments can only follow ``parameters``, by a grammar. False: they are some JSON object, which
+            is checked when the call is finished.
+    """
 
     name: str
     description: str

@@ -1,10 +1,9 @@
-"""LangChain's standard suites on the built-in pair; `dami sweep --suites` counts what is expected to fail."""
+"""LangChain's standard suites on the built-in pair."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import pytest
 from langchain_core.language_models import BaseChatModel
 from langchain_tests.integration_tests import ChatModelIntegrationTests
 from langchain_tests.unit_tests import ChatModelUnitTests
@@ -42,10 +41,6 @@ class TestIntegration(ChatModelIntegrationTests):
     @property
     def supported_usage_metadata_details(self) -> Any:
         return {"invoke": ["reasoning_output"], "stream": ["reasoning_output"]}
-
-    @pytest.mark.xfail(reason="made to call a tool on `Hello!`, the pair may fill a string until the cap")
-    def test_tool_choice(self, model: BaseChatModel) -> None:
-        super().test_tool_choice(model)
 
     def invoke_with_reasoning_output(self, *, stream: bool = False) -> Any:
         model = ChatDAMI(**PARAMS, reasoning_intensity=1.0)

@@ -2,6 +2,17 @@
 
 from dami_agent.dialogue.json_schema.check import check
 from dami_agent.dialogue.json_schema.grammar import Problem, SchemaWarning, enforceable, json_rule
+from dami_agent.dialogue.json_schema.strict import strict_schema
 from dami_agent.dialogue.json_schema.validation import Validator, answer_error, validator
 
-__all__ = ["Problem", "SchemaWarning", "Validator", "answer_error", "check", "enforceable", "json_rule", "validator"]
+__all__ = [
+    "Problem",
+    "SchemaWarning",
+    "Validator",
+    "answer_error",
+    "check",
+    "enforceable",
+    "json_rule",
+    "strict_schema",
+    "validator",
+]

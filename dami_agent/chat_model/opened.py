@@ -1,0 +1,139 @@
+"""A configured chat model with its pair: opened on first use, shared by copies, asked step by step."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from langchain_core.messages import BaseMessage
+from pydantic import PrivateAttr
+from typing_extensions import Self
+
+from dami_agent.chat_model import settings
+from dami_agent.chat_model.base import ConfiguredChatModel
+from dami_agent.chat_model.history import to_messages
+from dami_agent.chat_model.room import Room, RoomKey, dialogue_of, enter, leave
+from dami_agent.chat_model.runs import trace_of
+from dami_agent.chat_model.structured import Structured, for_pair
+from dami_agent.errors import InvalidRequest, one_error
+from dami_agent.ledger import Ledger
+from dami_agent.pipeline import Pipeline
+from dami_agent.policy import ReasoningPolicy
+from dami_agent.types import Engine, Estimator, Intensity, Step, Template
+
+if TYPE_CHECKING:
+    from dami_agent.dialogue import Dialogue
+
+
+_SHARED_BY_COPIES = (
+    "engine", "dialogue", "estimator", "policy", "ledger", "callbacks", "cache", "rate_limiter"
+)  # fmt: skip
+
+
+class OpenedChatModel(ConfiguredChatModel):
+    """Everything of ChatDAMI that is not running a call; use :class:`~dami_agent.chat_model.ChatDAMI`."""
+
+    _pipeline: Pipeline | None = PrivateAttr(default=None)
+
+    # ---- the shared room ----------------------------------------------------------------------------------------
+
+    @cached_property
+    def _key(self) -> RoomKey:
+        return RoomKey(
+            engine=self.engine if isinstance(self.engine, str) else "object",
+            instruct=self.instruct,
+            thinking=self.thinking,
+            revision=self.revision,
+            device=self.device,
+            dtype=self.dtype,
+            weights_mode=self.weights_mode,
+            context_length=self.context_length,
+            max_batch_size=self.max_batch_size,
+            keep_reasoning=self.keep_reasoning,
+            closing_words=self.closing_words,
+        )
+
+    def _room(self) -> Room:
+        if isinstance(self.engine, str):
+            return enter(self._key)
+        if self.dialogue is None:
+            raise InvalidRequest("an engine given as an object needs its dialogue=")
+        engine: Engine = self.engine
+        dialogue: Dialogue = self.dialogue
+        policy = self.policy or ReasoningPolicy()
+        return Room(engine=engine, dialogue=dialogue, frontier=policy.frontier)
+
+    def _counting_dialogue(self) -> tuple[Dialogue, Template]:
+        dialogue = dialogue_of(self._key) if isinstance(self.engine, str) else self._room().dialogue
+        return dialogue, "instruct" if settings.ask(self._levels({})).intensity == Intensity(0) else "thinking"
+
+    def pipeline(self) -> Pipeline:
+        """The pipeline behind this model, opened on first use.
+
+        Raises:
+            CheckpointError: the checkpoints are no usable pair.
+        """
+        room = self._room()
+        if self._pipeline is None or self._pipeline.engine is not room.engine:  # closed, or this is a forked child
+            if self.profile is not None and "max_input_tokens" not in self.profile:  # a hub id that was not here yet
+                self.profile = {**(self._resolve_model_profile() or {}), **self.profile}
+            estimator: Estimator = self.estimator
+            policy = self.policy or ReasoningPolicy()
+            self._pipeline = Pipeline(
+                engine=room.engine,
+                dialogue=room.dialogue,
+                policy=policy.on(room.frontier),
+                estimator=estimator,
+                ledger=Ledger.of(self.ledger),
+            )
+        return self._pipeline
+
+    def close(self) -> None:
+        """Free the pair's memory, for every model that shares it; the next call opens it again."""
+        self._pipeline = None
+        if isinstance(self.engine, str):
+            leave(self._key)
+        else:
+            self.engine.close()
+
+    # ---- copies -------------------------------------------------------------------------------------------------
+
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
+        """Copy the settings and share what they name: engine, ledger, policy with its budgets, callbacks, cache."""
+        shared = (getattr(self, name) for name in _SHARED_BY_COPIES)
+        known = {id(value): value for value in (*shared, self._pipeline) if value is not None}
+        return super().__deepcopy__({**(memo or {}), **known})
+
+    def __getstate__(self) -> dict[Any, Any]:
+        """Leave out what is open: another process opens the pair and the ledger anew, and begins new budgets."""
+        state = super().__getstate__()
+        return {**state, "__pydantic_private__": {**(state["__pydantic_private__"] or {}), "_pipeline": None}}
+
+    # ---- settings -> step -------------------------------------------------------------------------------------------
+
+    def _default_max_tokens(self) -> int | None:
+        return enter(self._key).max_tokens if isinstance(self.engine, str) else None
+
+    @one_error("the call")
+    def _step(self, messages: list[BaseMessage], stop: list[str] | None, manager: Any, kwargs: dict[str, Any]) -> Step:
+        call = settings.checked(kwargs, "the call")
+        self._check_pair(call)
+        call = for_pair(call, shows_tools=lambda: self.pipeline().dialogue.shows_tools)
+        levels = self._levels(call)
+        given = settings.merged(levels)
+        tools = settings.tools(call.get("tools"), call.get("strict"))
+        stops = stop if stop is not None else call.get("stop")
+        wanted = Structured.of(call)
+        return Step(
+            messages=settings.told(to_messages(messages), call.get("response_format")),
+            tools=tuple(settings.distinct(tools)),
+            tool_choice=settings.tool_choice(call.get("tool_choice"), tools),
+            parallel_tool_calls=call.get("parallel_tool_calls") is not False,
+            response_format=settings.response_format(call.get("response_format")),
+            structured=wanted is not None,
+            check=wanted.check if wanted is not None else None,
+            ask=settings.ask(levels),
+            sampling=settings.sampling(given),
+            limits=settings.limits(given, self._stops(stops), self._default_max_tokens()),
+            trace=trace_of(manager, calling=True),
+        )

@@ -1,0 +1,55 @@
+"""Schemas as OpenAI's strict mode reads them: every declared property is required, and no others are allowed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from dami_agent.dialogue.json_schema.check import check
+from dami_agent.dialogue.json_schema.grammar import enforceable
+from dami_agent.dialogue.json_schema.keywords import LISTS, MAPS, SINGLE, modern
+from dami_agent.errors import InvalidSchema
+
+_NEGATING = ("not", "if")  # to demand more there would be to allow more
+
+
+def strict_schema(schema: Any, where: str) -> dict[str, Any]:
+    """The schema in its strict form, which a grammar enforces to the last keyword.
+
+    An object that declares no properties stays open: closed, it could only ever be ``{}``.
+
+    Args:
+        schema: a JSON schema of an object.
+        where: whose it is, for messages, for example ``tool 'add'``.
+
+    Raises:
+        InvalidSchema: it is malformed, nothing can satisfy its strict form, or no grammar enforces all of it.
+    """
+    check(schema, where)
+    strict: dict[str, Any] = _strict(modern(schema))
+    try:
+        _, problems = enforceable(strict)
+    except InvalidSchema as error:
+        raise InvalidSchema(f"{where}, strict: {error.message}", hint=error.hint) from error
+    if problems:
+        raise InvalidSchema(
+            f"{where}, strict: no grammar enforces {', '.join(sorted(map(str, problems)))}",
+            hint="leave strict out: what the grammar cannot enforce is then checked when the call is finished",
+        )
+    return strict
+
+
+def _strict(node: Any) -> Any:
+    if not isinstance(node, Mapping):
+        return node
+    out: dict[str, Any] = dict(node)
+    for keyword, value in node.items():
+        if keyword in MAPS and isinstance(value, Mapping):
+            out[keyword] = {name: _strict(sub) for name, sub in value.items()}
+        elif keyword in LISTS and isinstance(value, list):
+            out[keyword] = [_strict(sub) for sub in value]
+        elif keyword in SINGLE and keyword not in _NEGATING:
+            out[keyword] = _strict(value)
+    if "properties" in out:
+        out |= {"required": list(out["properties"]), "additionalProperties": False}
+    return out
