@@ -19,6 +19,7 @@ from dami_agent.chat_model.bridge import iterate_in_thread, run_in_thread
 from dami_agent.chat_model.errors import langchain_errors
 from dami_agent.chat_model.messages import response_metadata, to_ai_message
 from dami_agent.chat_model.opened import OpenedChatModel
+from dami_agent.dialogue.json_schema import strict_schema
 from dami_agent.errors import one_error
 from dami_agent.pipeline import Cancellation, Outcome
 
@@ -378,11 +379,21 @@ def bind_tools_of(
     """Shared by the plain and the configurable model: check now, bind what the call needs."""
     strict = kwargs.pop("strict", None)
     settings.tool_choice(tool_choice, settings.tools(tools, strict))
-    bound: dict[str, Any] = {"tools": [convert_to_openai_tool(tool) for tool in tools], **kwargs}
+    given = [convert_to_openai_tool(tool) for tool in tools]
     if strict is not None:  # LangChain's own strict form closes free objects too, and requires nothing
-        bound["strict"] = strict
+        given = [{**tool, "function": _with_strict(tool["function"], strict)} for tool in given]
+    bound: dict[str, Any] = {"tools": given, **kwargs}
     if tool_choice is not None:
         bound["tool_choice"] = tool_choice
     if parallel_tool_calls is not None:
         bound["parallel_tool_calls"] = parallel_tool_calls
     return model.bind(**bound)
+
+
+def _with_strict(function: dict[str, Any], strict: bool) -> dict[str, Any]:
+    """An OpenAI function that says itself how far it is enforced."""
+    said = {"strict": strict, **function}
+    if said["strict"]:
+        parameters = function.get("parameters") or {"type": "object", "properties": {}}
+        said["parameters"] = strict_schema(parameters, f"tool {function['name']!r}")
+    return said
