@@ -14,7 +14,7 @@ from dami_agent.cli import calls
 from dami_agent.cli.grid import Column, distinct, grid
 from dami_agent.cli.options import InstructOption, LedgerOption, ThinkingOption
 from dami_agent.cli.output import print_json, stdout, visible
-from dami_agent.errors import DamiError, RunError, UsageError
+from dami_agent.errors import DamiError, LedgerError, RunError, UsageError
 from dami_agent.types import Ask, Intensity, Limits, Sampling, Step, Template, Trace
 
 if TYPE_CHECKING:
@@ -150,19 +150,29 @@ def _one(attempts: Sequence[Row], pipeline: Pipeline, intensity: Intensity) -> R
 
 
 def step(row: Row, intensity: Intensity) -> Step:
-    """The recorded step, to be decoded at ``intensity``."""
+    """The recorded step, to be decoded at ``intensity``.
+
+    Raises:
+        LedgerError: what is on record is damaged.
+    """
     from dataclasses import replace
 
     from dami_agent.ledger import step_of
 
     assert row.prompt_text is not None
-    return replace(
-        step_of(row.prompt_text),
-        ask=Ask(intensity=intensity, origin="replay"),
-        sampling=Sampling(seed=row.sampling.get("seed")),
-        limits=Limits(max_tokens=row.limits.get("max_tokens"), stop=tuple(row.limits.get("stop") or ())),
-        trace=Trace(tags=("replay",), metadata={"replay_of": row.call_id}),
-    )
+    try:
+        return replace(
+            step_of(row.prompt_text),
+            ask=Ask(intensity=intensity, origin="replay"),
+            sampling=Sampling(seed=row.sampling.get("seed")),
+            limits=Limits(max_tokens=row.limits.get("max_tokens"), stop=tuple(row.limits.get("stop") or ())),
+            trace=Trace(tags=("replay",), metadata={"replay_of": row.call_id}),
+        )
+    except Exception as error:  # somebody wrote into the file: whatever stands there, one error of ours comes out
+        raise LedgerError(
+            f"the text of call {row.call_id} on record cannot be read: {type(error).__name__}: {error}"[:300],
+            hint="`dami logs --verify` names damaged rows",
+        ) from error
 
 
 def _intensity(target: str) -> Intensity:

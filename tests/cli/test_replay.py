@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -95,3 +96,17 @@ def test_what_cannot_be_replayed(dami: Dami, ledger_file: Path) -> None:
     ledger.record(make_record(7, run_id="c2", root_run_id="run-2"))
     ledger.close()
     assert "2 runs begin with run" in dami("replay", "run-").err
+
+
+@pytest.mark.parametrize("text", ["9" * 5_000, "[" * 5_000, "{", '{"user": {}}', "0", "", '"a', "[]", "null"])
+def test_a_damaged_text_ends_in_an_error_that_says_so(dami: Dami, ledger_file: Path, text: str) -> None:
+    ledger = Ledger.open(ledger_file, keep_text=True)
+    ledger.record(make_record(1))
+    ledger.close()
+    with sqlite3.connect(ledger_file) as connection:
+        connection.execute("update calls set prompt_text = ?", [text])
+    connection.close()
+    ended = dami("replay", "last")
+    assert ended.status != 0
+    assert "on record cannot be read" in ended.err
+    assert "--verify" in ended.err
