@@ -163,6 +163,12 @@ class Preparation:
                     self.problem(path, keyword)
                 elif schema[keyword] >= 2**31:
                     schema[keyword] = 2**31 - 1
+                elif (
+                    keyword == "minProperties"
+                    and schema[keyword] > 1
+                    and schema.get("additionalProperties") is not False
+                ):
+                    self.problem(path, keyword)  # a name that is written twice counts twice in the grammar
         return schema
 
     def _numbers(self, schema: dict[str, Any], path: str) -> dict[str, Any]:
