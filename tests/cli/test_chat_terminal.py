@@ -79,10 +79,13 @@ def test_banner_commands_and_the_end(terminal: Terminal) -> None:
     terminal.wait_for("› ")
     terminal.type(CTRL_C)
     terminal.wait_for("Ctrl-D or /exit ends the chat")
+    terminal.wait_for("› ")
     terminal.type(b"What is 3 plus 4?\n")
     terminal.wait_for("answer tokens")
+    terminal.wait_for("› ")
     terminal.type(b"/clear\n")
     terminal.wait_for("the conversation starts anew")
+    terminal.wait_for("› ")  # before it the terminal itself takes Ctrl-D, and nobody reads it
     terminal.type(CTRL_D)
     assert terminal.process.wait(60) == 0
 
