@@ -67,9 +67,11 @@ def _object(schema: Any, root: Any, rng: Random, depth: int) -> dict[str, Any]:
         n: draw(schema.get("additionalProperties", True), root, rng, depth - 1) for n in required if n not in declared
     }
     patterns = schema.get("patternProperties", {})
+    fewest, most = schema.get("minProperties", 0), schema.get("maxProperties", 9)
     for name in ("a1", "zz", "ab"):
         others = schema.get("additionalProperties", not {"properties", "patternProperties"} & set(schema))
-        if name not in value and name not in declared and rng.random() < 0.3:
+        wanted = len(value) < fewest or (len(value) < most and rng.random() < 0.3)
+        if name not in value and name not in declared and wanted:
             fitting = [s for p, s in patterns.items() if p.strip("^$.") in name]
             if fitting or others is not False:
                 value[name] = draw(fitting[0] if fitting else others, root, rng, depth - 1)
