@@ -128,7 +128,7 @@ def table(rows: Sequence[Row], width: int, *, wrap: bool = True) -> Table:
             row.node or "",
             tools(row),
             intensity(row),
-            row.reason or row.error or "",
+            row.reason or (row.error or "").partition("\n")[0],  # without its hint, which `dami explain` shows
             str(row.prompt_tokens),
             str(row.probe_tokens),
             str(row.reasoning_tokens),

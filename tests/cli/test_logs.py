@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import random
 import time
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -41,6 +42,20 @@ def test_json_is_an_array_of_all_calls(dami: Dami, calls: list[str]) -> None:
     assert rows[7]["error_type"] == "EngineClosed"
     assert datetime.fromisoformat(rows[0]["started_at"]).tzinfo == timezone.utc
     assert [r["call_id"] for r in dami("logs", "--json", "--limit", "3").json] == calls[-3:]
+
+
+def test_a_call_that_failed_before_its_decision_says_why_without_a_hint(
+    dami: Dami, ledger_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "240")
+    failed = make_record(7, error="ContextOverflow: too long\n  hint: ask for less", started_at=time.time())
+    ledger = Ledger.open()
+    ledger.record(replace(failed, decision=None))
+    ledger.close()
+    shown = dami("logs").out
+    assert "too long" in shown
+    assert "hint" not in shown
+    assert "\\n" not in shown
 
 
 @pytest.mark.parametrize(
