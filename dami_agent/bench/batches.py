@@ -17,8 +17,8 @@ from typing import Protocol
 from dami_agent.bench import engine
 from dami_agent.bench.engine import Answer, Request
 from dami_agent.bench.stats import mean
-from dami_agent.chat_model.room import Room
 from dami_agent.processes import end_with_parent
+from dami_agent.session import Session
 from dami_agent.tasks import Question
 from dami_agent.types import Intensity, Sampling, Template
 
@@ -66,7 +66,7 @@ class Batch(Protocol):
     def size(self) -> int:
         """How many calls."""
 
-    def run(self, room: Room, done: Callable[[int], None]) -> list[Outcome]:
+    def run(self, session: Session, done: Callable[[int], None]) -> list[Outcome]:
         """Make them; ``done`` is called with 1 after each."""
 
 
@@ -95,9 +95,9 @@ class QuestionBatch:
         """How many calls."""
         return len(self.asked)
 
-    def run(self, room: Room, done: Callable[[int], None]) -> list[Outcome]:
+    def run(self, session: Session, done: Callable[[int], None]) -> list[Outcome]:
         """Ask and grade."""
-        answers = engine.answers(room, map(self._request, self.asked), switch_point=self.switch, done=done)
+        answers = engine.answers(session, map(self._request, self.asked), switch_point=self.switch, done=done)
         return [
             outcome(answer, right=question.grade(answer.reply.content))
             for (_, question), answer in zip(self.asked, answers, strict=True)
@@ -139,9 +139,9 @@ class Source:
     thinking: str | None = None
     batch: int = engine.BATCH
 
-    def open(self) -> Room:
+    def open(self) -> Session:
         """The pair's engine, opened once per process."""
-        return engine.open_room(self.instruct, self.thinking, batch=self.batch)
+        return engine.open_batch_session(self.instruct, self.thinking, batch=self.batch)
 
 
 class Runner:
@@ -154,7 +154,7 @@ class Runner:
     """
 
     def __init__(self, source: Source, workers: int = 1, tell: Progress | None = None) -> None:
-        self.room = source.open()
+        self.session = source.open()
         self._tell = tell or _silent
         self._pool = (
             ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_prepare, initargs=(source,))
@@ -183,7 +183,7 @@ class Runner:
             self._tell(name, finished[name], totals[name])
 
         if self._pool is None:
-            return [batch.run(self.room, lambda more, name=batch.name: count(name, more)) for batch in batches]  # type: ignore[misc]
+            return [batch.run(self.session, lambda more, name=batch.name: count(name, more)) for batch in batches]  # type: ignore[misc]
         jobs: dict[Future[list[Outcome]], int] = {
             self._pool.submit(_run, batches[place]): place for place in reversed(range(len(batches)))
         }
@@ -193,19 +193,19 @@ class Runner:
         return [job.result() for job, _ in sorted(jobs.items(), key=lambda item: item[1])]
 
 
-_room: Room | None = None
+_session: Session | None = None
 """Of a worker process."""
 
 
 def _prepare(source: Source) -> None:
-    global _room
+    global _session
     end_with_parent()
-    _room = source.open()
+    _session = source.open()
 
 
 def _run(batch: Batch) -> list[Outcome]:
-    assert _room is not None  # the initializer has run
-    return batch.run(_room, lambda _: None)
+    assert _session is not None  # the initializer has run
+    return batch.run(_session, lambda _: None)
 
 
 def _silent(what: str, done: int, total: int) -> None:

@@ -29,9 +29,9 @@ from dami_agent.bench import engine
 from dami_agent.bench.engine import Answer, Request
 from dami_agent.bench.stats import auc, mean
 from dami_agent.bench.tools import bound_tools
-from dami_agent.chat_model.room import Room
 from dami_agent.estimators import ConfidenceEstimator
 from dami_agent.policy import Frontier
+from dami_agent.session import Session
 from dami_agent.tasks import AgentTask, PlannedCall, Question, agent_tasks, questions
 from dami_agent.types import Intensity, Message, Reply, Sampling, Step, ToolCall
 
@@ -159,18 +159,20 @@ def _calls(planned: Sequence[PlannedCall]) -> Callable[[Reply], bool]:
     return right
 
 
-def observe(room: Room, items: Sequence[Item], lambdas: Sequence[float], *, workers: int = 128) -> list[Observation]:
+def observe(
+    session: Session, items: Sequence[Item], lambdas: Sequence[float], *, workers: int = 128
+) -> list[Observation]:
     """Probe, score and answer every item; the probes are the estimator's own requests."""
     estimator = ConfidenceEstimator()
-    switch = room.frontier.switch_point
+    switch = session.frontier.switch_point
 
     def probe(item: Item) -> tuple[tuple[float, ...], tuple[float, ...], int]:
-        prompt = room.dialogue.render(item.step, "instruct")
+        prompt = session.dialogue.render(item.step, "instruct")
         base = engine.decide(engine.POLICY, Request(step=item.step, intensity=Intensity(0)))
-        estimate = estimator.estimate(prompt, base, room.engine)
+        estimate = estimator.estimate(prompt, base, session.engine)
         assert estimate.probe is not None
         own = tuple(e.logprob.logprob for e in estimate.probe.events if e.logprob is not None)
-        scored = room.engine.score(prompt, estimate.probe.token_ids, Intensity(1)) if own else ()
+        scored = session.engine.score(prompt, estimate.probe.token_ids, Intensity(1)) if own else ()
         return own, scored, estimate.tokens
 
     with ThreadPoolExecutor(workers) as pool:
@@ -178,7 +180,7 @@ def observe(room: Room, items: Sequence[Item], lambdas: Sequence[float], *, work
     replies: list[list[Answer]] = []
     for value in lambdas:
         requests = (Request(step=item.step, intensity=Intensity(value)) for item in items)
-        replies.append(list(engine.answers(room, requests, switch_point=switch)))
+        replies.append(list(engine.answers(session, requests, switch_point=switch)))
     return [
         Observation(
             kind=item.kind,
@@ -277,12 +279,12 @@ def main(
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write all of it as JSON.")] = None,
 ) -> None:
     """Print AUC of every formula, fixed λs, the default rule, its controls and the best rules, as JSON."""
-    room = engine.open_room(instruct, thinking)
-    frontier: Frontier = room.frontier
+    session = engine.open_batch_session(instruct, thinking)
+    frontier: Frontier = session.frontier
     grid = [float(value) for value in frontier.grid] or [i / 10 for i in range(11)]
     found = question_items(items, Sampling()) + step_items(items, Sampling())
-    observed = observe(room, found, grid)
-    info = room.engine.info
+    observed = observe(session, found, grid)
+    info = session.engine.info
     result = {"pair": info.model, "fingerprint": info.fingerprint} | report(observed, grid)
     if output is not None:
         kept = result | {"grid": grid, "observations": [dataclasses.asdict(o) for o in observed]}

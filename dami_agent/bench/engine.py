@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
 
-from dami_agent.chat_model.room import Room, RoomKey, enter
 from dami_agent.errors import InvalidRequest, RunError
 from dami_agent.policy import Frontier, ReasoningPolicy
+from dami_agent.session import Session, SessionKey, open_session
 from dami_agent.types import (
     Ask,
     Decision,
@@ -84,9 +84,9 @@ POLICY = ReasoningPolicy()
 """Of a pair without a frontier: limits as ChatDAMI sets them, any λ as asked."""
 
 
-def open_room(
+def open_batch_session(
     instruct: str | None = None, thinking: str | None = None, *, weights_mode: str = "merged", batch: int = BATCH
-) -> Room:
+) -> Session:
     """The pair's engine, made for throughput: one λ at a time needs no mixed weights.
 
     Raises:
@@ -95,7 +95,9 @@ def open_room(
     """
     if (instruct is None) != (thinking is None):
         raise InvalidRequest("a pair needs both checkpoints", hint="give --instruct and --thinking, or neither")
-    return enter(RoomKey(instruct=instruct, thinking=thinking, weights_mode=weights_mode, max_batch_size=batch))
+    return open_session(
+        SessionKey(instruct=instruct, thinking=thinking, weights_mode=weights_mode, max_batch_size=batch)
+    )
 
 
 def stream_seed(*key: object) -> int:
@@ -125,7 +127,7 @@ def _no_estimate(_: Decision) -> Any:
 
 
 def answers(
-    room: Room,
+    session: Session,
     requests: Iterable[Request],
     *,
     switch_point: float = 0.0,
@@ -134,7 +136,7 @@ def answers(
     """Run requests, hundreds in flight, and yield their answers in order.
 
     Args:
-        room: the pair.
+        session: the pair.
         requests: read as room for them appears.
         switch_point: λ up to which Instruct's template is used.
         done: called with 1 after each answer, for a progress bar.
@@ -143,20 +145,22 @@ def answers(
     waiting: deque[tuple[Request, Decision, Prompt, Job]] = deque()
     for request in requests:
         if len(waiting) >= WINDOW:
-            yield _finish(room, waiting.popleft(), done)
+            yield _finish(session, waiting.popleft(), done)
         decision = decide(policy, request)
-        prompt = room.dialogue.render(request.step, decision.template)
-        waiting.append((request, decision, prompt, room.engine.submit(prompt, decision)))
+        prompt = session.dialogue.render(request.step, decision.template)
+        waiting.append((request, decision, prompt, session.engine.submit(prompt, decision)))
     while waiting:
-        yield _finish(room, waiting.popleft(), done)
+        yield _finish(session, waiting.popleft(), done)
 
 
-def _finish(room: Room, item: tuple[Request, Decision, Prompt, Job], done: Callable[[int], None] | None) -> Answer:
+def _finish(
+    session: Session, item: tuple[Request, Decision, Prompt, Job], done: Callable[[int], None] | None
+) -> Answer:
     request, decision, prompt, job = item
     generation, reply, error = None, Reply(), None
     try:
         generation = job.result()
-        reply = room.dialogue.parse(generation, prompt, request.step)
+        reply = session.dialogue.parse(generation, prompt, request.step)
     except RunError as failure:
         generation, error = failure.generation, f"{type(failure).__name__}: {failure.message}"
     if done is not None:

@@ -26,7 +26,7 @@ import typer
 from dami_agent.bench import engine
 from dami_agent.bench.engine import Answer, Request
 from dami_agent.bench.stats import mean, wilson
-from dami_agent.chat_model.room import Room, RoomKey, enter, leave
+from dami_agent.session import Session, SessionKey, close_session, open_session
 from dami_agent.tasks import Question, questions
 from dami_agent.types import Intensity, Sampling
 
@@ -77,9 +77,9 @@ def clean(answer: Answer) -> bool:
     return stopped and bool(text) and not _MARKER.search(text) and "\n" not in text and " = " not in text
 
 
-def ask(room: Room, asked: Sequence[tuple[int, Question]], *, intensity: float, cap: int) -> Iterable[Answer]:
+def ask(session: Session, asked: Sequence[tuple[int, Question]], *, intensity: float, cap: int) -> Iterable[Answer]:
     """All questions at one λ and cap; an answer's random stream depends on both, on the seed and on the question."""
-    return engine.answers(room, (_request(seed, item, intensity, cap) for seed, item in asked))
+    return engine.answers(session, (_request(seed, item, intensity, cap) for seed, item in asked))
 
 
 def _request(seed: int, item: Question, intensity: float, cap: int) -> Request:
@@ -90,13 +90,18 @@ def _request(seed: int, item: Question, intensity: float, cap: int) -> Request:
 
 
 def measure(
-    room: Room, asked: Sequence[tuple[int, Question]], *, words: str, caps: Sequence[int], lambdas: Sequence[float]
+    session: Session,
+    asked: Sequence[tuple[int, Question]],
+    *,
+    words: str,
+    caps: Sequence[int],
+    lambdas: Sequence[float],
 ) -> list[Closed]:
     """The replies that were closed at their cap, at every cap and λ."""
     found = []
     for cap in caps:
         for intensity in lambdas:
-            for (_, item), answer in zip(asked, ask(room, asked, intensity=intensity, cap=cap), strict=True):
+            for (_, item), answer in zip(asked, ask(session, asked, intensity=intensity, cap=cap), strict=True):
                 if answer.generation is None or answer.generation.thought_closed_by != "cap":
                     continue
                 found.append(
@@ -166,7 +171,7 @@ def main(
     asked = [(seed, item) for seed in range(seeds) for item in questions("test", count, seed=seed)]
     rows: list[Closed] = []
     for name, text in ({each: each for each in words} if words else WORDS).items():
-        key = RoomKey(
+        key = SessionKey(
             instruct=instruct,
             thinking=thinking,
             weights_mode="merged",
@@ -174,9 +179,9 @@ def main(
             closing_words=text,
         )
         rows += measure(
-            enter(key), asked, words=name, caps=[int(cap) for cap in _numbers(caps)], lambdas=_numbers(lambdas)
+            open_session(key), asked, words=name, caps=[int(cap) for cap in _numbers(caps)], lambdas=_numbers(lambdas)
         )
-        leave(key)
+        close_session(key)
     found = report(rows)
     if output is not None:
         kept = {"questions": len(asked), "report": found, "replies": [dataclasses.asdict(row) for row in rows]}

@@ -98,7 +98,7 @@ def sweep(
         found, tools, unseen = measure(runner, plan, asked, switch)
         rows = [summary(value, asked, outcomes) for value, outcomes in found.items()]
         tried = measure_controls(runner, plan, asked, rows, switch)
-        info = runner.room.engine.info
+        info = runner.session.engine.info
     result: dict[str, Any] = {
         "rows": rows,
         "questions": plan.questions,

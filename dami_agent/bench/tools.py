@@ -14,7 +14,7 @@ from dami_agent.bench import engine
 from dami_agent.bench.batches import Outcome, outcome
 from dami_agent.bench.engine import Answer, Request
 from dami_agent.bench.stats import half_width, mean
-from dami_agent.chat_model.room import Room
+from dami_agent.session import Session
 from dami_agent.tasks import AgentTask, single_calls
 from dami_agent.tasks.single import SETTINGS, Setting
 from dami_agent.types import Intensity, Sampling, Tool
@@ -57,12 +57,12 @@ class ToolBatch:
     switch: float
     name: str = "tool calls"
 
-    def run(self, room: Room, done: Callable[[int], None]) -> list[Outcome]:
+    def run(self, session: Session, done: Callable[[int], None]) -> list[Outcome]:
         """Make the first call of each dialogue and judge it."""
         share = -(-self.size // self.seeds)
         drawn = (single_calls(self.setting, "test", share, seed=seed) for seed in range(self.seeds))
         tasks = [task for tasks in drawn for task in tasks][: self.size]
-        answers = engine.answers(room, map(self._request, tasks), switch_point=self.switch, done=done)
+        answers = engine.answers(session, map(self._request, tasks), switch_point=self.switch, done=done)
         return [
             outcome(answer, right=exact(task, answer), named=named(task, answer))
             for task, answer in zip(tasks, answers, strict=True)

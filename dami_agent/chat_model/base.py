@@ -17,12 +17,12 @@ from dami_agent.chat_model.errors import langchain_errors
 from dami_agent.chat_model.pair_names import check_pair, with_pair
 from dami_agent.chat_model.policies import read_policy
 from dami_agent.chat_model.profile import default_temperature, folder_of, profile_of
-from dami_agent.chat_model.room import BUILTIN
 from dami_agent.chat_model.tokens import CountingChatModel
 from dami_agent.chat_model.tracked import TrackedChatModel
 from dami_agent.errors import InvalidRequest
 from dami_agent.estimators import ConfidenceEstimator, estimator_named
 from dami_agent.policy import EFFORTS, ReasoningPolicy
+from dami_agent.session import BUILTIN
 from dami_agent.types import Ask
 
 if TYPE_CHECKING:

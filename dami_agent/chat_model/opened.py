@@ -12,13 +12,13 @@ from typing_extensions import Self
 from dami_agent.chat_model import settings
 from dami_agent.chat_model.base import ConfiguredChatModel
 from dami_agent.chat_model.history import to_messages
-from dami_agent.chat_model.room import Room, RoomKey, dialogue_of, enter, leave
 from dami_agent.chat_model.runs import trace_of
 from dami_agent.chat_model.structured import Structured, for_pair
 from dami_agent.errors import InvalidRequest, one_error
 from dami_agent.ledger import Ledger
 from dami_agent.pipeline import Pipeline
 from dami_agent.policy import ReasoningPolicy
+from dami_agent.session import Session, SessionKey, close_session, dialogue_of, open_session
 from dami_agent.types import Engine, Estimator, Intensity, Step, Template
 
 if TYPE_CHECKING:
@@ -35,11 +35,11 @@ class OpenedChatModel(ConfiguredChatModel):
 
     _pipeline: Pipeline | None = PrivateAttr(default=None)
 
-    # ---- the shared room ----------------------------------------------------------------------------------------
+    # ---- the shared session -------------------------------------------------------------------------------------
 
     @cached_property
-    def _key(self) -> RoomKey:
-        return RoomKey(
+    def _key(self) -> SessionKey:
+        return SessionKey(
             engine=self.engine if isinstance(self.engine, str) else "object",
             instruct=self.instruct,
             thinking=self.thinking,
@@ -53,18 +53,18 @@ class OpenedChatModel(ConfiguredChatModel):
             closing_words=self.closing_words,
         )
 
-    def _room(self) -> Room:
+    def _session(self) -> Session:
         if isinstance(self.engine, str):
-            return enter(self._key)
+            return open_session(self._key)
         if self.dialogue is None:
             raise InvalidRequest("an engine given as an object needs its dialogue=")
         engine: Engine = self.engine
         dialogue: Dialogue = self.dialogue
         policy = self.policy or ReasoningPolicy()
-        return Room(engine=engine, dialogue=dialogue, frontier=policy.frontier)
+        return Session(engine=engine, dialogue=dialogue, frontier=policy.frontier)
 
     def _counting_dialogue(self) -> tuple[Dialogue, Template]:
-        dialogue = dialogue_of(self._key) if isinstance(self.engine, str) else self._room().dialogue
+        dialogue = dialogue_of(self._key) if isinstance(self.engine, str) else self._session().dialogue
         return dialogue, "instruct" if settings.ask(self._levels({})).intensity == Intensity(0) else "thinking"
 
     def pipeline(self) -> Pipeline:
@@ -73,16 +73,16 @@ class OpenedChatModel(ConfiguredChatModel):
         Raises:
             CheckpointError: the checkpoints are no usable pair.
         """
-        room = self._room()
-        if self._pipeline is None or self._pipeline.engine is not room.engine:  # closed, or this is a forked child
+        session = self._session()
+        if self._pipeline is None or self._pipeline.engine is not session.engine:  # closed, or this is a forked child
             if self.profile is not None and "max_input_tokens" not in self.profile:  # a hub id that was not here yet
                 self.profile = {**(self._resolve_model_profile() or {}), **self.profile}
             estimator: Estimator = self.estimator
             policy = self.policy or ReasoningPolicy()
             self._pipeline = Pipeline(
-                engine=room.engine,
-                dialogue=room.dialogue,
-                policy=policy.on(room.frontier),
+                engine=session.engine,
+                dialogue=session.dialogue,
+                policy=policy.on(session.frontier),
                 estimator=estimator,
                 ledger=Ledger.of(self.ledger),
             )
@@ -92,7 +92,7 @@ class OpenedChatModel(ConfiguredChatModel):
         """Free the pair's memory, for every model that shares it; the next call opens it again."""
         self._pipeline = None
         if isinstance(self.engine, str):
-            leave(self._key)
+            close_session(self._key)
         else:
             self.engine.close()
 
@@ -112,7 +112,7 @@ class OpenedChatModel(ConfiguredChatModel):
     # ---- settings -> step -------------------------------------------------------------------------------------------
 
     def _default_max_tokens(self) -> int | None:
-        return enter(self._key).max_tokens if isinstance(self.engine, str) else None
+        return open_session(self._key).max_tokens if isinstance(self.engine, str) else None
 
     @one_error("the call")
     def _step(self, messages: list[BaseMessage], stop: list[str] | None, manager: Any, kwargs: dict[str, Any]) -> Step:

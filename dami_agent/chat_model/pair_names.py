@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dami_agent.chat_model.room import BUILTIN
 from dami_agent.errors import InvalidRequest, shown
+from dami_agent.session import BUILTIN
 
 _HINT = "'builtin', a folder with instruct/ and thinking/ in it, or 'INSTRUCT+THINKING' (folders or hub ids)"
 

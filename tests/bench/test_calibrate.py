@@ -108,10 +108,10 @@ def test_a_step_shows_what_the_plan_has_done_and_takes_what_it_does_next() -> No
 
 
 def test_observing_the_built_in_pair_gives_one_log_probability_a_probe_token() -> None:
-    room = engine.open_room(batch=32)
+    session = engine.open_batch_session(batch=32)
     items = calibrate.question_items(3, Sampling(temperature=0.7)) + calibrate.step_items(3, Sampling())
     items = [replace(item, step=replace(item.step, limits=Limits(max_tokens=48))) for item in items]
-    observed = calibrate.observe(room, items, (0.0, 1.0), workers=4)
+    observed = calibrate.observe(session, items, (0.0, 1.0), workers=4)
     for o in observed:
         assert len(o.own) == len(o.scored) == o.probe_tokens <= 32
         assert all(value <= 0 for value in (*o.own, *o.scored))

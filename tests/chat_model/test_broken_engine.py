@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dami_agent import ChatDAMI
-from dami_agent.chat_model import room
+from dami_agent import ChatDAMI, session
 from dami_agent.errors import EngineClosed
 from dami_agent.runtime import LocalEngine
 
@@ -19,7 +18,7 @@ def test_the_next_call_opens_a_new_engine(tmp_path: Path, monkeypatch: pytest.Mo
     settings = {"reasoning_intensity": 0, "temperature": 0, "max_tokens": 24, "context_length": 700}
     model = ChatDAMI(ledger=tmp_path / "calls.sqlite", **settings)
     answer = model.invoke(QUESTION).content
-    old = next(r.engine for key, r in room._open.items() if key.context_length == 700)
+    old = next(r.engine for key, r in session._open.items() if key.context_length == 700)
     assert isinstance(old, LocalEngine)
     if how == "closed":
         old.close()
@@ -36,7 +35,7 @@ def test_the_next_call_opens_a_new_engine(tmp_path: Path, monkeypatch: pytest.Mo
         old._worker._thread.join(30)
     assert old.closed
     assert model.invoke(QUESTION).content == answer
-    new = next(r.engine for key, r in room._open.items() if key.context_length == 700)
+    new = next(r.engine for key, r in session._open.items() if key.context_length == 700)
     assert new is not old
     assert not getattr(new, "closed", True)
     new.close()

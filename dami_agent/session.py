@@ -1,6 +1,6 @@
-"""What all chat models of one pair share: the engine, the dialogue and the frontier, opened once per process.
+"""Open checkpoint pairs once per process, and share each (engine, dialogue, frontier) among all who name it.
 
-LangChain builds chat models freely (``configurable_fields`` builds one a call); weights must not be loaded each time.
+LangChain builds chat models freely (``configurable_fields`` builds one per call); weights must not be loaded each time.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ BUILTIN = "dami-builtin"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RoomKey:
-    """All that distinguishes one opened pair from another."""
+class SessionKey:
+    """The settings that distinguish one opened pair from another."""
 
     engine: str = "local"
     instruct: str | None = None
@@ -42,8 +42,12 @@ class RoomKey:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Room:
-    """An opened pair: where tokens come from, how text becomes tokens, what was measured."""
+class Session:
+    """One opened pair: the engine that generates, the dialogue that renders and parses, the measured frontier.
+
+    Attributes:
+        max_tokens: the pair's own default cap of a reply, from its generation config; None where it states none.
+    """
 
     engine: Engine
     dialogue: Dialogue
@@ -51,14 +55,14 @@ class Room:
     max_tokens: int | None = None
 
 
-_open: dict[RoomKey, Room] = {}
+_open: dict[SessionKey, Session] = {}
 _lock = threading.Lock()
 _read: dict[tuple[str | None, ...], tuple[CheckpointPair, Dialogue]] = {}
 _read_lock = threading.Lock()  # not the other: an engine may take minutes to open, and tokens can be counted meanwhile
 
 
 def _forget() -> None:
-    """Begin anew in a forked child: its parent's engines have no thread there, and the lock may be held for ever."""
+    """Forget all sessions in a forked child: the parent's engines have no thread there, and its lock may be held."""
     global _lock, _read_lock
     _lock, _read_lock = threading.Lock(), threading.Lock()
     _open.clear()
@@ -68,10 +72,10 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget)
 
 
-def enter(key: RoomKey) -> Room:
-    """The room of ``key``, opened on first use; weights are read later, at the first token.
+def open_session(key: SessionKey) -> Session:
+    """Return the session of ``key``, opened on first use; weights are read later, at the first token.
 
-    A room whose engine was closed, or broke, is opened anew.
+    A session whose engine was closed, or broke, is opened anew.
 
     Raises:
         CheckpointError: the pair cannot be used.
@@ -79,22 +83,22 @@ def enter(key: RoomKey) -> Room:
     """
     with _lock:
         if key not in _open or getattr(_open[key].engine, "closed", False):  # not every engine can tell
-            _open[key] = _furnish(key)
+            _open[key] = _build(key)
         return _open[key]
 
 
-def leave(key: RoomKey) -> None:
-    """Close the room's engine and free its memory; the next use opens it again."""
+def close_session(key: SessionKey) -> None:
+    """Close the session's engine and free its memory; the next use opens it again."""
     with _lock:
-        room = _open.pop(key, None)
+        session = _open.pop(key, None)
     with _read_lock:
         _read.pop(_files(key), None)
-    if room is not None:
-        room.engine.close()
+    if session is not None:
+        session.engine.close()
 
 
-def dialogue_of(key: RoomKey) -> Dialogue:
-    """The pair's tokenizer and templates; no engine is opened.
+def dialogue_of(key: SessionKey) -> Dialogue:
+    """Return the pair's tokenizer and templates without opening an engine.
 
     Raises:
         CheckpointError: the pair cannot be used.
@@ -102,19 +106,19 @@ def dialogue_of(key: RoomKey) -> Dialogue:
     return _read_pair(key)[1]
 
 
-def _files(key: RoomKey) -> tuple[str | None, ...]:
+def _files(key: SessionKey) -> tuple[str | None, ...]:
     return key.instruct, key.thinking, key.revision, key.keep_reasoning
 
 
-def _read_pair(key: RoomKey) -> tuple[CheckpointPair, Dialogue]:
-    """The pair and its dialogue, read once."""
+def _read_pair(key: SessionKey) -> tuple[CheckpointPair, Dialogue]:
+    """Read the pair and its dialogue once per process."""
     with _read_lock:
         if _files(key) not in _read:
             _read[_files(key)] = _open_pair(key)
         return _read[_files(key)]
 
 
-def _open_pair(key: RoomKey) -> tuple[CheckpointPair, Dialogue]:
+def _open_pair(key: SessionKey) -> tuple[CheckpointPair, Dialogue]:
     from dami_agent.checkpoints import CheckpointPair
     from dami_agent.dialogue import Dialogue
 
@@ -136,7 +140,7 @@ def _open_pair(key: RoomKey) -> tuple[CheckpointPair, Dialogue]:
     return pair, Dialogue(pair.instruct.tokenizer(), templates=templates, keep_reasoning=key.keep_reasoning)  # type: ignore[arg-type]
 
 
-def _furnish(key: RoomKey) -> Room:
+def _build(key: SessionKey) -> Session:
     pair, dialogue = _read_pair(key)
     options: dict[str, Any] = {"device": key.device, "dtype": key.dtype, "mode": key.weights_mode}
     options["context_length"] = key.context_length
@@ -144,7 +148,7 @@ def _furnish(key: RoomKey) -> Room:
         options["max_batch_size"] = key.max_batch_size
     if key.closing_words is not None:
         options["closing_words"] = key.closing_words
-    return Room(
+    return Session(
         engine=_engine_class(key.engine).open(pair, **options),
         dialogue=dialogue,
         frontier=_frontier(pair.frontier_path),
