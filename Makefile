@@ -56,7 +56,7 @@ check: $(VENV)/.installed-dev
 
 clean:
 	rm -rf $(VENV) .venv-oldest .venv-newest build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
-	find dami_agent tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	find dami_agent builtin_pair tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # torch first and pinned, with a pip that is pinned too: a looser range may pull gigabytes of CUDA packages.
 $(VENV)/.installed: pyproject.toml constraints.txt

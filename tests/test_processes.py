@@ -12,7 +12,7 @@ TRAINING = """
 import os, sys, time
 from functools import partial
 from pathlib import Path
-from dami_agent.training import parallel
+from builtin_pair.training import parallel
 
 def work(folder, group):
     (folder / f"{group.rank}.pid").write_text(str(os.getpid()))

@@ -43,6 +43,7 @@ def test_what_the_wheel_holds(wheel: Path) -> None:
         for file in ("config.json", "model.safetensors", "tokenizer.json", "chat_template.jinja"):
             assert f"dami_agent/checkpoints/builtin/{side}/{file}" in names
         assert sizes[f"dami_agent/checkpoints/builtin/{side}/model.safetensors"] <= 12_000_000
+    assert not [n for n in names if n.startswith("dami_agent/checkpoints/builtin/base/")]  # only training reads it
     assert not [n for n in names if "__pycache__" in n or n.endswith((".sqlite", ".log"))]
     shipped = {p.relative_to(ROOT).as_posix() for p in (ROOT / "dami_agent").rglob("*.py")}
     assert shipped <= set(names)

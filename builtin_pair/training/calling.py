@@ -1,0 +1,137 @@
+"""The turns of an agent task as its reference solution goes, with the thoughts before its calls and its reply."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from random import Random
+
+from builtin_pair.training import thoughts
+from builtin_pair.training.render import Template, Turn
+from dami_agent.tasks import words
+from dami_agent.tasks.catalogue import CATALOGUE
+from dami_agent.tasks.model import AgentTask, Operation, PlannedCall
+
+Noun = Callable[[PlannedCall], str]
+"""How a thought says what a call finds."""
+
+
+def noun(call: PlannedCall) -> str:
+    """What a call finds: `the price of lamp`; for a tool that is not of the catalogue `blorf with 34`."""
+    if call.name in CATALOGUE:
+        return CATALOGUE[call.name].noun.format(**call.arguments)
+    values = " and ".join(str(value) for value in call.arguments.values())
+    return f"{call.name} with {values}" if values else call.name
+
+
+def labelled(call: PlannedCall) -> str:
+    """What a call of a made-up tool finds, other arguments by name: `blorf with 34 (depth Kex)`.
+
+    Several calls stand in one list, and `blorf with 34 and Kex and blorf with 20 and Kex` says nothing.
+    """
+    first, *others = call.arguments.items()
+    rest = ", ".join(f"{name} {value}" for name, value in others)
+    return f"{call.name} with {first[1]}" + (f" ({rest})" if rest else "")
+
+
+_IS = {"free_seats": "are", "seats_in": "are", "count_meetings": "are"}
+
+
+def failed(call: PlannedCall) -> bool:
+    """Whether the tool answered with an error."""
+    return call.result.startswith("Error")
+
+
+def _known(calls: Sequence[PlannedCall], noun: Noun) -> str:
+    """`The price of lamp is 12, the price of pen is 7.`"""
+    text = ", ".join(f"{noun(call)} {_IS.get(call.name, 'is')} {call.result}" for call in calls if not failed(call))
+    if not text:
+        return ""
+    return f"The{text[3:]}." if text.startswith("the ") else f"{text}."
+
+
+_TIMES = {1: "", 2: " twice", 3: " three times", 4: " four times", 5: " five times"}
+
+
+def _called(group: Sequence[PlannedCall], again: bool) -> str:
+    """`get_price twice`, `get_price and get_stock`."""
+    counts: dict[str, int] = {}
+    for call in group:
+        counts[call.name] = counts.get(call.name, 0) + 1
+    said = words.joined([name + _TIMES.get(count, f" {count} times") for name, count in counts.items()])
+    return f"{said} again" if again else said
+
+
+def before_calls(
+    group: Sequence[PlannedCall],
+    done: Sequence[Sequence[PlannedCall]],
+    style: float,
+    *,
+    mends: bool = False,
+    noun: Noun = noun,
+) -> str:
+    """The thought before a turn of calls: what the last turn found, what is worked out first, what is needed.
+
+    `mends` says that these calls repeat ones that failed.
+    """
+    if style < thoughts.EMPTY:
+        return ""
+    work = [step for call in group for step in call.work]
+    parts = [thoughts.worked(work, style)] if work else []
+    if style < thoughts.EQUATIONS:
+        return "\n".join([*parts, f"I call {_called(group, mends)}."])
+    if style >= thoughts.LINES and done and (known := _known(done[-1], noun)):
+        parts.insert(0, known)
+    needed = words.joined([noun(call) for call in group])
+    failure = "That did not work. " if mends else ""
+    if group[0].name in CATALOGUE:
+        parts.append(f"{failure}I need {needed}, so I call {_called(group, mends)}.")
+    else:
+        parts.append(f"{failure}I call {needed}.")
+    return "\n".join(parts)
+
+
+def before_reply(
+    done: Sequence[Sequence[PlannedCall]],
+    work: Sequence[Operation],
+    answers: Sequence[str],
+    style: float,
+    *,
+    noun: Noun = noun,
+) -> str:
+    """The thought before the final answer of a task: what is worked out, or which results are copied."""
+    if style < thoughts.EMPTY:
+        return ""
+    if work:
+        used = {str(number) for step in work for number in (step.left, step.right)}
+        known = _known([call for group in done for call in group if call.result in used], noun)
+        return (f"{known}\n" if style >= thoughts.DETAIL and known else "") + thoughts.worked(work, style)
+    return "I have it." if style < thoughts.EQUATIONS else f"I have all I need: {', '.join(answers)}."
+
+
+def aside(work: Sequence[Operation]) -> str:
+    """What a terse worker says before a call whose argument takes more than one step: `29, 87.`"""
+    said = thoughts.terse(work)
+    return f"{said[:-1]}, {work[-1].value}." if said else ""
+
+
+def task_turns(
+    rng: Random, task: AgentTask, template: Template, style: float, *, partial: bool = True, noun: Noun = noun
+) -> list[Turn]:
+    """An agent task as its reference solution goes; earlier thoughts may have been dropped."""
+    thinking, turns, rounds = template == "thinking", [Turn("user", task.prompt)], task.rounds
+    tersely = not thinking or style < thoughts.EMPTY
+    kept = 1.0 if not partial or rng.random() < 0.6 else rng.choice((0.0, 0.5))
+    stop = len(rounds) if kept == 1.0 or rng.random() < 0.5 else rng.randint(0, len(rounds))
+    for index, group in enumerate(rounds[: stop + 1]):
+        mends = index > 0 and any(failed(call) for call in rounds[index - 1])
+        thought = before_calls(group, rounds[:index], style, mends=mends, noun=noun) if thinking else None
+        if index < stop and rng.random() >= kept:
+            thought = None
+        said = aside([step for call in group for step in call.work]) if tersely else ""
+        turns.append(Turn("assistant", said, thought, tuple((call.name, call.arguments) for call in group)))
+        if index == stop:
+            return turns
+        turns += [Turn("tool", call.result) for call in group]
+    thought = before_reply(rounds, task.work, task.answers, style, noun=noun) if thinking else None
+    said = thoughts.terse(task.work) if tersely else ""
+    return [*turns, Turn("assistant", f"{said} {task.reply}".lstrip(), thought)]

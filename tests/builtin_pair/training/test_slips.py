@@ -1,0 +1,195 @@
+"""Recorded mistakes: only real ones are kept, what follows them is right, and nothing wrong is learned from."""
+
+import re
+from collections import Counter
+from pathlib import Path
+from random import Random
+
+import pytest
+
+import builtin_pair
+import dami_agent
+from builtin_pair.training import command, evaluate, export, slips, thoughts
+from builtin_pair.training import tokenizer as tokens
+from builtin_pair.training.render import call_text, segments
+from dami_agent.tasks.model import Operation
+from dami_agent.tasks.questions import practice
+
+BASE = Path(builtin_pair.__file__).parent / "base"
+BUILTIN = Path(dami_agent.__file__).parent / "checkpoints" / "builtin"
+
+
+def _chains(count):
+    rng, found = Random(3), []
+    while len(found) < count:
+        item = practice(rng, rng.choice(("chain", "story")))
+        if len(item.work) > 1:
+            found.append(item)
+    return found
+
+
+def _cases(seed, count):
+    rng = Random(seed)
+    return [slips.draw(rng) for _ in range(count)]
+
+
+def _operations(case):
+    return [index for index, step in enumerate(case.work) if isinstance(step, Operation)]
+
+
+def _spoiled(case, index, off):
+    """The thought a model would have written that made step `index` come out `off` too large."""
+    right = case.dialogue.turns[-1].thought
+    written = thoughts.worked(case.work, 1.0)
+    body, check, rest = written.partition("\nCheck:")
+    lines, result = body.split("\n"), case.work[index].result
+    place = len(lines) - len(case.work) + index
+    assert lines[place].endswith(f"= {result}.")
+    lines[place] = lines[place].removesuffix(f"= {result}.") + f"= {result + off}."
+    return right.replace(written, "\n".join(lines) + check + rest)
+
+
+def _texts(dialogue):
+    """(what is not learned from, what is)."""
+    found = segments(dialogue)
+    return ["".join(text for text, learn in found if learn == wanted) for wanted in (False, True)]
+
+
+def _true_equations(text):
+    for left, sign, right, result in re.findall(r"(\d+) ([-+*/]) (\d+) = (-?\d+)", text):
+        assert eval(f"{left} {sign} {right}") == int(result), text
+
+
+def test_every_family_with_arithmetic_is_drawn_and_a_right_thought_is_no_slip():
+    cases = _cases(1, 200)
+    assert set(Counter(case.dialogue.family for case in cases)) == set(slips.FAMILIES)
+    assert all(slips.find(case, case.dialogue.turns[-1].thought) is None for case in cases)
+    assert all("Check:" in case.dialogue.turns[-1].thought for case in cases)
+    assert any(case.dialogue.turns[-1].calls and len(case.dialogue.turns) > 2 for case in cases)
+
+
+@pytest.mark.parametrize("off", [1, -1, 10])
+def test_a_slip_is_mended_and_only_the_mending_is_learned(off):
+    rng, families = Random(5), Counter()
+    for case in _cases(off, 200):
+        index = rng.choice(_operations(case))
+        step, reference = case.work[index], case.dialogue.turns[-1]
+        wrong = step.result + off
+        if wrong < 0:
+            continue
+        slip = slips.find(case, _spoiled(case, index, off))
+        if slip is None:
+            assert step.symbol == "+"
+            assert wrong < step.right
+            continue
+        families[slip.family] += 1
+        context, learned = _texts(slip)
+        spoiled = slip.turns[-1].given.splitlines()[len(case.work[index + 1 :]) * -1 - 1]
+        assert spoiled.endswith(f"= {wrong}.")
+        assert spoiled in context
+        assert spoiled not in learned
+        assert learned.startswith("Check:")
+        assert f"{wrong} " in learned.split("\n")[0], "the check names what is wrong"
+        assert learned.split("\n")[1] == f"Again, {step.detail}."
+        assert learned.count("\nThen, ") == len(case.work) - index - 1
+        assert f"So the result is {case.work[-1].value}." in learned
+        assert learned.split("</think>")[1].removesuffix("<|im_end|>").strip() == "\n".join(
+            [*([reference.content] if reference.content else []), *(call_text(*call) for call in reference.calls)]
+        )
+        _true_equations(learned)
+    assert all(families[family] > 10 for family in slips.FAMILIES), families
+
+
+def test_a_number_misread_in_a_line_is_checked_against_the_question():
+    case = next(case for case in _cases(2, 100) if case.dialogue.family == "chain")
+    step = case.work[0]
+    other = Operation(step.left + 1, step.symbol, step.right)
+    thought = case.dialogue.turns[-1].thought.replace(f"First, {step.detail}.", f"First, {other.detail}.")
+    _, learned = _texts(slips.find(case, thought))
+    assert f"not {step.left}" in learned.split("\n")[0]
+    _true_equations(learned)
+
+
+def test_thoughts_that_do_not_fit_are_left_alone():
+    for case in _cases(4, 30):
+        thought = case.dialogue.turns[-1].thought
+        wrong = _spoiled(case, _operations(case)[-1], 1)
+        assert slips.find(case, "I do not know.") is None
+        assert slips.find(case, wrong.split("\nCheck:")[0]) is None, "it has no check"
+        assert slips.find(case, wrong.replace("\nCheck:", "\nOnce more.\nCheck:")) is None, "it has a line too many"
+        assert slips.find(case, f"Well. {wrong}") is None
+        assert thought != wrong
+
+
+def test_a_scan_gone_wrong_is_no_slip_of_arithmetic():
+    cases = [case for case in _cases(6, 300) if case.dialogue.family == "list"]
+    case = next(case for case in cases if not isinstance(case.work[0], Operation))
+    wrong = _spoiled(case, _operations(case)[-1], 1)
+    assert slips.find(case, wrong) is not None
+    assert slips.find(case, wrong.replace("take", "keep", 1)) is None
+
+
+def test_written_slips_are_read_back(tmp_path):
+    spoiled = [slips.find(case, _spoiled(case, _operations(case)[0], 2)) for case in _cases(7, 60)]
+    found = [slip for slip in spoiled if slip]
+    slips.write(tmp_path / "new" / "slips.jsonl", found)
+    assert slips.read(tmp_path / "new" / "slips.jsonl") == found
+    assert len(found) > 30
+
+
+def test_the_checkpoint_thinks_about_the_cases_without_their_solution(monkeypatch):
+    asked = []
+
+    def spoil(bench, state, dialogues, *, temperature, seed):
+        asked.extend(dialogues)
+        assert (state, temperature, bench.limit) == ({}, 0.8, slips.LIMIT)
+        cases = _again(len(dialogues), seed)
+        thoughts_ = [_spoiled(case, _operations(case)[-1], 3) for case in cases]
+        return [evaluate.Reply(None, thought, "", (), 0, True) for thought in thoughts_]
+
+    def _again(count, seed):
+        rng = Random(f"slips:{seed}")
+        return [slips.draw(rng) for _ in range(count)]
+
+    monkeypatch.setattr(evaluate.Bench, "replies", spoil)
+    found = slips.collect({}, tokens.load(BASE), count=40, temperature=0.8, seed=5)
+    assert len(found) > 30
+    assert all(dialogue.turns[-1].role in ("user", "tool") for dialogue in asked)
+
+
+@pytest.mark.parametrize(("role", "read"), [((), "base"), (("--role", "thinking"), "thinking")])
+def test_the_command_records_from_any_role(tmp_path, monkeypatch, capsys, role, read):
+    loaded = []
+    monkeypatch.setattr(export, "load_state", lambda folder, _device: loaded.append(folder) or {})
+    monkeypatch.setattr(slips, "collect", lambda state, tokenizer, **given: loaded.append(given) or [])
+    for folder in (BASE, BUILTIN / "thinking"):
+        (tmp_path / folder.name).symlink_to(folder)
+    arguments = ["slips", "--pair", str(tmp_path), "--slips", str(tmp_path / "s.jsonl"), "--count", "7", *role]
+    command.main([*arguments, "--temperature", "0.9", "--threads", "1"])
+    assert loaded == [tmp_path / read, {"count": 7, "temperature": 0.9, "seed": 0}]
+    assert "0 slips in 7 thoughts" in capsys.readouterr().out
+    assert (tmp_path / "s.jsonl").read_text() == ""
+
+
+def test_the_base_cannot_be_tuned_into_itself(monkeypatch, capsys):
+    with pytest.raises(SystemExit):
+        command.main(["tune", "--pair", "x", "--run", "y", "--role", "base"])
+    assert "--role instruct" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("style", [0.05, 0.2, 0.4, 0.6, 0.8, 0.95])
+def test_every_level_of_detail_ends_in_the_answer_and_is_right(style):
+    for item in _chains(40):
+        thought = thoughts.worked(item.work, style)
+        assert (thought == "") == (style < thoughts.EMPTY)
+        for left, sign, right, result in re.findall(r"(\d+) ([-+*]) (\d+) = (-?\d+)", thought):
+            assert eval(f"{left} {sign} {right}") == int(result)
+        if thought:
+            assert str(item.answer) in thought.split("\n")[-1]
+
+
+def test_more_detail_is_longer():
+    for item in _chains(40):
+        lengths = [len(thoughts.worked(item.work, style)) for style in (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)]
+        assert lengths == sorted(lengths)
+        assert lengths[0] < lengths[1] < lengths[-1]
