@@ -21,17 +21,18 @@ bench: $(VENV)/.installed
 results: $(VENV)/.installed-report $(VENV)/.installed-dev
 	mkdir -p results
 	$(BIN)/python -m pytest --quiet --junitxml=results/standard.xml tests/chat_model/test_standard.py
-	$(BIN)/dami sweep --workers $(WORKERS) --suites results/standard.xml --output results/sweep.json
-	cp results/sweep.json dami_agent/checkpoints/builtin/frontier.json
+	$(BIN)/dami sweep --workers $(WORKERS) --output results/sweep.json
+	$(BIN)/python -m builtin_pair accept results/sweep.json --workers $(WORKERS) --suites results/standard.xml \
+	  --frontier dami_agent/checkpoints/builtin/frontier.json
 	$(BIN)/dami bench --output results/bench.json
 	$(BIN)/dami bench --unseen template --tasks 100 --no-controls --output results/unseen-template.json
 	$(BIN)/dami bench --unseen name --tasks 100 --no-controls --output results/unseen-name.json
 	$(BIN)/dami bench --unseen length --tasks 100 --no-controls --output results/unseen-length.json
-	$(BIN)/python -m dami_agent.bench.calibrate --output results/calibrate.json > /dev/null
+	$(BIN)/python -m dami_agent.evaluation.calibrate --output results/calibrate.json > /dev/null
 	$(MAKE) publish
 
 publish: $(VENV)/.installed-report
-	$(BIN)/python -m dami_agent.bench.publish
+	$(BIN)/python -m builtin_pair publish
 
 test: $(VENV)/.installed-dev browser
 	$(SUITE_ENV) $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)

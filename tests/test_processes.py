@@ -28,7 +28,7 @@ MEASURING = """
 import os, sys, time
 from dataclasses import dataclass
 from pathlib import Path
-from dami_agent.bench.batches import Runner, Source
+from dami_agent.evaluation.batches import BatchRunner, PairSource
 
 @dataclass
 class Batch:
@@ -42,7 +42,7 @@ class Batch:
         time.sleep(600)
 
 if __name__ == "__main__":
-    with Runner(Source(), workers=2) as runner:
+    with BatchRunner(PairSource(), workers=2) as runner:
         runner.run([Batch(Path(sys.argv[1]), rank) for rank in (0, 1)])
 """
 

@@ -37,7 +37,7 @@ def test_what_the_wheel_holds(wheel: Path) -> None:
         names = archive.namelist()
         sizes = {i.filename: i.file_size for i in archive.infolist()}
     assert {n.split("/")[0] for n in names if ".dist-info" not in n} == {"dami_agent"}
-    assert {"dami_agent/py.typed", "dami_agent/bench/policy.yaml"} <= set(names)
+    assert {"dami_agent/py.typed", "dami_agent/evaluation/policy.yaml"} <= set(names)
     assert any(n.endswith("licenses/LICENSE") for n in names)
     for side in ("instruct", "thinking"):
         for file in ("config.json", "model.safetensors", "tokenizer.json", "chat_template.jinja"):

@@ -31,7 +31,7 @@ SAMPLING: dict[str, dict[str, Any]] = {
     "thinking": {"do_sample": True, "temperature": 0.6, "top_p": 0.95, "top_k": 20, "thought_closing_words": "\n"},
 }
 """Generation defaults of Qwen3-4B-Instruct-2507 and -Thinking-2507; a thought that is cut short ends like any other,
-which the pair goes on from best (`python -m dami_agent.bench.forced_close`)."""
+which the pair goes on from best (`python -m dami_agent.evaluation.forced_close`)."""
 
 
 def configuration(tokenizer: Tokenizer, shape: Mapping[str, Any] = SHAPE) -> Qwen3Config:

@@ -33,8 +33,8 @@ def bench(
     thinking: ThinkingOption = None,
 ) -> None:
     """Solve seeded tasks with a LangChain agent, choosing λ in every possible way, and compare."""
-    from dami_agent.bench.budgeted import SHIPPED
-    from dami_agent.bench.compare import compare
+    from dami_agent.evaluation.compare import compare
+    from dami_agent.evaluation.policy_arm import SHIPPED
 
     if unseen is not None and unseen not in UNSEEN:
         raise typer.BadParameter(f"{unseen!r} is not one of {', '.join(UNSEEN)}", param_hint="--unseen")
@@ -61,8 +61,6 @@ def bench(
 def _show(result: Mapping[str, Any]) -> None:
     from rich.table import Table
 
-    from dami_agent.bench import overhead
-
     table = Table(box=None, pad_edge=False, header_style="dim")
     for name in ("mode", "solved", "±", "output tokens", "a task", "reasoning", "mean λ", "calls", "seconds"):
         table.add_column(name, justify="left" if name == "mode" else "right")
@@ -75,7 +73,6 @@ def _show(result: Mapping[str, Any]) -> None:
     console.print(f"\ngap closed: {_share(result['gap_closed'], result['gap_closed_ci'])} of always-Thinking's lead")
     console.print(f"tokens: {_share(result['tokens_ratio'], result['tokens_ratio_ci'])} of always-Thinking's")
     console.print(_policy(result["policy"]))
-    console.print(overhead.line(result["ledger"]))
     unseen = f" with an unseen {result['unseen']}" if result["unseen"] else ""
     drawn = f"{result['tasks']} tasks of the {result['split']} split{unseen}, seed {result['seed']}"
     console.print(f"{result['pair']}, {drawn}")
@@ -89,7 +86,7 @@ def _share(value: float | None, interval: list[float] | None) -> str:
 
 def _policy(found: Mapping[str, Any]) -> str:
     """What the policy saved of always-Thinking's thought, whether it cost success, and whose thought that was."""
-    from dami_agent.bench import agent_tables
+    from dami_agent.evaluation.policy_arm import describe_against_auto
 
     saved, spent = found["reasoning_saved"], found["reasoning_tokens"]
     if saved is None:
@@ -105,5 +102,5 @@ def _policy(found: Mapping[str, Any]) -> str:
     tools = [f"{name} {each['policy']:,}/{each['thinking']:,}" for name, each in found["by_tool"].items()]
     lines.append(f"  by tool, policy/thinking: {', '.join(tools)}")
     if "against_auto" in found:
-        lines.append(f"  {agent_tables.against_auto(found['against_auto']).replace('`', '')}")
+        lines.append(f"  {describe_against_auto(found['against_auto']).replace('`', '')}")
     return "\n".join(lines)

@@ -14,8 +14,8 @@ from dami_agent.cli.output import print_json, stdout, visible
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from dami_agent.bench.agents import Run, StepRow
-    from dami_agent.bench.demo import Demo
+    from dami_agent.evaluation.agents import AgentRun, StepRow
+    from dami_agent.evaluation.demo import Demo
     from dami_agent.tasks import AgentTask
 
 HEAD = f"{'task':>4} {'step':>4}  {'tool':<34} {'λ':>5} {'prompt':>6} {'thought':>7} {'answer':>6} {'seconds':>7}  why"
@@ -29,7 +29,7 @@ def demo(
     ledger: LedgerOption = None,
 ) -> None:
     """Watch a LangChain agent solve tasks with tools, choosing λ at every step; then compare with λ=0 and λ=1."""
-    from dami_agent.bench.demo import demo as run
+    from dami_agent.evaluation.demo import demo as run
     from dami_agent.ledger import Ledger
 
     opened = Ledger.open(ledger)
@@ -47,11 +47,11 @@ def demo(
         console.print("\nEvery call is on record; to see them, run: dami logs")
 
 
-def _printer(console: Console) -> Callable[[AgentTask, Run, StepRow | None], None]:
+def _printer(console: Console) -> Callable[[AgentTask, AgentRun, StepRow | None], None]:
     """Prints a line for each step as it ends and one for each finished task; may be called from many threads."""
     from rich.text import Text
 
-    def listen(task: AgentTask, run: Run, row: StepRow | None) -> None:
+    def listen(task: AgentTask, run: AgentRun, row: StepRow | None) -> None:
         if row is not None:
             console.print(Text(visible(line(row))), soft_wrap=True)
             return

@@ -1,4 +1,4 @@
-"""``dami sweep``: measure a pair's frontier, and hold it to its bars."""
+"""``dami sweep``: measure a pair's frontier."""
 
 from __future__ import annotations
 
@@ -34,17 +34,10 @@ def sweep(
         int,
         typer.Option(help="Calibration questions per λ and template for the switch point; 0 sets it to 0.", min=0),
     ] = 80,
-    unseen_questions: Annotated[
-        int, typer.Option(help="Questions each with unseen templates, names and lengths; 0 for none.", min=0)
-    ] = 150,
     control_questions: Annotated[
         int, typer.Option(help="Held-out questions for oracle, pass@k, best-of-n and retry; 0 for none.", min=0)
     ] = 100,
     tool_dialogues: Annotated[int, typer.Option(help="Dialogues per kind of tool call; 0 for none.", min=0)] = 150,
-    suites: Annotated[
-        Path | None,
-        typer.Option(help="JUnit file of LangChain's standard suites (pytest --junitxml), for their criterion."),
-    ] = None,
     instruct: InstructOption = None,
     thinking: ThinkingOption = None,
     batch: Annotated[int | None, typer.Option(help="Sequences to decode together.", min=1)] = None,
@@ -52,27 +45,24 @@ def sweep(
 ) -> None:
     """Measure accuracy, tokens and share of thinking across λ, on questions the built-in pair never saw."""
     values = _numbers(lambdas)
-    from dami_agent.bench import engine
-    from dami_agent.bench.batches import Source
-    from dami_agent.bench.suites import counted
-    from dami_agent.bench.sweep import Plan
-    from dami_agent.bench.sweep import sweep as measure
+    from dami_agent.evaluation import runner
+    from dami_agent.evaluation.batches import PairSource
+    from dami_agent.evaluation.sweep import SweepConfig
+    from dami_agent.evaluation.sweep import sweep as measure
 
-    plan = Plan(
+    plan = SweepConfig(
         questions=questions,
         seeds=seeds,
         lambdas=values,
         temperature=temperature,
         max_tokens=max_tokens,
         switch_questions=switch_questions,
-        unseen_questions=unseen_questions,
         control_questions=control_questions,
         tool_dialogues=tool_dialogues,
     )
-    tests = None if suites is None else counted(suites)
-    source = Source(instruct=instruct, thinking=thinking, batch=batch or engine.BATCH)
+    source = PairSource(instruct=instruct, thinking=thinking, batch=batch or runner.BATCH)
     with progress_bar() as tell:
-        result = measure(plan, source, workers=workers, progress=tell, suites=tests)
+        result = measure(plan, source, workers=workers, progress=tell)
     if output is not None:
         output.write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     if as_json:
@@ -90,8 +80,7 @@ def _numbers(text: str) -> tuple[float, ...]:
 
 def _show(result: Mapping[str, Any]) -> None:
     console = stdout()
-    tables = [_frontier(result), _tools(result["tools"]), _unseen(result["unseen"]), _controls(result["controls"])]
-    for table in [*tables, _bars(result["bars"])]:
+    for table in (_frontier(result), _tools(result["tools"]), _controls(result["controls"])):
         if table.row_count:
             console.print(table)
             console.print()
@@ -131,15 +120,6 @@ def _tools(rows: Sequence[Mapping[str, Any]]) -> Table:
     return table
 
 
-def _unseen(rows: Sequence[Mapping[str, Any]]) -> Table:
-    table = _table(("unseen",), ("λ", "accuracy", "±", "seen alike", "gap", "±", "tokens"))
-    for row in rows:
-        shown = [f"{row['kind']}s", f"{row['lambda']:g}", f"{row['accuracy']:.3f}", f"{row['accuracy_ci']:.3f}"]
-        gap = ["-"] * 3 if row["gap"] is None else [f"{row[key]:.3f}" for key in ("seen", "gap", "gap_ci")]
-        table.add_row(*shown, *gap, f"{row['tokens']:.1f}")
-    return table
-
-
 def _controls(tried: Mapping[str, Any] | None) -> Table:
     table = _table(("controls",), ("accuracy", "tokens", "of all tries"))
     if tried is None:
@@ -153,19 +133,3 @@ def _controls(tried: Mapping[str, Any] | None) -> Table:
         spent = row.get("all_tokens", row["tokens"])
         table.add_row(name, f"{row['accuracy']:.3f}", f"{row['tokens']:.1f}", f"{spent:.1f}")
     return table
-
-
-def _bars(bars: Sequence[Mapping[str, Any]]) -> Table:
-    from dami_agent.bench.verdicts import measured
-
-    table = _table(("bar", "must", "met", "aim", "met", "measured", "95 %", "note"), ())
-    for bar in bars:
-        value, interval = measured(bar)
-        table.add_row(
-            bar["title"], bar["must"], _mark(bar["met"]), bar["aim"], _mark(bar["aimed"]), value, interval, bar["note"]
-        )
-    return table
-
-
-def _mark(verdict: bool | None) -> str:
-    return {True: "[green]yes[/]", False: "[red]no[/]", None: "-"}[verdict]

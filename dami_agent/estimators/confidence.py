@@ -10,12 +10,12 @@ same tokens with the Thinking model (λ=1) under the same prompt by teacher forc
 
 The weakest token decides, as one wrong digit makes a wrong answer. A probe both models are sure of *is* the answer.
 
-The defaults, on the built-in pair (``python -m dami_agent.bench.calibrate --items 300``: 300 questions and 300 agent
-steps of the calibration split, frontier of 11 λs): c tells right from wrong answers of Instruct with AUC .99 (questions
-alone .95); ``accept=0.8, thinking_weight=0.5`` takes half of the probes, all of them right, and reaches .990 at 73.5
-tokens (always-Thinking .985 at 85.5; the same λs dealt to the wrong items .742). Nothing else tried was better by more
-than the noise: ``accept`` from .5 to .95, weights of 0, ½ and 1, and the product of the probabilities instead of the
-weakest give .988 to .992 at 73 to 74 tokens. So the numbers stay cautious, for pairs nobody has measured.
+The defaults, on the built-in pair (``python -m dami_agent.evaluation.calibrate --items 300``: 300 questions and 300
+agent steps of the calibration split, frontier of 11 λs): c tells right from wrong answers of Instruct with AUC .99
+(questions alone .95); ``accept=0.8, thinking_weight=0.5`` takes half of the probes, all of them right, and reaches .990
+at 73.5 tokens (always-Thinking .985 at 85.5; the same λs shuffled over the items .742). Nothing else tried was better
+by more than the noise: ``accept`` from .5 to .95, weights of 0, ½ and 1, and the product of the probabilities instead
+of the weakest give .988 to .992 at 73 to 74 tokens. So the numbers stay cautious, for pairs nobody has measured.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ _PLAIN_CLOSE = "\n"
 """What stands before the close marker of a thought in every supported chat template."""
 
 _OF_PAIR = {BUILTIN: _PLAIN_CLOSE}
-"""Of the pair that ships: it goes on best from a thought that ends as all do (``dami_agent.bench.forced_close``)."""
+"""Of the pair that ships: it goes on best from a thought that ends as all do (``evaluation.forced_close``)."""
 
 _OF_FAMILY = {
     "qwen3": "\n\nConsidering the limited time by the user, I have to give the solution based on the thinking directly "

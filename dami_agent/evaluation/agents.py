@@ -1,0 +1,307 @@
+"""Agent tasks solved by real LangChain agents, one mode of choosing λ at a time.
+
+Each task runs in an agent of ``langchain.agents.create_agent`` with ChatDAMI and the task's own tools; many run at
+once, so that their requests share batches. What a step cost is read from the record that goes to the ledger, so output
+tokens hold everything: thoughts, answers, and probes thrown away. A run that fails counts as unsolved, with its cost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from dami_agent.errors import UsageError
+from dami_agent.evaluation.runner import MAX_TOKENS, stream_seed
+from dami_agent.evaluation.shuffled import ShuffledEstimator
+from dami_agent.ledger import Ledger
+from dami_agent.policy import ReasoningPolicy
+from dami_agent.tasks import AgentTask, Tool
+from dami_agent.types import CallRecord, Estimator
+
+MOST_CALLS = 10
+"""Model calls of one run before it is given up (LangGraph's recursion limit): the longest task needs six."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepRow:
+    """One model call of a run, as its ledger record tells it.
+
+    ``task`` counts from 0, ``step`` from 1; ``reasoning_tokens`` hold what was thrown away too; ``charged_to`` is
+    the tool whose budget pays for them, or ``answer``; ``rule`` is the policy's rule that won, "" for none; ``capped``
+    says that a cap closed the thought, a policy's or budget's cap cut the reply, or a budget disabled the tools.
+    """
+
+    task: int
+    step: int
+    tool: str | None
+    digested: tuple[str, ...]
+    called: tuple[str, ...]
+    intensity: float | None
+    reason: str
+    prompt_tokens: int
+    reasoning_tokens: int
+    answer_tokens: int
+    seconds: float
+    charged_to: str = "answer"
+    rule: str = ""
+    capped: bool = False
+    error: str | None = None
+
+    @property
+    def output_tokens(self) -> int:
+        """All the step cost."""
+        return self.reasoning_tokens + self.answer_tokens
+
+    def to_dict(self) -> dict[str, Any]:
+        """A step of ``dami demo --json``, where tasks count from 1 as on the terminal."""
+        return {
+            "task": self.task + 1,
+            "step": self.step,
+            "tool": self.tool,
+            "lambda": self.intensity,
+            "reason": self.reason,
+            "prompt_tokens": self.prompt_tokens,
+            "reasoning_tokens": self.reasoning_tokens,
+            "answer_tokens": self.answer_tokens,
+            "seconds": round(self.seconds, 4),
+        }
+
+
+def step_row(record: CallRecord, task: int, step: int) -> StepRow:
+    """The row of one record; ``tool`` is what the call asked for, else the one whose result it read."""
+    generation, decision, reply = record.generation, record.decision, record.reply
+    called = tuple(call.name for call in reply.tool_calls) if reply else ()
+    digested = record.step.digested_tools
+    return StepRow(
+        task=task,
+        step=step,
+        tool=", ".join(called or dict.fromkeys(digested)) or None,
+        digested=digested,
+        called=called,
+        intensity=float(decision.intensity) if decision else None,
+        reason=decision.reason if decision else "",
+        prompt_tokens=len(record.prompt.token_ids) if record.prompt else 0,
+        reasoning_tokens=record.output_tokens - (generation.answer_tokens if generation else 0),
+        answer_tokens=generation.answer_tokens if generation else 0,
+        seconds=record.seconds,
+        charged_to=decision.charged_to if decision else "answer",
+        rule=decision.rule if decision else "",
+        capped=_capped(record),
+        error=record.error,
+    )
+
+
+def _capped(record: CallRecord) -> bool:
+    """Whether a limit on tokens that a rule or a budget may set had an effect on the step."""
+    generation, decision = record.generation, record.decision
+    if generation is None or decision is None:
+        return False
+    cut = generation.finish_reason == "length" and decision.limits.max_tokens_by in ("policy", "budget")
+    closed = generation.thought_closed_by == "cap" and decision.limits.max_reasoning_tokens is not None
+    return cut or closed or decision.tools_disabled
+
+
+@dataclass(slots=True, kw_only=True)
+class AgentRun:
+    """One task under one mode."""
+
+    task: int
+    solved: bool = False
+    answer: str = ""
+    error: str | None = None
+    seconds: float = 0.0
+    steps: list[StepRow] = field(default_factory=list)
+
+    @property
+    def output_tokens(self) -> int:
+        """Of all its steps, failed ones too."""
+        return sum(step.output_tokens for step in self.steps)
+
+    @property
+    def reasoning_tokens(self) -> int:
+        """Of all its steps: thoughts, and probes thrown away."""
+        return sum(step.reasoning_tokens for step in self.steps)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mode:
+    """How λ is chosen in a set of runs.
+
+    Attributes:
+        name: as it stands in the tables.
+        intensity: a number, ``"auto"`` for the estimator, or None for what the policy says.
+        policy: of the model; one object for all runs, each of which has an account of its own in it.
+        shuffled: per task the λs its steps get, instead of the estimator's (the shuffled control).
+    """
+
+    name: str
+    intensity: float | Literal["auto"] | None
+    policy: ReasoningPolicy | None = None
+    shuffled: tuple[tuple[float, ...], ...] | None = None
+
+
+DAMI = Mode(name="dami", intensity="auto")
+INSTRUCT = Mode(name="instruct", intensity=0.0)
+THINKING = Mode(name="thinking", intensity=1.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModeResult:
+    """All runs of one mode, by task; ``seconds`` is wall time of the whole."""
+
+    mode: Mode
+    runs: tuple[AgentRun, ...]
+    seconds: float
+
+    @property
+    def solved(self) -> int:
+        """Tasks solved."""
+        return sum(run.solved for run in self.runs)
+
+    @property
+    def output_tokens(self) -> int:
+        """Of all runs."""
+        return sum(run.output_tokens for run in self.runs)
+
+    @property
+    def reasoning_tokens(self) -> int:
+        """Of all runs."""
+        return sum(run.reasoning_tokens for run in self.runs)
+
+    def totals(self) -> dict[str, Any]:
+        """A mode's totals of ``dami demo --json``."""
+        return {
+            "solved": self.solved,
+            "tasks": len(self.runs),
+            "output_tokens": self.output_tokens,
+            "seconds": round(self.seconds, 2),
+        }
+
+
+class WatchedLedger(Ledger):
+    """A ledger that shows each record to a listener after keeping it; called on the thread of the call."""
+
+    def __init__(self, inner: Ledger, listen: Callable[[CallRecord], None]) -> None:
+        super().__init__(None)
+        self._inner = inner
+        self._listen = listen
+
+    def record(self, record: CallRecord) -> None:
+        """Keep it, then show it."""
+        self._inner.record(record)
+        self._listen(record)
+
+
+Listener = Callable[[AgentTask, AgentRun, "StepRow | None"], None]
+"""Told of every step of a run as it ends, and with None when the run is over; may be called from several threads."""
+
+
+def require_langchain() -> None:
+    """Raise ``UsageError`` unless the ``[agents]`` extra is installed."""
+    try:
+        import langchain.agents  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise UsageError(
+            f"agents need the extra [agents], which is not installed ({error})",
+            hint='pip install "dami-agent[agents]"',
+        ) from error
+
+
+def run_mode(
+    tasks: Sequence[AgentTask],
+    mode: Mode,
+    *,
+    seed: int = 0,
+    concurrency: int = 32,
+    ledger: Ledger | None = None,
+    model: dict[str, Any] | None = None,
+    listen: Listener | None = None,
+) -> ModeResult:
+    """Solve all tasks in one mode.
+
+    Args:
+        tasks: solved by agents of their own; equal seeds give equal random streams in every mode.
+        mode: how λ is chosen.
+        seed: of the runs' random streams.
+        concurrency: runs at a time.
+        ledger: where the calls are kept; None keeps nothing.
+        model: further arguments of ChatDAMI, such as the pair.
+        listen: told of every step.
+
+    Raises:
+        UsageError: langchain is not installed.
+        CheckpointError: the pair cannot be used.
+    """
+    require_langchain()
+    inner = ledger if ledger is not None else Ledger.disabled()
+    runs = [AgentRun(task=index) for index in range(len(tasks))]
+
+    async def one(run: AgentRun, gate: asyncio.Semaphore) -> None:
+        async with gate:
+            await _solve(tasks[run.task], run, mode, seed, inner, model or {}, listen)
+
+    async def everything() -> None:
+        gate = asyncio.Semaphore(concurrency)
+        await asyncio.gather(*(one(run, gate) for run in runs))
+
+    started = time.perf_counter()
+    asyncio.run(everything())
+    return ModeResult(mode=mode, runs=tuple(runs), seconds=time.perf_counter() - started)
+
+
+async def _solve(
+    task: AgentTask,
+    run: AgentRun,
+    mode: Mode,
+    seed: int,
+    ledger: Ledger,
+    model: dict[str, Any],
+    listen: Listener | None,
+) -> None:
+    """Run one agent to its end; whatever it raises is kept in the run, which is then unsolved."""
+    from langchain.agents import create_agent
+
+    from dami_agent.chat_model import ChatDAMI
+
+    def heard(record: CallRecord) -> None:
+        row = step_row(record, run.task, len(run.steps) + 1)
+        run.steps.append(row)
+        if listen is not None:
+            listen(task, run, row)
+
+    settings: dict[str, Any] = {"max_tokens": MAX_TOKENS, "policy": mode.policy, **model}
+    if mode.shuffled is not None:
+        estimator: Estimator = ShuffledEstimator(mode.shuffled[run.task])
+        settings["estimator"] = estimator
+    chat = ChatDAMI(
+        reasoning_intensity=mode.intensity,
+        seed=stream_seed("agents", seed, task.prompt),
+        ledger=WatchedLedger(ledger, heard),
+        **settings,
+    )
+    agent: Any = create_agent(chat, [as_langchain(tool) for tool in task.tools])
+    config = {"recursion_limit": 2 * MOST_CALLS, "run_name": f"{mode.name}:{run.task}"}
+    started = time.perf_counter()
+    try:
+        state = await agent.ainvoke({"messages": [{"role": "user", "content": task.prompt}]}, config)
+        run.answer = str(state["messages"][-1].text)
+        run.solved = task.grade(run.answer)
+    except Exception as error:  # a benchmark goes on; the error is reported with the run
+        run.error = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+    run.seconds = time.perf_counter() - started
+    if listen is not None:
+        listen(task, run, None)
+
+
+def as_langchain(tool: Tool) -> Any:
+    """A task's tool as LangChain's: the same name, description and JSON schema, the same function behind it."""
+    from langchain_core.tools import StructuredTool
+
+    def call(**arguments: Any) -> str:
+        return tool.call(arguments)
+
+    spec = tool.spec
+    return StructuredTool(name=spec.name, description=spec.description, args_schema=dict(spec.parameters), func=call)

@@ -1,0 +1,212 @@
+"""Batches: many calls at one λ, judged where they are made, so that they can run in other processes too.
+
+A batch is pure data until it runs; what comes back is one small :class:`Outcome` for each call. With several workers,
+each process opens the pair for itself and takes whole batches, so every call meets the neighbours it would meet in
+one process, and the outcomes are the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from multiprocessing import get_context
+from types import TracebackType
+from typing import Protocol
+
+from dami_agent.evaluation import runner
+from dami_agent.evaluation.runner import Answer, Request
+from dami_agent.evaluation.stats import mean
+from dami_agent.processes import end_with_parent
+from dami_agent.session import Session
+from dami_agent.tasks import Question
+from dami_agent.types import Intensity, Sampling, Template
+
+Progress = Callable[[str, int, int], None]
+"""Told what is being done, how much of it is done, and how much there is."""
+
+SeededQuestions = Sequence[tuple[int, Question]]
+"""(seed, question) pairs."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What became of one call.
+
+    Attributes:
+        right: the answer, or the whole tool call.
+        named: the right tool was called, whatever its arguments.
+        tokens, reasoning_tokens: output tokens, and those of them in the thought.
+        thought: there was one, and it was not blank.
+        finished: the model ended thought and reply itself, before any cap.
+        failed: the call raised an error; it counts as wrong.
+        template: whose chat template was used.
+        logprob: mean log-probability of the output tokens, where it was asked for.
+    """
+
+    right: bool
+    tokens: int
+    template: Template
+    reasoning_tokens: int = 0
+    thought: bool = False
+    finished: bool = True
+    failed: bool = False
+    named: bool = False
+    logprob: float | None = None
+
+
+class Batch(Protocol):
+    """Calls to make at one λ."""
+
+    @property
+    def name(self) -> str:
+        """For the progress bar; batches of one name share a bar."""
+
+    @property
+    def size(self) -> int:
+        """How many calls."""
+
+    def run(self, session: Session, done: Callable[[int], None]) -> list[Outcome]:
+        """Make them; ``done`` is called with 1 after each."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuestionBatch:
+    """All of ``asked`` at one λ. A question's random stream depends on it, its seed and ``stream`` alone.
+
+    Attributes:
+        switch: λ up to which Instruct's template is used; ``template`` overrules it.
+        stream: sets apart the streams of several tries at the same questions.
+        logprobs: keep the mean log-probability of each output.
+    """
+
+    name: str
+    asked: SeededQuestions
+    intensity: Intensity
+    temperature: float
+    max_tokens: int
+    switch: float = 0.0
+    template: Template | None = None
+    stream: tuple[object, ...] = ()
+    logprobs: bool = False
+
+    @property
+    def size(self) -> int:
+        """How many calls."""
+        return len(self.asked)
+
+    def run(self, session: Session, done: Callable[[int], None]) -> list[Outcome]:
+        """Ask and grade."""
+        answers = runner.answers(session, map(self._request, self.asked), switch_point=self.switch, done=done)
+        return [
+            outcome(answer, right=question.grade(answer.reply.content))
+            for (_, question), answer in zip(self.asked, answers, strict=True)
+        ]
+
+    def _request(self, item: tuple[int, Question]) -> Request:
+        seed, question = item
+        sampling = Sampling(
+            temperature=self.temperature,
+            seed=runner.stream_seed(seed, question.prompt, *self.stream),
+            logprobs=0 if self.logprobs else None,
+        )
+        step = runner.question_step(question.prompt, sampling=sampling, max_tokens=self.max_tokens)
+        return Request(step=step, intensity=self.intensity, template=self.template)
+
+
+def outcome(answer: Answer, *, right: bool, named: bool = False) -> Outcome:
+    """What of an answer is counted."""
+    events = answer.generation.events if answer.generation else ()
+    logprobs = [event.logprob.logprob for event in events if event.logprob is not None]
+    return Outcome(
+        right=right and answer.error is None,
+        named=named,
+        tokens=answer.tokens,
+        reasoning_tokens=answer.generation.reasoning_tokens if answer.generation else 0,
+        thought=answer.thought,
+        finished=answer.finished,
+        failed=answer.error is not None,
+        template=answer.decision.template,
+        logprob=mean(logprobs) if logprobs else None,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairSource:
+    """Which pair to open, in this process or another; None is the built-in one."""
+
+    instruct: str | None = None
+    thinking: str | None = None
+    batch: int = runner.BATCH
+
+    def open(self) -> Session:
+        """The pair's engine, opened once per process."""
+        return runner.open_batch_session(self.instruct, self.thinking, batch=self.batch)
+
+
+class BatchRunner:
+    """Runs batches in this process (``workers=1``) or in several; a context manager.
+
+    Args:
+        source: the pair.
+        workers: processes; each has the pair's weights in memory.
+        tell: of progress: call by call in this process, batch by batch from others.
+    """
+
+    def __init__(self, source: PairSource, workers: int = 1, tell: Progress | None = None) -> None:
+        self.session = source.open()
+        self._tell = tell or _silent
+        self._pool = (
+            ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_prepare, initargs=(source,))
+            if workers > 1
+            else None
+        )
+
+    def __enter__(self) -> BatchRunner:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=error is not None)
+
+    def run(self, batches: Sequence[Batch]) -> list[list[Outcome]]:
+        """The outcomes of each batch, in the order given; the last are begun first, so put the longest there."""
+        totals: dict[str, int] = {}
+        for batch in batches:
+            totals[batch.name] = totals.get(batch.name, 0) + batch.size
+        finished = dict.fromkeys(totals, 0)
+
+        def count(name: str, more: int) -> None:
+            finished[name] += more
+            self._tell(name, finished[name], totals[name])
+
+        if self._pool is None:
+            return [batch.run(self.session, lambda more, name=batch.name: count(name, more)) for batch in batches]  # type: ignore[misc]
+        jobs: dict[Future[list[Outcome]], int] = {
+            self._pool.submit(_run, batches[place]): place for place in reversed(range(len(batches)))
+        }
+        for job in as_completed(jobs):
+            job.result()  # an error ends the sweep as soon as it is known
+            count(batches[jobs[job]].name, batches[jobs[job]].size)
+        return [job.result() for job, _ in sorted(jobs.items(), key=lambda item: item[1])]
+
+
+_session: Session | None = None
+"""Of a worker process."""
+
+
+def _prepare(source: PairSource) -> None:
+    global _session
+    end_with_parent()
+    _session = source.open()
+
+
+def _run(batch: Batch) -> list[Outcome]:
+    assert _session is not None  # the initializer has run
+    return batch.run(_session, lambda _: None)
+
+
+def _silent(what: str, done: int, total: int) -> None:
+    """No progress shown."""

@@ -1,0 +1,339 @@
+"""Publishing: idempotent, honest about what changed, and clear about what is missing."""
+
+from __future__ import annotations
+
+import json
+import random
+import xml.etree.ElementTree as ET
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from builtin_pair.acceptance import publish
+from builtin_pair.acceptance.accept import accepted
+from builtin_pair.acceptance.tables import BLOCKS
+from dami_agent.checkpoints import CheckpointPair
+from dami_agent.errors import UsageError
+from dami_agent.evaluation import calibrate, controls, rows
+from dami_agent.evaluation.calibrate import Observation
+from dami_agent.evaluation.outcomes import packed
+from dami_agent.tasks import FAMILIES, LEVELS, UNSEEN, Unseen
+from dami_agent.types import Intensity
+from tests.evaluation.outcomes import asked, found, outcome
+
+FINGERPRINT = CheckpointPair.builtin().fingerprint
+
+
+def a_sweep() -> dict[str, Any]:
+    """A sweep's JSON from random outcomes, through the functions that a real one goes through."""
+    rng = random.Random(3)
+    questions = asked(300)
+    outcomes = found(questions)
+    tries = [[outcome(rng.random() < 0.6, rng.randint(9, 99), logprob=-rng.random()) for _ in range(30)]] * 5
+    tools = [
+        {"setting": name, "lambda": at, "exact": 0.9, "exact_ci": 0.03, "dialogues": 300}
+        for name in ("one unseen tool", "one of three unseen tools")
+        for at in (0.0, 1.0)
+    ]
+    unseen = [
+        {"kind": kind, "lambda": 1.0, "accuracy": 0.8, "seen": 0.85, "gap": 0.05, "gap_ci": 0.04, "finished": 1.0}
+        | {"questions": 300}
+        for kind in ("template", "name", "length")
+    ]
+    accuracy = {"accuracy": 0.5, "tokens": 20.0}
+    result: dict[str, Any] = {
+        "rows": [rows.summary(value, questions, each) for value, each in outcomes.items()],
+        "questions": 300,
+        "seeds": 3,
+        "switch_point": 0.0,
+        "pair": "dami-builtin",
+        "fingerprint": FINGERPRINT,
+        "temperature": 0.7,
+        "families": list(FAMILIES),
+        "levels": list(LEVELS),
+        "switch": [{"lambda": 0.5, "instruct": accuracy, "thinking": accuracy, "gain": 0.0, "gain_ci": 0.1}],
+        "tools": tools,
+        "controls": controls.compare([Intensity(v) for v in (0, 0.5, 1)], tries),
+        "outcomes": packed(outcomes),
+    }
+    return json.loads(json.dumps(accepted(result, unseen)))
+
+
+def a_bench() -> dict[str, Any]:
+    mode = {"solved": 150, "tasks": 200, "solved_ci": 11.8, "output_tokens": 12345}
+    return {
+        "tasks": 200,
+        "seed": 0,
+        "unseen": None,
+        "modes": dict.fromkeys(("dami", "instruct", "thinking", "lambda=0.5", "shuffled"), mode),
+        "gap_closed": 0.91,
+        "gap_closed_ci": [0.85, 0.97],
+        "tokens_ratio": 0.6,
+        "tokens_ratio_ci": [0.55, 0.65],
+        "fingerprint": FINGERPRINT,
+    }
+
+
+def a_bench_on(unseen: Unseen) -> dict[str, Any]:
+    """A result of agents on tasks with something unseen, in which every mode has a number of its own."""
+    modes = {
+        name: {"solved": 40 + 3 * place + UNSEEN.index(unseen), "tasks": 100, "solved_ci": 9.4}
+        for place, name in enumerate(("dami", "instruct", "thinking", "policy"))
+    }
+    return a_bench() | {"tasks": 100, "unseen": unseen, "modes": modes}
+
+
+def a_calibration() -> dict[str, Any]:
+    rng = random.Random(5)
+    observed = [
+        Observation(
+            kind=rng.choice(("question", "call")),
+            own=(-rng.random(),),
+            scored=(-rng.random(),),
+            probe_tokens=1,
+            right=(rng.random() < 0.5, True, True),
+            tokens=(1, 20, 40),
+        )
+        for _ in range(60)
+    ]
+    return calibrate.report(observed, (0.0, 0.5, 1.0)) | {"fingerprint": FINGERPRINT}
+
+
+def block(name: str, text: str = "old") -> str:
+    return f"<!-- results:{name} -->\n{text}\n<!-- /results:{name} -->\n"
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    folder = tmp_path / "results"
+    folder.mkdir()
+    measured = {"sweep": a_sweep(), "bench": a_bench(), "calibrate": a_calibration()}
+    for name, data in (measured | {f"unseen-{kind}": a_bench_on(kind) for kind in UNSEEN}).items():
+        (folder / f"{name}.json").write_text(json.dumps(data), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A checkout with the three files and all the markers they must have."""
+    folder = tmp_path / "checkout"
+    for name, required in publish.REQUIRED.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        text = "\n".join(f"before {each}\n\n{block(each)}\nafter" for each in required)
+        (folder / name).write_text(f"# Title\n\n{text}\n", encoding="utf-8")
+    return folder
+
+
+def read(root: Path) -> dict[str, str]:
+    return {name: (root / name).read_text(encoding="utf-8") for name in (*publish.REQUIRED, publish.PICTURE)}
+
+
+def test_publishing_twice_changes_nothing(results: Path, root: Path) -> None:
+    assert publish.publish(results, root) == [*publish.REQUIRED, publish.PICTURE]
+    first = read(root)
+    assert publish.publish(results, root) == []
+    assert read(root) == first
+    assert "old" not in first["README.md"]
+    assert first["README.md"].startswith("# Title\n\nbefore frontier\n\n<!-- results:frontier -->\n|")
+    assert first["README.md"].endswith("after\n")
+
+
+def test_a_changed_number_changes_the_text_it_stands_in_and_no_other(results: Path, root: Path) -> None:
+    publish.publish(results, root)
+    first = read(root)
+    data = json.loads((results / "bench.json").read_text())
+    data["modes"]["dami"] = data["modes"]["dami"] | {"output_tokens": 54321}
+    (results / "bench.json").write_text(json.dumps(data))
+    assert publish.publish(results, root) == ["README.md", publish.CARD]
+    second = read(root)
+    assert second["README.md"] == first["README.md"].replace("12,345", "54,321", 1)
+    data = json.loads((results / "sweep.json").read_text())
+    data["rows"][2]["accuracy"] = 0.123
+    (results / "sweep.json").write_text(json.dumps(data))
+    assert publish.PICTURE in publish.publish(results, root)
+    assert "0.123" in read(root)["README.md"]
+
+
+@pytest.mark.parametrize("name", [*publish.REQUIRED])
+def test_a_missing_marker_is_named_and_nothing_is_written(results: Path, root: Path, name: str) -> None:
+    gone = publish.REQUIRED[name][-1]
+    text = (root / name).read_text(encoding="utf-8").replace(block(gone), "")
+    (root / name).write_text(text, encoding="utf-8")
+    before = {each: (root / each).read_text(encoding="utf-8") for each in publish.REQUIRED}
+    with pytest.raises(UsageError, match=f"(?s){name} lacks markers.*results:{gone} -->"):
+        publish.publish(results, root)
+    assert {each: (root / each).read_text(encoding="utf-8") for each in publish.REQUIRED} == before
+    assert not (root / publish.PICTURE).exists()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<!-- results:bars -->\nno end",
+        "no begin\n<!-- /results:bars -->",
+        block("poems"),
+        block("bars", "<!-- results:agents -->"),
+        "<!-- results:bars -->\n<!-- /results:agents -->",
+    ],
+)
+def test_markers_that_do_not_pair_are_errors(text: str) -> None:
+    with pytest.raises(UsageError, match="without partner or of unknown name"):
+        publish.filled("page.md", text, {})
+
+
+def test_results_that_do_not_belong_here_are_refused(results: Path, root: Path) -> None:
+    data = json.loads((results / "bench.json").read_text())
+    (results / "bench.json").write_text(json.dumps(data | {"fingerprint": "other"}))
+    with pytest.raises(UsageError, match="measured on other weights"):
+        publish.publish(results, root)
+    (results / "bench.json").unlink()
+    with pytest.raises(UsageError, match="make results"):
+        publish.publish(results, root)
+
+
+def test_a_result_without_a_figure_says_which(results: Path, root: Path) -> None:
+    data = json.loads((results / "sweep.json").read_text())
+    del data["controls"]["oracle"]
+    (results / "sweep.json").write_text(json.dumps(data))
+    with pytest.raises(UsageError, match="lack what controls shows"):
+        publish.publish(results, root)
+
+
+def test_criteria_are_read_under_either_name_and_computed_where_there_are_none(results: Path, root: Path) -> None:
+    whole = json.loads((results / "sweep.json").read_text())
+    publish.publish(results, root)
+    first = read(root)
+    kept = {name: value for name, value in whole.items() if name not in ("criteria", "outcomes")}
+    (results / "sweep.json").write_text(json.dumps(kept | {"bars": whole["criteria"]}))  # as older files have it
+    assert publish.publish(results, root) == []
+    (results / "sweep.json").write_text(json.dumps(kept | {"outcomes": whole["outcomes"]}))
+    publish.publish(results, root)
+    again = publish.read_results(results, CheckpointPair.builtin())["sweep"]["criteria"]
+    unjudged = {each["name"] for each in again if each["met"] is None}
+    assert unjudged == {"unseen_template", "unseen_name", "unseen_length", "standard_suites"}
+    assert [each for each in again if each["name"] not in unjudged] == [
+        each for each in whole["criteria"] if each["name"] not in unjudged
+    ]
+    assert "| Thinking over all |" in read(root)[publish.CARD]
+    assert first[publish.CARD] != read(root)[publish.CARD]
+    (results / "sweep.json").write_text(json.dumps(kept))
+    with pytest.raises(UsageError, match="what became of every question"):
+        publish.publish(results, root)
+
+
+def test_every_block_is_a_well_formed_table(results: Path) -> None:
+    read_back = publish.read_results(results, CheckpointPair.builtin())
+    for name, (source, write) in BLOCKS.items():
+        lines = [line for line in write(read_back[source]).splitlines() if line.startswith("|")]
+        assert len(lines) >= 3, name
+        assert len({line.count("|") for line in lines}) == 1, name
+
+
+def test_bars_show_a_missed_one(results: Path) -> None:
+    data = json.loads((results / "sweep.json").read_text())
+    assert data["criteria"][0]["name"] == "thinking"
+    shown = BLOCKS["bars"][1](
+        data | {"criteria": [data["criteria"][0] | {"met": False, "value": 0.5, "interval": None}]}
+    )
+    assert "| Thinking over all | 75 to 92 % | **no** |" in shown
+    assert "| 50.0 % |" in shown
+
+
+def test_the_pair_is_described_from_its_files() -> None:
+    pair = CheckpointPair.builtin()
+    found_facts = publish.facts(pair)
+    size = (pair.instruct.path / "model.safetensors").stat().st_size
+    assert 0 < size - found_facts["bytes"] < 100_000
+    assert found_facts["bytes"] == 2 * found_facts["parameters"]
+    assert str(found_facts["num_hidden_layers"]) in BLOCKS["pair"][1](found_facts)
+
+
+def test_the_picture_is_an_opaque_svg_without_a_date(results: Path) -> None:
+    data = json.loads((results / "sweep.json").read_text())
+    drawn = publish.plot.picture(data)
+    assert drawn == publish.plot.picture(data)
+    assert ET.fromstring(drawn).tag.endswith("svg")
+    assert "dc:date" not in drawn
+    assert "fill: #ffffff" in drawn
+    moved = data | {"rows": [row | {"tokens": row["tokens"] + 1} for row in data["rows"]]}
+    assert publish.plot.picture(moved) != drawn
+
+
+def test_the_command_says_what_it_did(
+    results: Path, root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = publish.publish
+    monkeypatch.setattr(publish, "publish", lambda folder: whole(folder, root))
+    publish.main(results)
+    assert "rewrote README.md" in capsys.readouterr().out
+    publish.main(results)
+    assert capsys.readouterr().out == "nothing has changed\n"
+    with pytest.raises(SystemExit):
+        publish.main(results / "nowhere")
+    assert "hint:" in capsys.readouterr().err
+
+
+def test_agents_on_unseen_tasks_are_not_published_as_the_usual_ones(results: Path, root: Path) -> None:
+    (results / "bench.json").write_text(json.dumps(a_bench() | {"unseen": "name"}), encoding="utf-8")
+    with pytest.raises(UsageError, match=r"unseen name, not of the usual tasks(?s:.*)`dami bench --json`"):
+        publish.publish(results, root)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"unseen": None}, "of the usual tasks, not of tasks with an unseen length"),
+        ({"unseen": "name"}, "of tasks with an unseen name, not of tasks with an unseen length"),
+        ({"fingerprint": "other"}, "measured on other weights"),
+        (None, "cannot read"),
+    ],
+)
+def test_every_result_on_unseen_tasks_must_be_what_its_name_says(
+    results: Path, root: Path, change: dict[str, Any] | None, told: str
+) -> None:
+    path = results / "unseen-length.json"
+    path.unlink()
+    if change is not None:
+        path.write_text(json.dumps(a_bench_on("length") | change), encoding="utf-8")
+    before = {each: (root / each).read_text(encoding="utf-8") for each in publish.REQUIRED}
+    with pytest.raises(UsageError) as caught:
+        publish.publish(results, root)
+    assert "unseen-length.json" in str(caught.value)
+    assert told in str(caught.value)
+    assert "`dami bench --unseen length --tasks 100 --no-controls --json`" in str(caught.value)
+    assert {each: (root / each).read_text(encoding="utf-8") for each in publish.REQUIRED} == before
+    assert not (root / publish.PICTURE).exists()
+
+
+def test_a_result_on_unseen_tasks_without_a_mode_says_so(results: Path, root: Path) -> None:
+    data = a_bench_on("name")
+    del data["modes"]["policy"]
+    (results / "unseen-name.json").write_text(json.dumps(data), encoding="utf-8")
+    with pytest.raises(UsageError, match=r"--unseen WHAT.* lack what agents_unseen shows: KeyError 'policy'"):
+        publish.publish(results, root)
+
+
+def test_agents_on_unseen_tasks_stand_under_their_modes(results: Path) -> None:
+    found = publish.read_results(results, CheckpointPair.builtin())["unseen"]
+    text = BLOCKS["agents_unseen"][1](found)
+    header, _, *rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if "|" in line]
+    assert [row[:2] for row in rows] == [["template", "100"], ["name", "100"], ["length", "100"]]
+    assert header[2:] == [
+        "always Instruct (λ=0)",
+        "always Thinking (λ=1)",
+        "**λ per step** (`auto`)",
+        "**a policy file with budgets per tool**",
+    ]
+    assert [row[2:] for row in rows] == [[f"{first + place} ± 9" for first in (43, 46, 40, 49)] for place in range(3)]
+    assert "seed 0" in text
+    assert "seed 0 and 7" in BLOCKS["agents_unseen"][1](found | {"name": found["name"] | {"seed": 7}})
+
+
+def test_everything_that_is_published_is_measured_by_make_results() -> None:
+    makefile = (publish.ROOT / "Makefile").read_text(encoding="utf-8")
+    for kind in UNSEEN:
+        assert f"dami bench --unseen {kind} --tasks 100 --no-controls --output results/unseen-{kind}.json" in makefile
+    assert "python -m builtin_pair accept results/sweep.json" in makefile
+    for name in ("sweep", "bench", "calibrate"):
+        assert f"--output results/{name}.json" in makefile
