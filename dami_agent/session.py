@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from dami_agent.checkpoints import CheckpointPair
     from dami_agent.dialogue import Dialogue
 
-BUILTIN = "dami-builtin"
-"""Name of the pair that ships with this package."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionKey:

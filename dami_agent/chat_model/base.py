@@ -22,8 +22,7 @@ from dami_agent.chat_model.tracked import TrackedChatModel
 from dami_agent.errors import InvalidRequest
 from dami_agent.estimators import ConfidenceEstimator, estimator_named
 from dami_agent.policy import EFFORTS, ReasoningPolicy
-from dami_agent.session import BUILTIN
-from dami_agent.types import Ask
+from dami_agent.types import BUILTIN, Ask
 
 if TYPE_CHECKING:
     pass

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dami_agent.errors import InvalidRequest, shown
-from dami_agent.session import BUILTIN
+from dami_agent.types import BUILTIN
 
 _HINT = "'builtin', a folder with instruct/ and thinking/ in it, or 'INSTRUCT+THINKING' (folders or hub ids)"
 

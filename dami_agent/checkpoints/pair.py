@@ -19,13 +19,13 @@ from dami_agent.checkpoints.checkpoint import Checkpoint
 from dami_agent.checkpoints.compare import Check, Inspection, compare
 from dami_agent.checkpoints.layout import Layout
 from dami_agent.errors import CheckpointNotFound, IncompatiblePair, UsageError
+from dami_agent.types import BUILTIN
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
 logger = logging.getLogger(__name__)
 
-BUILTIN = "dami-builtin"
 CARDS = ("card.md", "CARD.md", "MODEL_CARD.md", "README.md")
 
 

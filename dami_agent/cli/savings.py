@@ -18,6 +18,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING
 
 from dami_agent.policy import Frontier
+from dami_agent.types import BUILTIN
 
 if TYPE_CHECKING:
     from dami_agent.ledger import Row
@@ -27,7 +28,6 @@ METHOD = (
     "expected, not measured: per call, mean output tokens at λ=1 minus those at the λ used, from the frontier's tool "
     "dialogues where tools are bound, else of its questions; minus discarded probes"
 )
-BUILTIN = "dami-builtin"
 
 
 def expected_tokens(frontier: Frontier, intensity: float) -> float:

@@ -9,9 +9,9 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from dami_agent.ledger.row import Row
+from dami_agent.types.record import ANSWER
 
 TOKENS = ("prompt_tokens", "probe_tokens", "reasoning_tokens", "answer_tokens", "output_tokens")
-ANSWER = "answer"  # what a step is charged to that digests no tool's result and is forced to call none
 
 
 def totals(rows: Sequence[Row]) -> dict[str, Any]:

@@ -23,9 +23,7 @@ from dami_agent.policy.doubt import is_challenge
 from dami_agent.policy.frontier import Frontier
 from dami_agent.policy.rules import Level, PolicyFile, Rule, Settings, When
 from dami_agent.types import Message, Step
-
-ANSWER = "answer"
-"""Who pays for a step that digests no tool's result and need not call one."""
+from dami_agent.types.record import ANSWER
 
 LONGEST_SEEN = 10_000
 """Characters of the last user message that a rule's pattern sees."""

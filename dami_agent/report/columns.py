@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from dami_agent.ledger import Row
-from dami_agent.ledger.summary import ANSWER
+from dami_agent.types.record import ANSWER
 
 MOST_FIELDS = 64  # a mapping with more names than that in all rows together is kept whole
 LEFT_OUT = frozenset({"id", "root_run_id"})  # the first is the ledger's own, the second is in ``run``

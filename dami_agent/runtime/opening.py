@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from dami_agent.checkpoints.pair import BUILTIN
+from dami_agent.checkpoints.memory import RESERVE
 from dami_agent.checkpoints.plan import Plan, plan
 from dami_agent.errors import InvalidRequest
 from dami_agent.runtime.thought import ThoughtMarkers
-from dami_agent.types import EngineInfo
+from dami_agent.types import BUILTIN, EngineInfo
 from dami_agent.weights import Weights, load_weights
 
 if TYPE_CHECKING:
@@ -33,9 +33,6 @@ _OF_FAMILY = {
     "now.\n",
 }
 """By the beginning of the model type: what the family itself closes with (Qwen3's technical report, section 4.3)."""
-
-# Of a device's free memory, what a plan leaves alone (as in checkpoints.memory).
-_USABLE = 0.9
 
 
 def open_engine(
@@ -155,4 +152,4 @@ def _cache_positions(chosen: Plan) -> int:
     devices = set(chosen.device_map.values()) if chosen.device_map else {chosen.device}
     names = {f"cuda:{d}" if isinstance(d, int) else str(d) for d in devices}
     free = sum(chosen.available[name] for name in names if name in chosen.available)
-    return max(chosen.context_length, int((free * _USABLE - taken) / max(1, chosen.kv_bytes_per_token)))
+    return max(chosen.context_length, int((free * (1 - RESERVE) - taken) / max(1, chosen.kv_bytes_per_token)))

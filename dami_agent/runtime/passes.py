@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from dami_agent.checkpoints.memory import PREFILL_TOKENS
 from dami_agent.runtime.kv import LaneCache
 from dami_agent.types import Intensity
 
@@ -23,7 +24,6 @@ _CHUNK_FLOPS = {"cpu": 6e9}
 _CHUNK_FLOPS_ACCELERATOR = 2e13
 _MIN_CHUNK = {"cpu": 64}
 _MIN_CHUNK_ACCELERATOR = 512
-_MAX_CHUNK = 8192
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ def _chunk_tokens(weights: Weights) -> int:
     kind = weights.device.type
     parameters = weights.nbytes().get("instruct", 0) // weights.dtype.itemsize
     wanted = _CHUNK_FLOPS.get(kind, _CHUNK_FLOPS_ACCELERATOR) / max(1, 2 * parameters)
-    return int(min(max(wanted, _MIN_CHUNK.get(kind, _MIN_CHUNK_ACCELERATOR)), _MAX_CHUNK))
+    return int(min(max(wanted, _MIN_CHUNK.get(kind, _MIN_CHUNK_ACCELERATOR)), PREFILL_TOKENS))
 
 
 class Passes:

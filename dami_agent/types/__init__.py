@@ -8,11 +8,12 @@ from dami_agent.types.conversation import InvalidToolCall, Message, ResponseForm
 from dami_agent.types.generation import Constraint, Generation, Prompt, Timing, TokenEvent, TokenLogprob
 from dami_agent.types.intensity import FinishReason, Intensity, Part, Role, Template, ThoughtClosedBy, WeightsMode
 from dami_agent.types.price import Price, Usage
-from dami_agent.types.protocols import Engine, EngineInfo, Estimator, Job
+from dami_agent.types.protocols import BUILTIN, Engine, EngineInfo, Estimator, Job
 from dami_agent.types.record import CallRecord, Decision, Estimate, Reply
 from dami_agent.types.step import Ask, Limits, Sampling, Step, Trace
 
 __all__ = [
+    "BUILTIN",
     "Ask",
     "CallRecord",
     "Constraint",

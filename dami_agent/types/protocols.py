@@ -32,6 +32,10 @@ class Job(Protocol):
         ...
 
 
+BUILTIN = "dami-builtin"
+"""Name of the pair that ships with this package, in ``EngineInfo.model`` and on record."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineInfo:
     """What an engine runs on: for records, cache keys and people.

@@ -33,6 +33,10 @@ class Estimate:
     note: str = ""
 
 
+ANSWER = "answer"
+"""What a step is charged to that reads no tool's result and is not forced to call a tool."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
     """What the policy made of a step: λ, template, limits and why.
@@ -67,7 +71,7 @@ class Decision:
     snapped: float | None = None
     rule: str = ""
     considered: tuple[str, ...] = ()
-    charged_to: str = "answer"
+    charged_to: str = ANSWER
     estimator: str = ""
     tools_disabled: bool = False
 

@@ -14,20 +14,20 @@ from transformers.models.llama.modeling_llama import LlamaRMSNorm
 from transformers.models.qwen2.modeling_qwen2 import Qwen2RMSNorm
 from transformers.models.qwen3.modeling_qwen3 import Qwen3RMSNorm
 
+from dami_agent.checkpoints.choices import MIXED_FAMILIES
 from dami_agent.errors import UnsupportedCheckpoint, UsageError
 from dami_agent.types import Intensity, WeightsMode
 from dami_agent.weights.base import Weights, unique_nbytes
 from dami_agent.weights.endpoints import read_config
 from dami_agent.weights.rows import MixedEmbedding, MixedLinear, MixedRMSNorm, Rows
 
-_ARCHITECTURES = ("llama", "qwen2", "qwen3")  # model_type in config.json
 _NORMS = (LlamaRMSNorm, Qwen2RMSNorm, Qwen3RMSNorm)
 
 
 def supports_mixed(config: Mapping[str, Any] | Any) -> bool:
     """Whether a model of this configuration (``config.json`` as a mapping, or transformers' object) runs mixed."""
     kind = config.get("model_type") if isinstance(config, Mapping) else getattr(config, "model_type", None)
-    return kind in _ARCHITECTURES
+    return kind in MIXED_FAMILIES
 
 
 def refuse_unless_mixable(folder: Path) -> None:
@@ -35,7 +35,7 @@ def refuse_unless_mixable(folder: Path) -> None:
     config = read_config(folder)
     if not supports_mixed(config):
         raise UsageError(
-            f"{folder}: {config.get('model_type')!r} runs merged only; mixed needs {', '.join(_ARCHITECTURES)}",
+            f"{folder}: {config.get('model_type')!r} runs merged only; mixed needs {', '.join(sorted(MIXED_FAMILIES))}",
             hint="choose mode='merged'",
         )
 
