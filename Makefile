@@ -9,7 +9,7 @@ WORKERS ?= 2
 PYTEST_ARGS ?=
 SUITE_ENV := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 
-.PHONY: demo test test-oldest test-newest check bench results publish browser clean
+.PHONY: demo quick test test-oldest test-newest check bench results publish browser clean
 
 demo: $(VENV)/.installed
 	$(BIN)/dami demo
@@ -36,6 +36,11 @@ publish: $(VENV)/.installed-report
 
 test: $(VENV)/.installed-dev browser
 	$(SUITE_ENV) $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
+
+# The quick round, while writing.
+QUICK := tests/policy tests/dialogue tests/types tests/weights tests/estimators
+quick: $(VENV)/.installed-dev
+	$(SUITE_ENV) $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m 'not slow' $(QUICK)
 
 # The suites against both ends of what pyproject.toml allows, each in an environment of its own.
 test-oldest test-newest: test-%: .venv-%/.installed browser

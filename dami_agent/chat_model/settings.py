@@ -1,4 +1,4 @@
-"""What was asked at init, through bind and at the call, put in DESIGN's order of precedence and made into a step."""
+"""What was asked at init, through bind and at the call, put in the order of precedence and made into a step."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Many callers at once: each result equals the same request alone (DESIGN rules 2 and 3)."""
+"""Many callers at once: each result equals the same request alone (rules 2 and 3 of docs/architecture.md)."""
 
 from __future__ import annotations
 
