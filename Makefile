@@ -38,7 +38,7 @@ test: $(VENV)/.installed-dev browser
 	$(SUITE_ENV) $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
 
 # The quick round, while writing.
-QUICK := tests/policy tests/dialogue tests/types tests/weights tests/estimators
+QUICK := tests/policy tests/dialogue tests/weights tests/estimators
 quick: $(VENV)/.installed-dev
 	$(SUITE_ENV) $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m 'not slow' $(QUICK)
 
