@@ -85,7 +85,7 @@ class Lab:
             return self.reference(intensity)(torch.tensor([list(tokens)])).logits[0].float()
 
     def assert_near_tie(self, intensity: float, prompt: Sequence[int], a: Sequence[int], b: Sequence[int]) -> None:
-        """Two greedy outputs part where the reference's two best logits are closer than 1e-3 (rule 3 of architecture.md)."""
+        """Two greedy outputs part where the two best logits are closer than 1e-3 (rule 3 of architecture.md)."""
         at = next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
         best = self.logits(intensity, [*prompt, *a[:at]])[-1].topk(2).values
         assert float(best[0] - best[1]) < 1e-3, f"they part at token {at}, where the gap is {best[0] - best[1]}"
