@@ -253,7 +253,7 @@ class Pipeline:
             last.record.decision if last is not None and last.record is not None else None,
             "" if last is None else str(last),
             final=last is not None and last.final,
-            room=prompts.room(instruct) if self.policy.budgeted else None,
+            context_left=prompts.room(instruct) if self.policy.budgeted else None,
             check=cancellation.check,
         )
         decision = attempt.decision = prompts.fitting(decision, instruct)

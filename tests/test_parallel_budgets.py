@@ -160,7 +160,7 @@ def test_at_once_and_one_after_another_give_the_same_lambdas(run: dict[str, Any]
         decisions = []
         for n, value in enumerate(asked):
             step = _step(value, n)
-            decisions.append(policy.decide(step, 0, _no_estimator, room=4_000))
+            decisions.append(policy.decide(step, 0, _no_estimator, context_left=4_000))
             if not together:
                 policy.settle(step, 0, Usage(tokens=60, reasoning_tokens=40))
         taken.append([float(d.intensity) for d in decisions])

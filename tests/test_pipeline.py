@@ -187,7 +187,7 @@ class TestUnmeasured:
         made, _, engine = pipeline(["a"] * 9)
         engine.info = dataclasses.replace(engine.info, **info)
         if frontier is not None:
-            made.policy = made.policy.on(frontier)
+            made.policy = made.policy.with_frontier(frontier)
         for intensity in intensities:
             made.run(step(intensity))
         return [record.getMessage() for record in caplog.records if "not measured" in record.getMessage()]

@@ -82,7 +82,7 @@ class OpenedChatModel(ConfiguredChatModel):
             self._pipeline = Pipeline(
                 engine=session.engine,
                 dialogue=session.dialogue,
-                policy=policy.on(session.frontier),
+                policy=policy.with_frontier(session.frontier),
                 estimator=estimator,
                 ledger=Ledger.of(self.ledger),
             )

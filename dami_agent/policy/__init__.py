@@ -1,11 +1,12 @@
 """Step -> decision: rules, budgets, efforts, frontier. Knows no tokens' text and no weights."""
 
 from dami_agent.policy.accounts import Spent
-from dami_agent.policy.aim import AskEstimator
-from dami_agent.policy.escalate import Verifier
+from dami_agent.policy.cautions import GreedyThinkingWarning, IntensityWarning
+from dami_agent.policy.escalation import Verifier
 from dami_agent.policy.frontier import EFFORTS, Frontier, FrontierRow
-from dami_agent.policy.policy import GreedyThinkingWarning, IntensityWarning, ReasoningPolicy
+from dami_agent.policy.policy import ReasoningPolicy
 from dami_agent.policy.presets import PRESETS
+from dami_agent.policy.resolve import EstimateFn
 from dami_agent.policy.rules import Escalation, Rule, RunBudget, Settings, ToolSettings, When
 from dami_agent.policy.spelling import UnknownNameWarning
 from dami_agent.types import Price, Usage
@@ -13,8 +14,8 @@ from dami_agent.types import Price, Usage
 __all__ = [
     "EFFORTS",
     "PRESETS",
-    "AskEstimator",
     "Escalation",
+    "EstimateFn",
     "Frontier",
     "FrontierRow",
     "GreedyThinkingWarning",

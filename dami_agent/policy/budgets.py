@@ -40,7 +40,7 @@ from collections.abc import Callable, Hashable, Mapping
 
 from dami_agent.errors import BudgetExhausted
 from dami_agent.policy.accounts import Account, Accounts, Reservation, Spent
-from dami_agent.policy.grant import Grant, Room
+from dami_agent.policy.budget_allowance import Allowance, RemainingBudget
 from dami_agent.policy.rules import RunBudget
 from dami_agent.types import Limits, Usage
 
@@ -102,7 +102,7 @@ class Budgets:
         final: bool = False,
         most: int | None = None,
         check: Callable[[], None] = lambda: None,
-    ) -> Grant:
+    ) -> Allowance:
         """Set aside what a step may use at most; ``limits`` are those it would have without a budget.
 
         Args:
@@ -120,25 +120,25 @@ class Budgets:
         with self._lock:
             limits = self._wait(account, limits, charged_to, final, check)
             held = self._accounts.open(account)
-            grant = self._room(held, final).grant(limits, charged_to)
+            allowance = self._remaining(held, final).allow(limits, charged_to)
             if not held.open:
                 held.since = self._clock()
-            tokens = min((count for count in (grant.limits.max_tokens, most) if count is not None), default=0)
-            thought = grant.limits.max_reasoning_tokens or 0
-            use = Usage(tokens=tokens, device_seconds=grant.limits.deadline or 0.0)
+            tokens = min((count for count in (allowance.limits.max_tokens, most) if count is not None), default=0)
+            thought = allowance.limits.max_reasoning_tokens or 0
+            use = Usage(tokens=tokens, device_seconds=allowance.limits.deadline or 0.0)
             held.open[key] = Reservation(
                 tokens=tokens,
                 reasoning_tokens=min(thought, tokens) if tokens else thought,
                 seconds=use.device_seconds,
                 money=self.run.price.of(use),
                 charged_to=charged_to,
-                timed=grant.timed,
+                timed=allowance.timed,
             )
-            return grant
+            return allowance
 
-    def _room(self, held: Account, final: bool, *, alone: bool = False) -> Room:
+    def _remaining(self, held: Account, final: bool, *, alone: bool = False) -> RemainingBudget:
         others = () if alone else tuple(held.open.values())
-        return Room(self.run, self.tools, held.now(self._clock()), others, final)
+        return RemainingBudget(self.run, self.tools, held.now(self._clock()), others, final)
 
     def _wait(self, account: str, limits: Limits, charged_to: str, final: bool, check: Callable[[], None]) -> Limits:
         """Wait while only what others have set aside stands in the way; returns the limits, less the time waited.
@@ -152,8 +152,8 @@ class Budgets:
             held = self._accounts.open(account)
             if all(other.thread == me for other in held.open.values()):
                 break
-            alone = _withheld(self._room(held, final, alone=True), limits, charged_to)
-            if _withheld(self._room(held, final), limits, charged_to) <= alone:
+            alone = _withheld(self._remaining(held, final, alone=True), limits, charged_to)
+            if _withheld(self._remaining(held, final), limits, charged_to) <= alone:
                 break
             self._lock.wait(min(_LOOK, patience - waited))
             check()
@@ -206,8 +206,8 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
 
-def _withheld(room: Room, limits: Limits, charged_to: str) -> int:
+def _withheld(remaining: RemainingBudget, limits: Limits, charged_to: str) -> int:
     try:
-        return room.grant(limits, charged_to).withheld
+        return remaining.allow(limits, charged_to).withheld
     except BudgetExhausted:
         return 3

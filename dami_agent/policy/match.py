@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from dami_agent.patterns import compile_pattern
-from dami_agent.policy.doubt import is_challenge
+from dami_agent.policy.challenge import is_challenge
 from dami_agent.policy.frontier import Frontier
 from dami_agent.policy.rules import Level, PolicyFile, Rule, Settings, When
 from dami_agent.types import Message, Step
@@ -58,7 +58,7 @@ class Facts:
     attempt: int
     prompt_characters: int
     messages: int
-    said: str
+    last_user_text: str
     structured: bool
     challenge: bool
 
@@ -79,7 +79,9 @@ class Facts:
             attempt=attempt,
             prompt_characters=sum(len(message.content) for message in step.messages),
             messages=len(step.messages),
-            said=next((m.content for m in reversed(step.messages) if m.role == "user"), "")[:LONGEST_SEEN].rstrip("\n"),
+            last_user_text=next((m.content for m in reversed(step.messages) if m.role == "user"), "")[
+                :LONGEST_SEEN
+            ].rstrip("\n"),
             structured=step.structured or step.response_format is not None,
             challenge=is_challenge(step.messages),
         )
@@ -111,7 +113,7 @@ def _short(name: str, settings: Settings, when: When) -> Rule:
 
 def match(rules: Sequence[Rule], facts: Facts, frontier: Frontier) -> Match:
     """The rule that wins; see the module's text."""
-    looked_at = [(rule, why_not(rule.when, facts)) for rule in rules]
+    looked_at = [(rule, first_failed_condition(rule.when, facts)) for rule in rules]
     matching = [rule for rule, reason in looked_at if reason is None]
     winner, lost = (matching[0] if matching else None), "matches too, but comes later"
     if winner is not None and len(facts.digests) > 1 and winner.when.digests:
@@ -145,7 +147,7 @@ def level(value: Level, frontier: Frontier) -> float:
     return float(frontier.for_effort(value)) if isinstance(value, str) else float(value)
 
 
-def why_not(when: When, facts: Facts) -> str | None:
+def first_failed_condition(when: When, facts: Facts) -> str | None:
     """None if every condition holds, else the first that does not, in words."""
     for name, is_one_of in (("digests", facts.digests), ("calls", facts.calls), ("tools", facts.tools)):
         wanted, there = getattr(when, name), _several(is_one_of)
@@ -163,7 +165,7 @@ def why_not(when: When, facts: Facts) -> str | None:
         if bounds is not None and not _within(bounds, here):
             return f"{name} {_range_text(bounds)}, here {here}"
     if when.pattern is not None:
-        found = compile_pattern(when.pattern).search(facts.said)
+        found = compile_pattern(when.pattern).search(facts.last_user_text)
         if not found:
             return f"pattern {when.pattern!r} {'not found' if found is False else 'not decided in time'}"
     for name in ("structured", "challenge"):

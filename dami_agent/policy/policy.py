@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,26 +10,19 @@ from typing import Any
 
 from typing_extensions import Self
 
-from dami_agent.policy import aim, escalate, load
+from dami_agent.policy import caps, escalation, load
 from dami_agent.policy.accounts import RUN, THREAD, Spent
-from dami_agent.policy.aim import AskEstimator
+from dami_agent.policy.budget_allowance import Allowance
 from dami_agent.policy.budgets import Budgets
-from dami_agent.policy.escalate import Verifier
+from dami_agent.policy.cautions import warn_of_greedy_thinking
+from dami_agent.policy.escalation import Verifier
 from dami_agent.policy.frontier import Frontier
-from dami_agent.policy.grant import Grant
 from dami_agent.policy.match import Facts, all_rules, match
 from dami_agent.policy.presets import read_preset
+from dami_agent.policy.resolve import EstimateFn, IntensityQuery, resolve
 from dami_agent.policy.rules import Escalation, PolicyFile, Rule, RunBudget, Settings, ToolSettings
 from dami_agent.policy.spelling import Spelling
 from dami_agent.types import Ask, Decision, Intensity, Reply, Step, Trace, Usage
-
-
-class IntensityWarning(UserWarning):
-    """A λ that runs as asked although the measurements speak against it."""
-
-
-class GreedyThinkingWarning(UserWarning):
-    """Greedy decoding with a thought: thinking models then tend to repeat themselves without end."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -40,7 +32,7 @@ class ReasoningPolicy:
     Precedence. What the caller asked (init < configurable < bind < call is settled before, in
     :class:`~dami_agent.types.Ask`) beats what the winning rule asks, and that beats ``default``; a caller's ``"auto"``
     leaves the choice to the rule. A number beats an effort name, an effort name beats ``"auto"``. Only estimates snap
-    to the frontier's grid. Bounds come after all of that, for explicit numbers too; then a doubted answer's floor
+    to the frontier's grid. Bounds come after all of that, for explicit numbers too; then a challenged answer's floor
     (never for a number or effort the caller gave); budget ceilings last. Caps only tighten. What a rule leaves out is
     ``default``'s.
 
@@ -74,7 +66,7 @@ class ReasoningPolicy:
     _spelling: Spelling = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
-        default = aim.settings_of(self.default) if isinstance(self.default, Ask) else self.default
+        default = _settings_of(self.default) if isinstance(self.default, Ask) else self.default
         given = {name: getattr(self, name) for name in PolicyFile.model_fields} | {"default": default}
         spec = load.read_dict(given, "ReasoningPolicy")
         for name in PolicyFile.model_fields:
@@ -140,8 +132,8 @@ class ReasoningPolicy:
         given: dict[str, Any] = {n: getattr(spec, n) for n in PolicyFile.model_fields if n in spec.model_fields_set}
         return cls(**{"name": name, **given}, frontier=frontier or Frontier(), verifier=verifier)
 
-    def on(self, frontier: Frontier) -> Self:
-        """This policy with the pair's frontier where it has none of its own; the accounts are shared."""
+    def with_frontier(self, frontier: Frontier) -> Self:
+        """Fill in the pair's frontier where the policy has none of its own; the accounts are shared."""
         if self.frontier.rows or not (frontier.rows or frontier.switch_point):
             return self
         other = dataclasses.replace(self, frontier=frontier)
@@ -161,96 +153,76 @@ class ReasoningPolicy:
         self,
         step: Step,
         attempt: int,
-        ask: AskEstimator,
+        estimate: EstimateFn,
         previous: Decision | None = None,
         why: str = "",
         *,
         final: bool = False,
-        room: int | None = None,
+        context_left: int | None = None,
         check: Callable[[], None] = lambda: None,
     ) -> Decision:
-        """λ, template, limits and reason for one attempt at ``step``; calls ``ask`` only if an estimate is needed.
+        """Decide λ, template, limits and reason for one attempt at ``step``.
 
         Where budgets are set this reserves; :meth:`settle` must follow, whatever becomes of the attempt.
 
         Args:
             step: the call.
             attempt: 0, or how many attempts were rejected before.
-            ask: runs the estimator.
+            estimate: runs the estimator; called only if an estimate is needed.
             previous: the decision of the attempt before; its λ is raised.
             why: what was wrong with that attempt.
             final: the budget's time came to its end in that attempt: answer now, with what is kept for that.
-            room: output tokens that the context window leaves, where that is known.
+            context_left: output tokens that the context window leaves, where that is known.
             check: called while the step waits for what others have set aside; raises if the call was cancelled.
 
         Raises:
             BudgetExhausted: less is left than an answer needs.
         """
-        spec, frontier, facts = self._spec, self.frontier, Facts.of(step, attempt)
+        spec, frontier = self._spec, self.frontier
+        # 1. The rule that wins, and who pays.
+        facts = Facts.of(step, attempt)
         self._spelling.check(facts)
         found = match(self._rules, facts, frontier)
-        settings = aim.with_default(found.rule, spec.default)
-        grant = Grant(limits=aim.capped(aim.tightened(step.limits, settings), frontier, room))
+        settings = caps.with_default(found.rule, spec.default)
+        # 2. Caps, and what the budget of the run leaves of them.
+        limits = caps.with_default_cap(caps.tighten(step.limits, settings), frontier, context_left)
+        allowance = Allowance(limits=limits)
         if self._budgets.limited:
             account, key = self.account(step.trace), _key(step, attempt)
-            grant = self._budgets.reserve(account, key, grant.limits, found.charged_to, final=final, check=check)
-        doubted = facts.challenge and not aim.explicit(step.ask)
-        space = aim.room(frontier, found.rule, spec, grant.ceiling, grant.reason, doubted)
+            allowance = self._budgets.reserve(account, key, limits, found.charged_to, final=final, check=check)
+        # 3. λ.
+        query = IntensityQuery(
+            frontier=frontier,
+            spec=spec,
+            rule=found.rule,
+            step=step,
+            challenge=facts.challenge,
+            ceiling=allowance.ceiling,
+            ceiling_reason=allowance.reason,
+            answer_intensity=settings.answer_intensity,
+            previous=previous,
+            why=why,
+        )
         base = Decision(
             intensity=Intensity(0),
             template=frontier.template(Intensity(0)),
             reason="probe",
             sampling=step.sampling,
-            limits=aim.with_reserve(grant.limits, grant.answer_reserve),
+            limits=caps.with_answer_reserve(allowance.limits, allowance.answer_reserve),
             attempt=attempt,
             policy=self.name,
-            bounds=space.bounds,
             rule=found.rule.name if found.rule else "",
             considered=found.considered,
             charged_to=found.charged_to,
             estimator=settings.estimator or "",
-            tools_disabled=grant.tools_disabled,
+            tools_disabled=allowance.tools_disabled,
         )
-        wanted = escalate.again(frontier, previous, why, found.rule, spec, space)
-        wanted = wanted or aim.target(frontier, step.ask, found.rule, spec)
-        decision = aim.aimed(frontier, base, wanted, space, ask, spec.accuracy_over_cost)
-        decision = escalate.after_errors(frontier, decision, step, spec.escalation, space)
-        decision = dataclasses.replace(decision, sampling=escalate.redrawn(step.sampling, previous, decision))
-        if settings.answer_intensity is not None:
-            own = Intensity(min(settings.answer_intensity, grant.ceiling))
-            decision = dataclasses.replace(decision, answer_intensity=own if own != decision.intensity else None)
-        return self._settled(decision, wanted, space)
-
-    def _settled(self, decision: Decision, wanted: aim.Target, space: aim.Room) -> Decision:
-        """Template, warnings, what the probe left of the limits, and the whole reason."""
-        intensity, reason = decision.intensity, decision.reason
-        if intensity > 0 and decision.sampling.temperature == 0 and "greedy" not in self._warned:
+        decision = resolve(query, base, estimate)
+        if decision.intensity > 0 and decision.sampling.temperature == 0 and "greedy" not in self._warned:
             self._warned.add("greedy")
-            warnings.warn(
-                f"temperature=0 at λ={intensity:g}: thinking models loop under greedy decoding; leave temperature out "
-                "for the checkpoint's own (a runaway repetition is cut off either way)",
-                GreedyThinkingWarning,
-                stacklevel=3,
-            )
-        if wanted.number and wanted.intensity == intensity:
-            reason += self._valley(intensity)
-        if decision.rule and f"rule {decision.rule}" not in reason:
-            reason += f"; rule {decision.rule}"
-        decision = dataclasses.replace(
-            decision, template=self.frontier.template(intensity), reason="; ".join([reason, *space.notes])
-        )
-        return aim.after_probe(decision) if self._budgets.limited else decision
-
-    def _valley(self, intensity: Intensity) -> str:
-        if not self.frontier.in_valley(intensity):
-            return ""
-        warnings.warn(
-            f"λ={intensity:g} lies in the valley of this pair's frontier: another λ is more accurate "
-            f"at no more tokens; measured grid: {[float(g) for g in self.frontier.grid]}",
-            IntensityWarning,
-            stacklevel=4,
-        )
-        return ", in the valley"
+            warn_of_greedy_thinking(decision.intensity)
+        # 4. What a discarded probe has used comes off the caps.
+        return caps.charge_probe(decision) if self._budgets.limited else decision
 
     @property
     def all_rules(self) -> tuple[Rule, ...]:
@@ -299,19 +271,19 @@ class ReasoningPolicy:
 
     def rejects(self, step: Step, reply: Reply) -> str:
         """Why a reply is not good enough for ``escalation``; "" if it is."""
-        return escalate.rejection(self._spec.escalation, self.verifier, step, reply)
+        return escalation.rejection(self._spec.escalation, self.verifier, step, reply)
 
     def may_retry(self, decision: Decision) -> bool:
         """Whether another attempt is allowed, and λ can still be raised (or a rule is about later attempts)."""
-        return escalate.may_retry(self.frontier, decision, self._spec.escalation, self._rules)
+        return escalation.may_retry(self.frontier, decision, self._spec.escalation, self._rules)
 
     def may_redraw(self, decision: Decision) -> bool:
         """Whether a tool call that cannot be read would be asked for once more, although no attempts are set."""
-        return escalate.may_redraw(self.frontier, decision, self._spec.escalation)
+        return escalation.may_redraw(self.frontier, decision, self._spec.escalation)
 
     def redraws(self, step: Step, decision: Decision, reply: Reply) -> str:
         """Why the reply is asked for once more, although no attempts are set; "" if it is not."""
-        return escalate.unreadable_call(step, decision, reply) if self.may_redraw(decision) else ""
+        return escalation.unreadable_call(step, decision, reply) if self.may_redraw(decision) else ""
 
     def cut_by_budget(self, decision: Decision) -> bool:
         """Whether the cap on the reply's tokens is what a budget left, and not the caller's or a rule's."""
@@ -331,6 +303,11 @@ class ReasoningPolicy:
     def retries_schema_failures(self) -> bool:
         """Whether an ``OutputError`` is a reason for another attempt."""
         return "schema_failure" in self._spec.escalation.on
+
+
+def _settings_of(asked: Ask) -> Settings:
+    """Convert a default that is given as what a caller would ask for."""
+    return Settings.model_validate({"intensity": asked.intensity, **({"effort": asked.effort} if asked.effort else {})})
 
 
 def _key(step: Step, attempt: int) -> tuple[str | int, int]:

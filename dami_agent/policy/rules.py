@@ -209,7 +209,7 @@ class When(Declared):
         pattern: regular expression searched for in the last user message, of which it sees the first 10,000
             characters; see :mod:`dami_agent.patterns`.
         structured: whether an object is asked for.
-        challenge: whether the user doubts an answer ("are you sure?").
+        challenge: whether the user challenges an answer ("are you sure?").
     """
 
     digests: Names = None
@@ -292,8 +292,8 @@ class Escalation(Declared):
 class PolicyFile(Declared):
     """The whole of a policy file; ``tools`` and ``nodes`` are short forms of rules.
 
-    ``challenge: true`` switches the built-in rule on that answers doubt ("are you sure?") with more λ. It is off as
-    nothing measured says that it helps: on the built-in pair it turned right answers into wrong ones.
+    ``challenge: true`` switches the built-in rule on that answers a challenge ("are you sure?") with more λ. It is
+    off as nothing measured says that it helps: on the built-in pair it turned right answers into wrong ones.
     """
 
     name: Annotated[str, Field(min_length=1)] = "policy"

@@ -1,4 +1,4 @@
-"""From rules, bounds, the knob, doubt and budgets to one λ, and the words for it."""
+"""From rules, bounds, the knob, challenges and budgets to one λ, and the words for it."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_bounds_always_hold_and_the_decision_tells_them(low_high: Any, ask: Any,
     assert low <= decision.intensity <= high
     told = decision.bounds or (0, 1)
     assert told[1] == high
-    assert told[0] >= low  # doubt may raise it
+    assert told[0] >= low  # a challenge may raise it
 
 
 def test_no_estimate_where_it_cannot_matter() -> None:
@@ -105,10 +105,10 @@ def test_the_knob_moves_estimates_and_nothing_else() -> None:
     )
 
 
-def test_doubt_raises_what_nobody_fixed_where_it_is_switched_on() -> None:
+def test_a_challenge_raises_what_nobody_fixed_where_it_is_switched_on() -> None:
     decision = policy(challenge=True).decide(step(*CHALLENGE), 0, saying(0))
     assert (decision.intensity, decision.bounds) == (FRONTIER.for_effort("high"), (0.8, 1))
-    assert "doubts" in decision.reason
+    assert "challenges" in decision.reason
     assert policy(challenge=True).decide(step(*CHALLENGE), 0, saying(1)).intensity == 1  # never lowers
     assert policy(challenge=True).decide(step(*CHALLENGE, ask=asked(0.2)), 0, never).intensity == 0.2
     assert policy().decide(step(*CHALLENGE), 0, saying(0)).intensity == 0
@@ -219,8 +219,8 @@ def test_what_is_rejected() -> None:
 
 def test_an_empty_frontier_is_filled_in_and_accounts_are_shared() -> None:
     own = ReasoningPolicy(run={"max_tokens": 100})
-    on_pair = own.on(FRONTIER)
-    assert (on_pair.frontier, on_pair.on(own.frontier)) == (FRONTIER, on_pair)
+    on_pair = own.with_frontier(FRONTIER)
+    assert (on_pair.frontier, on_pair.with_frontier(own.frontier)) == (FRONTIER, on_pair)
     now = step(root_run_id="r")
     on_pair.decide(now, 0, saying(0))
     on_pair.settle(now, 0, Usage(tokens=7))

@@ -125,7 +125,7 @@ def used(policy: ReasoningPolicy | None) -> None:
         return
     now = step(user("are you sure?"), tools=("a",), tags=("t",), metadata={"name": 1}, call_id="c", root_run_id="r")
     try:
-        decision = policy.on(FRONTIER).decide(now, 0, saying(0.4))
+        decision = policy.with_frontier(FRONTIER).decide(now, 0, saying(0.4))
     except DamiError:
         return
     assert 0 <= decision.intensity <= 1

@@ -41,13 +41,13 @@ def test_a_misspelt_tool_and_node_are_warned_about_once() -> None:
         "tools.get_prise in the policy: no tool 'get_prise' has occurred; did you mean 'get_price'?",
         "nodes.planer in the policy: no node 'planer' has occurred; did you mean 'planner'?",
     ]
-    assert warned(policy.on(FRONTIER), *calls) == []
+    assert warned(policy.with_frontier(FRONTIER), *calls) == []
 
 
 def test_a_policy_whose_frontier_is_filled_in_warns_no_second_time() -> None:
     policy = ReasoningPolicy(tools={"get_prise": ZERO})
-    assert len(warned(policy.on(FRONTIER), with_tools("get_price"))) == 1
-    assert warned(policy.on(FRONTIER), with_tools("get_price")) == []
+    assert len(warned(policy.with_frontier(FRONTIER), with_tools("get_price"))) == 1
+    assert warned(policy.with_frontier(FRONTIER), with_tools("get_price")) == []
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dami_agent.policy import Frontier, depth
+from dami_agent.policy import Frontier
+from dami_agent.policy.resolve import apply_cost_preference, next_on_grid, snap_within
 from tests.policy.support import FRONTIER
 
 unit = st.floats(0, 1)
@@ -16,28 +17,34 @@ tables = st.sampled_from([FRONTIER, Frontier()])
 @settings(deadline=None)
 @given(tables, unit, unit, unit, unit)
 def test_the_knob_is_monotone_in_both_arguments(table: Frontier, one: float, other: float, a: float, b: float) -> None:
-    assert depth.shifted(table, min(one, other), a) <= depth.shifted(table, max(one, other), a)
-    assert depth.shifted(table, one, min(a, b)) <= depth.shifted(table, one, max(a, b))
+    assert apply_cost_preference(table, min(one, other), a) <= apply_cost_preference(table, max(one, other), a)
+    assert apply_cost_preference(table, one, min(a, b)) <= apply_cost_preference(table, one, max(a, b))
 
 
 @settings(deadline=None)
 @given(tables, unit)
 def test_the_knobs_ends_and_its_middle(table: Frontier, value: float) -> None:
-    assert depth.shifted(table, value, 0.5) == value
-    assert depth.shifted(table, value, 1) == 1
-    assert depth.shifted(table, value, 0) == 0
+    assert apply_cost_preference(table, value, 0.5) == value
+    assert apply_cost_preference(table, value, 1) == 1
+    assert apply_cost_preference(table, value, 0) == 0
 
 
 def test_the_knob_moves_by_places_of_the_grid() -> None:
-    assert [float(depth.shifted(FRONTIER, 0.6, a)) for a in (0.25, 0.4, 0.5, 0.6, 0.75)] == [0, 0.2, 0.6, 0.8, 1]
-    assert depth.shifted(Frontier(), 0.3, 0.6) == pytest.approx(0.5)
+    assert [float(apply_cost_preference(FRONTIER, 0.6, a)) for a in (0.25, 0.4, 0.5, 0.6, 0.75)] == [
+        0,
+        0.2,
+        0.6,
+        0.8,
+        1,
+    ]
+    assert apply_cost_preference(Frontier(), 0.3, 0.6) == pytest.approx(0.5)
 
 
 @settings(deadline=None)
 @given(tables, unit, unit, unit)
 def test_an_estimate_stays_between_its_bounds(table: Frontier, value: float, a: float, b: float) -> None:
     low, high = min(a, b), max(a, b)
-    got = depth.within(table, value, low, high)
+    got = snap_within(table, value, low, high)
     assert low <= got <= high
     inside = [g for g in table.grid if low <= g <= high]
     expected = min((abs(g - value) for g in inside), default=abs(min(max(value, low), high) - value))
@@ -47,7 +54,7 @@ def test_an_estimate_stays_between_its_bounds(table: Frontier, value: float, a: 
 @settings(deadline=None)
 @given(tables, unit, st.integers(0, 6), unit)
 def test_raising_never_lowers_nor_leaves_the_grid(table: Frontier, value: float, steps: int, high: float) -> None:
-    got = depth.raised(table, value, steps, high)
+    got = next_on_grid(table, value, steps, high)
     assert got >= value
     assert got == value or got <= high
     assert got == value or not table.grid or sum(value < g <= got for g in table.grid) <= steps

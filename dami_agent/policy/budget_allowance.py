@@ -3,9 +3,9 @@
 How deeply a step may think, and whether it is the last one, follows from what has been **spent**. How much it may use
 at most follows from what is **free**: neither spent nor set aside for calls that are running.
 
-Everything that is counted in output tokens is a **purse**: the budget of tokens, and money where output has a price. Of
-each purse the *reserve* is kept for the final answer: ``answer_reserve`` tokens, at most half of the purse; where the
-policy does not say, 64, at most an eighth.
+Two budgets are counted in output tokens: that of tokens, and that of cost where output has a price. Of each, the
+*reserve* is kept for the final answer: ``answer_reserve`` tokens, at most half of the budget; where the policy does not
+say, 64, at most an eighth.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ _ENOUGH_SECONDS = 20.0  # of a deadline; with less, a call waits for what others
 
 
 def _reserve(run: RunBudget, whole: float) -> int:
-    """What is kept of a purse."""
+    """What is kept of a budget."""
     if run.answer_reserve is None:
         return max(1, min(_ANSWER, int(whole // 8)))
     return max(1, min(run.answer_reserve, int(whole // 2)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Grant:
+class Allowance:
     """What a step may use: tightened limits, λ's ceiling, whether it must answer without tools, and why.
 
     Attributes:
@@ -57,7 +57,7 @@ class Grant:
 
 
 @dataclass(frozen=True, slots=True)
-class _Purse:
+class _TokenBudget:
     """A budget that is counted in output tokens: what is free of it, and what of it is the final answer's."""
 
     name: str
@@ -85,7 +85,7 @@ class _Purse:
 
 
 @dataclass(frozen=True, slots=True)
-class Room:
+class RemainingBudget:
     """The free part of every budget at one moment, and what a step gets of it.
 
     Attributes:
@@ -101,7 +101,7 @@ class Room:
     others: tuple[Reservation, ...] = ()
     final: bool = False
 
-    def grant(self, limits: Limits, charged_to: str) -> Grant:
+    def allow(self, limits: Limits, charged_to: str) -> Allowance:
         """What a step gets that would have ``limits`` without a budget.
 
         Raises:
@@ -129,7 +129,7 @@ class Room:
             max_reasoning_tokens=None if thought == math.inf else int(thought),
             deadline=deadline,
         )
-        return Grant(
+        return Allowance(
             limits=granted,
             ceiling=ceiling,
             tools_disabled=final,
@@ -155,16 +155,16 @@ class Room:
         reserved = 0.0 if name == "seconds" else sum(getattr(other, name) for other in self.others)
         return self._left(name) - reserved
 
-    def _purses(self) -> list[_Purse]:
-        purses, run = [], self.run
+    def _token_budgets(self) -> list[_TokenBudget]:
+        budgets, run = [], self.run
         affordable = self._affordable(self._free("money"), run.price.output / PER)
         for name, free, whole in (
             ("tokens", self._free("tokens"), run.max_tokens),
             ("money", affordable, self._affordable(run.max_money or 0.0, run.price.output / PER)),
         ):
             if free != math.inf and whole is not None:
-                purses.append(_Purse(name, math.floor(free), _reserve(run, whole)))
-        return purses
+                budgets.append(_TokenBudget(name, math.floor(free), _reserve(run, whole)))
+        return budgets
 
     def _affordable(self, money: float, each: float) -> float:
         """Output tokens (or device seconds) at that price that the money pays for, beside the other of the two."""
@@ -195,10 +195,10 @@ class Room:
         """
         names = ("tokens", "seconds", "money") if self._shared else ("tokens", "reasoning_tokens", "seconds", "money")
         empty = {name: f"no {name.replace('_', ' ')} left" for name in names if self._free(name) <= 0}
-        for purse in self._purses() if self._shared else []:
-            if purse.free < purse.need(own):
-                many = f"{purse.free} tokens" if purse.name == "tokens" else "too little money"
-                empty.setdefault(purse.name, f"{many} left, {purse.need(own):g} tokens are reserved for the answer")
+        for budget in self._token_budgets() if self._shared else []:
+            if budget.free < budget.need(own):
+                many = f"{budget.free} tokens" if budget.name == "tokens" else "too little money"
+                empty.setdefault(budget.name, f"{many} left, {budget.need(own):g} tokens are reserved for the answer")
         if not empty:
             return
         beside = ", the rest is set aside for calls that are running" if self.others else ""
@@ -213,7 +213,7 @@ class Room:
         if not self._shared:
             return []
         names = {name for name, share in shares.items() if share <= 0 and name not in ("tokens", "reasoning_tokens")}
-        names |= {purse.name for purse in self._purses() if purse.final(own)}
+        names |= {budget.name for budget in self._token_budgets() if budget.final(own)}
         if self._free("reasoning_tokens") < self._least(limits, self.run.max_reasoning_tokens):
             names.add("reasoning_tokens")
         return sorted(names)
@@ -238,10 +238,10 @@ class Room:
     def _tokens(self, own: float, final: bool) -> tuple[float, int]:
         """Cap of the reply, and the answer's room in it; 0 where the caller's own cap is the tightest."""
         tokens, reserve = own, 0
-        for purse in self._purses():
-            part = purse.part(own, final) if self._shared else purse.free
+        for budget in self._token_budgets():
+            part = budget.part(own, final) if self._shared else budget.free
             if part < tokens:
-                tokens, reserve = max(1, part), purse.reserve if self._shared else 0
+                tokens, reserve = max(1, part), budget.reserve if self._shared else 0
         return tokens, reserve
 
     def _thought(self, limits: Limits, charged_to: str) -> tuple[float, list[str]]:

@@ -1,14 +1,14 @@
-"""Doubt is heard in every language of the table, and other talk is not taken for it."""
+"""A challenge is heard in every language of the table, and other talk is not taken for it."""
 
 from __future__ import annotations
 
 import pytest
 
 from dami_agent.policy import ReasoningPolicy
-from dami_agent.policy.doubt import DOUBTS, LONGEST, is_challenge
+from dami_agent.policy.challenge import CHALLENGES, LONGEST, is_challenge
 from tests.policy.support import FRONTIER, never, round_of, said, saying, step, user
 
-DOUBT = {
+CHALLENGE = {
     "en": "Are you sure?|are you really sure about that?|That's wrong.|I don't think so|You're wrong, it is 5.|"
     "That isn't right|No, that is incorrect.|Is that correct?|Double-check!|I don’t think that’s so",
     "de": "Bist du sicher?|Sind Sie sich da wirklich sicher?|Das ist falsch.|Das stimmt so nicht!|Stimmt das?|"
@@ -42,20 +42,20 @@ ASKED = (user("1 + 1?"), said("3"))
 
 
 def test_every_language_of_the_table_is_tried() -> None:
-    assert set(DOUBT) == set(OTHER) == set(DOUBTS)
+    assert set(CHALLENGE) == set(OTHER) == set(CHALLENGES)
 
 
-@pytest.mark.parametrize("language", DOUBT)
-def test_doubt_is_heard(language: str) -> None:
-    for text in DOUBT[language].split("|"):
+@pytest.mark.parametrize("language", CHALLENGE)
+def test_a_challenge_is_heard(language: str) -> None:
+    for text in CHALLENGE[language].split("|"):
         assert is_challenge((*ASKED, user(text))), text
         assert is_challenge((*ASKED, user(text.upper()))), text
         assert is_challenge((*ASKED, user(text), *round_of("a"))), text
-        assert not is_challenge((user(text),)), text  # nothing was said before that could be doubted
+        assert not is_challenge((user(text),)), text  # nothing was said before that could be challenged
 
 
 @pytest.mark.parametrize("language", OTHER)
-def test_other_talk_is_no_doubt(language: str) -> None:
+def test_other_talk_is_no_challenge(language: str) -> None:
     for text in OTHER[language].split("|"):
         assert not is_challenge((*ASKED, user(text))), text
 
@@ -66,6 +66,6 @@ def test_a_long_text_is_a_task_that_happens_to_hold_such_words() -> None:
 
 def test_other_words_are_heard_by_a_rule() -> None:
     when = {"pattern": "(?i)är du säker", "messages": [3, None]}
-    policy = ReasoningPolicy(frontier=FRONTIER, rules=[{"name": "doubts", "when": when, "effort": "high"}])
+    policy = ReasoningPolicy(frontier=FRONTIER, rules=[{"name": "challenged", "when": when, "effort": "high"}])
     assert policy.decide(step(*ASKED, user("Är du säker?")), 0, never).intensity == FRONTIER.for_effort("high")
     assert policy.decide(step(user("Är du säker?")), 0, saying(0)).intensity == 0

@@ -1,9 +1,9 @@
-"""How people doubt an answer, language by language: data, and the one question asked of it.
+"""Per-language patterns that detect a user challenging the previous answer.
 
 To hear other words, or another language, write a rule::
 
     rules:
-      - name: doubts in Swedish
+      - name: challenged in Swedish
         when: {pattern: "(?i)är du säker", messages: [3, null]}   # not in the first message
         effort: high
 """
@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 
 from dami_agent.types import Message
 
-DOUBTS: Mapping[str, tuple[str, ...]] = {
+CHALLENGES: Mapping[str, tuple[str, ...]] = {
     "en": (
         r"\bare you (really |quite |absolutely |completely |100 ?% )?(sure|certain)\b",
         r"\b(that|this|it|your answer|the answer)('s| is| was| looks| seems| can'?not be| can't be) "
@@ -107,13 +107,15 @@ DOUBTS: Mapping[str, tuple[str, ...]] = {
 LONGEST = 300
 """Characters: what is longer is a task that happens to hold such words."""
 
-_DOUBT = re.compile("|".join(f"(?:{pattern})" for patterns in DOUBTS.values() for pattern in patterns), re.IGNORECASE)
+_CHALLENGE = re.compile(
+    "|".join(f"(?:{pattern})" for patterns in CHALLENGES.values() for pattern in patterns), re.IGNORECASE
+)
 
 
 def is_challenge(messages: Sequence[Message]) -> bool:
-    """Whether the last user message doubts an answer given before it."""
+    """Whether the last user message challenges an answer given before it."""
     last = next((i for i in reversed(range(len(messages))) if messages[i].role == "user"), None)
     if last is None or not any(m.role == "assistant" for m in messages[:last]):
         return False
     text = messages[last].content.replace("’", "'")
-    return len(text) <= LONGEST and _DOUBT.search(text) is not None
+    return len(text) <= LONGEST and _CHALLENGE.search(text) is not None

@@ -1,0 +1,340 @@
+"""Where λ is chosen: :func:`resolve` reads from top to bottom, and what it calls stands below it in that order.
+
+The winning rule and the budget's allowance are known before. Who beats whom is written down at
+:class:`~dami_agent.policy.ReasoningPolicy`. All functions are pure but for the estimator, which is asked at most once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from dami_agent.policy.cautions import warn_of_valley
+from dami_agent.policy.frontier import Frontier
+from dami_agent.policy.match import level, tool_errors
+from dami_agent.policy.rules import PolicyFile, Rule, Settings
+from dami_agent.types import Ask, Decision, Estimate, Intensity, Sampling, Step
+
+EstimateFn = Callable[[Decision], Estimate]
+"""Runs the estimator that the decision names; the rest of it is what a λ=0 call of this step would get."""
+
+CHALLENGE_EFFORT = "high"
+"""A challenged answer is reconsidered with at least this effort."""
+
+_UNMEASURED_STEP = 0.25  # one "step up the grid" of a pair that nobody has measured
+_LONGEST_WHY = 200  # characters of a rejection in the next attempt's reason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IntensityQuery:
+    """All that bears on the λ of one attempt.
+
+    Attributes:
+        frontier: of the pair.
+        spec: the policy.
+        rule: the one that won; None: none matches.
+        step: the call.
+        challenge: whether its last user message challenges an answer.
+        ceiling: highest λ that the run's budget allows.
+        ceiling_reason: why the budget says so; "" if it says nothing.
+        answer_intensity: λ that the rule sets for the answer after the thought.
+        previous: the decision of the attempt that was rejected before this one.
+        why: what was wrong with that attempt.
+    """
+
+    frontier: Frontier
+    spec: PolicyFile
+    rule: Rule | None
+    step: Step
+    challenge: bool = False
+    ceiling: float = 1.0
+    ceiling_reason: str = ""
+    answer_intensity: float | None = None
+    previous: Decision | None = None
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IntensityBounds:
+    """The range that λ must stay in, what set it, and what to say about it."""
+
+    low: float = 0.0
+    high: float = 1.0
+    by: str = ""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def pinned(self) -> bool:
+        """Whether only one λ is left."""
+        return self.low >= self.high
+
+    @property
+    def pair(self) -> tuple[float, float] | None:
+        """``(low, high)`` as the decision keeps it: None for all of [0, 1]."""
+        return None if (self.low, self.high) == (0, 1) else (self.low, self.high)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """The λ that was asked for, before bounds, and why; ``intensity`` None leaves it to the estimator.
+
+    ``number``: someone wrote down this very λ.
+    """
+
+    intensity: Intensity | None = None
+    reason: str = ""
+    number: bool = False
+
+
+def resolve(query: IntensityQuery, base: Decision, estimate: EstimateFn) -> Decision:
+    """Choose λ for one attempt.
+
+    Args:
+        query: all that bears on it.
+        base: the decision so far: limits, sampling, the rule that won.
+        estimate: runs the estimator; called only where its answer can matter.
+
+    Returns:
+        ``base`` with λ, template, bounds, random stream and the reason in words.
+    """
+    frontier = query.frontier
+    # 1. Bounds: the rule's, a challenged answer's floor, the budget's ceiling.
+    bounds = bounds_for(query)
+    decision = dataclasses.replace(base, bounds=bounds.pair)
+    # 2. Target: a step deeper after a rejected attempt; else what caller, rule or default ask for.
+    target = retry_target(query, bounds) or requested_target(frontier, query.step.ask, query.rule, query.spec)
+    # 3. λ: the target inside the bounds, or the estimate, moved by accuracy_over_cost and snapped to the grid.
+    decision = resolve_intensity(query, decision, target, bounds, estimate)
+    # 4. Deeper where the step's tools have failed.
+    decision = raise_after_tool_errors(query, decision, bounds)
+    # 5. A repeated λ draws from another random stream; the answer may have a λ of its own.
+    decision = dataclasses.replace(decision, sampling=redrawn(query.step.sampling, query.previous, decision))
+    if query.answer_intensity is not None:
+        own = Intensity(min(query.answer_intensity, query.ceiling))
+        decision = dataclasses.replace(decision, answer_intensity=own if own != decision.intensity else None)
+    # 6. Template and the whole reason.
+    reason = [decision.reason]
+    if target.number and target.intensity == decision.intensity and frontier.in_valley(decision.intensity):
+        warn_of_valley(decision.intensity, frontier)
+        reason[0] += ", in the valley"
+    if decision.rule and f"rule {decision.rule}" not in decision.reason:
+        reason.append(f"rule {decision.rule}")
+    return dataclasses.replace(
+        decision, template=frontier.template(decision.intensity), reason="; ".join([*reason, *bounds.notes])
+    )
+
+
+# ---- 1. bounds --------------------------------------------------------------------------------------------------
+
+
+def bounds_for(query: IntensityQuery) -> IntensityBounds:
+    """Bound λ, in this order: by the rule (or the default), a challenged answer's floor, the budget's ceiling."""
+    frontier, rule, spec = query.frontier, query.rule, query.spec
+    low, high, by, notes = 0.0, 1.0, "", []
+    silent = rule is None or (rule.intensity is None and rule.effort is None)
+    source = spec.default if silent else rule
+    if source is not None and source.bounds is not None:
+        low, high = (level(end, frontier) for end in source.bounds)
+        low, by = min(low, high), "policy default" if silent or rule is None else f"rule {rule.name}"
+    challenged = query.challenge and spec.challenge and not is_explicit(query.step.ask)
+    if challenged and (rule is None or rule.when.challenge is None):
+        floor = min(high, float(frontier.for_effort(CHALLENGE_EFFORT)))
+        if floor > low:
+            low = floor
+            notes.append(f"the user challenges the answer: at least {floor:g}")
+    # Saving must not lead into a valley: the ceiling is one of the grid's λs.
+    ceiling = max((g for g in frontier.grid if g <= query.ceiling), default=query.ceiling)
+    if ceiling < high:
+        high, low = ceiling, min(low, ceiling)
+        by = "budget"
+    if query.ceiling_reason:
+        notes.append(f"budget: {query.ceiling_reason}")
+    return IntensityBounds(low=low, high=high, by=by, notes=tuple(notes))
+
+
+def is_explicit(asked: Ask) -> bool:
+    """Whether the caller named a λ or an effort."""
+    return isinstance(asked.intensity, float) or (asked.effort is not None)
+
+
+# ---- 2. target --------------------------------------------------------------------------------------------------
+
+
+def retry_target(query: IntensityQuery, bounds: IntensityBounds) -> Target | None:
+    """After a rejected attempt: one step up the grid, unless a rule about this attempt says otherwise."""
+    previous, rule = query.previous, query.rule
+    if previous is None:
+        return None
+    if rule is not None and rule.when.attempt is not None and (rule.number is not None or rule.effort is not None):
+        return requested_target(query.frontier, Ask(), rule, query.spec)
+    deeper = next_on_grid(query.frontier, previous.intensity, 1, bounds.high)
+    # An explicit λ stays where another random stream can give another reply.
+    if query.spec.escalation.redraws_calls and previous.requested is not None and previous.sampling.temperature != 0:
+        deeper = clamp(previous.intensity, bounds.low, bounds.high)
+    reason = f"attempt {previous.attempt + 1} after λ={previous.intensity:g}"
+    return Target(intensity=deeper, reason=f"{reason}: {query.why[:_LONGEST_WHY]}" if query.why else reason)
+
+
+def requested_target(frontier: Frontier, asked: Ask, rule: Rule | None, spec: PolicyFile) -> Target:
+    """Find who asks for a λ: the caller's number or effort, then the rule, the caller's ``auto``, the default.
+
+    Args:
+        frontier: turns an effort's name into λ.
+        asked: by the caller.
+        rule: the one that won.
+        spec: holds the default.
+
+    Returns:
+        The λ asked for, or a target without one: then it is to be estimated.
+    """
+    if isinstance(asked.intensity, float):
+        number = Intensity(asked.intensity)
+        return Target(intensity=number, reason=f"reasoning_intensity={number:g} ({asked.origin})", number=True)
+    if asked.effort is not None:
+        return Target(
+            intensity=frontier.for_effort(asked.effort), reason=f"reasoning_effort={asked.effort} ({asked.origin})"
+        )
+    if rule is not None:
+        found = _target_of(frontier, rule, f"rule {rule.name}")
+        if found is not None or rule.intensity == "auto":
+            return found or Target()
+    if asked.intensity == "auto":
+        return Target()
+    return _target_of(frontier, spec.default, "policy default") or Target()
+
+
+def _target_of(frontier: Frontier, settings: Settings, origin: str) -> Target | None:
+    if settings.number is not None:
+        return Target(intensity=settings.number, reason=f"intensity={settings.number:g} ({origin})", number=True)
+    if settings.effort is not None:
+        return Target(intensity=frontier.for_effort(settings.effort), reason=f"effort={settings.effort} ({origin})")
+    return None
+
+
+# ---- 3. λ -------------------------------------------------------------------------------------------------------
+
+
+def resolve_intensity(
+    query: IntensityQuery, base: Decision, target: Target, bounds: IntensityBounds, estimate: EstimateFn
+) -> Decision:
+    """Turn the target, or the estimator's λ where there is none, into a λ inside the bounds.
+
+    Args:
+        query: holds the frontier and ``accuracy_over_cost``.
+        base: completed with λ, how it came about, and the reason.
+        target: what was asked for.
+        bounds: what λ must stay in.
+        estimate: called only where its answer can matter.
+    """
+    frontier, preference = query.frontier, query.spec.accuracy_over_cost
+    # A λ that somebody asked for is never snapped, only clamped.
+    if target.intensity is not None:
+        value = clamp(target.intensity, bounds.low, bounds.high)
+        moved = f", {bounds.by or 'bounds'}: {value:g}" if value != target.intensity else ""
+        reason, requested = target.reason + moved, float(target.intensity)
+        return dataclasses.replace(base, intensity=value, requested=requested, bounded=value, reason=reason)
+    # No estimate where it could change nothing.
+    if bounds.pinned or preference in (0.0, 1.0):
+        value = snap_within(frontier, preference, bounds.low, bounds.high)
+        reason = f"only {value:g} is allowed ({bounds.by})" if bounds.pinned else f"accuracy_over_cost={preference:g}"
+        return _snapped(frontier, base, preference, bounds, reason)
+    found = estimate(base)
+    if found.note:
+        reason = f"{found.estimator} passed over: {found.note}"
+        return dataclasses.replace(_snapped(frontier, base, found.intensity, bounds, reason), estimate=found)
+    # The estimate, moved along the grid by the preference, then snapped between the bounds.
+    preferred = apply_cost_preference(frontier, found.intensity, preference)
+    free, plain = snap_within(frontier, preferred, 0, 1), frontier.snap(found.intensity)
+    value = snap_within(frontier, preferred, bounds.low, bounds.high)
+    moved = f", snapped from {found.intensity:.2f}" if abs(plain - found.intensity) > 5e-3 else ""
+    reason = f"{found.estimator} estimate {plain:.2f}{moved}"
+    if free != plain:
+        reason += f", accuracy_over_cost={preference:g}: {free:g}"
+    if value != free:
+        reason += f", {bounds.by or 'bounds'}: {value:g}"
+    return dataclasses.replace(_snapped(frontier, base, preferred, bounds, reason), estimate=found)
+
+
+def _snapped(frontier: Frontier, base: Decision, wanted: float, bounds: IntensityBounds, reason: str) -> Decision:
+    """Complete ``base`` with the grid's λ nearest to ``wanted`` between the bounds, and the way there."""
+    value = snap_within(frontier, wanted, bounds.low, bounds.high)
+    bounded = clamp(wanted, bounds.low, bounds.high)
+    snapped = value if value in frontier.grid else None
+    return dataclasses.replace(base, intensity=value, bounded=bounded, snapped=snapped, reason=reason)
+
+
+def snap_within(frontier: Frontier, value: float, low: float, high: float) -> Intensity:
+    """Snap an estimate to the nearest λ of the grid between the bounds; where none lies there, only clamp it.
+
+    Ties go up, as :meth:`Frontier.snap` has it: thinking a little more is the safer error.
+
+    Args:
+        frontier: holds the grid.
+        value: λ as estimated.
+        low, high: bounds of λ.
+    """
+    inside = [g for g in frontier.grid if low <= g <= high]
+    if inside:
+        return min(inside, key=lambda g: (abs(g - value), -g))
+    return clamp(value, low, high)
+
+
+def clamp(value: float, low: float, high: float) -> Intensity:
+    """Clamp ``value`` between the bounds; the high one wins where they cross."""
+    return Intensity(min(max(value, low), high))
+
+
+def apply_cost_preference(frontier: Frontier, value: float, accuracy_over_cost: float) -> Intensity:
+    """Move an estimate along the grid towards less cost or more accuracy.
+
+    With a grid of n λs, the estimate's place on it moves by ``round((2a - 1) * (n - 1))`` places: 0.5 leaves it, 1
+    always ends at λ=1, 0 at λ=0. Without a grid λ itself moves by ``2a - 1``. Monotone in both arguments.
+    """
+    push = 2 * accuracy_over_cost - 1
+    if push == 0:
+        return Intensity(value)
+    grid = frontier.grid
+    if not grid:
+        return clamp(value + push, 0, 1)
+    span = len(grid) - 1
+    places = round(abs(push) * span) * (1 if push > 0 else -1)
+    return grid[min(span, max(0, grid.index(frontier.snap(Intensity(value))) + places))]
+
+
+# ---- 4. and 5.: after errors, and another draw ------------------------------------------------------------------
+
+
+def raise_after_tool_errors(query: IntensityQuery, decision: Decision, bounds: IntensityBounds) -> Decision:
+    """Raise λ by one step of the grid for each error in a row that the step's tools report."""
+    escalation = query.spec.escalation
+    if "tool_error" not in escalation.on or decision.attempt:
+        return decision
+    errors = min(tool_errors(query.step.messages), escalation.attempts - 1)
+    deeper = next_on_grid(query.frontier, decision.intensity, errors, bounds.high)
+    if deeper == decision.intensity:
+        return decision
+    reason = f"{decision.reason}, {errors} tool error{'s' if errors > 1 else ''} in a row: {deeper:g}"
+    return dataclasses.replace(decision, intensity=deeper, reason=reason)
+
+
+def next_on_grid(frontier: Frontier, value: float, steps: int, high: float) -> Intensity:
+    """Go that many places up the grid, not above ``high``; ``value`` stays where nothing of the grid lies between.
+
+    Args:
+        frontier: holds the grid; without one a step is 0.25.
+        value: λ to start from.
+        steps: places.
+        high: upper bound of λ.
+    """
+    if not frontier.grid:
+        return Intensity(max(value, min(high, value + _UNMEASURED_STEP * steps)))
+    above = [g for g in frontier.grid if value < g <= high][:steps]
+    return above[-1] if above else Intensity(value)
+
+
+def redrawn(sampling: Sampling, previous: Decision | None, decision: Decision) -> Sampling:
+    """Seed another random stream for an attempt at the λ of the one before, which would give the same reply again."""
+    if previous is None or sampling.seed is None or decision.intensity != previous.intensity:
+        return sampling
+    return dataclasses.replace(sampling, seed=(sampling.seed + decision.attempt) % 2**63)
