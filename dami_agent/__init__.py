@@ -21,11 +21,12 @@ if TYPE_CHECKING:
     from dami_agent.estimators import ConfidenceEstimator, FixedEstimator
     from dami_agent.integrations.langchain import ReasoningBudgetMiddleware
     from dami_agent.ledger import Ledger, Prices, trace
-    from dami_agent.policy import Frontier, ReasoningPolicy
+    from dami_agent.policy import BudgetTracker, Frontier, ReasoningPolicy
     from dami_agent.runtime import LocalEngine
     from dami_agent.types import Intensity
 
 _HOMES = {
+    "BudgetTracker": "dami_agent.policy",
     "ChatDAMI": "dami_agent.chat_model",
     "CheckpointPair": "dami_agent.checkpoints",
     "ConfidenceEstimator": "dami_agent.estimators",
@@ -42,6 +43,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "BudgetTracker",
     "ChatDAMI",
     "CheckpointPair",
     "ConfidenceEstimator",

@@ -28,6 +28,7 @@ from dami_agent.errors import (
 )
 from dami_agent.estimators import estimator_named
 from dami_agent.interrupts import cancel_on_interrupt
+from dami_agent.policy import BudgetTracker
 from dami_agent.types import (
     CallRecord,
     Decision,
@@ -102,6 +103,7 @@ class Pipeline:
         policy: the one authority over λ.
         estimator: asked by the policy when λ is to be estimated.
         ledger: every attempt is recorded there before its answer is returned; None keeps nothing.
+        budgets: the accounts of the policy's budgets; None begins new ones.
         estimators: others, by the names that the policy's rules use; what is not here is looked up among the
             registered ones.
 
@@ -117,6 +119,7 @@ class Pipeline:
         policy: ReasoningPolicy,
         estimator: Estimator,
         ledger: Recorder | None = None,
+        budgets: BudgetTracker | None = None,
         estimators: Mapping[str, Estimator] | None = None,
     ) -> None:
         self.engine = engine
@@ -124,6 +127,7 @@ class Pipeline:
         self.policy = policy
         self.estimator = estimator
         self.ledger = ledger
+        self.budgets = budgets or BudgetTracker()
         own = {**(estimators or {}), "": estimator, estimator.name: estimator}
         self.estimators = {**own, **{name: _named(name, own) for name in policy.estimators - set(own)}}
         self._frontier = policy.frontier.fingerprint
@@ -230,7 +234,11 @@ class Pipeline:
         if isinstance(error, OutputError) and attempt.reply is None and policy.retries_schema_failures:
             again = _Again(f"{type(error).__name__}: {error}")
             return again if decision is not None and policy.may_retry(decision) else None
-        if isinstance(error, DeadlineExceeded) and not answered and policy.may_finish(attempt.step, attempt.number):
+        if (
+            isinstance(error, DeadlineExceeded)
+            and not answered
+            and self.budgets.stopped_by_budget(policy, attempt.step, attempt.number)
+        ):
             return _Again(f"{type(error).__name__}: {error}", final=True)
         return None
 
@@ -252,6 +260,7 @@ class Pipeline:
             ask,
             last.record.decision if last is not None and last.record is not None else None,
             "" if last is None else str(last),
+            budgets=self.budgets,
             final=last is not None and last.final,
             context_left=prompts.room(instruct) if self.policy.budgeted else None,
             check=cancellation.check,
@@ -293,7 +302,7 @@ class Pipeline:
         """Put the attempt on record and settle its budget."""
         record = attempt.record(error)
         if self.policy.budgeted:
-            self.policy.settle(attempt.step, attempt.number, attempt.usage(record))
+            self.budgets.settle(self.policy, attempt.step, attempt.number, attempt.usage(record))
         if self.ledger is not None:
             try:
                 self.ledger.record(record)

@@ -55,7 +55,7 @@ def test_the_answer_is_decoded_after_the_thought_at_its_own_intensity() -> None:
     assert (generation.intensity, decision.answer_intensity) == (1, 0.2)
     assert second.prompt.reply_ids == _before_the_answer(generation)
     assert generation.thought_closed_by == "model"
-    assert pipeline.policy.spent(now.trace).tokens == outcome.record.output_tokens
+    assert pipeline.budgets.spent(pipeline.policy, now.trace).tokens == outcome.record.output_tokens
 
 
 def test_an_answer_that_breaks_off_is_on_record_whole_and_paid_whole() -> None:
@@ -69,7 +69,9 @@ def test_an_answer_that_breaks_off_is_on_record_whole_and_paid_whole() -> None:
     decoded = [job._shown - len(r.prompt.reply_ids) for r, job in zip(engine.requests, engine._jobs, strict=True)]
     assert book[0].output_tokens == sum(decoded)
     assert decoded[1] > 0
-    assert pipeline.policy.spent(now.trace).tokens == 1000  # how far the second job came is not known: all of it
+    assert (
+        pipeline.budgets.spent(pipeline.policy, now.trace).tokens == 1000
+    )  # how far the second job came is not known: all of it
 
 
 def test_without_a_thought_there_is_one_job() -> None:

@@ -174,7 +174,7 @@ def test_no_run_overspends_a_hard_budget(policy: ReasoningPolicy, branch: Any, s
     rows = ledger.rows()
     ledger.close()
     (root,) = {row.root_run_id for row in rows}
-    run, spent = policy.run, policy.spent(Trace(root_run_id=root))
+    run, spent = policy.run, model.budgets.spent(policy, Trace(root_run_id=root))
     tokens = len(engine.decoded())
     reasoning = sum(event.part == "reasoning" for event in engine.decoded())
     told = sum(row.output_tokens for row in rows)

@@ -11,7 +11,7 @@ import pytest
 from dami_agent.errors import BudgetExhausted, DeadlineExceeded, InvalidPolicy, OutputInvalid, RunError
 from dami_agent.estimators import FixedEstimator
 from dami_agent.pipeline import Outcome, Pipeline
-from dami_agent.policy import ReasoningPolicy
+from dami_agent.policy import BudgetTracker, ReasoningPolicy
 from dami_agent.testing import FakeReply, fake_chat_model
 from dami_agent.types import (
     CallRecord,
@@ -120,7 +120,7 @@ def test_every_attempt_is_paid_from_the_budget() -> None:
     pipeline, book, _ = made(lambda _: BROKEN, escalation={"max_attempts": 3}, run={"max_tokens": 5000})
     now = adding()
     pipeline.run(now)
-    spent = pipeline.policy.spent(now.trace)
+    spent = pipeline.budgets.spent(pipeline.policy, now.trace)
     assert spent.tokens == sum(row.output_tokens for row in book.rows)
     assert spent.steps == 3
 
@@ -150,12 +150,12 @@ def test_failures_and_closed_streams_are_paid_too() -> None:
     next(stream)
     next(stream)
     stream.close()
-    seen = pipeline.policy.spent(now.trace).tokens
+    seen = pipeline.budgets.spent(pipeline.policy, now.trace).tokens
     assert 2 <= seen < 10
     reserved = -(-(1000 - seen - 100) // 2)  # half of what is not the final answer's
     with pytest.raises(RunError):
         pipeline.run(now)
-    assert pipeline.policy.spent(now.trace).tokens == seen + reserved
+    assert pipeline.budgets.spent(pipeline.policy, now.trace).tokens == seen + reserved
     assert len(book.rows) == 2
 
 
@@ -244,10 +244,10 @@ def test_time_that_runs_out_in_the_final_answer_is_an_error() -> None:
     assert len(book.rows) == 2
 
 
-def test_when_time_is_up_a_run_is_answered_once_and_then_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_when_time_is_up_a_run_is_answered_once_and_then_refused() -> None:
     pipeline, _, _ = timed(lambda _: "Seven.")
     now = [5.0]
-    monkeypatch.setattr(pipeline.policy._budgets, "_clock", lambda: now[0])
+    pipeline.budgets = BudgetTracker(clock=lambda: now[0])
     with closing(pipeline.stream(adding(1.0))) as stream:
         next(stream)
         now[0] += 950

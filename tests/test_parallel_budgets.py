@@ -18,7 +18,7 @@ from langchain_core.runnables import RunnableLambda, RunnableParallel
 from dami_agent import ReasoningBudgetMiddleware
 from dami_agent.chat_model import ChatDAMI
 from dami_agent.errors import BudgetExhausted, Cancelled
-from dami_agent.policy import Price, ReasoningPolicy, RunBudget, budgets
+from dami_agent.policy import BudgetTracker, Price, ReasoningPolicy, RunBudget, budgets
 from dami_agent.policy.budgets import Budgets
 from dami_agent.testing import FakeEngine, FakeJob, FakeReply, fake_chat_model
 from dami_agent.types import Decision, Limits, Prompt, Usage
@@ -100,7 +100,7 @@ def test_money_does_not_disable_tools_while_it_is_hardly_touched() -> None:
         assert [row.tools_disabled for row in rows] == [False] * 8
         assert [row.intensity for row in rows] == [0.9] * 8
         (root,) = {row.root_run_id for row in rows}
-        spent = model.policy.spent(rows and _trace(root))  # type: ignore[union-attr]
+        spent = model.budgets.spent(model.policy, rows and _trace(root))  # type: ignore[union-attr]
         assert 0 < spent.money < 0.05 * 0.1
 
 
@@ -157,12 +157,12 @@ def test_at_once_and_one_after_another_give_the_same_lambdas(run: dict[str, Any]
     policies = [ReasoningPolicy(run=run, default={"intensity": 0.4}) for _ in range(2)]
     taken: list[list[float]] = []
     for policy, together in zip(policies, (True, False), strict=True):
-        decisions = []
+        decisions, budgets = [], BudgetTracker()
         for n, value in enumerate(asked):
             step = _step(value, n)
-            decisions.append(policy.decide(step, 0, _no_estimator, context_left=4_000))
+            decisions.append(policy.decide(step, 0, _no_estimator, budgets=budgets, context_left=4_000))
             if not together:
-                policy.settle(step, 0, Usage(tokens=60, reasoning_tokens=40))
+                budgets.settle(policy, step, 0, Usage(tokens=60, reasoning_tokens=40))
         taken.append([float(d.intensity) for d in decisions])
         assert not any(d.tools_disabled or "budget" in d.reason for d in decisions)
     assert taken[0] == taken[1]

@@ -67,7 +67,7 @@ def test_a_runs_cap(ledger: Ledger, parallel: bool) -> None:
     spent = sum(row.reasoning_tokens for row in rows)
     assert len(rows) == len(HARD)
     (root,) = {row.root_run_id for row in rows}
-    assert 0 < spent == policy.spent(Trace(root_run_id=root)).reasoning_tokens <= 100
+    assert 0 < spent == model.budgets.spent(policy, Trace(root_run_id=root)).reasoning_tokens <= 100
 
 
 @pytest.mark.parametrize("parallel", [True, False])

@@ -15,13 +15,13 @@ from dami_agent.chat_model import settings
 from dami_agent.chat_model.caching import PolicyCachedChatModel
 from dami_agent.chat_model.errors import langchain_errors
 from dami_agent.chat_model.pair_names import check_pair, with_pair
-from dami_agent.chat_model.policies import read_policy
 from dami_agent.chat_model.profile import default_temperature, folder_of, profile_of
 from dami_agent.chat_model.tokens import CountingChatModel
 from dami_agent.chat_model.tracked import TrackedChatModel
 from dami_agent.errors import InvalidRequest
 from dami_agent.estimators import ConfidenceEstimator, estimator_named
-from dami_agent.policy import EFFORTS, ReasoningPolicy
+from dami_agent.policy import EFFORTS, BudgetTracker, ReasoningPolicy
+from dami_agent.policy.registry import read_policy
 from dami_agent.types import BUILTIN, Ask
 
 if TYPE_CHECKING:
@@ -54,6 +54,12 @@ class ConfiguredChatModel(PolicyCachedChatModel, TrackedChatModel, CountingChatM
     )
     policy: InstanceOf[ReasoningPolicy] | None = Field(
         default=None, description="ReasoningPolicy, file, preset or dict; None: the default policy", exclude=True
+    )
+    budgets: InstanceOf[BudgetTracker] = Field(
+        default_factory=BudgetTracker,
+        description="accounts of the policy's budgets; give two models one tracker to have them share accounts",
+        exclude=True,
+        repr=False,
     )
     ledger: Any = Field(default=None, description="Ledger, path or URL; None: DAMI_LEDGER or the default", exclude=True)
 

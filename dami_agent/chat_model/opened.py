@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 _SHARED_BY_COPIES = (
-    "engine", "dialogue", "estimator", "policy", "ledger", "callbacks", "cache", "rate_limiter"
+    "engine", "dialogue", "estimator", "policy", "budgets", "ledger", "callbacks", "cache", "rate_limiter"
 )  # fmt: skip
 
 
@@ -85,6 +85,7 @@ class OpenedChatModel(ConfiguredChatModel):
                 policy=policy.with_frontier(session.frontier),
                 estimator=estimator,
                 ledger=Ledger.of(self.ledger),
+                budgets=self.budgets,
             )
         return self._pipeline
 

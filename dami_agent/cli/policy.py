@@ -24,8 +24,8 @@ def check(
     nodes: Annotated[str | None, typer.Option(help="Names of all nodes of the graph, separated by commas.")] = None,
 ) -> None:
     """Print every problem of a policy; the exit status is 1 if there is any."""
-    from dami_agent.chat_model.policies import read_policy
     from dami_agent.policy.names import unknown_names
+    from dami_agent.policy.registry import read_policy
 
     read = read_policy(file)
     assert read is not None

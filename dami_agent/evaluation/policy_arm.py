@@ -16,10 +16,10 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from dami_agent.chat_model.policies import read_policy
 from dami_agent.evaluation.agents import AgentRun, Mode, ModeResult
 from dami_agent.evaluation.rows import rounded, rounded_interval
 from dami_agent.evaluation.stats import bootstrap
+from dami_agent.policy.registry import read_policy
 
 SHIPPED = Path(__file__).with_name("policy.yaml")
 """The file that ``dami bench`` uses unless told otherwise; an example to copy, too."""

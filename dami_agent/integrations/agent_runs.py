@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dami_agent.errors import UsageError
-from dami_agent.policy import ReasoningPolicy, RunBudget, Spent, ToolSettings, Usage
+from dami_agent.policy import BudgetTracker, ReasoningPolicy, RunBudget, Spent, ToolSettings, Usage
 from dami_agent.types import Trace
 
 _MOST = 10_000  # runs and threads remembered, as many as a policy keeps accounts
@@ -39,9 +39,18 @@ class Tokens:
 
 @dataclass(frozen=True, slots=True)
 class AgentRun:
-    """One run: its policy, what its thread had used before it, and what the policy's account held at its first call."""
+    """One run: its policy and accounts, what its thread had used before it, and what the account held at first.
+
+    Attributes:
+        policy: settled at the run's first call.
+        budgets: the accounts of the model that the run called first; all models of the run spend from them.
+        trace: where that call stands.
+        thread_before: what the thread had used before the run.
+        account_before: what the account held at that call.
+    """
 
     policy: ReasoningPolicy
+    budgets: BudgetTracker
     trace: Trace
     thread_before: Tokens
     account_before: Tokens
@@ -49,13 +58,13 @@ class AgentRun:
     @property
     def used(self) -> Tokens:
         """By this run so far: failed and rejected attempts and probes too."""
-        return Tokens.of(self.policy.spent(self.trace)) - self.account_before
+        return Tokens.of(self.budgets.spent(self.policy, self.trace)) - self.account_before
 
     @property
     def failed(self) -> bool:
         """Whether not one token is left of a budget whose end is an error."""
         budget = budget_of(self.policy)
-        spent = self.policy.spent(self.trace).tokens
+        spent = self.budgets.spent(self.policy, self.trace).tokens
         return budget.on_exhausted == "error" and budget.max_tokens is not None and spent >= budget.max_tokens
 
     @property
@@ -81,15 +90,15 @@ class AgentRuns:
     tools: Mapping[str, ToolSettings] = field(default_factory=dict)
     on_exhausted: str | None = None
     _lock: threading.RLock = field(default_factory=threading.RLock)
-    _policies: OrderedDict[int, tuple[ReasoningPolicy, ReasoningPolicy]] = field(default_factory=OrderedDict)
     _runs: OrderedDict[str, AgentRun] = field(default_factory=OrderedDict)
     _threads: OrderedDict[str, Tokens] = field(default_factory=OrderedDict)
 
-    def enter(self, base: ReasoningPolicy, trace: Trace, counted: Tokens) -> AgentRun:
-        """The run that a call belongs to; its policy is settled at its first call.
+    def enter(self, base: ReasoningPolicy, budgets: BudgetTracker, trace: Trace, counted: Tokens) -> AgentRun:
+        """Find the run that a call belongs to; its policy and accounts are settled at its first call.
 
         Args:
             base: the policy that limits and tools come on top of.
+            budgets: the accounts of the model that is called.
             trace: where the call stands.
             counted: what the checkpoint says that the thread has used.
 
@@ -100,7 +109,7 @@ class AgentRuns:
         with self._lock:
             run = self._runs.get(key)
             if run is None:
-                run = self._begin(self._folded(base), trace, self.thread_used(trace, counted))
+                run = self._begin(self._fold(base), budgets, trace, self.thread_used(trace, counted))
                 _keep(self._runs, key, run)
             return run
 
@@ -116,7 +125,7 @@ class AgentRuns:
             with self._lock:
                 _keep(self._threads, run.trace.thread_id, run.thread_used)
 
-    def _begin(self, policy: ReasoningPolicy, trace: Trace, thread: Tokens) -> AgentRun:
+    def _begin(self, policy: ReasoningPolicy, budgets: BudgetTracker, trace: Trace, thread: Tokens) -> AgentRun:
         """Where the thread has less left than the run may use, the run's account begins with what the thread has used.
 
         So the policy keeps one account for both, and knows how much of the thread's budget is gone.
@@ -134,18 +143,13 @@ class AgentRuns:
                 limits[f"max_{name}"], used[name] = limit, so_far
         if limits:
             policy = dataclasses.replace(policy, run=budget.model_copy(update=limits))
-            if any(used.values()):
-                policy.charge(trace, Usage(**used), _BEFORE)
-        before = Tokens.of(policy.spent(trace)) if shared else Tokens(*(used.get(n, 0) for n in _COUNTED))
-        return AgentRun(policy, trace, thread, before)
-
-    def _folded(self, base: ReasoningPolicy) -> ReasoningPolicy:
-        """``base`` with what was given here on top; the same object for the same base, so that accounts last."""
-        if id(base) not in self._policies:
-            _keep(self._policies, id(base), (base, self._fold(base)))
-        return self._policies[id(base)][1]
+            if any(used.values()) and not budgets.spent(policy, trace).steps:
+                budgets.charge(policy, trace, Usage(**used), _BEFORE)
+        before = Tokens.of(budgets.spent(policy, trace)) if shared else Tokens(*(used.get(n, 0) for n in _COUNTED))
+        return AgentRun(policy, budgets, trace, thread, before)
 
     def _fold(self, base: ReasoningPolicy) -> ReasoningPolicy:
+        """Put on top of ``base`` what was given here."""
         given = {"max_tokens": self.run_limit, "max_reasoning_tokens": self.run_reasoning_limit}
         limits = {name: limit for name, limit in given.items() if limit is not None}
         budget = budget_of(base)

@@ -13,10 +13,10 @@ from langchain_core.runnables.config import ensure_config, merge_configs, var_ch
 
 from dami_agent.chat_model import ChatDAMI
 from dami_agent.chat_model.configurable import ConfigurableChatDAMI
-from dami_agent.chat_model.policies import read_policy
 from dami_agent.chat_model.runs import trace_of
 from dami_agent.errors import UsageError
-from dami_agent.policy import ReasoningPolicy
+from dami_agent.policy import BudgetTracker, ReasoningPolicy
+from dami_agent.policy.registry import read_policy
 from dami_agent.types import Trace
 
 KEY = "policy"
@@ -56,11 +56,11 @@ def find_model(model: Any, user: str) -> tuple[ChatDAMI, dict[str, Any]]:
     return found, bound
 
 
-def with_policy(model: ChatDAMI, policy: ReasoningPolicy) -> ChatDAMI:
-    """The same model under another policy: engine and ledger are shared, and so are the policy's budgets."""
-    if model.policy is policy:
+def with_policy(model: ChatDAMI, policy: ReasoningPolicy, budgets: BudgetTracker) -> ChatDAMI:
+    """Copy the model under another policy, with that policy's accounts; engine and ledger are shared."""
+    if model.policy is policy and model.budgets is budgets:
         return model
-    copy = model.model_copy(update={"policy": policy, "ledger": model.pipeline().ledger})
+    copy = model.model_copy(update={"policy": policy, "budgets": budgets, "ledger": model.pipeline().ledger})
     copy._pipeline = None
     return copy
 

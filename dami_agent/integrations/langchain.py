@@ -13,11 +13,11 @@ from langchain_core.messages import AIMessage
 from typing_extensions import NotRequired, override
 
 from dami_agent.chat_model.errors import langchain_errors
-from dami_agent.chat_model.policies import read_policy
 from dami_agent.errors import BudgetExhausted, UsageError
 from dami_agent.integrations.agent_runs import AgentRun, AgentRuns, Tokens, budget_of
 from dami_agent.integrations.handover import find_model, here, run_policy, with_policy
 from dami_agent.policy import ReasoningPolicy, ToolSettings
+from dami_agent.policy.registry import read_policy
 
 try:
     from langchain.agents.middleware.types import (
@@ -99,6 +99,9 @@ class ReasoningBudgetMiddleware(AgentMiddleware[ReasoningBudgetState[ResponseT],
     The policy is, in this order: ``policy`` in LangGraph's ``context`` or in ``config["configurable"]`` of the run;
     ``policy=`` here; the model's own. It is settled at a run's first model call. Limits given here come on top and only
     tighten its run budget; a tool named here replaces the policy's settings of that tool.
+
+    The accounts are the model's; one middleware keeps one account per run for all models that it governs in it. Other
+    models (a summariser's) spend from the same account if they are given the same policy and one ``BudgetTracker``.
 
     The state counters ``thread_model_tokens``, ``run_model_tokens``, ``thread_reasoning_tokens`` and
     ``run_reasoning_tokens`` are kept where there is any budget, by limit or policy.
@@ -212,9 +215,9 @@ class ReasoningBudgetMiddleware(AgentMiddleware[ReasoningBudgetState[ResponseT],
         model, bound = find_model(request.model, type(self).__name__)
         config, trace = here()
         base = run_policy(config, request.runtime.context) or self.policy or model.policy or self._default
-        run = self._runs.enter(base, trace, _counted(request.state))
+        run = self._runs.enter(base, model.budgets, trace, _counted(request.state))
         model_settings = {**bound, **request.model_settings}
-        return run, request.override(model=with_policy(model, run.policy), model_settings=model_settings)
+        return run, request.override(model=with_policy(model, run.policy, run.budgets), model_settings=model_settings)
 
     def _answered(self, run: AgentRun, response: ModelResponse[ResponseT]) -> ExtendedModelResponse[ResponseT]:
         """The response, and the counters for the state; they are kept even where the agent is interrupted next.

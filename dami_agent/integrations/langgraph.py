@@ -36,8 +36,8 @@ def per_run_policy(model: ChatDAMI) -> PerRunChatDAMI:
         graph.invoke(state, context={"policy": "frugal"})                             # LangGraph
         chain.invoke(question, {"configurable": {"policy": {"run": {"max_tokens": 500}}}})  # LCEL
 
-    A preset, a path, a dict or a ``ReasoningPolicy``; equal ones are one policy, so that all steps of the run spend
-    from one account. Works with ``bind_tools`` and ``with_structured_output``.
+    A preset, a path, a dict or a ``ReasoningPolicy``; under equal ones all steps of the run spend from one account.
+    Works with ``bind_tools`` and ``with_structured_output``.
     """
     field = ConfigurableField(id=KEY, name="Reasoning policy", description="preset, path, dict or ReasoningPolicy")
     return PerRunChatDAMI(default=model, fields={"policy": field})

@@ -1,6 +1,7 @@
 """Step -> decision: rules, budgets, efforts, frontier. Knows no tokens' text and no weights."""
 
 from dami_agent.policy.accounts import Spent
+from dami_agent.policy.budget_tracker import BudgetTracker
 from dami_agent.policy.cautions import GreedyThinkingWarning, IntensityWarning
 from dami_agent.policy.escalation import Verifier
 from dami_agent.policy.frontier import EFFORTS, Frontier, FrontierRow
@@ -14,6 +15,7 @@ from dami_agent.types import Price, Usage
 __all__ = [
     "EFFORTS",
     "PRESETS",
+    "BudgetTracker",
     "Escalation",
     "EstimateFn",
     "Frontier",

@@ -76,15 +76,7 @@ class Budgets:
     @property
     def limited(self) -> bool:
         """Whether there is any budget at all."""
-        run = self.run
-        ends = (run.max_tokens, run.max_reasoning_tokens, run.max_seconds, run.max_money)
-        return bool(self.tools) or any(end is not None for end in ends)
-
-    @property
-    def timing(self) -> bool:
-        """Whether a budget sets deadlines."""
-        run = self.run
-        return run.max_seconds is not None or (run.max_money is not None and run.price.device_second > 0)
+        return self.run.limited or bool(self.tools)
 
     def spent(self, account: str) -> Spent:
         """What the account has used; open calls count with their seconds so far."""

@@ -5,29 +5,30 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
 from typing_extensions import Self
 
 from dami_agent.policy import caps, escalation, load
-from dami_agent.policy.accounts import RUN, THREAD, Spent
+from dami_agent.policy.accounts import RUN, THREAD
 from dami_agent.policy.budget_allowance import Allowance
-from dami_agent.policy.budgets import Budgets
+from dami_agent.policy.budget_tracker import BudgetTracker
 from dami_agent.policy.cautions import warn_of_greedy_thinking
 from dami_agent.policy.escalation import Verifier
 from dami_agent.policy.frontier import Frontier
 from dami_agent.policy.match import Facts, all_rules, match
 from dami_agent.policy.presets import read_preset
 from dami_agent.policy.resolve import EstimateFn, IntensityQuery, resolve
-from dami_agent.policy.rules import Escalation, PolicyFile, Rule, RunBudget, Settings, ToolSettings
-from dami_agent.policy.spelling import Spelling
-from dami_agent.types import Ask, Decision, Intensity, Reply, Step, Trace, Usage
+from dami_agent.policy.rules import Escalation, PolicyFile, Rule, RunBudget, Settings, ToolSettings, canonical
+from dami_agent.types import Ask, Decision, Intensity, Reply, Step, Trace
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class ReasoningPolicy:
-    """Chooses λ, template and limits for each step.
+    """Chooses λ, template and limits for each step; a frozen value, whose budgets a :class:`BudgetTracker` keeps.
 
     Precedence. What the caller asked (init < configurable < bind < call is settled before, in
     :class:`~dami_agent.types.Ask`) beats what the winning rule asks, and that beats ``default``; a caller's ``"auto"``
@@ -60,39 +61,27 @@ class ReasoningPolicy:
     challenge: bool = False
     verifier: Verifier | None = None
     _spec: PolicyFile = field(init=False, compare=False)
-    _rules: tuple[Rule, ...] = field(init=False, compare=False)
-    _budgets: Budgets = field(init=False, compare=False)
-    _warned: set[str] = field(init=False, compare=False, default_factory=set)
-    _spelling: Spelling = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
         default = _settings_of(self.default) if isinstance(self.default, Ask) else self.default
         given = {name: getattr(self, name) for name in PolicyFile.model_fields} | {"default": default}
         spec = load.read_dict(given, "ReasoningPolicy")
-        for name in PolicyFile.model_fields:
-            object.__setattr__(self, name, getattr(spec, name))
-        budgets = {n: t.run_max_reasoning_tokens for n, t in spec.tools.items()}
-        object.__setattr__(self, "_spec", spec)
-        object.__setattr__(self, "_rules", all_rules(spec))
-        object.__setattr__(self, "_spelling", Spelling(self._rules))
-        object.__setattr__(self, "_budgets", Budgets(spec.run, {n: b for n, b in budgets.items() if b is not None}))
+        vars(self).update({name: getattr(spec, name) for name in PolicyFile.model_fields}, _spec=spec)
 
     def __repr__(self) -> str:
         """All that changes a decision, the same in every process: it is part of cache keys."""
-        judge = self.verifier
-        name = getattr(judge, "__qualname__", type(judge).__qualname__)
-        verifier = f", verifier={getattr(judge, '__module__', '')}.{name}" if judge is not None else ""
+        verifier = f", verifier={self._verifier_name}" if self.verifier is not None else ""
         given = {n: getattr(self._spec, n) for n in PolicyFile.model_fields}
         blank = PolicyFile()
         said = "".join(f", {n}={v!r}" for n, v in given.items() if n != "name" and v != getattr(blank, n))
         return f"ReasoningPolicy(name={self.name!r}{said}{verifier}, frontier={self.frontier!r})"
 
     def __deepcopy__(self, memo: object) -> Self:
-        """Share the policy: it never changes, and whoever copies a chat model goes on spending the same budgets."""
+        """Return the policy itself: it never changes."""
         return self
 
     def __reduce__(self) -> tuple[Callable[..., ReasoningPolicy], tuple[Any, ...]]:
-        """Pickle the settings; another process begins with unspent budgets."""
+        """Pickle what the policy was made of."""
         given = {each.name: getattr(self, each.name) for each in dataclasses.fields(self) if each.init}
         return _remade, (type(self), given)
 
@@ -133,19 +122,27 @@ class ReasoningPolicy:
         return cls(**{"name": name, **given}, frontier=frontier or Frontier(), verifier=verifier)
 
     def with_frontier(self, frontier: Frontier) -> Self:
-        """Fill in the pair's frontier where the policy has none of its own; the accounts are shared."""
+        """Fill in the pair's frontier where the policy has none of its own; its fingerprint stays."""
         if self.frontier.rows or not (frontier.rows or frontier.switch_point):
             return self
-        other = dataclasses.replace(self, frontier=frontier)
-        object.__setattr__(other, "_budgets", self._budgets)
-        object.__setattr__(other, "_warned", self._warned)
-        object.__setattr__(other, "_spelling", self._spelling)
-        return other
+        return dataclasses.replace(self, frontier=frontier)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Identifies what the policy says, its frontier aside: equal for equal policies, in every process."""
+        said = repr((canonical(self._spec), self._verifier_name)).encode("utf-8", "surrogatepass")
+        return blake2b(said, digest_size=12).hexdigest()
+
+    @property
+    def _verifier_name(self) -> str:
+        judge = self.verifier
+        name = getattr(judge, "__qualname__", type(judge).__qualname__)
+        return "" if judge is None else f"{getattr(judge, '__module__', '')}.{name}"
 
     @property
     def estimators(self) -> frozenset[str]:
         """Names of the estimators that rules ask for."""
-        return frozenset(s.estimator for s in (self._spec.default, *self._rules) if s.estimator)
+        return frozenset(s.estimator for s in (self._spec.default, *self.all_rules) if s.estimator)
 
     # ---- deciding -----------------------------------------------------------------------------------------------
 
@@ -157,13 +154,14 @@ class ReasoningPolicy:
         previous: Decision | None = None,
         why: str = "",
         *,
+        budgets: BudgetTracker | None = None,
         final: bool = False,
         context_left: int | None = None,
         check: Callable[[], None] = lambda: None,
     ) -> Decision:
         """Decide λ, template, limits and reason for one attempt at ``step``.
 
-        Where budgets are set this reserves; :meth:`settle` must follow, whatever becomes of the attempt.
+        Where budgets are set this reserves; ``budgets.settle`` must follow, whatever becomes of the attempt.
 
         Args:
             step: the call.
@@ -171,6 +169,7 @@ class ReasoningPolicy:
             estimate: runs the estimator; called only if an estimate is needed.
             previous: the decision of the attempt before; its λ is raised.
             why: what was wrong with that attempt.
+            budgets: keeps the accounts; None: nothing was spent before, and nothing is kept.
             final: the budget's time came to its end in that attempt: answer now, with what is kept for that.
             context_left: output tokens that the context window leaves, where that is known.
             check: called while the step waits for what others have set aside; raises if the call was cancelled.
@@ -178,18 +177,17 @@ class ReasoningPolicy:
         Raises:
             BudgetExhausted: less is left than an answer needs.
         """
-        spec, frontier = self._spec, self.frontier
+        spec, frontier, budgets = self._spec, self.frontier, budgets or BudgetTracker()
         # 1. The rule that wins, and who pays.
         facts = Facts.of(step, attempt)
-        self._spelling.check(facts)
-        found = match(self._rules, facts, frontier)
+        budgets.check_names(self, facts)
+        found = match(self.all_rules, facts, frontier)
         settings = caps.with_default(found.rule, spec.default)
         # 2. Caps, and what the budget of the run leaves of them.
         limits = caps.with_default_cap(caps.tighten(step.limits, settings), frontier, context_left)
         allowance = Allowance(limits=limits)
-        if self._budgets.limited:
-            account, key = self.account(step.trace), _key(step, attempt)
-            allowance = self._budgets.reserve(account, key, limits, found.charged_to, final=final, check=check)
+        if self.budgeted:
+            allowance = budgets.reserve(self, step, attempt, limits, found.charged_to, final=final, check=check)
         # 3. λ.
         query = IntensityQuery(
             frontier=frontier,
@@ -218,24 +216,24 @@ class ReasoningPolicy:
             tools_disabled=allowance.tools_disabled,
         )
         decision = resolve(query, base, estimate)
-        if decision.intensity > 0 and decision.sampling.temperature == 0 and "greedy" not in self._warned:
-            self._warned.add("greedy")
+        greedy = decision.intensity > 0 and decision.sampling.temperature == 0
+        if greedy and budgets.first_greedy_thought(self):
             warn_of_greedy_thinking(decision.intensity)
         # 4. What a discarded probe has used comes off the caps.
-        return caps.charge_probe(decision) if self._budgets.limited else decision
+        return caps.charge_probe(decision) if self.budgeted else decision
 
-    @property
+    @cached_property
     def all_rules(self) -> tuple[Rule, ...]:
         """The rules in the order in which they are looked at, short forms written out."""
-        return self._rules
+        return all_rules(self._spec)
 
     def cache_key(self, trace: Trace) -> str | None:
         """What rules read of a call's place in its run, for caches; None where the answer depends on the moment.
 
         That is so under a budget, and where a rule counts steps.
         """
-        whens = [rule.when for rule in self._rules]
-        if self._budgets.limited or any(when.step is not None for when in whens):
+        whens = [rule.when for rule in self.all_rules]
+        if self.budgeted or any(when.step is not None for when in whens):
             return None
         tags = {tag for when in whens for tag in when.tags or ()} & set(trace.tags)
         keys = {key for when in whens for key in when.metadata or {}} & set(trace.metadata)
@@ -251,23 +249,21 @@ class ReasoningPolicy:
             return f"{THREAD}{trace.thread_id}"
         return f"{RUN}{trace.root_run_id or trace.parent_run_id or trace.run_id or trace.call_id}"
 
-    def settle(self, step: Step, attempt: int, usage: Usage | None) -> None:
-        """After an attempt: charge what it used, free the rest; None charges all that was set aside."""
-        if self._budgets.limited:
-            self._budgets.settle(self.account(step.trace), _key(step, attempt), usage)
+    @property
+    def run_budget(self) -> RunBudget:
+        """What one run or thread may use."""
+        return self._spec.run
 
-    def charge(self, trace: Trace, usage: Usage, charged_to: str) -> None:
-        """Put on the account of a step what was used before this policy saw it."""
-        self._budgets.charge(self.account(trace), usage, charged_to)
+    @property
+    def tool_budgets(self) -> dict[str, int]:
+        """``run_max_reasoning_tokens`` by tool, where it is set."""
+        budgets = {name: tool.run_max_reasoning_tokens for name, tool in self._spec.tools.items()}
+        return {name: budget for name, budget in budgets.items() if budget is not None}
 
     @property
     def budgeted(self) -> bool:
         """Whether any budget is set, so that attempts must be settled."""
-        return self._budgets.limited
-
-    def spent(self, trace: Trace) -> Spent:
-        """What the account of a step has used so far; counted only where a budget is set."""
-        return self._budgets.spent(self.account(trace))
+        return self._spec.run.limited or bool(self.tool_budgets)
 
     def rejects(self, step: Step, reply: Reply) -> str:
         """Why a reply is not good enough for ``escalation``; "" if it is."""
@@ -275,7 +271,7 @@ class ReasoningPolicy:
 
     def may_retry(self, decision: Decision) -> bool:
         """Whether another attempt is allowed, and λ can still be raised (or a rule is about later attempts)."""
-        return escalation.may_retry(self.frontier, decision, self._spec.escalation, self._rules)
+        return escalation.may_retry(self.frontier, decision, self._spec.escalation, self.all_rules)
 
     def may_redraw(self, decision: Decision) -> bool:
         """Whether a tool call that cannot be read would be asked for once more, although no attempts are set."""
@@ -289,15 +285,11 @@ class ReasoningPolicy:
         """Whether the cap on the reply's tokens is what a budget left, and not the caller's or a rule's."""
         return decision.limits.max_tokens_by == "budget"
 
-    def may_finish(self, step: Step, attempt: int) -> bool:
-        """Whether an attempt that came to its deadline was stopped by the budget, which kept time for an answer."""
-        return self._budgets.timed(self.account(step.trace), _key(step, attempt))
-
     @property
     def attempts(self) -> int:
         """How often a step is tried at most; one more where time is budgeted, to answer when it has run out."""
         spec = self._spec.escalation
-        return spec.attempts + spec.redraws_calls + self._budgets.timing
+        return spec.attempts + spec.redraws_calls + self._spec.run.timed
 
     @property
     def retries_schema_failures(self) -> bool:
@@ -308,10 +300,6 @@ class ReasoningPolicy:
 def _settings_of(asked: Ask) -> Settings:
     """Convert a default that is given as what a caller would ask for."""
     return Settings.model_validate({"intensity": asked.intensity, **({"effort": asked.effort} if asked.effort else {})})
-
-
-def _key(step: Step, attempt: int) -> tuple[str | int, int]:
-    return (step.trace.call_id or id(step), attempt)
 
 
 def _remade(cls: type[ReasoningPolicy], given: dict[str, Any]) -> ReasoningPolicy:

@@ -42,6 +42,25 @@ def shown(value: object) -> str:
     return text if len(text) <= 80 else f"{text[:79]}…"
 
 
+def canonical(value: Any) -> Any:
+    """Turn a policy, or a part of one, into tuples and texts that are equal for equal ones and for no others.
+
+    The order of a mapping's keys says nothing; 1, 1.0 and True differ.
+    """
+    if isinstance(value, BaseModel):
+        return tuple((name, canonical(getattr(value, name))) for name in type(value).model_fields)
+    if isinstance(value, Mapping):
+        return tuple(sorted((repr(canonical(key)), canonical(each)) for key, each in value.items()))
+    if isinstance(value, (list, tuple)):
+        return tuple(canonical(each) for each in value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return canonical(dataclasses.asdict(value))
+    try:
+        return repr(value)
+    except Exception:  # a stranger's class whose __repr__ fails
+        return type(value).__qualname__
+
+
 def _effort(value: Any) -> str:
     if not isinstance(value, str) or value not in EFFORTS:
         raise ValueError(f"unknown effort {shown(value)}; {close_match(value, list(EFFORTS))}")
@@ -259,6 +278,17 @@ class RunBudget(Declared):
     per: Literal["run", "thread"] = "run"
     on_exhausted: Literal["taper", "end", "error"] = "taper"
     answer_reserve: Positive | None = None
+
+    @property
+    def limited(self) -> bool:
+        """Whether anything is limited at all."""
+        ends = (self.max_tokens, self.max_reasoning_tokens, self.max_seconds, self.max_money)
+        return any(end is not None for end in ends)
+
+    @property
+    def timed(self) -> bool:
+        """Whether the budget limits how long a step may run."""
+        return self.max_seconds is not None or (self.max_money is not None and self.price.device_second > 0)
 
 
 Trigger: TypeAlias = Literal["invalid_tool_call", "schema_failure", "tool_error", "verifier"]

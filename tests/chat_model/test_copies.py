@@ -55,6 +55,7 @@ def test_a_copy_shares_engine_ledger_and_budgets(tmp_path: Path, copied: Callabl
     assert other.pipeline().engine is model.pipeline().engine
     assert other.pipeline().ledger is not None
     assert other.policy is model.policy
+    assert other.budgets is other.pipeline().budgets is model.budgets
     assert other.callbacks == model.callbacks
     assert other.cache is model.cache
 

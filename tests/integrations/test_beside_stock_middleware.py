@@ -20,7 +20,7 @@ from langchain_core.tools import tool
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.types import Command
 
-from dami_agent import ReasoningBudgetMiddleware, ReasoningPolicy
+from dami_agent import BudgetTracker, ReasoningBudgetMiddleware, ReasoningPolicy
 from dami_agent.integrations.langchain import ReasoningBudgetExceededError
 from dami_agent.testing import fake_chat_model
 from tests.integrations.agents import FINAL, after, agent_of, ask, decoded, output, restless
@@ -112,15 +112,18 @@ def test_tool_retry(how: str, order: int, failures: int) -> None:
 @HOW
 @ORDER
 def test_summarization_spends_from_the_run_too(how: str, order: int) -> None:
-    """The summariser is a model of its own; given the same policy it draws on the same account."""
+    """The summariser is a model of its own; given the same policy and tracker it draws on the same account."""
+    budgets = BudgetTracker()
     policy = ReasoningPolicy(
         name="shared",
         run={"max_tokens": LIMIT, "on_exhausted": "end"},
         rules=[{"name": "summaries", "when": {"metadata": {"lc_source": "summarization"}}, "intensity": 0}],
     )
-    writer = fake_chat_model(lambda _: "They searched.", policy=policy)
+    writer = fake_chat_model(lambda _: "They searched.", policy=policy, budgets=budgets)
     stock = SummarizationMiddleware(model=writer, trigger=("messages", 4), keep=("messages", 2))
-    agent, model = agent_of(restless, both(stock, order, run_limit=None, exit_behavior=None, policy=policy))
+    agent, model = agent_of(
+        restless, both(stock, order, run_limit=None, exit_behavior=None, policy=policy), budgets=budgets
+    )
     result = ask(agent, how)
     assert result["messages"][-1].content == FINAL
     written = list(writer.ledger.rows())

@@ -17,7 +17,7 @@ from dami_agent.estimators import FixedEstimator
 from dami_agent.ledger import Ledger, Price, Prices, Row
 from dami_agent.ledger.values import values_of
 from dami_agent.pipeline import Pipeline
-from dami_agent.policy import Frontier, ReasoningPolicy
+from dami_agent.policy import BudgetTracker, Frontier, ReasoningPolicy
 from dami_agent.testing import FakeEngine, FakeReply, fake_chat_model
 from dami_agent.types import Ask, CallRecord, Decision, Estimate, Generation, Intensity, Job, Prompt, Trace
 from tests.policy.support import FRONTIER, asked, step, user
@@ -132,7 +132,7 @@ def test_the_answers_own_intensity_and_the_tokens_dropped_for_it() -> None:
     assert (row.intensity, row.intensity_answer) == (1, 0.2)
     assert row.dropped_tokens == 1  # that the answer had begun is how the thought's end is known
     assert row.output_tokens == row.reasoning_tokens + row.answer_tokens + row.dropped_tokens
-    assert row.output_tokens == pipeline.policy.spent(now.trace).tokens
+    assert row.output_tokens == pipeline.budgets.spent(pipeline.policy, now.trace).tokens
     assert ledger.verify().whole
 
 
@@ -173,7 +173,7 @@ def test_a_stream_closed_early_is_a_row_with_the_tokens_it_cost() -> None:
     (row,) = ledger.rows()
     assert (row.error_type, row.accepted) == ("Cancelled", None)
     assert 0 < row.answer_tokens < 40
-    assert row.output_tokens == policy.spent(now.trace).tokens
+    assert row.output_tokens == pipeline.budgets.spent(policy, now.trace).tokens
     assert row.decode_seconds is not None
 
 
@@ -204,6 +204,7 @@ def test_what_a_policy_says_was_spent_is_what_the_rows_add_up_to(probe: int) -> 
     said = [FakeReply("one two three four five six", reasoning="first this, then that")] * 12
     policy = ReasoningPolicy(frontier=FRONTIER, run={"max_money": 1e6, "price": price})
     ledger = Ledger.open(":memory:", prices=Prices(models={"*": price}))
+    budgets = BudgetTracker()
     for intensity in (0.0, 0.8):
         pipeline = Pipeline(
             engine=Caching(said, model.engine._encode, seconds_per_token=0.001),
@@ -211,6 +212,7 @@ def test_what_a_policy_says_was_spent_is_what_the_rows_add_up_to(probe: int) -> 
             policy=policy,
             estimator=Prober(intensity, probe) if probe else Estimator(Intensity(intensity)),
             ledger=ledger,
+            budgets=budgets,
         )
         pipeline.run(step(user("Count."), root_run_id="run"))
         stream: Any = pipeline.stream(step(user("Count."), root_run_id="run"))
@@ -219,7 +221,7 @@ def test_what_a_policy_says_was_spent_is_what_the_rows_add_up_to(probe: int) -> 
     rows = ledger.rows()
     assert len(rows) == 4
     assert sum(row.error_type is not None for row in rows) == 2
-    spent = policy.spent(Trace(root_run_id="run"))
+    spent = budgets.spent(policy, Trace(root_run_id="run"))
     assert spent.tokens == sum(row.output_tokens for row in rows)
     assert spent.money == pytest.approx(sum(row.money or 0.0 for row in rows))
     assert spent.money > 0

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from dami_agent.errors import BudgetExhausted, InvalidPolicy, UsageError
 from dami_agent.ledger import Ledger, Prices
-from dami_agent.policy import Price, ReasoningPolicy, RunBudget, Usage
+from dami_agent.policy import BudgetTracker, Price, ReasoningPolicy, RunBudget, Usage
 from dami_agent.policy.budgets import Budgets
 from dami_agent.types import Limits, Trace
 from tests.ledger.records import make_record
@@ -108,4 +108,4 @@ def test_a_failed_call_costs_what_it_used(tmp_path: Path) -> None:
     assert row.money == pytest.approx(price.of(record.usage))
     assert row.money is not None
     assert row.money > 0
-    assert ReasoningPolicy().spent(Trace()).money == 0
+    assert BudgetTracker().spent(ReasoningPolicy(), Trace()).money == 0

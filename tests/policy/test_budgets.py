@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dami_agent.errors import BudgetExhausted
-from dami_agent.policy import Price, ReasoningPolicy, RunBudget, Usage
+from dami_agent.policy import BudgetTracker, Price, ReasoningPolicy, RunBudget, Usage
 from dami_agent.policy.accounts import MOST_ACCOUNTS, Accounts, Reservation, Spent, _Archive
 from dami_agent.policy.budgets import Budgets
 from dami_agent.types import Ask, Decision, Estimate, Generation, Intensity, Limits, Prompt, Sampling, TokenEvent
@@ -35,8 +35,8 @@ def made(tokens: int, thought: int, value: float, prompt: int = 7) -> Generation
 class Worker:
     """A branch of an agent: takes steps and uses of each as much as it pleases, at most what was decided."""
 
-    def __init__(self, policy: ReasoningPolicy, seed: int) -> None:
-        self.policy, self.random = policy, Random(seed)
+    def __init__(self, policy: ReasoningPolicy, budgets: BudgetTracker, seed: int) -> None:
+        self.policy, self.budgets, self.random = policy, budgets, Random(seed)
         self.used: list[tuple[str, Usage]] = []
         self.refused = 0
 
@@ -64,15 +64,15 @@ class Worker:
         previous = None
         for attempt in range(self.policy.attempts):
             try:
-                previous = decision = self.policy.decide(now, attempt, self.probe, previous)
+                previous = decision = self.policy.decide(now, attempt, self.probe, previous, budgets=self.budgets)
             except BudgetExhausted:
                 self.refused += 1
                 return
             usage = self.decode(decision)
             if self.random.random() < 0.2:
                 threading.Event().wait(0.0002)
-            self.policy.settle(now, attempt, usage)
-            self.policy.settle(now, attempt, usage)  # twice is once
+            self.budgets.settle(self.policy, now, attempt, usage)
+            self.budgets.settle(self.policy, now, attempt, usage)  # twice is once
             self.used.append((decision.charged_to, usage))
             if not self.policy.may_retry(decision):
                 return
@@ -97,14 +97,15 @@ class Worker:
 @settings(max_examples=60, deadline=None)
 @given(policies, st.integers(1, 5), st.integers(0, 2**31))
 def test_no_random_branching_run_overspends(policy: ReasoningPolicy, branches: int, seed: int) -> None:
-    workers = [Worker(policy, seed + n) for n in range(branches)]
+    budgets = BudgetTracker()
+    workers = [Worker(policy, budgets, seed + n) for n in range(branches)]
     with ThreadPoolExecutor(branches) as pool:
         for done in [pool.submit(lambda w=w: [w.one(n) for n in range(6)]) for w in workers]:
             done.result()
     used = [entry for worker in workers for entry in worker.used]
     if not policy.budgeted:
         return
-    run, spent = policy.run, policy.spent(step(root_run_id="run").trace)
+    run, spent = policy.run, budgets.spent(policy, step(root_run_id="run").trace)
     tokens = sum(usage.tokens for _, usage in used)
     reasoning = sum(usage.reasoning_tokens for _, usage in used)
     assert (spent.tokens, spent.reasoning_tokens, spent.steps) == (tokens, reasoning, len(used))

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dami_agent.policy import ReasoningPolicy, Usage
+from dami_agent.policy import BudgetTracker, ReasoningPolicy, Usage
 from dami_agent.types import (
     Ask,
     Decision,
@@ -132,9 +132,10 @@ def test_caps_only_tighten_and_fall_back_to_the_default() -> None:
 
 
 def run_out(own: ReasoningPolicy, now: Step, tokens: int) -> Decision:
-    own.decide(now, 0, never)
-    own.settle(now, 0, Usage(tokens=tokens))
-    return own.decide(dataclasses.replace(now), 1, never)
+    budgets = BudgetTracker()
+    own.decide(now, 0, never, budgets=budgets)
+    budgets.settle(own, now, 0, Usage(tokens=tokens))
+    return own.decide(dataclasses.replace(now), 1, never, budgets=budgets)
 
 
 def test_a_draining_budget_lowers_the_ceiling_then_ends() -> None:
@@ -222,7 +223,8 @@ def test_an_empty_frontier_is_filled_in_and_accounts_are_shared() -> None:
     on_pair = own.with_frontier(FRONTIER)
     assert (on_pair.frontier, on_pair.with_frontier(own.frontier)) == (FRONTIER, on_pair)
     now = step(root_run_id="r")
-    on_pair.decide(now, 0, saying(0))
-    on_pair.settle(now, 0, Usage(tokens=7))
-    assert own.spent(now.trace).tokens == 7
+    budgets = BudgetTracker()
+    on_pair.decide(now, 0, saying(0), budgets=budgets)
+    budgets.settle(on_pair, now, 0, Usage(tokens=7))
+    assert budgets.spent(own, now.trace).tokens == 7
     assert FRONTIER.fingerprint != own.frontier.fingerprint == ""

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from dami_agent.chat_model.policies import read_policy
 from dami_agent.errors import DamiError, InvalidPolicy
-from dami_agent.policy import Frontier, ReasoningPolicy, RunBudget
+from dami_agent.policy import BudgetTracker, Frontier, ReasoningPolicy, RunBudget
+from dami_agent.policy.registry import read_policy
 from dami_agent.policy.rules import PolicyFile, Rule, Settings, ToolSettings, When
 from tests.policy.support import FRONTIER, saying, step, user
 
@@ -123,13 +123,14 @@ def used(policy: ReasoningPolicy | None) -> None:
     """Whatever was accepted must be able to decide."""
     if policy is None:
         return
+    budgets = BudgetTracker()
     now = step(user("are you sure?"), tools=("a",), tags=("t",), metadata={"name": 1}, call_id="c", root_run_id="r")
     try:
-        decision = policy.with_frontier(FRONTIER).decide(now, 0, saying(0.4))
+        decision = policy.with_frontier(FRONTIER).decide(now, 0, saying(0.4), budgets=budgets)
     except DamiError:
         return
     assert 0 <= decision.intensity <= 1
-    policy.settle(now, 0, None)
+    budgets.settle(policy, now, 0, None)
     assert repr(policy)
 
 

@@ -6,7 +6,14 @@ import warnings
 
 import pytest
 
-from dami_agent.policy import Frontier, FrontierRow, GreedyThinkingWarning, IntensityWarning, ReasoningPolicy
+from dami_agent.policy import (
+    BudgetTracker,
+    Frontier,
+    FrontierRow,
+    GreedyThinkingWarning,
+    IntensityWarning,
+    ReasoningPolicy,
+)
 from dami_agent.types import Ask, Decision, Estimate, Intensity, Limits, Message, Sampling, Step
 
 ROWS = ((0, 0.5, 10), (0.3, 0.4, 50), (0.7, 0.8, 60), (1, 0.9, 100))
@@ -84,13 +91,13 @@ def test_the_answer_keeps_its_room(max_tokens: int | None, reserve: int) -> None
 
 
 def test_greedy_thinking_warns_once_per_policy() -> None:
-    policy = ReasoningPolicy(frontier=FRONTIER)
+    policy, budgets = ReasoningPolicy(frontier=FRONTIER), BudgetTracker()
     greedy = Sampling(temperature=0.0)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        policy.decide(step(Ask(intensity=Intensity(0)), sampling=greedy), 0, never)
+        policy.decide(step(Ask(intensity=Intensity(0)), sampling=greedy), 0, never, budgets=budgets)
     with pytest.warns(GreedyThinkingWarning, match="loop"):
-        policy.decide(step(Ask(intensity=Intensity(1)), sampling=greedy), 0, never)
+        policy.decide(step(Ask(intensity=Intensity(1)), sampling=greedy), 0, never, budgets=budgets)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        policy.decide(step(Ask(intensity=Intensity(1)), sampling=greedy), 0, never)
+        policy.decide(step(Ask(intensity=Intensity(1)), sampling=greedy), 0, never, budgets=budgets)

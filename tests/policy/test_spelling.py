@@ -9,16 +9,17 @@ from typing import Any
 
 import pytest
 
-from dami_agent.policy import ReasoningPolicy, UnknownNameWarning
+from dami_agent.policy import BudgetTracker, ReasoningPolicy, UnknownNameWarning
 from dami_agent.policy.spelling import Names
 from tests.policy.support import FRONTIER, asked, never, round_of, step, user
 
 
-def warned(policy: ReasoningPolicy, *steps: Any) -> list[str]:
+def warned(policy: ReasoningPolicy, *steps: Any, budgets: BudgetTracker | None = None) -> list[str]:
+    budgets = budgets or BudgetTracker()
     with warnings.catch_warnings(record=True) as found:
         warnings.simplefilter("always")
         for each in steps:
-            policy.decide(each, 0, never)
+            policy.decide(each, 0, never, budgets=budgets)
     assert all(each.category is UnknownNameWarning for each in found)
     return [str(each.message) for each in found]
 
@@ -35,19 +36,20 @@ ZERO = {"intensity": 0}
 
 
 def test_a_misspelt_tool_and_node_are_warned_about_once() -> None:
+    budgets = BudgetTracker()
     policy = a_policy(tools={"get_prise": ZERO, "search": ZERO}, nodes={"planer": ZERO})
     calls = [with_tools("get_price", "search", node="planner")] * 3
-    assert warned(policy, *calls) == [
+    assert warned(policy, *calls, budgets=budgets) == [
         "tools.get_prise in the policy: no tool 'get_prise' has occurred; did you mean 'get_price'?",
         "nodes.planer in the policy: no node 'planer' has occurred; did you mean 'planner'?",
     ]
-    assert warned(policy.with_frontier(FRONTIER), *calls) == []
+    assert warned(policy.with_frontier(FRONTIER), *calls, budgets=budgets) == []
 
 
 def test_a_policy_whose_frontier_is_filled_in_warns_no_second_time() -> None:
-    policy = ReasoningPolicy(tools={"get_prise": ZERO})
-    assert len(warned(policy.with_frontier(FRONTIER), with_tools("get_price"))) == 1
-    assert warned(policy.with_frontier(FRONTIER), with_tools("get_price")) == []
+    policy, budgets = ReasoningPolicy(tools={"get_prise": ZERO}), BudgetTracker()
+    assert len(warned(policy.with_frontier(FRONTIER), with_tools("get_price"), budgets=budgets)) == 1
+    assert warned(policy.with_frontier(FRONTIER), with_tools("get_price"), budgets=budgets) == []
 
 
 @pytest.mark.parametrize(
@@ -99,16 +101,18 @@ def test_a_name_the_policy_speaks_of_is_not_what_another_was_meant_to_be() -> No
 
 def test_a_warning_made_an_error_leaves_nothing_set_aside() -> None:
     policies = [a_policy(tools={name: ZERO}, run={"max_tokens": 200}) for name in ("get_prise", "get_price")]
+    budgets = BudgetTracker()
     with pytest.raises(UnknownNameWarning):
-        policies[0].decide(with_tools("get_price"), 0, never)
-    first, other = (policy.decide(with_tools("get_price"), 0, never) for policy in policies)
+        policies[0].decide(with_tools("get_price"), 0, never, budgets=budgets)
+    first, other = (policy.decide(with_tools("get_price"), 0, never, budgets=budgets) for policy in policies)
     assert first.limits == other.limits
 
 
 def test_another_process_warns_for_itself() -> None:
-    policy = a_policy(tools={"get_prise": ZERO})
-    assert len(warned(policy, with_tools("get_price"))) == 1
-    assert len(warned(pickle.loads(pickle.dumps(policy)), with_tools("get_price"))) == 1
+    policy, budgets = a_policy(tools={"get_prise": ZERO}), BudgetTracker()
+    assert len(warned(policy, with_tools("get_price"), budgets=budgets)) == 1
+    policy, budgets = pickle.loads(pickle.dumps((policy, budgets)))
+    assert len(warned(policy, with_tools("get_price"), budgets=budgets)) == 1
 
 
 def test_names_made_up_without_end_are_forgotten() -> None:

@@ -1,0 +1,170 @@
+"""What is kept between the steps of a policy: accounts of its budgets, and which warnings were given.
+
+A policy is a frozen value. Whoever runs steps under it (a chat model, a pipeline, a middleware) owns a tracker.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import weakref
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from dami_agent.policy.accounts import Spent
+from dami_agent.policy.budget_allowance import Allowance
+from dami_agent.policy.budgets import Budgets
+from dami_agent.policy.match import Facts
+from dami_agent.policy.spelling import Spelling
+from dami_agent.types import Limits, Step, Trace, Usage
+
+if TYPE_CHECKING:
+    from dami_agent.policy.policy import ReasoningPolicy
+
+MOST_POLICIES = 4096
+"""Policies that a tracker keeps; beyond that it forgets the one that was unused longest, and its accounts."""
+
+
+@dataclass(slots=True)
+class _PolicyState:
+    budgets: Budgets
+    spelling: Spelling
+    warned_of_greedy: bool = False
+
+
+class BudgetTracker:
+    """Keeps the accounts of runs and threads, by the policy's fingerprint; safe to use from many threads.
+
+    A chat model makes a tracker of its own and shares it with all copies of itself: ``bind``, ``configurable_fields``,
+    ``copy.copy`` and ``copy.deepcopy``. Two models spend from the same accounts if both are given one tracker, and
+    policies that are equal but for their frontier::
+
+        budgets = BudgetTracker()
+        writer, critic = ChatDAMI(policy="frugal", budgets=budgets), ChatDAMI(policy="frugal", budgets=budgets)
+
+    A pickled tracker begins anew: accounts belong to one process.
+
+    Args:
+        clock: seconds, monotonic.
+    """
+
+    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._states: OrderedDict[str, _PolicyState] = OrderedDict()
+        _trackers.add(self)
+
+    def __deepcopy__(self, memo: object) -> BudgetTracker:
+        """Share the accounts: whoever copies a chat model goes on spending the same budgets."""
+        return self
+
+    def __reduce__(self) -> tuple[type[BudgetTracker], tuple[()]]:
+        """Pickle nothing; another process begins with unspent budgets."""
+        return type(self), ()
+
+    def __copy__(self) -> BudgetTracker:
+        """Share the accounts, as a deep copy does."""
+        return self
+
+    def reserve(
+        self,
+        policy: ReasoningPolicy,
+        step: Step,
+        attempt: int,
+        limits: Limits,
+        charged_to: str,
+        *,
+        final: bool = False,
+        check: Callable[[], None] = lambda: None,
+    ) -> Allowance:
+        """Set aside what an attempt may use at most; :meth:`settle` must follow, whatever becomes of it.
+
+        Args:
+            policy: whose budgets are meant.
+            step: the call; its trace names run and thread.
+            attempt: number of the attempt.
+            limits: those that it would have without a budget.
+            charged_to: the tool that pays, or ``answer``.
+            final: answer now, whatever is left.
+            check: called while the step waits for what others have set aside; what it raises ends the wait.
+
+        Raises:
+            BudgetExhausted: less is left than an answer needs.
+        """
+        budgets, account = self._state(policy).budgets, policy.account(step.trace)
+        return budgets.reserve(account, _key(step, attempt), limits, charged_to, final=final, check=check)
+
+    def settle(self, policy: ReasoningPolicy, step: Step, attempt: int, usage: Usage | None) -> None:
+        """Charge what an attempt used and free the rest; None charges all that was set aside.
+
+        Args:
+            policy: under which the attempt was made.
+            step: the call.
+            attempt: number of the attempt.
+            usage: None if nobody knows what it used.
+        """
+        if policy.budgeted:
+            self._state(policy).budgets.settle(policy.account(step.trace), _key(step, attempt), usage)
+
+    def charge(self, policy: ReasoningPolicy, trace: Trace, usage: Usage, charged_to: str) -> None:
+        """Put on the account of a run or thread what was used before, without a reservation.
+
+        Args:
+            policy: whose budgets are meant.
+            trace: names run and thread.
+            usage: what was used.
+            charged_to: the tool that pays, or ``answer``.
+        """
+        self._state(policy).budgets.charge(policy.account(trace), usage, charged_to)
+
+    def spent(self, policy: ReasoningPolicy, trace: Trace) -> Spent:
+        """Return what a run or thread has used so far; counted only where the policy sets a budget."""
+        return self._state(policy).budgets.spent(policy.account(trace))
+
+    def stopped_by_budget(self, policy: ReasoningPolicy, step: Step, attempt: int) -> bool:
+        """Whether an attempt that timed out was stopped by the budget, which has kept time for an answer."""
+        return self._state(policy).budgets.timed(policy.account(step.trace), _key(step, attempt))
+
+    def check_names(self, policy: ReasoningPolicy, facts: Facts) -> None:
+        """Warn of names of tools and nodes that the policy misspells, once each."""
+        self._state(policy).spelling.check(facts)
+
+    def first_greedy_thought(self, policy: ReasoningPolicy) -> bool:
+        """Whether no step of the policy has yet thought under greedy decoding; from now on one has."""
+        state = self._state(policy)
+        first, state.warned_of_greedy = not state.warned_of_greedy, True
+        return first
+
+    def _state(self, policy: ReasoningPolicy) -> _PolicyState:
+        key = policy.fingerprint
+        with self._lock:
+            if key not in self._states:
+                budgets = Budgets(policy.run_budget, policy.tool_budgets, clock=self._now)
+                self._states[key] = _PolicyState(budgets, Spelling(policy.all_rules))
+            self._states.move_to_end(key)
+            while len(self._states) > MOST_POLICIES:
+                self._states.popitem(last=False)
+            return self._states[key]
+
+    def _now(self) -> float:
+        return self._clock()
+
+
+_trackers: weakref.WeakSet[BudgetTracker] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    """Replace locks in a forked child: another thread of its parent may have held them."""
+    for tracker in list(_trackers):
+        tracker._lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+def _key(step: Step, attempt: int) -> tuple[str | int, int]:
+    return (step.trace.call_id or id(step), attempt)
