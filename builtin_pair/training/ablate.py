@@ -23,9 +23,11 @@ from typing import Any
 
 from builtin_pair.training import export, loop, parallel, proxy, recipe, slips
 from builtin_pair.training import tokenizer as tokens
-from builtin_pair.training.evaluate import LIMIT, Bench, on_questions
+from builtin_pair.training.evaluate import on_path
+from builtin_pair.training.export import SHAPE, State
 from builtin_pair.training.proxy import Proxy
-from builtin_pair.training.sampler import State, lerp
+from builtin_pair.training.serving import open_states
+from dami_agent.evaluation.runner import MAX_TOKENS
 from dami_agent.tasks.questions import FAMILIES, LEVELS, questions
 
 Row = dict[str, Any]
@@ -118,11 +120,13 @@ def run(job: Job) -> Row:
     asked = questions(
         "calibration", job.count, seed=job.seed, families=families, levels=proxy.LEVELS if chosen else LEVELS
     )
-    bench, path = Bench(tokens.load(job.pair / "base"), limit=proxy.LIMIT if chosen else LIMIT), []
-    for intensity in PATH:
-        state = lerp(states["instruct"], states["thinking"], intensity)
-        found = on_questions(bench, state, "thinking" if intensity else "instruct", asked, seed=job.seed)
-        path.append({"lambda": intensity, **found})
+    seeded = [(job.seed, each) for each in asked]
+    limit, shape = (proxy.LIMIT, proxy.SHAPES[chosen.size]) if chosen else (MAX_TOKENS, SHAPE)
+    tokenizer = tokens.load(job.pair / "base")
+    with open_states(states["instruct"], states["thinking"], tokenizer, shape=shape, device="cpu") as session:
+        path = [
+            on_path(session, seeded, at, template="thinking" if at else "instruct", max_tokens=limit) for at in PATH
+        ]
     return {
         "key": job.key(),
         **job.settings(),
@@ -195,7 +199,7 @@ def _cells(name: str, row: Row) -> list[str]:
         f"{100 * min(each['finished'] for each in path):.1f} %",
         f"{100 * dip(path):.1f} points",
         _percent(step([each["tokens"] for each in path])),
-        _percent(step([each["tokens_thinking"] for each in path])),
+        _percent(step([each["thinking_tokens"] for each in path])),
         f"{row['minutes']['training']:g}",
     ]
 

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import torch
 
-from builtin_pair.training import ablate, export, measure, parallel, recipe, slips, stages
+from builtin_pair.training import ablate, evaluate, export, parallel, recipe, slips, stages
 from builtin_pair.training import tokenizer as tokens
 
 
@@ -42,7 +42,7 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--replay", type=float, default=recipe.REPLAY, help="share of base-style documents; tune only")
     parser.add_argument("--count", type=int, default=200, help="questions or tasks per measurement")
     parser.add_argument("--split", choices=("calibration", "test"), default="calibration")
-    parser.add_argument("--parts", default=",".join(measure.PARTS), help="comma-separated; evaluate only")
+    parser.add_argument("--parts", default=",".join(evaluate.PARTS), help="comma-separated; evaluate only")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2, help="of a single process")
     parser.add_argument(
@@ -74,13 +74,13 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
 
 def _record(options: argparse.Namespace) -> None:
     folder = options.pair / (options.role or "base")
-    place = stages.device(options.device, options.processes)
     found = slips.collect(
-        export.load_state(folder, place),
+        export.load_state(folder),
         tokens.load(folder),
         count=options.count,
         temperature=options.temperature,
         seed=options.seed,
+        device=options.device,
     )
     slips.write(options.slips, found)
     by_family = Counter(slip.family for slip in found)
@@ -109,8 +109,9 @@ def main(arguments: Sequence[str]) -> None:
     if options.stage == "tokenizer":
         recipe.start(options.pair, options.seed)
     elif options.stage == "evaluate":
-        place = stages.device(options.device, options.processes)
-        measure.show(options.pair, options.parts.split(","), options.count, options.split, options.seed, place)
+        evaluate.show(
+            options.pair, options.parts.split(","), options.count, options.split, options.seed, options.device
+        )
     elif options.stage == "slips":
         _record(options)
     elif options.stage == "ablate":

@@ -15,6 +15,9 @@ from transformers import Qwen3Config, Qwen3ForCausalLM
 from builtin_pair.training import templates
 from builtin_pair.training.tokenizer import END, STOP, wrap
 
+State = Mapping[str, torch.Tensor]
+"""Parameter name -> weights; a tied head may be missing."""
+
 SHAPE: dict[str, Any] = {
     "hidden_size": 192,
     "intermediate_size": 576,
@@ -58,10 +61,20 @@ def fresh(tokenizer: Tokenizer, seed: int, shape: Mapping[str, Any] = SHAPE) -> 
     return Qwen3ForCausalLM(configuration(tokenizer, shape))
 
 
-def save(folder: Path, role: str, state: dict[str, torch.Tensor], tokenizer: Tokenizer) -> None:
-    """Write one checkpoint folder; weights are rounded to bf16, the tied head is left out as transformers does."""
+def save(
+    folder: Path, role: str, state: dict[str, torch.Tensor], tokenizer: Tokenizer, shape: Mapping[str, Any] = SHAPE
+) -> None:
+    """Write one checkpoint folder; weights are rounded to bf16, the tied head is left out as transformers does.
+
+    Args:
+        folder: made if it is not there.
+        role: ``base``, ``instruct`` or ``thinking``, which decides template and generation defaults.
+        state: parameter name -> weights.
+        tokenizer: the pair's.
+        shape: the architecture, as in ``SHAPE``.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    config = configuration(tokenizer)
+    config = configuration(tokenizer, shape)
     config.architectures = ["Qwen3ForCausalLM"]
     config.dtype = torch.bfloat16
     config.save_pretrained(folder)

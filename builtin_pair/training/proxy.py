@@ -19,8 +19,8 @@ from tokenizers import Tokenizer
 from builtin_pair.training import export, loop, mixtures, recipe
 from builtin_pair.training.data import Encoded, Mixture, Part, encode, grouped
 from builtin_pair.training.documents import question_turns
+from builtin_pair.training.export import State
 from builtin_pair.training.render import Dialogue
-from builtin_pair.training.sampler import State
 from dami_agent.tasks.model import Question
 from dami_agent.tasks.questions import question
 

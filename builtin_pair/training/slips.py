@@ -22,9 +22,9 @@ from tokenizers import Tokenizer
 from builtin_pair.training import thoughts, tooling
 from builtin_pair.training.calling import task_turns
 from builtin_pair.training.documents import question_turns
-from builtin_pair.training.evaluate import Bench
+from builtin_pair.training.export import State
 from builtin_pair.training.render import Dialogue, Turn
-from builtin_pair.training.sampler import State
+from builtin_pair.training.serving import open_states, think
 from dami_agent.tasks.agent import agent_task
 from dami_agent.tasks.model import Operation, ToolSpec, Working
 from dami_agent.tasks.questions import practice
@@ -123,14 +123,30 @@ def find(case: Case, thought: str) -> Dialogue | None:
 
 
 def collect(
-    state: State, tokenizer: Tokenizer, *, count: int, temperature: float = 1.0, seed: int = 0
+    state: State,
+    tokenizer: Tokenizer,
+    *,
+    count: int,
+    temperature: float = 1.0,
+    seed: int = 0,
+    device: str = "auto",
 ) -> list[Dialogue]:
-    """Think about `count` questions and steps, and keep the slips."""
+    """Think about `count` questions and steps, and keep the slips.
+
+    Args:
+        state: the checkpoint that thinks.
+        tokenizer: its own.
+        count: how many things it thinks about.
+        temperature: of its thoughts.
+        seed: of what it thinks about, and of its random streams.
+        device: a torch device, or `auto`.
+    """
     rng = Random(f"slips:{seed}")
     cases = [draw(rng) for _ in range(count)]
     asked = [case.asked for case in cases]
-    replies = Bench(tokenizer, limit=LIMIT).replies(state, asked, temperature=temperature, seed=seed)
-    found = [find(case, reply.thought) for case, reply in zip(cases, replies, strict=True)]
+    with open_states(state, state, tokenizer, device=device) as session:
+        written = think(session, tokenizer, asked, temperature=temperature, limit=LIMIT, seed=seed)
+    found = [find(case, thought) for case, thought in zip(cases, written, strict=True)]
     return [slip for slip in found if slip is not None]
 
 

@@ -16,6 +16,7 @@ from dami_agent.evaluation.runner import Answer, Request
 from dami_agent.evaluation.stats import half_width, mean
 from dami_agent.session import Session
 from dami_agent.tasks import AgentTask, single_calls
+from dami_agent.tasks.model import Split
 from dami_agent.tasks.single import SETTINGS, Setting
 from dami_agent.types import Intensity, Sampling, Tool
 
@@ -56,11 +57,12 @@ class ToolBatch:
     temperature: float
     switch: float
     name: str = "tool calls"
+    split: Split = "test"
 
     def run(self, session: Session, done: Callable[[int], None]) -> list[Outcome]:
         """Make the first call of each dialogue and judge it."""
         share = -(-self.size // self.seeds)
-        drawn = (single_calls(self.setting, "test", share, seed=seed) for seed in range(self.seeds))
+        drawn = (single_calls(self.setting, self.split, share, seed=seed) for seed in range(self.seeds))
         tasks = [task for tasks in drawn for task in tasks][: self.size]
         answers = runner.answers(session, map(self._request, tasks), switch_point=self.switch, done=done)
         return [
@@ -74,8 +76,18 @@ class ToolBatch:
         return Request(step=step, intensity=self.intensity)
 
 
-def tool_batches(count: int, seeds: int, *, temperature: float, switch: float) -> list[ToolBatch]:
-    """Every setting at every λ of :data:`LAMBDAS`; none if ``count`` is 0."""
+def tool_batches(
+    count: int, seeds: int, *, temperature: float, switch: float, split: Split = "test"
+) -> list[ToolBatch]:
+    """Make a batch for every setting at every λ of :data:`LAMBDAS`; none if ``count`` is 0.
+
+    Args:
+        count: dialogues of each batch.
+        seeds: that share them.
+        temperature: of the sampling.
+        switch: λ up to which Instruct's template is used.
+        split: that the tasks are of.
+    """
     return [
         ToolBatch(
             setting=setting,
@@ -84,6 +96,7 @@ def tool_batches(count: int, seeds: int, *, temperature: float, switch: float) -
             intensity=Intensity(value),
             temperature=temperature,
             switch=switch,
+            split=split,
         )
         for setting in SETTINGS
         for value in LAMBDAS

@@ -90,7 +90,7 @@ def small(monkeypatch):
     for stage in ("instruct", "thinking"):
         monkeypatch.setitem(recipe.PLANS, stage, replace(recipe.PLANS[stage], **SMALL))
     monkeypatch.setattr(proxy, "_PRETRAIN", replace(proxy._PRETRAIN, **SMALL))
-    monkeypatch.setattr(ablate, "LIMIT", 8)
+    monkeypatch.setattr(ablate, "MAX_TOKENS", 8)
     monkeypatch.setattr(proxy, "LIMIT", 8)
 
 
@@ -141,7 +141,7 @@ def _path(*accuracies, lengths=(10, 20, 40, 70, 110)):
             "lambda": at,
             "accuracy": right,
             "tokens": long,
-            "tokens_thinking": long if at else None,
+            "thinking_tokens": long if at else None,
             "finished": 1 - at / 50,
         }
         for at, right, long in rows

@@ -1,74 +1,72 @@
-"""Quick measurements: generations are parsed as they are written, several calls too; an oracle solves every task."""
+"""Measurements in training run on the product's engine, on checkpoints and on states that no folder holds yet."""
 
+import json
 from pathlib import Path
 from random import Random
 
 import pytest
 
 import builtin_pair
-from builtin_pair.training import calling, documents, evaluate, slips
+import dami_agent
+from builtin_pair.training import command, documents, evaluate, export, serving, slips
 from builtin_pair.training import tokenizer as tokens
-from builtin_pair.training.render import Dialogue, Turn, call_text, segments
-from builtin_pair.training.sampler import Sampled
-from dami_agent.tasks import agent_tasks
+from builtin_pair.training.render import Dialogue, Turn
+from dami_agent.evaluation.runner import MAX_TOKENS
+from dami_agent.tasks import questions
+
+BASE = Path(builtin_pair.__file__).parent / "base"
+BUILTIN = Path(dami_agent.__file__).parent / "checkpoints" / "builtin"
 
 
 @pytest.fixture(scope="module")
-def bench():
-    return evaluate.Bench(tokens.load(Path(builtin_pair.__file__).parent / "base"))
+def tokenizer():
+    return tokens.load(BASE)
 
 
-def written(bench, text, *, finished=True):
-    ids = bench.tokenizer.encode(text + "<|im_end|>" * finished, add_special_tokens=False).ids
-    return Sampled(ids, [0.0] * len(ids), finished)
+def test_the_command_measures_every_part_of_the_pair_in_its_folder(capsys):
+    parts = ("instruct_path", "confidence", "tools")
+    arguments = ["evaluate", "--pair", str(BUILTIN), "--count", "2", "--parts", ",".join(parts), "--threads", "1"]
+    command.main([*arguments, "--device", "cpu"])
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert tuple(dict.fromkeys(row["part"] for row in rows)) == parts
+    path = [row for row in rows if row["part"] == "instruct_path"]
+    assert [row["lambda"] for row in path] == list(evaluate.INSTRUCT_PATH)
+    assert all(row["template"] == "instruct" and row["tokens"] > 0 and row["errors"] == 0 for row in path)
+    assert all(row["dialogues"] == 2 and row["tokens"] > 0 for row in rows if row["part"] == "tools")
 
 
-CALLS = (("get_price", {"item": "lamp"}), ("free_seats", {"train": 42}), ("get_budget", {}))
+def test_states_are_measured_at_their_own_intensity(tokenizer):
+    instruct, thinking = (export.load_state(BUILTIN / role) for role in ("instruct", "thinking"))
+    asked = [(0, each) for each in questions("calibration", 4, levels=(1,))]
+    with serving.open_states(instruct, thinking, tokenizer, device="cpu") as session:
+        ends = [evaluate.on_path(session, asked, at, template="thinking", max_tokens=64) for at in (0.0, 1.0)]
+    with serving.open_states(thinking, instruct, tokenizer, device="cpu") as session:
+        turned = [evaluate.on_path(session, asked, at, template="thinking", max_tokens=64) for at in (1.0, 0.0)]
+    assert [row["tokens"] for row in ends] == [row["tokens"] for row in turned]
+    assert ends[0]["tokens"] != ends[1]["tokens"]
 
 
-@pytest.mark.parametrize("count", [0, 1, 2, 3])
-@pytest.mark.parametrize("said", ["", "29, 82."])
-def test_every_call_and_what_is_said_before_it_is_read(bench, count, said):
-    calls = CALLS[:count]
-    text = "\n".join([said, *(call_text(*call) for call in calls)])
-    reply = bench.parse(written(bench, text), "instruct")
-    assert (reply.text, reply.calls, reply.thought, reply.closed) == (said, calls, "", True)
-    thinking = bench.parse(written(bench, f"I call it.\n</think>\n\n{text}"), "thinking")
-    assert (thinking.text, thinking.calls, thinking.thought, thinking.closed) == (said, calls, "I call it.", True)
-
-
-def test_a_broken_call_is_no_call_of_any_tool_and_an_open_thought_is_not_closed(bench):
-    broken = bench.parse(
-        written(bench, call_text(*CALLS[0]) + '\n<tool_call>\n{"name": "get_\n</tool_call>'), "instruct"
+def test_a_thought_goes_on_from_the_documents_own_prompt(tokenizer):
+    state = export.load_state(BUILTIN / "thinking")
+    asked = [Dialogue([Turn("user", each.prompt)], template="thinking") for each in questions("calibration", 3)]
+    with serving.open_states(state, state, tokenizer, device="cpu") as session:
+        first, again, short = (
+            serving.think(session, tokenizer, asked, temperature=0.7, limit=limit, seed=1) for limit in (60, 60, 20)
+        )
+    assert first == again
+    assert len(first) == 3
+    assert all(
+        whole and whole.startswith(part) and len(part) < len(whole) for whole, part in zip(first, short, strict=True)
     )
-    assert broken.calls == (CALLS[0], ("", {}))
-    assert not bench.parse(written(bench, "I think", finished=False), "thinking").closed
-    assert not bench.parse(written(bench, "I think"), "thinking").closed
+    assert not any("think>" in thought for thought in first)
 
 
-@pytest.mark.parametrize("template", ["instruct", "thinking"])
-def test_an_oracle_solves_every_task_and_the_dialogue_becomes_its_document(bench, template):
-    for task in agent_tasks("test", 60, kinds=("route", "work", "novel")):
-        style = 1.0 if template == "thinking" else 0.0
-        document = calling.task_turns(Random(0), task, template, style, partial=False)
-        episode = evaluate.Episode(task, [Turn("user", task.prompt)])
-        for turn in (turn for turn in document if turn.role == "assistant"):
-            assert episode.text is None
-            text = segments(Dialogue([Turn("user", ""), turn], template=template))[-1][0].removesuffix("<|im_end|>")
-            evaluate._advance(episode, bench.parse(written(bench, text), template), 1, True)
-        assert task.grade(episode.text)
-        assert episode.steps == task.steps
-        assert [(t.role, t.content, t.calls) for t in episode.turns] == [
-            (t.role, t.content, t.calls) for t in document[:-1]
-        ]
-
-
-def test_the_cap_of_a_reply_and_of_a_slips_thought_is_above_every_thought_in_training(bench):
+def test_the_cap_of_a_reply_and_of_a_slips_thought_is_above_every_thought_in_training(tokenizer):
     rng = Random(8)
     longest = max(
-        len(bench.tokenizer.encode(turn.thought or "", add_special_tokens=False).ids)
+        len(tokenizer.encode(turn.thought or "", add_special_tokens=False).ids)
         for family in ("question", "work")
         for _ in range(300)
         for turn in documents.draw(rng, family, "thinking", 1.0).turns
     )
-    assert 500 < longest < slips.LIMIT < bench.limit
+    assert 500 < longest < slips.LIMIT < MAX_TOKENS

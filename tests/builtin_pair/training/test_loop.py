@@ -1,4 +1,4 @@
-"""A short run resumes to the bit, in one process or several; attention and sampler agree with transformers."""
+"""A short run resumes to the bit, in one process or several; attention agrees with transformers."""
 
 import json
 from dataclasses import replace
@@ -20,11 +20,9 @@ from builtin_pair.training import (
     muon,
     parallel,
     recipe,
-    sampler,
     stages,
 )
 from builtin_pair.training import tokenizer as tokens
-from builtin_pair.training.evaluate import Bench, auc, on_questions, run_agents
 from dami_agent.errors import UsageError
 
 BASE = Path(builtin_pair.__file__).parent / "base"
@@ -196,56 +194,6 @@ def test_training_attention_equals_sdpa(tokenizer):
         model.config._attn_implementation = attention.register()
         ours = model(input_ids=ids).logits
     torch.testing.assert_close(plain, ours, atol=1e-5, rtol=1e-4)
-
-
-def test_sampler_equals_transformers(tokenizer):
-    model = export.fresh(tokenizer, 2).eval()
-    state = dict(model.state_dict())
-    prompts = [[1, 2, 3, 400], [7, 8], [5] * 20]
-    found = sampler.sample(state, prompts, stops=[993], limit=8, temperature=0)
-    for prompt, each in zip(prompts, found, strict=False):
-        ids = torch.tensor([prompt])
-        expected = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=8, do_sample=False)
-        assert each.ids == expected[0, len(prompt) :].tolist()[: len(each.ids)]
-        assert sampler.score(state, [prompt], [each.ids])[0] == pytest.approx(each.logprobs, abs=1e-4)
-
-
-def test_rows_that_end_at_different_times_do_not_disturb_each_other(tokenizer):
-    shape = {**export.SHAPE, "num_hidden_layers": 2, "hidden_size": 64, "num_attention_heads": 6, "head_dim": 16}
-    fresh = export.fresh(tokenizer, 5, shape).state_dict()
-    state = {name: value * (12 if value.ndim == 2 and "layers" in name else 1) for name, value in fresh.items()}
-    rng = Random(8)  # weights as initialised repeat the last token; large ones make every row go its own way
-    prompts = [[rng.randrange(900) for _ in range(rng.randint(1, 30))] for _ in range(9)]
-    alone = [sampler.sample(state, [prompt], stops=[], limit=12, temperature=0)[0].ids for prompt in prompts]
-    stops = sorted({ids[place] for place, ids in enumerate(alone[1:], 1)})
-    together = sampler.sample(state, prompts, stops=stops, limit=12, temperature=0)
-    ends = set()
-    for whole, each in zip(alone, together, strict=True):
-        end = next((place for place, token in enumerate(whole) if token in stops), len(whole) - 1)
-        assert each.ids == whole[: end + 1]
-        assert each.finished == (whole[end] in stops)
-        ends.add(end)
-    assert len(ends) > 2, "the rows were to end at different times"
-
-
-def test_lerp_of_a_state_with_itself_is_itself(tokenizer):
-    state = dict(export.fresh(tokenizer, 3).state_dict())
-    assert all(torch.equal(state[name], value) for name, value in sampler.lerp(state, state, 0.3).items())
-
-
-def test_evaluation_runs_on_an_untrained_model(tokenizer):
-    from dami_agent.tasks import agent_tasks, questions
-
-    bench, state = Bench(tokenizer, limit=12), dict(export.fresh(tokenizer, 0).state_dict())
-    row = on_questions(bench, state, "thinking", questions("test", 6))
-    assert row["accuracy"] == 0
-    pick = {"state": state, "template": "thinking", "probe": state, "scorer": state, "threshold": -1.0}
-    assert run_agents(bench, pick, agent_tasks("test", 4), most=2)["solved"] == 0
-
-
-def test_auc():
-    assert auc([0.9, 0.8, 0.1], [True, True, False]) == 1
-    assert auc([0.5, 0.5], [True, False]) == 0.5
 
 
 def test_both_fine_tunings_replay_the_base():

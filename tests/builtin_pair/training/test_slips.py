@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from contextlib import nullcontext
 from pathlib import Path
 from random import Random
 
@@ -9,7 +10,7 @@ import pytest
 
 import builtin_pair
 import dami_agent
-from builtin_pair.training import command, evaluate, export, slips, thoughts
+from builtin_pair.training import command, export, slips, thoughts
 from builtin_pair.training import tokenizer as tokens
 from builtin_pair.training.render import call_text, segments
 from dami_agent.tasks.model import Operation
@@ -140,18 +141,17 @@ def test_written_slips_are_read_back(tmp_path):
 def test_the_checkpoint_thinks_about_the_cases_without_their_solution(monkeypatch):
     asked = []
 
-    def spoil(bench, state, dialogues, *, temperature, seed):
+    def spoil(session, tokenizer, dialogues, *, temperature, limit, seed):
         asked.extend(dialogues)
-        assert (state, temperature, bench.limit) == ({}, 0.8, slips.LIMIT)
-        cases = _again(len(dialogues), seed)
-        thoughts_ = [_spoiled(case, _operations(case)[-1], 3) for case in cases]
-        return [evaluate.Reply(None, thought, "", (), 0, True) for thought in thoughts_]
+        assert (session, temperature, limit) == ("opened", 0.8, slips.LIMIT)
+        return [_spoiled(case, _operations(case)[-1], 3) for case in _again(len(dialogues), seed)]
 
     def _again(count, seed):
         rng = Random(f"slips:{seed}")
         return [slips.draw(rng) for _ in range(count)]
 
-    monkeypatch.setattr(evaluate.Bench, "replies", spoil)
+    monkeypatch.setattr(slips, "open_states", lambda *states, **options: nullcontext("opened"))
+    monkeypatch.setattr(slips, "think", spoil)
     found = slips.collect({}, tokens.load(BASE), count=40, temperature=0.8, seed=5)
     assert len(found) > 30
     assert all(dialogue.turns[-1].role in ("user", "tool") for dialogue in asked)
@@ -160,13 +160,13 @@ def test_the_checkpoint_thinks_about_the_cases_without_their_solution(monkeypatc
 @pytest.mark.parametrize(("role", "read"), [((), "base"), (("--role", "thinking"), "thinking")])
 def test_the_command_records_from_any_role(tmp_path, monkeypatch, capsys, role, read):
     loaded = []
-    monkeypatch.setattr(export, "load_state", lambda folder, _device: loaded.append(folder) or {})
+    monkeypatch.setattr(export, "load_state", lambda folder: loaded.append(folder) or {})
     monkeypatch.setattr(slips, "collect", lambda state, tokenizer, **given: loaded.append(given) or [])
     for folder in (BASE, BUILTIN / "thinking"):
         (tmp_path / folder.name).symlink_to(folder)
     arguments = ["slips", "--pair", str(tmp_path), "--slips", str(tmp_path / "s.jsonl"), "--count", "7", *role]
     command.main([*arguments, "--temperature", "0.9", "--threads", "1"])
-    assert loaded == [tmp_path / read, {"count": 7, "temperature": 0.9, "seed": 0}]
+    assert loaded == [tmp_path / read, {"count": 7, "temperature": 0.9, "seed": 0, "device": "auto"}]
     assert "0 slips in 7 thoughts" in capsys.readouterr().out
     assert (tmp_path / "s.jsonl").read_text() == ""
 
