@@ -25,7 +25,7 @@ def builtin_pair() -> None:
     add_help_option=False,
 )
 def train(context: typer.Context) -> None:
-    """Run one stage of the recipe: tokenizer, base, slips, finish, tune, evaluate or ablate (train --help)."""
+    """Run one stage of the recipe: tokenizer, base, self-mistakes, finish, tune, evaluate or ablate (train --help)."""
     from builtin_pair.training import command
 
     command.main(context.args)

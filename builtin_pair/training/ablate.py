@@ -1,6 +1,6 @@
 """What decided the recipe: one thing changed at a time, measured along the path from Instruct to Thinking.
 
-`replay` and `rate` tune Instruct and Thinking anew from the pair's base; `style` and `size` show only in pretraining
+`replay` and `lr` tune Instruct and Thinking anew from the pair's base; `style` and `size` show only in pretraining
 and are told by a proxy (`proxy.py`). A variant is one process of one thread. Every finished one is a row in
 `ablate.jsonl` of the run's folder, with all that it depends on, and is not measured again; a killed one goes on where
 it was.
@@ -21,7 +21,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from builtin_pair.training import export, loop, parallel, proxy, recipe, slips
+from builtin_pair.training import export, loop, parallel, proxy, recipe, self_mistakes
 from builtin_pair.training import tokenizer as tokens
 from builtin_pair.training.evaluate import on_path
 from builtin_pair.training.export import SHAPE, State
@@ -33,8 +33,8 @@ from dami_agent.tasks.questions import FAMILIES, LEVELS, questions
 Row = dict[str, Any]
 
 PATH = (0.0, 0.25, 0.5, 0.75, 1.0)
-RATE = recipe.PLANS["instruct"].rate
-RATES = (round(RATE / 3, 6), RATE, round(RATE * 3, 6))
+LR = recipe.CONFIGS["instruct"].lr
+LRS = (round(LR / 3, 6), LR, round(LR * 3, 6))
 REPLAYS = (0.0, recipe.REPLAY, 0.3)
 
 
@@ -43,13 +43,13 @@ class Variant:
     """One way to train. With a `proxy` the base is pretrained anew and small."""
 
     replay: float = recipe.REPLAY
-    rate: float = RATE
+    lr: float = LR
     proxy: Proxy | None = None
 
 
 WHAT: Mapping[str, Mapping[str, Variant]] = {
     "replay": {f"{share:g}": Variant(replay=share) for share in REPLAYS},
-    "rate": {f"{rate:g}": Variant(rate=rate) for rate in RATES},
+    "lr": {f"{lr:g}": Variant(lr=lr) for lr in LRS},
     "style": {"graded": Variant(proxy=Proxy()), "none or all": Variant(proxy=Proxy(graded=False))},
     "size": {f"{size} parameters": Variant(proxy=Proxy(size)) for size in proxy.SHAPES},
 }
@@ -59,7 +59,7 @@ PROXIES = ("style", "size")
 
 
 @dataclass(frozen=True)
-class Job:
+class AblationJob:
     """A variant to be trained and measured. `total` is tokens of a fine-tuning; of the pretraining for a proxy."""
 
     variant: Variant
@@ -68,13 +68,13 @@ class Job:
     total: int | None = None
     count: int = 200
     seed: int = 0
-    slips: Path | None = None
+    self_mistakes: Path | None = None
     compile: bool = True
 
     def settings(self) -> Row:
         """Everything the result depends on but the code."""
         base = self.pair / "base"
-        read = [base / "tokenizer.json"] if self.variant.proxy else [base / "model.safetensors", self.slips]
+        read = [base / "tokenizer.json"] if self.variant.proxy else [base / "model.safetensors", self.self_mistakes]
         return {
             "variant": asdict(self.variant),
             "total": self.total,
@@ -88,30 +88,30 @@ class Job:
         return hashlib.sha256(json.dumps(self.settings(), sort_keys=True).encode()).hexdigest()[:12]
 
 
-def _tuned(job: Job, folder: Path) -> dict[recipe.Stage, State]:
+def _tuned(job: AblationJob, folder: Path) -> dict[recipe.Stage, State]:
     """Instruct and Thinking of a variant, from the pair's base."""
     tokenizer, base = tokens.load(job.pair / "base"), export.load_state(job.pair / "base")
-    recorded = slips.read(job.slips) if job.slips else []
+    recorded = self_mistakes.read(job.self_mistakes) if job.self_mistakes else []
     states: dict[recipe.Stage, State] = {"base": base}
     stages: tuple[recipe.Stage, ...] = ("instruct", "thinking")
     for stage in stages:
         model = export.fresh(tokenizer, job.seed)
         model.load_state_dict(dict(base), strict=False)
-        changes = recipe.Changes(job.seed, job.total, rate=job.variant.rate, compile=job.compile)
+        changes = recipe.Changes(job.seed, job.total, lr=job.variant.lr, compile=job.compile)
         mixture = recipe.mixture(stage, job.variant.replay)
-        loop.train(loop.Run(model, tokenizer, mixture, recipe.plan(stage, changes), folder / stage, recorded))
+        loop.train(loop.TrainingRun(model, tokenizer, mixture, recipe.config(stage, changes), folder / stage, recorded))
         states[stage] = {name: value.detach().clone() for name, value in model.state_dict().items()}
     return states
 
 
-def _proxy(job: Job, chosen: Proxy, folder: Path) -> dict[recipe.Stage, State]:
+def _proxy(job: AblationJob, chosen: Proxy, folder: Path) -> dict[recipe.Stage, State]:
     """All stages of a proxy."""
     tokenizer = tokens.load(job.pair / "base")
     changes = recipe.Changes(job.seed, job.total or proxy.PRETRAINED, compile=job.compile)
     return proxy.train(chosen, tokenizer, folder, job.variant.replay, changes)
 
 
-def run(job: Job) -> Row:
+def run(job: AblationJob) -> Row:
     """Train a variant and measure it along the path."""
     folder, chosen = job.run / job.key(), job.variant.proxy
     states = _proxy(job, chosen, folder) if chosen else _tuned(job, folder)
@@ -150,7 +150,7 @@ def finished(folder: Path) -> dict[str, Row]:
     return {row["key"]: row for row in rows}
 
 
-def measure(jobs: Sequence[Job], processes: int, work: Callable[[Job], Row] = run) -> Iterator[Row]:
+def measure(jobs: Sequence[AblationJob], processes: int, work: Callable[[AblationJob], Row] = run) -> Iterator[Row]:
     """Rows of jobs as they finish, those done before first; each is in the log before it is given."""
     done, wanted = finished(jobs[0].run), {job.key(): job for job in jobs}
     yield from (done[key] for key in wanted if key in done)
@@ -204,7 +204,7 @@ def _cells(name: str, row: Row) -> list[str]:
     ]
 
 
-def table(what: str, rows: Mapping[str, Row], jobs: Mapping[str, Job]) -> str:
+def table(what: str, rows: Mapping[str, Row], jobs: Mapping[str, AblationJob]) -> str:
     """The finished variants of one kind as markdown; `rows` by key, `jobs` by what the table calls them."""
     heads = [what, *(f"λ={value:g}" for value in PATH), "finished, the worst", "largest dip"]
     heads += ["largest step of the tokens", "... within outputs that think", "minutes of training"]
@@ -219,7 +219,7 @@ def table(what: str, rows: Mapping[str, Row], jobs: Mapping[str, Job]) -> str:
     return "\n".join([*lines, "", f"{note}. Steps are shares of the range, an even path would have 25 %."])
 
 
-def show(whats: Sequence[str], processes: int, job: Callable[[Variant], Job]) -> None:
+def show(whats: Sequence[str], processes: int, job: Callable[[Variant], AblationJob]) -> None:
     """Train and measure every variant that is not done yet; print a line for each and the tables."""
     jobs = {what: {name: job(variant) for name, variant in WHAT[what].items()} for what in whats}
     rows: dict[str, Row] = {}

@@ -24,7 +24,19 @@ def causal(
     scaling: float = 1.0,
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
-    """softmax(q k^T) v with the query heads of one key head folded into rows (grouped-query attention)."""
+    """Compute softmax(q k^T · scaling) v; the query heads of a key head are folded into rows.
+
+    Args:
+        _module: the attention layer; unused.
+        query: [rows, heads, length, width], float32 or bfloat16.
+        key: [rows, groups, length, width], in query's dtype; ``heads`` is a multiple of ``groups``.
+        value: as ``key``.
+        _mask: unused; the mask is causal.
+        scaling: of the scores, usually width ** -0.5.
+
+    Returns:
+        Attention output [rows, length, heads, width] in query's dtype, and None for the weights.
+    """
     if query.is_cuda:
         fused = functional.scaled_dot_product_attention(
             query, key, value, is_causal=True, scale=scaling, enable_gqa=True

@@ -39,7 +39,7 @@ class Encoded:
     """Token ids and which of them are learned from."""
 
     ids: list[int]
-    learn: list[bool]
+    loss_mask: list[bool]
 
 
 def encode(tokenizer: Tokenizer, dialogues: list[Dialogue]) -> list[Encoded]:
@@ -49,13 +49,13 @@ def encode(tokenizer: Tokenizer, dialogues: list[Dialogue]) -> list[Encoded]:
     encoded, position = [], 0
     for row in pieces:
         ids: list[int] = []
-        learn: list[bool] = []
+        loss_mask: list[bool] = []
         for _, flag in row:
             part = flat[position].ids
             position += 1
             ids += part
-            learn += [flag] * len(part)
-        encoded.append(Encoded(ids[:LONGEST], learn[:LONGEST]))
+            loss_mask += [flag] * len(part)
+        encoded.append(Encoded(ids[:LONGEST], loss_mask[:LONGEST]))
     return encoded
 
 
@@ -101,12 +101,12 @@ def _rows(rng: Random, ordinary: list[int]) -> list[tuple[list[int], list[int]]]
 def _exchange(frame: Frame, turns: list[tuple[list[int], list[int]]]) -> Encoded:
     """Turns of a user and an assistant, as token ids."""
     ids: list[int] = []
-    learn: list[bool] = []
+    loss_mask: list[bool] = []
     for asked, reply in turns:
         given = [*(frame.between if ids else ()), *frame.opening, *asked, *frame.reply]
         ids += [*given, *reply, *frame.stop]
-        learn += [False] * len(given) + [True] * (len(reply) + len(frame.stop))
-    return Encoded(ids, learn)
+        loss_mask += [False] * len(given) + [True] * (len(reply) + len(frame.stop))
+    return Encoded(ids, loss_mask)
 
 
 def pool(
@@ -116,8 +116,8 @@ def pool(
     seed: str,
     size: int,
     copy_share: float = 0.0,
-    slips: Sequence[Dialogue] = (),
-    slip_share: float = 0.0,
+    self_mistakes: Sequence[Dialogue] = (),
+    mistake_share: float = 0.0,
 ) -> list[Encoded]:
     """`size` documents drawn from a mixture: a pure function.
 
@@ -127,12 +127,16 @@ def pool(
         seed: equal seeds give equal pools.
         size: documents.
         copy_share: share of random-token copies.
-        slips: recorded mistakes of the pair's own (`slips.py`), of which `slip_share` of the pool are drawn.
-        slip_share: see `slips`.
+        self_mistakes: recorded mistakes of the pair's own (`self_mistakes.py`).
+        mistake_share: share of the pool that is drawn from them.
     """
     rng, frame = Random(seed), Frame.of(tokenizer)
     copies = sum(rng.random() < copy_share for _ in range(size))
-    dialogues = [rng.choice(slips) for _ in range(size - copies) if rng.random() < slip_share] if slips else []
+    dialogues = (
+        [rng.choice(self_mistakes) for _ in range(size - copies) if rng.random() < mistake_share]
+        if self_mistakes
+        else []
+    )
     for part in rng.choices(mixture, [part.weight for part in mixture], k=size - copies - len(dialogues)):
         style = rng.uniform(part.low, part.high)
         dialogues.append(documents.draw(rng, part.family, part.template, style))
@@ -153,56 +157,56 @@ def grouped(documents_: list[Encoded], *, tokens: int) -> list[list[Encoded]]:
 
 
 @dataclass(frozen=True)
-class Batch:
+class TokenBatch:
     """One step's rows, right-padded: `ids` int32 [rows, width], and what is learned of them.
 
-    `places` int64 [learned] are positions of the flattened [rows, width - 1] whose next token is learned.
+    `loss_positions` int64 [learned] are positions of the flattened [rows, width - 1] whose next token is learned.
     """
 
     ids: torch.Tensor
-    places: torch.Tensor
+    loss_positions: torch.Tensor
 
 
 @dataclass(frozen=True)
 class Packed:
     """A pool's batches one after another in three tensors: few to hand from one process to another, or to a GPU.
 
-    `ids` int32 [tokens], `places` int32 [learned], `shapes` int64 [batches, 3]: rows, width, learned.
+    `ids` int32 [tokens], `loss_positions` int32 [learned], `shapes` int64 [batches, 3]: rows, width, learned.
     """
 
     ids: torch.Tensor
-    places: torch.Tensor
+    loss_positions: torch.Tensor
     shapes: torch.Tensor
 
     def to(self, device: torch.device) -> Packed:
-        """The same there."""
-        return Packed(self.ids.to(device), self.places.to(device), self.shapes)
+        """Return a copy on ``device``."""
+        return Packed(self.ids.to(device), self.loss_positions.to(device), self.shapes)
 
-    def batches(self) -> list[Batch]:
+    def batches(self) -> list[TokenBatch]:
         """The batches, as views."""
         sizes = self.shapes.tolist()
         ids = torch.split(self.ids, [rows * width for rows, width, _ in sizes])
-        places = torch.split(self.places, [learned for *_, learned in sizes])
+        loss_positions = torch.split(self.loss_positions, [learned for *_, learned in sizes])
         return [
-            Batch(flat.view(rows, width), place.long())
-            for flat, place, (rows, width, _) in zip(ids, places, sizes, strict=True)
+            TokenBatch(flat.view(rows, width), place.long())
+            for flat, place, (rows, width, _) in zip(ids, loss_positions, sizes, strict=True)
         ]
 
 
 def packed(groups: list[list[Encoded]]) -> Packed:
     """Batches of documents as tensors."""
-    ids, places, shapes = [], [], []
+    ids, loss_positions, shapes = [], [], []
     for group in groups:
         width = _padded(max(len(each.ids) for each in group))
         rows = np.zeros((len(group), width), np.int32)
-        learn = np.zeros((len(group), width), np.bool_)
+        loss_mask = np.zeros((len(group), width), np.bool_)
         for row, each in enumerate(group):
             rows[row, : len(each.ids)] = each.ids
-            learn[row, : len(each.ids)] = each.learn
+            loss_mask[row, : len(each.ids)] = each.loss_mask
         ids.append(rows.ravel())
-        places.append(np.flatnonzero(learn[:, 1:]).astype(np.int32))
-        shapes.append((len(group), width, len(places[-1])))
-    flat, where = torch.from_numpy(np.concatenate(ids)), torch.from_numpy(np.concatenate(places))
+        loss_positions.append(np.flatnonzero(loss_mask[:, 1:]).astype(np.int32))
+        shapes.append((len(group), width, len(loss_positions[-1])))
+    flat, where = torch.from_numpy(np.concatenate(ids)), torch.from_numpy(np.concatenate(loss_positions))
     return Packed(flat, where, torch.tensor(shapes))
 
 

@@ -44,7 +44,7 @@ LIMIT = 256
 TUNED = 12
 """Each fine-tuning takes one token for so many of pretraining."""
 
-_PRETRAIN = loop.Plan(total=PRETRAINED, tokens=2048, pool_size=1200, rate=3e-3, matrix_rate=0.015, warmup=50)
+_PRETRAIN = loop.TrainingConfig(total=PRETRAINED, tokens=2048, pool_size=1200, lr=3e-3, muon_lr=0.015, warmup=50)
 
 
 @dataclass(frozen=True)
@@ -55,14 +55,14 @@ class Proxy:
     graded: bool = True
 
 
-class _Run(loop.Run):
+class _Run(loop.TrainingRun):
     """A run on easy questions alone."""
 
     def groups(self, number: int) -> list[list[Encoded]]:
         """Pool `number` as batches."""
-        rng, parts = Random(f"proxy:{self.plan.seed}:{number}"), self.mixture(self.pool_progress(number))
-        chosen = rng.choices(parts, [part.weight for part in parts], k=self.plan.pool_size)
-        return grouped(encode(self.tokenizer, [_document(rng, part) for part in chosen]), tokens=self.plan.tokens)
+        rng, parts = Random(f"proxy:{self.config.seed}:{number}"), self.mixture(self.pool_progress(number))
+        chosen = rng.choices(parts, [part.weight for part in parts], k=self.config.pool_size)
+        return grouped(encode(self.tokenizer, [_document(rng, part) for part in chosen]), tokens=self.config.tokens)
 
 
 def _document(rng: Random, part: Part) -> Dialogue:
@@ -103,12 +103,12 @@ def _ends(part: Part) -> Mixture:
     return tuple(replace(part, weight=part.weight / 2, low=style, high=style) for style in (part.low, part.high))
 
 
-def plan(stage: recipe.Stage, changes: recipe.Changes) -> loop.Plan:
-    """The plan of one stage; `changes.total` is tokens of the pretraining."""
+def config(stage: recipe.Stage, changes: recipe.Changes) -> loop.TrainingConfig:
+    """The config of one stage; `changes.total` is tokens of the pretraining."""
     total = changes.total or PRETRAINED
     if stage == "base":
         return replace(_PRETRAIN, total=total, seed=10 * changes.seed, compile=changes.compile)
-    return replace(recipe.plan(stage, replace(changes, total=total // TUNED)), tokens=4096)
+    return replace(recipe.config(stage, replace(changes, total=total // TUNED)), tokens=4096)
 
 
 def train(
@@ -122,7 +122,7 @@ def train(
         if "base" in states:
             model.load_state_dict(dict(states["base"]))
         parts = mixture(stage, replay, graded=proxy.graded)
-        loop.train(_Run(model, tokenizer, partial(_always, parts), plan(stage, changes), folder / stage))
+        loop.train(_Run(model, tokenizer, partial(_always, parts), config(stage, changes), folder / stage))
         states[stage] = {name: value.detach().clone() for name, value in model.state_dict().items()}
     return states
 

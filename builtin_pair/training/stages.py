@@ -6,7 +6,7 @@ import argparse
 
 import torch
 
-from builtin_pair.training import export, loop, recipe, slips
+from builtin_pair.training import export, loop, recipe, self_mistakes
 from builtin_pair.training import tokenizer as tokens
 from builtin_pair.training.parallel import Group
 
@@ -20,16 +20,16 @@ def device(wanted: str, processes: int) -> torch.device:
 
 def train(options: argparse.Namespace, stage: recipe.Stage, group: Group) -> None:
     """Train from the pair's base (or from nothing, for `base`); the first process writes the result into the pair."""
-    changes = recipe.Changes(options.seed, options.total, options.hours, options.rate, not options.no_compile)
+    changes = recipe.Changes(options.seed, options.total, options.hours, options.lr, not options.no_compile)
     tokenizer = tokens.load(options.pair / "base")
     model = export.fresh(tokenizer, options.seed)
     if stage != "base":
         model.load_state_dict(export.load_state(options.pair / "base"), strict=False)
-    recorded = slips.read(options.slips) if options.slips else []
-    place = device(options.device, group.size)
-    model.to(place)  # type: ignore[arg-type]
-    mixture, plan = recipe.mixture(stage, options.replay), recipe.plan(stage, changes, gpu=place.type == "cuda")
-    loop.train(loop.Run(model, tokenizer, mixture, plan, options.run, recorded, group, options.workers))
+    recorded = self_mistakes.read(options.self_mistakes) if options.self_mistakes else []
+    target = device(options.device, group.size)
+    model.to(target)  # type: ignore[arg-type]
+    mixture, config = recipe.mixture(stage, options.replay), recipe.config(stage, changes, gpu=target.type == "cuda")
+    loop.train(loop.TrainingRun(model, tokenizer, mixture, config, options.run, recorded, group, options.workers))
     if group.rank == 0:
         written = "base" if stage == "finish" else stage
         export.save(options.pair / written, written, model.state_dict(), tokenizer)

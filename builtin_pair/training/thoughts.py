@@ -74,14 +74,14 @@ def revised(work: Sequence[Working], wrong: int, said: int) -> str:
 
     The mistaken step is done again, and all after it, as they may build on it.
     """
-    slip = work[wrong]
-    assert isinstance(slip, Operation)
+    mistake = work[wrong]
+    assert isinstance(mistake, Operation)
     checks = [step.check for step in work[:wrong] if step.check]
-    if slip.symbol == "*":
-        checks.append(f"{said} / {slip.right} is not {slip.left}")
+    if mistake.symbol == "*":
+        checks.append(f"{said} / {mistake.right} is not {mistake.left}")
     else:
-        back = Operation(said, "-" if slip.symbol == "+" else "+", slip.right)
-        checks.append(f"{back.line}, not {slip.left}")
-    lines = [f"Check: {', '.join(checks)}.", f"Again, {slip.detail}."]
+        back = Operation(said, "-" if mistake.symbol == "+" else "+", mistake.right)
+        checks.append(f"{back.line}, not {mistake.left}")
+    lines = [f"Check: {', '.join(checks)}.", f"Again, {mistake.detail}."]
     lines += [f"Then, {step.detail}." for step in work[wrong + 1 :]]
     return "\n".join([*lines, result(work)])

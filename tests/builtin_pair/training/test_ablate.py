@@ -11,7 +11,7 @@ import torch
 import builtin_pair
 from builtin_pair.training import ablate, command, export, loop, mixtures, proxy, recipe, thoughts
 from builtin_pair.training import tokenizer as tokens
-from builtin_pair.training.ablate import Job, Variant
+from builtin_pair.training.ablate import AblationJob, Variant
 from builtin_pair.training.proxy import Proxy
 from builtin_pair.training.render import segments
 
@@ -25,11 +25,11 @@ def tokenizer():
 
 
 def _differs(variant, other):
-    return {name for name in ("replay", "rate", "proxy") if getattr(variant, name) != getattr(other, name)}
+    return {name for name in ("replay", "lr", "proxy") if getattr(variant, name) != getattr(other, name)}
 
 
 def test_a_variant_changes_one_thing_and_the_recipe_is_among_them():
-    for what, field in (("replay", "replay"), ("rate", "rate")):
+    for what, field in (("replay", "replay"), ("lr", "lr")):
         named = ablate.WHAT[what]
         assert Variant() in named.values()
         assert all(_differs(variant, Variant()) == {field} for variant in named.values() if variant != Variant())
@@ -37,7 +37,7 @@ def test_a_variant_changes_one_thing_and_the_recipe_is_among_them():
     for what, field in (("style", "graded"), ("size", "size")):
         for variant in ablate.WHAT[what].values():
             assert replace(variant.proxy, **{field: getattr(Proxy(), field)}) == Proxy()
-    assert Variant().rate == recipe.PLANS["instruct"].rate == recipe.PLANS["thinking"].rate
+    assert Variant().lr == recipe.CONFIGS["instruct"].lr == recipe.CONFIGS["thinking"].lr
 
 
 def test_the_proxys_mixture_replays_its_base_and_knows_no_middle_unless_graded():
@@ -88,36 +88,40 @@ def test_sizes_are_what_they_are_called(tokenizer, size, millions):
 def small(monkeypatch):
     """Plans of a batch or two."""
     for stage in ("instruct", "thinking"):
-        monkeypatch.setitem(recipe.PLANS, stage, replace(recipe.PLANS[stage], **SMALL))
+        monkeypatch.setitem(recipe.CONFIGS, stage, replace(recipe.CONFIGS[stage], **SMALL))
     monkeypatch.setattr(proxy, "_PRETRAIN", replace(proxy._PRETRAIN, **SMALL))
     monkeypatch.setattr(ablate, "MAX_TOKENS", 8)
     monkeypatch.setattr(proxy, "LIMIT", 8)
 
 
-def _plans(folder):
+def _configs(folder):
     logs = sorted(folder.glob("*/log.jsonl"))
-    return {log.parent.name: json.loads(log.read_text().splitlines()[0])["plan"] for log in logs}
+    return {log.parent.name: json.loads(log.read_text().splitlines()[0])["config"] for log in logs}
 
 
 def test_a_variant_is_tuned_from_the_base_with_its_own_rate_and_measured_on_the_path(small, tmp_path):
-    job = Job(Variant(replay=0.0, rate=1e-3), BASE.parent, tmp_path, total=600, count=5, compile=False)
+    job = AblationJob(Variant(replay=0.0, lr=1e-3), BASE.parent, tmp_path, total=600, count=5, compile=False)
     row = ablate.run(job)
     assert [each["lambda"] for each in row["path"]] == list(ablate.PATH)
     assert row["key"] == job.key()
     seconds = sum(json.loads(log.read_text().splitlines()[-1])["seconds"] for log in tmp_path.glob("*/*/log.jsonl"))
     assert row["minutes"]["training"] == pytest.approx(seconds / 60, abs=0.1)
     assert row["parameters"] == sum(value.numel() for value in export.load_state(BASE).values())
-    plans = _plans(tmp_path / job.key())
-    assert set(plans) == {"instruct", "thinking"}
-    assert all((plan["rate"], plan["total"], plan["compile"]) == (1e-3, 600, False) for plan in plans.values())
-    assert plans["thinking"]["slip_share"] > plans["instruct"]["slip_share"] == 0
+    configs = _configs(tmp_path / job.key())
+    assert set(configs) == {"instruct", "thinking"}
+    assert all((config["lr"], config["total"], config["compile"]) == (1e-3, 600, False) for config in configs.values())
+    assert configs["thinking"]["mistake_share"] > configs["instruct"]["mistake_share"] == 0
 
 
 def test_a_proxy_is_pretrained_then_tuned_from_its_own_base(small, tmp_path, tokenizer, monkeypatch):
     monkeypatch.setattr(proxy, "_PRETRAIN", replace(proxy._PRETRAIN, warmup=1))
     states = proxy.train(Proxy("0.6 M"), tokenizer, tmp_path, 0.1, recipe.Changes(0, total=1200, compile=False))
-    plans = _plans(tmp_path)
-    assert {stage: plan["total"] for stage, plan in plans.items()} == {"base": 1200, "instruct": 100, "thinking": 100}
+    configs = _configs(tmp_path)
+    assert {stage: config["total"] for stage, config in configs.items()} == {
+        "base": 1200,
+        "instruct": 100,
+        "thinking": 100,
+    }
     start = dict(export.fresh(tokenizer, 0, proxy.SHAPES["0.6 M"]).state_dict())
     name = "model.layers.2.mlp.up_proj.weight"
     moved = {stage: (state[name] - start[name]).norm() for stage, state in states.items()}
@@ -129,7 +133,7 @@ def test_a_proxy_is_pretrained_then_tuned_from_its_own_base(small, tmp_path, tok
 
 def _pretend(job):
     """Stands in for training; leaves a mark that it ran."""
-    (job.run / f"ran-{job.variant.rate:g}").touch(exist_ok=False)
+    (job.run / f"ran-{job.variant.lr:g}").touch(exist_ok=False)
     return {"key": job.key(), **job.settings(), "minutes": {"training": 1.0}, "path": _path()}
 
 
@@ -149,14 +153,14 @@ def _path(*accuracies, lengths=(10, 20, 40, 70, 110)):
 
 
 def test_a_finished_variant_is_not_measured_again_unless_what_it_depends_on_changed(tmp_path):
-    jobs = [Job(variant, BASE.parent, tmp_path) for variant in ablate.WHAT["rate"].values()]
+    jobs = [AblationJob(variant, BASE.parent, tmp_path) for variant in ablate.WHAT["lr"].values()]
     first = list(ablate.measure(jobs[:2], 1, _pretend))
     assert sorted(row["key"] for row in first) == sorted(job.key() for job in jobs[:2])
     both = list(ablate.measure(jobs, 1, _pretend))  # `_pretend` fails where it ran before
     assert sorted(row["key"] for row in both) == sorted(job.key() for job in jobs)
     assert len((tmp_path / "ablate.jsonl").read_text().splitlines()) == 3
     other = [replace(jobs[0], count=7), replace(jobs[0], total=9), replace(jobs[0], seed=1)]
-    other.append(replace(jobs[0], slips=Path(__file__)))
+    other.append(replace(jobs[0], self_mistakes=Path(__file__)))
     assert len({job.key() for job in [*jobs, *other]}) == 7
     assert replace(jobs[0], run=tmp_path / "elsewhere").key() == jobs[0].key()
 
@@ -178,24 +182,24 @@ def test_the_largest_dip_and_step_are_those_of_plain_counting():
 
 
 def test_the_table_has_the_finished_variants_in_order(tmp_path):
-    jobs = {name: Job(variant, BASE.parent, tmp_path) for name, variant in ablate.WHAT["rate"].items()}
+    jobs = {name: AblationJob(variant, BASE.parent, tmp_path) for name, variant in ablate.WHAT["lr"].items()}
     rows = {job.key(): {"path": _path(), "minutes": {"training": 2.5}} for job in list(jobs.values())[1:]}
-    head, rule, *lines, _, note = ablate.table("rate", rows, jobs).splitlines()
+    head, rule, *lines, _, note = ablate.table("lr", rows, jobs).splitlines()
     assert head.count("|") == rule.count("|") == lines[0].count("|") == lines[1].count("|")
     assert [line.split("|")[1].strip() for line in lines] == ["0.0006", "0.0018"]
     assert "| 0.200 / 10 | 0.400 / 20 |" in lines[0]
     assert lines[0].endswith("| 98.0 % | 10.0 points | 40 % | 44 % | 2.5 |")
     assert "200 calibration questions (± 6.9 points at most" in note
     assert "proxy" not in note
-    sizes = {name: Job(variant, BASE.parent, tmp_path) for name, variant in ablate.WHAT["size"].items()}
+    sizes = {name: AblationJob(variant, BASE.parent, tmp_path) for name, variant in ablate.WHAT["size"].items()}
     assert "proxy" in ablate.table("size", {}, sizes)
 
 
-@pytest.mark.parametrize("given", [["--run", "r"], ["--what", "rate"], ["--run", "r", "--what", "rate,speed"]])
+@pytest.mark.parametrize("given", [["--run", "r"], ["--what", "lr"], ["--run", "r", "--what", "lr,speed"]])
 def test_the_command_wants_a_folder_and_something_to_change(monkeypatch, capsys, given):
     with pytest.raises(SystemExit):
         command.main(["ablate", "--pair", "p", *given])
-    assert "replay, rate, style, size" in capsys.readouterr().err
+    assert "replay, lr, style, size" in capsys.readouterr().err
 
 
 def test_the_command_measures_what_it_is_asked_to(monkeypatch, tmp_path, capsys):
@@ -206,7 +210,7 @@ def test_the_command_measures_what_it_is_asked_to(monkeypatch, tmp_path, capsys)
         "--run",
         str(tmp_path),
         "--what",
-        "rate",
+        "lr",
         "--count",
         "50",
         "--threads",
@@ -220,14 +224,14 @@ def test_the_command_measures_what_it_is_asked_to(monkeypatch, tmp_path, capsys)
 
 
 def test_minutes_are_those_of_all_stages_before_and_after_an_interruption(tmp_path):
-    stages = {"base": [{"seconds": 60.0}, {"plan": 1}, {"seconds": 90.0}], "thinking": [{"seconds": 30.0}]}
+    stages = {"base": [{"seconds": 60.0}, {"config": 1}, {"seconds": 90.0}], "thinking": [{"seconds": 30.0}]}
     for stage, rows in stages.items():
         (tmp_path / stage).mkdir()
-        (tmp_path / stage / "log.jsonl").write_text("\n".join(json.dumps(row) for row in [{"plan": 0}, *rows]))
+        (tmp_path / stage / "log.jsonl").write_text("\n".join(json.dumps(row) for row in [{"config": 0}, *rows]))
     assert ablate._minutes(tmp_path) == 2.0
 
 
 def test_plans_stay_loops_plans():
-    assert isinstance(proxy.plan("base", recipe.Changes()), loop.Plan)
-    assert proxy.plan("base", recipe.Changes()).total == proxy.PRETRAINED
-    assert proxy.plan("thinking", recipe.Changes()).total == proxy.PRETRAINED // proxy.TUNED
+    assert isinstance(proxy.config("base", recipe.Changes()), loop.TrainingConfig)
+    assert proxy.config("base", recipe.Changes()).total == proxy.PRETRAINED
+    assert proxy.config("thinking", recipe.Changes()).total == proxy.PRETRAINED // proxy.TUNED

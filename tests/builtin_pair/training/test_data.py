@@ -104,7 +104,7 @@ def test_only_replies_are_learned_from(tokenizer):
     ]
     encoded = data.encode(tokenizer, [render.Dialogue(turns, template="thinking")])[0]
     learned = tokenizer.decode(
-        [i for i, flag in zip(encoded.ids, encoded.learn, strict=False) if flag], skip_special_tokens=False
+        [i for i, flag in zip(encoded.ids, encoded.loss_mask, strict=False) if flag], skip_special_tokens=False
     )
     assert learned == "small\n</think>\n\nHi<|im_end|>x\n</think>\n\nBye<|im_end|>"
 
@@ -133,13 +133,13 @@ def test_batches_hold_every_document_once_padded_to_the_right(tokenizer):
     groups = data.grouped(drawn, tokens=2000)
     for group, batch in zip(groups, data.packed(groups).batches(), strict=True):
         ids, learned = batch.ids, torch.zeros(batch.ids[:, 1:].shape, dtype=torch.bool)
-        learned.view(-1)[batch.places] = True
+        learned.view(-1)[batch.loss_positions] = True
         assert ids.shape[1] % 16 == 0
         assert len(group) == 1 or ids.numel() <= 2000
         for row, each in enumerate(group):
             length = len(each.ids)
             assert ids[row].tolist() == each.ids + [0] * (ids.shape[1] - length)
-            assert learned[row].tolist() == each.learn[1:] + [False] * (ids.shape[1] - length)
+            assert learned[row].tolist() == each.loss_mask[1:] + [False] * (ids.shape[1] - length)
         found += group
     assert sorted(each.ids for each in found) == sorted(each.ids for each in drawn)
 
@@ -204,7 +204,7 @@ def test_only_the_replies_of_an_exchange_are_learned_from(tokenizer):
     text = tokenizer.decode(each.ids, skip_special_tokens=False)
     assert text.count("<|im_end|>\n<|im_start|>assistant\n") == 2
     stop = tokenizer.token_to_id("<|im_end|>")
-    learned = [token for token, known in zip(each.ids, each.learn, strict=True) if known]
+    learned = [token for token, known in zip(each.ids, each.loss_mask, strict=True) if known]
     assert learned == [*ordinary[2:], stop, *ordinary[:2], stop]
 
 

@@ -8,7 +8,7 @@ import pytest
 
 import builtin_pair
 import dami_agent
-from builtin_pair.training import command, documents, evaluate, export, serving, slips
+from builtin_pair.training import command, documents, evaluate, export, self_mistakes, serving
 from builtin_pair.training import tokenizer as tokens
 from builtin_pair.training.render import Dialogue, Turn
 from dami_agent.evaluation.runner import MAX_TOKENS
@@ -61,7 +61,7 @@ def test_a_thought_goes_on_from_the_documents_own_prompt(tokenizer):
     assert not any("think>" in thought for thought in first)
 
 
-def test_the_cap_of_a_reply_and_of_a_slips_thought_is_above_every_thought_in_training(tokenizer):
+def test_the_cap_of_a_reply_and_of_a_mistakes_thought_is_above_every_thought_in_training(tokenizer):
     rng = Random(8)
     longest = max(
         len(tokenizer.encode(turn.thought or "", add_special_tokens=False).ids)
@@ -69,4 +69,4 @@ def test_the_cap_of_a_reply_and_of_a_slips_thought_is_above_every_thought_in_tra
         for _ in range(300)
         for turn in documents.draw(rng, family, "thinking", 1.0).turns
     )
-    assert 500 < longest < slips.LIMIT < MAX_TOKENS
+    assert 500 < longest < self_mistakes.LIMIT < MAX_TOKENS

@@ -26,7 +26,7 @@ from builtin_pair.training import tokenizer as tokens
 from dami_agent.errors import UsageError
 
 BASE = Path(builtin_pair.__file__).parent / "base"
-PLAN = loop.Plan(total=4_000, tokens=512, pool_size=6, warmup=2, seed=4)
+CONFIG = loop.TrainingConfig(total=4_000, tokens=512, pool_size=6, warmup=2, seed=4)
 
 
 @pytest.fixture(scope="module")
@@ -34,16 +34,16 @@ def tokenizer():
     return tokens.load(BASE)
 
 
-def _run(tokenizer, folder, plan=PLAN, device="cpu"):
+def _run(tokenizer, folder, config=CONFIG, device="cpu"):
     model = export.fresh(tokenizer, 0).to(device)
-    loop.train(loop.Run(model, tokenizer, recipe.mixture("base"), plan, folder))
+    loop.train(loop.TrainingRun(model, tokenizer, recipe.mixture("base"), config, folder))
     return model.state_dict()
 
 
 def _in_a_group(folder, group):
     tokenizer = tokens.load(BASE)
     model = export.fresh(tokenizer, 0)
-    loop.train(loop.Run(model, tokenizer, recipe.mixture("base"), PLAN, folder, group=group))
+    loop.train(loop.TrainingRun(model, tokenizer, recipe.mixture("base"), CONFIG, folder, group=group))
     if group.rank == 0:
         torch.save(dict(model.state_dict()), folder / "end.pt")
 
@@ -54,17 +54,17 @@ def test_two_processes_train_as_one_that_sees_both_batches(tokenizer, tmp_path):
     model = export.fresh(tokenizer, 0).train()
     model.config._attn_implementation = attention.register()
     runs = [
-        loop.Run(model, tokenizer, recipe.mixture("base"), PLAN, tmp_path, group=parallel.Group(rank, 2))
+        loop.TrainingRun(model, tokenizer, recipe.mixture("base"), CONFIG, tmp_path, group=parallel.Group(rank, 2))
         for rank in (0, 1)
     ]
-    optimizer, step, seen = loop.Optimizer(model, PLAN), 0, 0
-    while seen < PLAN.total:
-        progress = seen / PLAN.total
-        number = runs[0].where["pool"]
-        drawn = [data.grouped(_drawn(run, number), tokens=PLAN.tokens) for run in runs]
+    optimizer, step, seen = loop.Optimizer(model, CONFIG), 0, 0
+    while seen < CONFIG.total:
+        progress = seen / CONFIG.total
+        number = runs[0].position["pool"]
+        drawn = [data.grouped(_drawn(run, number), tokens=CONFIG.tokens) for run in runs]
         count = min(map(len, drawn))
         order = list(range(count))
-        Random(f"order:{PLAN.seed}:{runs[0].where['pool']}").shuffle(order)
+        Random(f"order:{CONFIG.seed}:{runs[0].position['pool']}").shuffle(order)
         for index in order:
             for mine in drawn:
                 (batch,) = data.packed([mine[index * len(mine) // count]]).batches()
@@ -73,22 +73,22 @@ def test_two_processes_train_as_one_that_sees_both_batches(tokenizer, tmp_path):
                 if mine is drawn[0]:
                     seen += 2 * batch.ids.numel()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.step(PLAN.factor(step, progress))
-            step, progress = step + 1, seen / PLAN.total
-            if seen >= PLAN.total:
+            optimizer.step(CONFIG.lr_scale(step, progress))
+            step, progress = step + 1, seen / CONFIG.total
+            if seen >= CONFIG.total:
                 break
         for run in runs:
-            run.where["pool"] += 1
+            run.position["pool"] += 1
     for name, value in model.state_dict().items():
         torch.testing.assert_close(found[name], value, atol=2e-3, rtol=2e-2, msg=name)
 
 
 def _drawn(run, number):
     rank = f":{run.group.rank}" if run.group.rank else ""
-    seed = f"pool:{PLAN.seed}:{number}{rank}"
-    progress = min(1.0, 2 * number * PLAN.pool_size * PLAN.document / PLAN.total)
-    share = PLAN.share(progress)
-    return data.pool(run.tokenizer, run.mixture(progress), seed=seed, size=PLAN.pool_size, copy_share=share)
+    seed = f"pool:{CONFIG.seed}:{number}{rank}"
+    progress = min(1.0, 2 * number * CONFIG.pool_size * CONFIG.document / CONFIG.total)
+    share = CONFIG.share(progress)
+    return data.pool(run.tokenizer, run.mixture(progress), seed=seed, size=CONFIG.pool_size, copy_share=share)
 
 
 def test_a_run_that_was_killed_resumes_to_the_same_bits(tokenizer, tmp_path, monkeypatch):
@@ -113,7 +113,7 @@ def test_a_run_that_was_killed_resumes_to_the_same_bits(tokenizer, tmp_path, mon
 def test_pools_drawn_ahead_by_other_processes_are_the_same(tokenizer, tmp_path):
     alone = _run(tokenizer, tmp_path / "alone")
     model = export.fresh(tokenizer, 0)
-    loop.train(loop.Run(model, tokenizer, recipe.mixture("base"), PLAN, tmp_path / "ahead", workers=2))
+    loop.train(loop.TrainingRun(model, tokenizer, recipe.mixture("base"), CONFIG, tmp_path / "ahead", workers=2))
     assert all(torch.equal(alone[name], value) for name, value in model.state_dict().items())
 
 
@@ -142,13 +142,13 @@ def test_stacked_muon_takes_matrices_only():
 def test_a_folder_of_a_run_from_other_weights_is_refused_and_left_as_it_was(tokenizer, tmp_path):
     _run(tokenizer, tmp_path)
     before = (tmp_path / "weights.safetensors").read_bytes()
-    other = loop.Run(export.fresh(tokenizer, 1), tokenizer, recipe.mixture("base"), PLAN, tmp_path)
+    other = loop.TrainingRun(export.fresh(tokenizer, 1), tokenizer, recipe.mixture("base"), CONFIG, tmp_path)
     with pytest.raises(UsageError, match="began with other weights"):
         loop.train(other)
     assert (tmp_path / "weights.safetensors").read_bytes() == before
 
 
-@pytest.mark.parametrize("arguments", [["base"], ["finish"], ["tune", "--role", "instruct"], ["slips"]])
+@pytest.mark.parametrize("arguments", [["base"], ["finish"], ["tune", "--role", "instruct"], ["self-mistakes"]])
 def test_a_stage_without_its_folder_is_refused_before_it_begins(arguments, monkeypatch, tmp_path, capsys):
     with pytest.raises(SystemExit):
         command.main([*arguments, "--pair", str(tmp_path)])
@@ -180,7 +180,7 @@ def test_a_gpu_trains_as_the_cpu_does_and_its_run_can_be_taken_up_by_either(toke
     for name, value in on_cpu.items():
         assert on_gpu[name].device.type == "cuda"
         torch.testing.assert_close(on_gpu[name].cpu(), value, atol=5e-3, rtol=5e-2, msg=name)
-    longer = replace(PLAN, total=2 * PLAN.total)
+    longer = replace(CONFIG, total=2 * CONFIG.total)
     _run(tokenizer, tmp_path / "gpu", longer)
     rows = [json.loads(line) for line in (tmp_path / "gpu" / "log.jsonl").read_text().splitlines()]
     assert rows[-1]["tokens"] >= longer.total
@@ -213,6 +213,6 @@ def test_the_mixture_moves_from_tools_to_arithmetic():
 
 
 def test_rate_rises_stays_and_falls():
-    plan = loop.Plan(total=1, warmup=10, decay_from=0.5)
-    assert [plan.factor(step, 0.0) for step in (0, 4, 9, 50)] == pytest.approx([0.1, 0.5, 1.0, 1.0])
-    assert [plan.factor(99, progress) for progress in (0.4, 0.5, 0.75, 1.0)] == pytest.approx([1.0, 1.0, 0.5, 0.0])
+    config = loop.TrainingConfig(total=1, warmup=10, decay_start=0.5)
+    assert [config.lr_scale(step, 0.0) for step in (0, 4, 9, 50)] == pytest.approx([0.1, 0.5, 1.0, 1.0])
+    assert [config.lr_scale(99, progress) for progress in (0.4, 0.5, 0.75, 1.0)] == pytest.approx([1.0, 1.0, 0.5, 0.0])

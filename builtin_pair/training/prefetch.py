@@ -20,13 +20,13 @@ AHEAD = 2
 
 
 class Drawn(Protocol):
-    """What pools are drawn for: a run (`loop.Run`)."""
+    """A run that pools are drawn for: a run (`loop.TrainingRun`)."""
 
-    where: dict[str, float]
+    position: dict[str, float]
     workers: int
 
     def groups(self, number: int) -> list[list[Encoded]]:
-        """A pool as batches of documents."""
+        """Return a pool as batches of documents."""
 
 
 class _Pools(Dataset[Packed]):
@@ -40,8 +40,8 @@ class _Pools(Dataset[Packed]):
 
 
 def pools(run: Drawn) -> Iterator[Packed]:
-    """The run's pools from the next one on, in order and without end."""
-    numbers, dataset = count(int(run.where["pool"])), _Pools(run)
+    """Yield the run's pools from the next one on, in order and without end."""
+    numbers, dataset = count(int(run.position["pool"])), _Pools(run)
     if not run.workers:
         yield from map(dataset.__getitem__, numbers)  # without end
     yield from DataLoader(

@@ -10,7 +10,7 @@ import pytest
 
 import builtin_pair
 import dami_agent
-from builtin_pair.training import command, export, slips, thoughts
+from builtin_pair.training import command, export, self_mistakes, thoughts
 from builtin_pair.training import tokenizer as tokens
 from builtin_pair.training.render import call_text, segments
 from dami_agent.tasks.model import Operation
@@ -31,7 +31,7 @@ def _chains(count):
 
 def _cases(seed, count):
     rng = Random(seed)
-    return [slips.draw(rng) for _ in range(count)]
+    return [self_mistakes.draw(rng) for _ in range(count)]
 
 
 def _operations(case):
@@ -61,16 +61,16 @@ def _true_equations(text):
         assert eval(f"{left} {sign} {right}") == int(result), text
 
 
-def test_every_family_with_arithmetic_is_drawn_and_a_right_thought_is_no_slip():
+def test_every_family_with_arithmetic_is_drawn_and_a_right_thought_is_no_mistake():
     cases = _cases(1, 200)
-    assert set(Counter(case.dialogue.family for case in cases)) == set(slips.FAMILIES)
-    assert all(slips.find(case, case.dialogue.turns[-1].thought) is None for case in cases)
+    assert set(Counter(case.dialogue.family for case in cases)) == set(self_mistakes.FAMILIES)
+    assert all(self_mistakes.find(case, case.dialogue.turns[-1].thought) is None for case in cases)
     assert all("Check:" in case.dialogue.turns[-1].thought for case in cases)
     assert any(case.dialogue.turns[-1].calls and len(case.dialogue.turns) > 2 for case in cases)
 
 
 @pytest.mark.parametrize("off", [1, -1, 10])
-def test_a_slip_is_mended_and_only_the_mending_is_learned(off):
+def test_a_mistake_is_mended_and_only_the_mending_is_learned(off):
     rng, families = Random(5), Counter()
     for case in _cases(off, 200):
         index = rng.choice(_operations(case))
@@ -78,14 +78,14 @@ def test_a_slip_is_mended_and_only_the_mending_is_learned(off):
         wrong = step.result + off
         if wrong < 0:
             continue
-        slip = slips.find(case, _spoiled(case, index, off))
-        if slip is None:
+        mistake = self_mistakes.find(case, _spoiled(case, index, off))
+        if mistake is None:
             assert step.symbol == "+"
             assert wrong < step.right
             continue
-        families[slip.family] += 1
-        context, learned = _texts(slip)
-        spoiled = slip.turns[-1].given.splitlines()[len(case.work[index + 1 :]) * -1 - 1]
+        families[mistake.family] += 1
+        context, learned = _texts(mistake)
+        spoiled = mistake.turns[-1].given.splitlines()[len(case.work[index + 1 :]) * -1 - 1]
         assert spoiled.endswith(f"= {wrong}.")
         assert spoiled in context
         assert spoiled not in learned
@@ -98,7 +98,7 @@ def test_a_slip_is_mended_and_only_the_mending_is_learned(off):
             [*([reference.content] if reference.content else []), *(call_text(*call) for call in reference.calls)]
         )
         _true_equations(learned)
-    assert all(families[family] > 10 for family in slips.FAMILIES), families
+    assert all(families[family] > 10 for family in self_mistakes.FAMILIES), families
 
 
 def test_a_number_misread_in_a_line_is_checked_against_the_question():
@@ -106,7 +106,7 @@ def test_a_number_misread_in_a_line_is_checked_against_the_question():
     step = case.work[0]
     other = Operation(step.left + 1, step.symbol, step.right)
     thought = case.dialogue.turns[-1].thought.replace(f"First, {step.detail}.", f"First, {other.detail}.")
-    _, learned = _texts(slips.find(case, thought))
+    _, learned = _texts(self_mistakes.find(case, thought))
     assert f"not {step.left}" in learned.split("\n")[0]
     _true_equations(learned)
 
@@ -115,26 +115,28 @@ def test_thoughts_that_do_not_fit_are_left_alone():
     for case in _cases(4, 30):
         thought = case.dialogue.turns[-1].thought
         wrong = _spoiled(case, _operations(case)[-1], 1)
-        assert slips.find(case, "I do not know.") is None
-        assert slips.find(case, wrong.split("\nCheck:")[0]) is None, "it has no check"
-        assert slips.find(case, wrong.replace("\nCheck:", "\nOnce more.\nCheck:")) is None, "it has a line too many"
-        assert slips.find(case, f"Well. {wrong}") is None
+        assert self_mistakes.find(case, "I do not know.") is None
+        assert self_mistakes.find(case, wrong.split("\nCheck:")[0]) is None, "it has no check"
+        assert self_mistakes.find(case, wrong.replace("\nCheck:", "\nOnce more.\nCheck:")) is None, (
+            "it has a line too many"
+        )
+        assert self_mistakes.find(case, f"Well. {wrong}") is None
         assert thought != wrong
 
 
-def test_a_scan_gone_wrong_is_no_slip_of_arithmetic():
+def test_a_scan_gone_wrong_is_no_mistake_of_arithmetic():
     cases = [case for case in _cases(6, 300) if case.dialogue.family == "list"]
     case = next(case for case in cases if not isinstance(case.work[0], Operation))
     wrong = _spoiled(case, _operations(case)[-1], 1)
-    assert slips.find(case, wrong) is not None
-    assert slips.find(case, wrong.replace("take", "keep", 1)) is None
+    assert self_mistakes.find(case, wrong) is not None
+    assert self_mistakes.find(case, wrong.replace("take", "keep", 1)) is None
 
 
-def test_written_slips_are_read_back(tmp_path):
-    spoiled = [slips.find(case, _spoiled(case, _operations(case)[0], 2)) for case in _cases(7, 60)]
-    found = [slip for slip in spoiled if slip]
-    slips.write(tmp_path / "new" / "slips.jsonl", found)
-    assert slips.read(tmp_path / "new" / "slips.jsonl") == found
+def test_written_mistakes_are_read_back(tmp_path):
+    spoiled = [self_mistakes.find(case, _spoiled(case, _operations(case)[0], 2)) for case in _cases(7, 60)]
+    found = [mistake for mistake in spoiled if mistake]
+    self_mistakes.write(tmp_path / "new" / "self_mistakes.jsonl", found)
+    assert self_mistakes.read(tmp_path / "new" / "self_mistakes.jsonl") == found
     assert len(found) > 30
 
 
@@ -143,16 +145,16 @@ def test_the_checkpoint_thinks_about_the_cases_without_their_solution(monkeypatc
 
     def spoil(session, tokenizer, dialogues, *, temperature, limit, seed):
         asked.extend(dialogues)
-        assert (session, temperature, limit) == ("opened", 0.8, slips.LIMIT)
+        assert (session, temperature, limit) == ("opened", 0.8, self_mistakes.LIMIT)
         return [_spoiled(case, _operations(case)[-1], 3) for case in _again(len(dialogues), seed)]
 
     def _again(count, seed):
         rng = Random(f"slips:{seed}")
-        return [slips.draw(rng) for _ in range(count)]
+        return [self_mistakes.draw(rng) for _ in range(count)]
 
-    monkeypatch.setattr(slips, "open_states", lambda *states, **options: nullcontext("opened"))
-    monkeypatch.setattr(slips, "think", spoil)
-    found = slips.collect({}, tokens.load(BASE), count=40, temperature=0.8, seed=5)
+    monkeypatch.setattr(self_mistakes, "open_states", lambda *states, **options: nullcontext("opened"))
+    monkeypatch.setattr(self_mistakes, "think", spoil)
+    found = self_mistakes.collect({}, tokens.load(BASE), count=40, temperature=0.8, seed=5)
     assert len(found) > 30
     assert all(dialogue.turns[-1].role in ("user", "tool") for dialogue in asked)
 
@@ -161,13 +163,22 @@ def test_the_checkpoint_thinks_about_the_cases_without_their_solution(monkeypatc
 def test_the_command_records_from_any_role(tmp_path, monkeypatch, capsys, role, read):
     loaded = []
     monkeypatch.setattr(export, "load_state", lambda folder: loaded.append(folder) or {})
-    monkeypatch.setattr(slips, "collect", lambda state, tokenizer, **given: loaded.append(given) or [])
+    monkeypatch.setattr(self_mistakes, "collect", lambda state, tokenizer, **given: loaded.append(given) or [])
     for folder in (BASE, BUILTIN / "thinking"):
         (tmp_path / folder.name).symlink_to(folder)
-    arguments = ["slips", "--pair", str(tmp_path), "--slips", str(tmp_path / "s.jsonl"), "--count", "7", *role]
+    arguments = [
+        "self-mistakes",
+        "--pair",
+        str(tmp_path),
+        "--self-mistakes",
+        str(tmp_path / "s.jsonl"),
+        "--count",
+        "7",
+        *role,
+    ]
     command.main([*arguments, "--temperature", "0.9", "--threads", "1"])
     assert loaded == [tmp_path / read, {"count": 7, "temperature": 0.9, "seed": 0, "device": "auto"}]
-    assert "0 slips in 7 thoughts" in capsys.readouterr().out
+    assert "0 self-made mistakes in 7 thoughts" in capsys.readouterr().out
     assert (tmp_path / "s.jsonl").read_text() == ""
 
 

@@ -131,7 +131,7 @@ def collect(
     seed: int = 0,
     device: str = "auto",
 ) -> list[Dialogue]:
-    """Think about `count` questions and steps, and keep the slips.
+    """Think about `count` questions and steps, and keep the self_mistakes.
 
     Args:
         state: the checkpoint that thinks.
@@ -147,13 +147,13 @@ def collect(
     with open_states(state, state, tokenizer, device=device) as session:
         written = think(session, tokenizer, asked, temperature=temperature, limit=LIMIT, seed=seed)
     found = [find(case, thought) for case, thought in zip(cases, written, strict=True)]
-    return [slip for slip in found if slip is not None]
+    return [mistake for mistake in found if mistake is not None]
 
 
-def write(path: Path, slips: Sequence[Dialogue]) -> None:
-    """One JSON line a slip."""
+def write(path: Path, self_mistakes: Sequence[Dialogue]) -> None:
+    """Write one JSON line for each mistake."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(asdict(slip)) + "\n" for slip in slips), encoding="utf-8")
+    path.write_text("".join(json.dumps(asdict(mistake)) + "\n" for mistake in self_mistakes), encoding="utf-8")
 
 
 def read(path: Path) -> list[Dialogue]:
