@@ -112,6 +112,8 @@ def test_observing_the_built_in_pair_gives_one_log_probability_a_probe_token() -
     items = calibrate.question_items(3, Sampling(temperature=0.7)) + calibrate.step_items(3, Sampling())
     items = [replace(item, step=replace(item.step, limits=Limits(max_tokens=48))) for item in items]
     observed = calibrate.observe(session, items, (0.0, 1.0), workers=4)
+    assert [o.kind for o in observed] == [item.kind for item in items]
+    assert len(observed) == 6
     for o in observed:
         assert len(o.own) == len(o.scored) == o.probe_tokens <= 32
         assert all(value <= 0 for value in (*o.own, *o.scored))

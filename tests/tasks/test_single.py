@@ -16,7 +16,9 @@ CASES = list(product(zip(SETTINGS, (1, 3, 3), strict=True), ("calibration", "tes
 @pytest.mark.parametrize(("setting", "split"), CASES)
 def test_the_first_turn_is_one_call_of_one_of_the_bound_tools(setting, split):
     name, bound = setting
-    for task in single_calls(name, split, 40):
+    tasks = single_calls(name, split, 40)
+    assert len(tasks) == 40
+    for task in tasks:
         assert len({tool.spec.name for tool in task.tools}) == len(task.tools) == bound
         assert len(task.rounds[0]) == 1
         call = task.plan[0]
@@ -27,12 +29,13 @@ def test_the_first_turn_is_one_call_of_one_of_the_bound_tools(setting, split):
 def test_a_demo_setting_binds_demo_tools_and_the_others_none_of_them():
     for setting in SETTINGS:
         names = {tool.spec.name for task in single_calls(setting, "test", 40) for tool in task.tools}
+        assert names
         assert names <= set(CATALOGUE) if "demo" in setting else not names & set(CATALOGUE)
 
 
 @pytest.mark.parametrize("split", ["train", "calibration", "test"])
 def test_tasks_belong_to_their_split(split):
-    assert all(task.split == split for task in single_calls("one of three demo tools", split, 30))
+    assert [task.split for task in single_calls("one of three demo tools", split, 30)] == [split] * 30
     for setting in SETTINGS[::2]:
         names = [tool.spec.name for task in single_calls(setting, split, 30) for tool in task.tools]
         words = [part for name in names for part in re.findall(r"[A-Z]?[a-z]+", name)]

@@ -224,6 +224,7 @@ def test_criteria_are_read_under_either_name_and_computed_where_there_are_none(r
 
 def test_every_block_is_a_well_formed_table(results: Path) -> None:
     read_back = publish.read_results(results, CheckpointPair.builtin())
+    assert len(BLOCKS) == 12
     for name, (source, write) in BLOCKS.items():
         lines = [line for line in write(read_back[source]).splitlines() if line.startswith("|")]
         assert len(lines) >= 3, name

@@ -32,7 +32,9 @@ def test_questions_are_held_out_and_shared_by_the_seeds(kind: str) -> None:
 def test_what_is_unseen_is_compared_with_questions_of_its_own_kind_that_the_sweep_asks() -> None:
     seen = {(q.family, q.level, q.kind) for q in questions("test", 2100)}
     for kind in UNSEEN:
-        for _, question in unseen.unseen_questions(kind, 150, 3):
+        drawn = unseen.unseen_questions(kind, 150, 3)
+        assert len(drawn) == 150
+        for _, question in drawn:
             assert set(unseen.matching(kind, question)) <= seen, question.prompt
 
 
@@ -53,7 +55,9 @@ def test_a_held_out_length_lies_between_those_it_is_compared_with() -> None:
     lengths: dict[tuple[str, int, str], set[int]] = {}
     for question in questions("test", 1500, seed=11):
         lengths.setdefault((question.family, question.level, question.kind), set()).add(size(question))
-    for _, question in unseen.unseen_questions("length", 300, 3):
+    drawn = unseen.unseen_questions("length", 300, 3)
+    assert len(drawn) == 300
+    for _, question in drawn:
         around = set().union(*(lengths[key] for key in unseen.matching("length", question)))
         assert min(around) < size(question) < max(around), question.prompt
         family, kind = question.family, question.kind

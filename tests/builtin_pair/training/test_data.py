@@ -104,7 +104,7 @@ def test_only_replies_are_learned_from(tokenizer):
     ]
     encoded = data.encode(tokenizer, [render.Dialogue(turns, template="thinking")])[0]
     learned = tokenizer.decode(
-        [i for i, flag in zip(encoded.ids, encoded.loss_mask, strict=False) if flag], skip_special_tokens=False
+        [i for i, flag in zip(encoded.ids, encoded.loss_mask, strict=True) if flag], skip_special_tokens=False
     )
     assert learned == "small\n</think>\n\nHi<|im_end|>x\n</think>\n\nBye<|im_end|>"
 

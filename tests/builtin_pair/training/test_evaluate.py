@@ -35,7 +35,8 @@ def test_the_command_measures_every_part_of_the_pair_in_its_folder(capsys):
     assert all(row["dialogues"] == 2 and row["tokens"] > 0 for row in rows if row["part"] == "tools")
 
 
-def test_states_are_measured_at_their_own_intensity(tokenizer):
+def test_states_are_measured_at_their_own_intensity(tokenizer, monkeypatch):
+    monkeypatch.setattr(evaluate, "TEMPERATURE", 0.0)  # the two ends have sampling defaults of their own
     instruct, thinking = (export.load_state(BUILTIN / role) for role in ("instruct", "thinking"))
     asked = [(0, each) for each in questions("calibration", 4, levels=(1,))]
     with serving.open_states(instruct, thinking, tokenizer, device="cpu") as session:

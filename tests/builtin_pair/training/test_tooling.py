@@ -98,7 +98,7 @@ def test_who_does_not_think_says_the_values_on_the_way(template, style):
         ]
         values = [step.value for step in task.work[:-1]]
         assert turns[-1].content == (f"{', '.join(values)}. {task.reply}" if values else task.reply)
-        for turn, group in zip(turns, task.rounds, strict=False):
+        for turn, group in zip(turns[:-1], task.rounds, strict=True):
             work = [step.value for call in group for step in call.work]
             assert turn.content == (f"{', '.join(work)}." if len(work) > 1 else "")
             said += len(work) > 1
