@@ -12,7 +12,7 @@ UNSEEN_MODES = ("instruct", "thinking", "dami", "policy")
 
 
 def agents(bench: Json) -> str:
-    """Agent tasks solved and tokens spent under every way to choose λ."""
+    """Show agent tasks solved and tokens spent under every way to choose λ."""
     thoughts = all("reasoning_tokens" in mode for mode in bench["modes"].values())
     body = []
     for name, mode in bench["modes"].items():
@@ -36,7 +36,7 @@ def agents(bench: Json) -> str:
 
 
 def agents_unseen(benches: Json) -> str:
-    """Agent tasks solved where something of them is in no training task; ``benches`` has a result for each of these."""
+    """Show agent tasks solved where a part of them is in no training task; ``benches`` has a result per part."""
     body = [
         [kind, str(bench["tasks"]), *(_solved(bench["modes"][name]) for name in UNSEEN_MODES)]
         for kind, bench in benches.items()
@@ -52,7 +52,7 @@ def _solved(mode: Json) -> str:
 
 
 def _policy(found: Json) -> str:
-    """What a policy file with budgets per tool does beside always-Thinking."""
+    """Say what a policy file with budgets per tool does beside always-Thinking."""
     if found["reasoning_saved"] is None:
         return ""
     low, high = found["solved_difference_ci"]

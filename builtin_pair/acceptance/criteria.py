@@ -63,7 +63,7 @@ def _right(outcomes: Sequence[Outcome]) -> list[float]:
 
 
 def _paired(these: Sequence[float], others: Sequence[float]) -> tuple[float, float]:
-    """Mean difference and its half interval."""
+    """Return the mean difference and its half interval."""
     differences = [a - b for a, b in zip(these, others, strict=True)]
     return mean(differences), mean_half_width(differences)
 
@@ -202,7 +202,7 @@ def _rise(name: str, title: str, found: Found, *, thinking_only: bool = False) -
 
 
 def _largest_step(means: Sequence[float]) -> float:
-    """The largest rise between neighbours, as a share of the range of all."""
+    """Return the largest rise between neighbours, as a share of the range of all."""
     span = max(means) - min(means)
     return max(b - a for a, b in pairwise(means)) / span if span else 1.0
 
@@ -219,7 +219,7 @@ def _step_interval(found: Sequence[Sequence[Outcome]], *, thinking_only: bool) -
 
 
 def _noise(before: Sequence[float], after: Sequence[float], *, paired: bool) -> float:
-    """Half interval of a step; outputs that think are others at every λ, so there it is not paired."""
+    """Return the half interval of a step; outputs that think are others at every λ, so there it is not paired."""
     if paired:
         return _paired(after, before)[1]
     return Z * math.sqrt(variance(before) / len(before) + variance(after) / len(after))

@@ -53,24 +53,24 @@ class Criterion:
 
 
 def around(value: float, half: float) -> Interval | None:
-    """The interval of a value and its half width; None if that is infinite."""
+    """Return the interval of a value and its half width; None if that is infinite."""
     return (value - half, value + half) if math.isfinite(half) else None
 
 
 def percent(value: float) -> str:
-    """`97 %`, three digits at most."""
+    """Format a share as `97 %`, with three digits at most."""
     return f"{100 * value:.3g} %"
 
 
 def at_least(value: float | None, must: float, aim: float) -> dict[str, Any]:
-    """Arguments of a :class:`Criterion` whose value must not be below; None was not measured."""
+    """Return the arguments of a :class:`Criterion` whose value must not be below; None was not measured."""
     met = None if value is None else value >= must - 1e-9
     aimed = None if value is None else value >= aim - 1e-9
     return {"must": f"≥ {percent(must)}", "aim": f"≥ {percent(aim)}", "value": value, "met": met, "aimed": aimed}
 
 
 def at_most(value: float | None, must: float, aim: float) -> dict[str, Any]:
-    """Arguments of a :class:`Criterion` whose value must not be above; None was not measured."""
+    """Return the arguments of a :class:`Criterion` whose value must not be above; None was not measured."""
     met = None if value is None else value <= must + 1e-9
     aimed = None if value is None else value <= aim + 1e-9
     return {"must": f"≤ {percent(must)}", "aim": f"≤ {percent(aim)}", "value": value, "met": met, "aimed": aimed}

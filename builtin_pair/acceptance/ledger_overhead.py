@@ -65,7 +65,7 @@ def measure(*, tasks: int = TASKS, seed: int = 0, model: dict[str, Any] | None =
 
 
 def summary(writes: Sequence[float], calls: Sequence[float]) -> dict[str, Any]:
-    """What a write costs: at the median in milliseconds, and at the median of its share of its own call.
+    """Sum up what a write costs: at the median in milliseconds, and at the median of its share of its own call.
 
     Args:
         writes: seconds of each write.
@@ -89,7 +89,7 @@ def summary(writes: Sequence[float], calls: Sequence[float]) -> dict[str, Any]:
 
 
 def line(found: dict[str, Any]) -> str:
-    """:func:`summary` for people."""
+    """Format what :func:`summary` returned as a sentence."""
     verdict = "yes" if found["within"] else "NO"
     return (
         f"ledger: a row costs {found['write_ms']:.2f} ms, {found['share_of_a_call']:.2%} of its call (medians of "
@@ -99,7 +99,7 @@ def line(found: dict[str, Any]) -> str:
 
 
 def _disk() -> Path | None:
-    """The folder of the user's ledger, where it is a file in a folder that exists."""
+    """Return the folder of the user's ledger, where it is a file in a folder that exists."""
     url = resolve(default_location())
     file = None if url is None else file_of(url)
     return file.parent if file is not None and file.parent.is_dir() else None

@@ -10,6 +10,6 @@ Json = Mapping[str, Any]
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]], *, right: int = 0) -> str:
-    """A Markdown table; columns from the ``right``-th on are aligned to the right, none if 0."""
+    """Format a Markdown table; columns from the ``right``-th on are aligned to the right, none if 0."""
     rule = ["---:" if right and place >= right else "---" for place in range(len(header))]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in (header, rule, *rows))

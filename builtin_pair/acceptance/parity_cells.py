@@ -27,7 +27,7 @@ SHARE = 0.2
 
 
 class Pair(NamedTuple):
-    """One question: its cell, its seed, what Instruct loses on it (1, 0 or -1), and both models' tokens."""
+    """Hold one question: its cell, its seed, what Instruct loses on it (1, 0 or -1), and both models' tokens."""
 
     cell: Cell
     seed: int
@@ -65,7 +65,7 @@ def parity_cells(asked: SeededQuestions, instruct: Sequence[Outcome], thinking: 
 
 
 def _chosen(pairs: Iterable[Pair]) -> Mapping[Cell, float]:
-    """The cells that count, and what Instruct loses in each."""
+    """Choose the cells that count, and what Instruct loses in each."""
     cells: dict[Cell, list[Pair]] = {}
     for pair in pairs:
         cells.setdefault(pair.cell, []).append(pair)
@@ -90,7 +90,7 @@ def _share(pairs: Sequence[Pair]) -> float:
 
 
 def _tried(pairs: Sequence[Pair]) -> list[float]:
-    """Instruct less Thinking on each question of cells that were chosen without its seed."""
+    """Return Instruct less Thinking on each question of cells that were chosen without its seed."""
     found: list[float] = []
     for seed in sorted({pair.seed for pair in pairs}):
         chosen = _chosen(pair for pair in pairs if pair.seed != seed)

@@ -30,7 +30,7 @@ STYLE: dict[Any, Any] = {
 
 
 def picture(sweep: Mapping[str, Any]) -> str:
-    """The SVG of a sweep's JSON.
+    """Draw the SVG of a sweep's JSON.
 
     Raises:
         UsageError: matplotlib is not installed.

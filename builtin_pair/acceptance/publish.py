@@ -106,7 +106,7 @@ def _result(path: Path, command: str, pair: CheckpointPair) -> Mapping[str, Any]
 
 
 def _bench(path: Path, command: str, pair: CheckpointPair, unseen: str | None) -> Mapping[str, Any]:
-    """A result of agents, on tasks with something ``unseen`` or, without, on the usual ones."""
+    """Read a result of agents, on tasks with something ``unseen`` or, without, on the usual ones."""
     data = _result(path, command, pair)
     found = data.get("unseen")
     if found != unseen:
@@ -120,7 +120,7 @@ def _measure(command: str) -> str:
 
 
 def facts(pair: CheckpointPair) -> dict[str, Any]:
-    """Shape and size of the pair, read from its files."""
+    """Return shape and size of the pair, read from its files."""
     tensors = read_tensors(pair.instruct.path)
     names = ("hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim", "vocab_size")
     return {name: pair.config[name] for name in names} | {
@@ -134,7 +134,7 @@ def facts(pair: CheckpointPair) -> dict[str, Any]:
 
 
 def filled(name: str, text: str, found: Mapping[str, Mapping[str, Any]], required: tuple[str, ...] = ()) -> str:
-    """``text`` with every block written anew.
+    """Return ``text`` with every block written anew.
 
     Raises:
         UsageError: a required block is missing, a marker has no partner or an unknown name, a result lacks a figure.

@@ -17,7 +17,7 @@ ENDS = ("0", "0.5", "1")
 
 
 def frontier(sweep: Json) -> str:
-    """Accuracy, tokens and the share that thinks, λ by λ."""
+    """Show accuracy, tokens and the share that thinks, λ by λ."""
     rows = sweep["rows"]
     header = ["λ", *(f"{row['lambda']:g}" for row in rows)]
     body = [
@@ -40,7 +40,7 @@ def _how(sweep: Json) -> str:
 
 
 def levels(sweep: Json) -> str:
-    """Accuracy and tokens by level, at both ends and in the middle."""
+    """Show accuracy and tokens by level, at both ends and in the middle."""
     names = [str(level) for level in sweep["levels"]]
     body = []
     for row in _ends(sweep):
@@ -53,7 +53,7 @@ def levels(sweep: Json) -> str:
 
 
 def cells(sweep: Json) -> str:
-    """Accuracy / tokens of each family at each level, at both ends and in the middle."""
+    """Show accuracy / tokens of each family at each level, at both ends and in the middle."""
     names = [str(level) for level in sweep["levels"]]
 
     def shown(row: Json, family: str, level: str) -> str:
@@ -76,7 +76,7 @@ def _ends(sweep: Json) -> list[Json]:
 
 
 def tools(sweep: Json) -> str:
-    """Tool calls, whole call exact, by setting and λ."""
+    """Show tool calls, whole call exact, by setting and λ."""
     body = []
     for setting in dict.fromkeys(row["setting"] for row in sweep["tools"]):
         rows = [row for row in sweep["tools"] if row["setting"] == setting]
@@ -87,7 +87,7 @@ def tools(sweep: Json) -> str:
 
 
 def unseen(sweep: Json) -> str:
-    """Unseen templates, names and lengths against the matching seen questions."""
+    """Compare unseen templates, names and lengths with the matching seen questions."""
     body = [
         [
             f"{row['kind']}s",
@@ -106,7 +106,7 @@ def unseen(sweep: Json) -> str:
 
 
 def templates(sweep: Json) -> str:
-    """Instruct's chat template against Thinking's, at every λ above 0."""
+    """Compare Instruct's chat template with Thinking's, at every λ above 0."""
     body = [
         [
             f"{row['lambda']:g}",
@@ -122,7 +122,7 @@ def templates(sweep: Json) -> str:
 
 
 def controls(sweep: Json) -> str:
-    """Oracle, pass@k, best of n and retry."""
+    """Show oracle, pass@k, best of n and retry."""
     tried = sweep["controls"]
     k = tried["tries"]
     rows = [("Thinking once (mean of all samples)", tried["thinking"])]
@@ -157,7 +157,7 @@ def checklist(sweep: Json) -> str:
 
 
 def pair(facts: Json) -> str:
-    """Shape and size of the pair."""
+    """Show shape and size of the pair."""
     shape = (
         f"{facts['num_hidden_layers']} layers, hidden {facts['hidden_size']}, {facts['num_attention_heads']} query and "
     )
@@ -174,7 +174,7 @@ def pair(facts: Json) -> str:
 
 
 def estimator(calibrate: Json) -> str:
-    """What the confidence estimator's choice of λ is worth on the calibration split."""
+    """Show what the confidence estimator's choice of λ is worth on the calibration split."""
     rows = [(f"always λ={row['lambda']:g}", row) for row in calibrate["fixed"] if f"{row['lambda']:g}" in ENDS]
     rows += [("**the estimator's rule**", calibrate["default"])]
     rows += [("its confidences dealt to the wrong items", calibrate["shuffled"])]
@@ -201,7 +201,7 @@ def mark(verdict: bool | None) -> str:
 
 
 def _or_dash(value: float | None, form: str, half: float | None = None) -> str:
-    """The value and half its interval, where there are any."""
+    """Format the value and half its interval, where there are any."""
     if value is None:
         return "-"
     return format(value, form) + ("" if half is None else f" ± {format(half, form)}")

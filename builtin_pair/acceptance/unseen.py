@@ -53,7 +53,7 @@ Seen = Callable[[Mapping[Key, float]], tuple[float, float]]
 
 
 def unseen_questions(kind: Unseen, count: int, seeds: int) -> list[tuple[int, Question]]:
-    """``count`` questions of the test split, families and levels in turn, shared by the seeds."""
+    """Draw ``count`` questions of the test split, families and levels in turn, shared by the seeds."""
     levels = LENGTH_LEVELS if kind == "length" else LEVELS
     share = -(-count // seeds)
     drawn = questions("test", count, levels=levels, unseen=kind)
@@ -61,7 +61,7 @@ def unseen_questions(kind: Unseen, count: int, seeds: int) -> list[tuple[int, Qu
 
 
 def compare_unseen(kind: Unseen, asked: SeededQuestions, found: Sequence[Outcome], seen: Seen) -> dict[str, Any]:
-    """One kind at one λ: its accuracy, the matching seen one, and the gap between them (positive: unseen is worse).
+    """Compare one kind at one λ: its accuracy, the matching seen one, and their gap (positive: unseen is worse).
 
     ``seen``, ``gap`` and ``gap_ci`` are None if a matching cell has no seen questions.
     """
@@ -90,7 +90,7 @@ def compare_unseen(kind: Unseen, asked: SeededQuestions, found: Sequence[Outcome
 
 
 def matching(kind: Unseen, question: Question) -> tuple[Key, ...]:
-    """The seen questions that one with something unseen is compared with; see the module's docstring."""
+    """Return the seen questions that one with something unseen is compared with; see the module's docstring."""
     own = (question.level,)
     if question.family == "lookup":
         levels = LOOKUPS.get((kind, question.kind), {}).get(question.level, own)
@@ -100,7 +100,7 @@ def matching(kind: Unseen, question: Question) -> tuple[Key, ...]:
 
 
 def seen_accuracy(asked: SeededQuestions, found: Sequence[Outcome]) -> Seen:
-    """The seen side of the comparison, from the held-out questions at one λ."""
+    """Prepare the seen side of the comparison from the held-out questions at one λ."""
     answers: dict[Key, list[float]] = {}
     for (_, question), outcome in zip(asked, found, strict=True):
         answers.setdefault((question.family, question.level, question.kind), []).append(float(outcome.right))

@@ -2,7 +2,7 @@
 
 Each task runs in an agent of ``langchain.agents.create_agent`` with ChatDAMI and the task's own tools; many run at
 once, so that their requests share batches. What a step cost is read from the record that goes to the ledger, so output
-tokens hold everything: thoughts, answers, and probes thrown away. A run that fails counts as unsolved, with its cost.
+tokens hold everything: thoughts, answers, and discarded probes. A run that fails counts as unsolved, with its cost.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ MOST_CALLS = 10
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepRow:
-    """One model call of a run, as its ledger record tells it.
+    """Hold one model call of a run, as its ledger record tells it.
 
-    ``task`` counts from 0, ``step`` from 1; ``reasoning_tokens`` hold what was thrown away too; ``charged_to`` is
+    ``task`` counts from 0, ``step`` from 1; ``reasoning_tokens`` include discarded ones; ``charged_to`` is
     the tool whose budget pays for them, or ``answer``; ``rule`` is the policy's rule that won, "" for none; ``capped``
     says that a cap closed the thought, a policy's or budget's cap cut the reply, or a budget disabled the tools.
     """
@@ -52,11 +52,11 @@ class StepRow:
 
     @property
     def output_tokens(self) -> int:
-        """All the step cost."""
+        """Return all output tokens of the step: thought, answer and discarded probes."""
         return self.reasoning_tokens + self.answer_tokens
 
     def to_dict(self) -> dict[str, Any]:
-        """A step of ``dami demo --json``, where tasks count from 1 as on the terminal."""
+        """Return a step of ``dami demo --json``, where tasks count from 1 as on the terminal."""
         return {
             "task": self.task + 1,
             "step": self.step,
@@ -71,7 +71,7 @@ class StepRow:
 
 
 def step_row(record: CallRecord, task: int, step: int) -> StepRow:
-    """The row of one record; ``tool`` is what the call asked for, else the one whose result it read."""
+    """Make the row of one record; ``tool`` is what the call asked for, else the one whose result it read."""
     generation, decision, reply = record.generation, record.decision, record.reply
     called = tuple(call.name for call in reply.tool_calls) if reply else ()
     digested = record.step.digested_tools
@@ -95,7 +95,7 @@ def step_row(record: CallRecord, task: int, step: int) -> StepRow:
 
 
 def _capped(record: CallRecord) -> bool:
-    """Whether a limit on tokens that a rule or a budget may set had an effect on the step."""
+    """Return whether a limit on tokens that a rule or a budget may set had an effect on the step."""
     generation, decision = record.generation, record.decision
     if generation is None or decision is None:
         return False
@@ -106,7 +106,7 @@ def _capped(record: CallRecord) -> bool:
 
 @dataclass(slots=True, kw_only=True)
 class AgentRun:
-    """One task under one mode."""
+    """Hold one task, run in one mode."""
 
     task: int
     solved: bool = False
@@ -117,18 +117,18 @@ class AgentRun:
 
     @property
     def output_tokens(self) -> int:
-        """Of all its steps, failed ones too."""
+        """Return the output tokens of all steps, failed ones too."""
         return sum(step.output_tokens for step in self.steps)
 
     @property
     def reasoning_tokens(self) -> int:
-        """Of all its steps: thoughts, and probes thrown away."""
+        """Return the reasoning tokens of all steps: thoughts and discarded probes."""
         return sum(step.reasoning_tokens for step in self.steps)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mode:
-    """How λ is chosen in a set of runs.
+    """Say how λ is chosen in a set of runs.
 
     Attributes:
         name: as it stands in the tables.
@@ -150,7 +150,7 @@ THINKING = Mode(name="thinking", intensity=1.0)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModeResult:
-    """All runs of one mode, by task; ``seconds`` is wall time of the whole."""
+    """Hold all runs of one mode, by task; ``seconds`` is wall time of the whole."""
 
     mode: Mode
     runs: tuple[AgentRun, ...]
@@ -158,7 +158,7 @@ class ModeResult:
 
     @property
     def solved(self) -> int:
-        """Tasks solved."""
+        """Return how many tasks were solved."""
         return sum(run.solved for run in self.runs)
 
     @property
@@ -172,7 +172,7 @@ class ModeResult:
         return sum(run.reasoning_tokens for run in self.runs)
 
     def totals(self) -> dict[str, Any]:
-        """A mode's totals of ``dami demo --json``."""
+        """Return a mode's totals of ``dami demo --json``."""
         return {
             "solved": self.solved,
             "tasks": len(self.runs),
@@ -182,7 +182,7 @@ class ModeResult:
 
 
 class WatchedLedger(Ledger):
-    """A ledger that shows each record to a listener after keeping it; called on the thread of the call."""
+    """Ledger that shows each record to a listener after keeping it; called on the thread of the call."""
 
     def __init__(self, inner: Ledger, listen: Callable[[CallRecord], None]) -> None:
         super().__init__(None)
@@ -190,7 +190,7 @@ class WatchedLedger(Ledger):
         self._listen = listen
 
     def record(self, record: CallRecord) -> None:
-        """Keep it, then show it."""
+        """Keep ``record``, then show it."""
         self._inner.record(record)
         self._listen(record)
 
@@ -297,7 +297,7 @@ async def _solve(
 
 
 def as_langchain(tool: Tool) -> Any:
-    """A task's tool as LangChain's: the same name, description and JSON schema, the same function behind it."""
+    """Convert a task's tool to LangChain's: the same name, description and JSON schema, the same function behind it."""
     from langchain_core.tools import StructuredTool
 
     def call(**arguments: Any) -> str:

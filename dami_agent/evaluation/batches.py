@@ -31,7 +31,7 @@ SeededQuestions = Sequence[tuple[int, Question]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What became of one call.
+    """Hold what became of one call.
 
     Attributes:
         right: the answer, or the whole tool call.
@@ -56,23 +56,23 @@ class Outcome:
 
 
 class Batch(Protocol):
-    """Calls to make at one λ."""
+    """A number of calls to make at one λ."""
 
     @property
     def name(self) -> str:
-        """For the progress bar; batches of one name share a bar."""
+        """Return the label of the progress bar; batches of one name share a bar."""
 
     @property
     def size(self) -> int:
-        """How many calls."""
+        """Return the number of calls."""
 
     def run(self, session: Session, done: Callable[[int], None]) -> list[Outcome]:
-        """Make them; ``done`` is called with 1 after each."""
+        """Make the calls; ``done`` is called with 1 after each."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class QuestionBatch:
-    """All of ``asked`` at one λ. A question's random stream depends on it, its seed and ``stream`` alone.
+    """Ask all of ``asked`` at one λ. A question's random stream depends on it, its seed and ``stream`` alone.
 
     Attributes:
         switch: λ up to which Instruct's template is used; ``template`` overrules it.
@@ -92,11 +92,11 @@ class QuestionBatch:
 
     @property
     def size(self) -> int:
-        """How many calls."""
+        """Return the number of calls."""
         return len(self.asked)
 
     def run(self, session: Session, done: Callable[[int], None]) -> list[Outcome]:
-        """Ask and grade."""
+        """Ask every question and grade its answer."""
         answers = runner.answers(session, map(self._request, self.asked), switch_point=self.switch, done=done)
         return [
             outcome(answer, right=question.grade(answer.reply.content))
@@ -115,7 +115,7 @@ class QuestionBatch:
 
 
 def outcome(answer: Answer, *, right: bool, named: bool = False) -> Outcome:
-    """What of an answer is counted."""
+    """Reduce an answer to what is counted of it."""
     events = answer.generation.events if answer.generation else ()
     logprobs = [event.logprob.logprob for event in events if event.logprob is not None]
     return Outcome(
@@ -133,19 +133,19 @@ def outcome(answer: Answer, *, right: bool, named: bool = False) -> Outcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PairSource:
-    """Which pair to open, in this process or another; None is the built-in one."""
+    """Say which pair to open, in this process or another; None is the built-in one."""
 
     instruct: str | None = None
     thinking: str | None = None
     batch: int = runner.BATCH
 
     def open(self) -> Session:
-        """The pair's engine, opened once per process."""
+        """Return the pair's session, opened once per process."""
         return runner.open_batch_session(self.instruct, self.thinking, batch=self.batch)
 
 
 class BatchRunner:
-    """Runs batches in this process (``workers=1``) or in several; a context manager.
+    """Run batches in this process (``workers=1``) or in several; a context manager.
 
     Args:
         source: the pair.
@@ -172,7 +172,7 @@ class BatchRunner:
             self._pool.shutdown(cancel_futures=error is not None)
 
     def run(self, batches: Sequence[Batch]) -> list[list[Outcome]]:
-        """The outcomes of each batch, in the order given; the last are begun first, so put the longest there."""
+        """Return the outcomes of each batch, in the order given; the last are begun first, so put the longest there."""
         totals: dict[str, int] = {}
         for batch in batches:
             totals[batch.name] = totals.get(batch.name, 0) + batch.size
@@ -209,4 +209,4 @@ def _run(batch: Batch) -> list[Outcome]:
 
 
 def _silent(what: str, done: int, total: int) -> None:
-    """No progress shown."""
+    """Show no progress."""

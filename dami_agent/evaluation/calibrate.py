@@ -41,7 +41,7 @@ ACCEPTS = (0.3, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.93, 0.95, 0.97, 0.98, 0.99, 0.9
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Item:
-    """One call and how to judge its reply."""
+    """Hold one call and how to judge its reply."""
 
     kind: str
     step: Step
@@ -50,7 +50,7 @@ class Item:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observation:
-    """What the models did with one item.
+    """Hold what the models did with one item.
 
     Attributes:
         kind: ``question``, ``call`` or ``reply`` (an agent's tool call, its final reply).
@@ -71,7 +71,7 @@ Confidence = Callable[[Observation], float]
 
 
 def minimum(weight: float) -> Confidence:
-    """The estimator's own formula: the weakest token's probability under the mix of both models."""
+    """Make the estimator's own formula: the weakest token's probability under the mix of both models."""
 
     def confidence(o: Observation) -> float:
         mixed = [(1 - weight) * a + weight * b for a, b in zip(o.own, o.scored, strict=True)]
@@ -81,7 +81,7 @@ def minimum(weight: float) -> Confidence:
 
 
 def product(weight: float) -> Confidence:
-    """The whole probe's probability under the mix."""
+    """Make the formula of the whole probe's probability under the mix."""
 
     def confidence(o: Observation) -> float:
         mixed = [(1 - weight) * a + weight * b for a, b in zip(o.own, o.scored, strict=True)]
@@ -91,7 +91,7 @@ def product(weight: float) -> Confidence:
 
 
 def agreement(o: Observation) -> float:
-    """How far Thinking follows Instruct: the worst drop from one to the other, as a ratio of probabilities."""
+    """Return how far Thinking follows Instruct: the worst drop from one to the other, as a ratio of probabilities."""
     drops = [b - a for a, b in zip(o.own, o.scored, strict=True)]
     return math.exp(min(0.0, min(drops))) if drops else 0.0
 
@@ -104,7 +104,7 @@ FORMULAS: dict[str, Confidence] = {
 
 
 def question_items(count: int, sampling: Sampling) -> list[Item]:
-    """Questions of the calibration split."""
+    """Draw questions of the calibration split."""
     return [
         Item(kind="question", step=_step(question.prompt, sampling), right=_answers(question))
         for question in questions("calibration", count, seed=1)
@@ -112,7 +112,7 @@ def question_items(count: int, sampling: Sampling) -> list[Item]:
 
 
 def step_items(count: int, sampling: Sampling) -> list[Item]:
-    """Single steps of agent tasks of the calibration split, one drawn from each task."""
+    """Draw single steps of agent tasks of the calibration split, one drawn from each task."""
     rng = Random("calibrate:steps")
     items: list[Item] = []
     for task in agent_tasks("calibration", count, seed=1):
@@ -149,7 +149,7 @@ def _replies(task: AgentTask) -> Callable[[Reply], bool]:
 
 
 def _calls(planned: Sequence[PlannedCall]) -> Callable[[Reply], bool]:
-    """Right are the calls that the plan makes in this turn, or some of them."""
+    """Accept the calls that the plan makes in this turn, or some of them."""
     wanted = [(call.name, dict(call.arguments)) for call in planned]
 
     def right(reply: Reply) -> bool:
@@ -197,7 +197,7 @@ def observe(
 def replay(
     observed: Sequence[Observation], confidence: Confidence, accept: float, grid: Sequence[float]
 ) -> dict[str, float]:
-    """Accuracy, tokens and mean λ of the rule: λ=0 from ``accept`` on, else 1 − confidence snapped to the grid."""
+    """Return accuracy, tokens and mean λ of the rule: λ=0 from ``accept`` on, else 1 − confidence on the grid."""
     right, tokens, chosen = [], [], []
     for o in observed:
         c = confidence(o)
@@ -217,13 +217,13 @@ def replay(
 
 
 def choose(rows: Sequence[dict[str, Any]], thinking: float) -> dict[str, Any]:
-    """The cheapest rule at least as accurate as always-Thinking; the most accurate one if there is none."""
+    """Choose the cheapest rule at least as accurate as always-Thinking; the most accurate one if there is none."""
     good = [row for row in rows if row["accuracy"] >= thinking]
     return min(good, key=lambda r: r["tokens"]) if good else max(rows, key=lambda r: (r["accuracy"], -r["tokens"]))
 
 
 def report(observed: Sequence[Observation], grid: Sequence[float], seed: int = 0) -> dict[str, Any]:
-    """AUC of every formula, every rule replayed, the default and its shuffle, the fixed λs, oracle, the best rules."""
+    """Report AUC of every formula, every rule, the default and its shuffle, the fixed λs, oracle, the best rules."""
     kinds = sorted({o.kind for o in observed})
     groups = {"all": list(observed), **{kind: [o for o in observed if o.kind == kind] for kind in kinds}}
     aucs = {
@@ -256,7 +256,7 @@ def report(observed: Sequence[Observation], grid: Sequence[float], seed: int = 0
         "auc": aucs,
         "fixed": fixed,
         "default": replay(observed, default, estimator.accept, grid),
-        "shuffled": replay(observed, _dealt(observed, default, seed), estimator.accept, grid),
+        "shuffled": replay(observed, _shuffled(observed, default, seed), estimator.accept, grid),
         "chosen": choose([rule for rule in rules if rule["formula"].startswith("min")], thinking),
         "best_formula": choose(rules, thinking),
         "oracle": oracle,
@@ -264,12 +264,12 @@ def report(observed: Sequence[Observation], grid: Sequence[float], seed: int = 0
     }
 
 
-def _dealt(observed: Sequence[Observation], confidence: Confidence, seed: int) -> Confidence:
-    """The same confidences dealt to the wrong items: what the histogram of λ alone is worth."""
+def _shuffled(observed: Sequence[Observation], confidence: Confidence, seed: int) -> Confidence:
+    """Shuffle the confidences over the items: what the histogram of λ alone is worth."""
     values = [confidence(o) for o in observed]
     Random(f"calibrate:{seed}").shuffle(values)
-    dealt = {id(o): value for o, value in zip(observed, values, strict=True)}
-    return lambda o: dealt[id(o)]
+    shuffled = {id(o): value for o, value in zip(observed, values, strict=True)}
+    return lambda o: shuffled[id(o)]
 
 
 def main(

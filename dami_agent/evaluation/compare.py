@@ -89,7 +89,7 @@ def compare(
 
 
 def identity(model: dict[str, Any]) -> dict[str, Any]:
-    """Which pair was measured, where."""
+    """Say which pair was measured, and how its weights were held."""
     from dami_agent.chat_model import ChatDAMI
 
     info = ChatDAMI(ledger="off", **model).pipeline().engine.info
@@ -99,7 +99,7 @@ def identity(model: dict[str, Any]) -> dict[str, Any]:
 def gap(
     dami: Sequence[AgentRun], instruct: Sequence[AgentRun], thinking: Sequence[AgentRun], *, seed: int = 0
 ) -> dict[str, Any]:
-    """Share of the gap Instruct -> Thinking that DAMI closes, and its tokens against Thinking's, with intervals.
+    """Return which share of the gap to Thinking DAMI closes, and its tokens against Thinking's, with intervals.
 
     Both intervals come from the same paired bootstrap over tasks. The share is None where Thinking solves no more
     than Instruct.

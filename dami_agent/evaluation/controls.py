@@ -33,7 +33,7 @@ Tries = Sequence[Sequence[Outcome]]
 
 
 def part(asked: SeededQuestions, count: int) -> list[tuple[int, Any]]:
-    """``count`` of the questions: the first ones of every seed, so that kinds stay balanced."""
+    """Choose ``count`` of the questions: the first ones of every seed, so that kinds stay balanced."""
     seeds = sorted({seed for seed, _ in asked})
     share = -(-count // len(seeds))
     taken = [item for seed in seeds for item in [pair for pair in asked if pair[0] == seed][:share]]
@@ -41,7 +41,7 @@ def part(asked: SeededQuestions, count: int) -> list[tuple[int, Any]]:
 
 
 def batches(asked: SeededQuestions, grid: Sequence[Intensity], **settings: Any) -> list[QuestionBatch]:
-    """The tries of the oracle below λ=1, then Thinking's k samples; ``settings`` are those of the sweep.
+    """Make the tries of the oracle below λ=1, then Thinking's k samples; ``settings`` are those of the sweep.
 
     Args:
         asked: the questions.
@@ -63,7 +63,7 @@ def batches(asked: SeededQuestions, grid: Sequence[Intensity], **settings: Any) 
 
 
 def compare(grid: Sequence[Intensity], found: Tries) -> dict[str, Any]:
-    """The report on the outcomes of :func:`batches`, in their order."""
+    """Report on the outcomes of :func:`batches`, in their order."""
     below, samples = found[: len(grid) - 1], found[len(grid) - 1 :]
     oracle, repeated = first_right([*below, samples[-1]]), first_right(samples)
     gains = [float(a) - float(b) for (a, _, _), (b, _, _) in zip(oracle, repeated, strict=True)]
@@ -90,7 +90,7 @@ def compare(grid: Sequence[Intensity], found: Tries) -> dict[str, Any]:
 
 
 def first_right(tries: Tries) -> list[tuple[bool, int, int]]:
-    """For each question: whether any try is right, the tokens of the first right one (else the last), of all."""
+    """Return for each question whether any try is right, the tokens of the first right one (else the last), of all."""
     rows = []
     for column in zip(*tries, strict=True):
         chosen = next((outcome for outcome in column if outcome.right), column[-1])
@@ -114,7 +114,7 @@ def _logprob(outcome: Outcome) -> float:
 
 
 def _best(samples: Tries) -> list[tuple[bool, int]]:
-    """For each question: whether its most probable sample is right, and the tokens of all samples."""
+    """Return for each question whether its most probable sample is right, and the tokens of all samples."""
     return [
         (max(column, key=_logprob).right, sum(outcome.tokens for outcome in column))
         for column in zip(*samples, strict=True)

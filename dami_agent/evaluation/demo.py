@@ -18,12 +18,12 @@ CONCURRENCY = 4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Demo:
-    """The three outcomes over the same tasks."""
+    """Hold the three outcomes over the same tasks."""
 
     outcomes: tuple[ModeResult, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """What ``dami demo --json`` prints: DAMI's steps, and everybody's totals."""
+        """Return what ``dami demo --json`` prints: DAMI's steps, and everybody's totals."""
         dami = next(o for o in self.outcomes if o.mode is DAMI)
         return {
             "steps": [step.to_dict() for run in dami.runs for step in run.steps],
@@ -31,7 +31,7 @@ class Demo:
         }
 
     def verdict(self) -> str:
-        """One sentence on what was seen, and what it does not say."""
+        """Say in a sentence what was seen, and what it does not say."""
         by = {outcome.mode.name: outcome for outcome in self.outcomes}
         dami, thinking = by["dami"], by["thinking"]
         share = dami.output_tokens / thinking.output_tokens if thinking.output_tokens else float("nan")

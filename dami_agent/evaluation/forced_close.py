@@ -50,7 +50,7 @@ _MARKER = re.compile(r"</?think>")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Closed:
-    """One reply whose thought was closed at its cap."""
+    """Hold one reply whose thought was closed at its cap."""
 
     cap: int
     intensity: float
@@ -62,7 +62,7 @@ class Closed:
 
 
 def reached(question: Question, thought: str) -> bool:
-    """Whether the thought says the result of its last step, or the result itself: `= 82`, `the result is 82.`"""
+    """Return whether the thought says the result of its last step, or the result itself: `= 82`, `the result is 82.`"""
     if not question.work:
         return False
     last = question.work[-1]
@@ -71,14 +71,14 @@ def reached(question: Question, thought: str) -> bool:
 
 
 def clean(answer: Answer) -> bool:
-    """Whether the content is an answer and nothing else."""
+    """Return whether the content is an answer and nothing else."""
     text = answer.reply.content.strip()
     stopped = answer.generation is not None and answer.generation.finish_reason == "stop"
     return stopped and bool(text) and not _MARKER.search(text) and "\n" not in text and " = " not in text
 
 
 def ask(session: Session, asked: Sequence[tuple[int, Question]], *, intensity: float, cap: int) -> Iterable[Answer]:
-    """All questions at one λ and cap; an answer's random stream depends on both, on the seed and on the question."""
+    """Ask all questions at one λ and cap; a random stream depends on both, on the seed and on the question."""
     return runner.answers(session, (_request(seed, item, intensity, cap) for seed, item in asked))
 
 
@@ -97,7 +97,7 @@ def measure(
     caps: Sequence[int],
     lambdas: Sequence[float],
 ) -> list[Closed]:
-    """The replies that were closed at their cap, at every cap and λ."""
+    """Return the replies that were closed at their cap, at every cap and λ."""
     found = []
     for cap in caps:
         for intensity in lambdas:
@@ -119,7 +119,7 @@ def measure(
 
 
 def summary(rows: Sequence[Closed]) -> dict[str, Any]:
-    """Shares of clean and right replies with their 95 % intervals, and how long what follows the thought is."""
+    """Return shares of clean and right replies with their 95 % intervals, and how long what follows the thought is."""
     there = [row for row in rows if row.reached]
     return {
         "closed": len(rows),
@@ -139,7 +139,7 @@ def _share(values: Sequence[bool]) -> list[float] | None:
 
 
 def report(rows: Sequence[Closed]) -> dict[str, Any]:
-    """By closing words: over all, by cap, by λ."""
+    """Sum up by closing words: over all, by cap, by λ."""
     found: dict[str, Any] = {}
     for words in dict.fromkeys(row.words for row in rows):
         own = [row for row in rows if row.words == words]

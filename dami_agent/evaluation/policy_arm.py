@@ -4,7 +4,7 @@ Against always-Thinking the estimator's choice of λ is counted with what rules 
 chooses λ by the same estimator and knows no policy, it is not.
 
 All solve the same tasks in the same run of ``dami bench``; intervals are a paired bootstrap over tasks. Thoughts count
-with their closing tokens, and a probe that was thrown away counts as thought: nothing that was spent to decide is left
+with their closing tokens, and a discarded probe counts as thought: nothing that was spent to decide is left
 out of what was spent.
 """
 
@@ -31,7 +31,7 @@ Pairs = Sequence[tuple[int, int]]
 
 
 def policy_mode(source: Any = SHIPPED) -> Mode:
-    """The arm that leaves λ and budgets to a policy.
+    """Make the arm that leaves λ and budgets to a policy.
 
     Args:
         source: a ``ReasoningPolicy``, or a preset, path or dict that makes one.
@@ -43,7 +43,7 @@ def policy_mode(source: Any = SHIPPED) -> Mode:
 
 
 def against_thinking(policy: ModeResult, thinking: ModeResult, *, seed: int = 0) -> dict[str, Any]:
-    """Tokens saved and the difference in success, of the policy's runs against always-Thinking's of the same tasks.
+    """Compare the policy's runs with always-Thinking's of the same tasks: tokens saved, difference in success.
 
     Args:
         policy: of :func:`policy_mode`.
@@ -77,7 +77,7 @@ def against_thinking(policy: ModeResult, thinking: ModeResult, *, seed: int = 0)
 
 
 def against_auto(policy: ModeResult, auto: ModeResult, *, seed: int = 0) -> dict[str, Any]:
-    """What the policy's rules and budgets changed beside ``auto``: steps, and tokens on the same tasks.
+    """Count what the policy's rules and budgets changed beside ``auto``: steps, and tokens on the same tasks.
 
     Args:
         policy: of :func:`policy_mode`.
@@ -136,7 +136,7 @@ def _signed(share: float) -> str:
 
 
 def _saved(pairs: Pairs) -> float | None:
-    """Share of the second ones' sum that the first ones do not spend."""
+    """Return the share of the second ones' sum that the first ones do not spend."""
     whole = sum(other for _, other in pairs)
     return 1 - sum(own for own, _ in pairs) / whole if whole else None
 
@@ -146,7 +146,7 @@ def _difference(pairs: Pairs) -> float:
 
 
 def _by_tool(policy: Sequence[AgentRun], thinking: Sequence[AgentRun]) -> dict[str, dict[str, int]]:
-    """Most spent by Thinking first."""
+    """Sum reasoning tokens by what they were charged to, most spent by Thinking first."""
     own, other = _charged(policy), _charged(thinking)
     names = sorted(own | other, key=lambda name: (-other[name], name))
     return {name: {"policy": own[name], "thinking": other[name]} for name in names}

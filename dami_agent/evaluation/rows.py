@@ -14,7 +14,7 @@ Cell = tuple[str, int]
 
 
 def cells_of(asked: SeededQuestions) -> dict[Cell, list[int]]:
-    """Where the questions of each family and level stand in ``asked``."""
+    """Return where the questions of each family and level stand in ``asked``."""
     found: dict[Cell, list[int]] = {}
     for index, (_, question) in enumerate(asked):
         found.setdefault((question.family, question.level), []).append(index)
@@ -22,7 +22,7 @@ def cells_of(asked: SeededQuestions) -> dict[Cell, list[int]]:
 
 
 def levels_of(asked: SeededQuestions) -> dict[int, list[int]]:
-    """Where the questions of each level stand in ``asked``, by rising level."""
+    """Return where the questions of each level stand in ``asked``, by rising level."""
     found: dict[int, list[int]] = {}
     for index, (_, question) in enumerate(asked):
         found.setdefault(question.level, []).append(index)
@@ -30,7 +30,7 @@ def levels_of(asked: SeededQuestions) -> dict[int, list[int]]:
 
 
 def summary(intensity: Intensity, asked: SeededQuestions, found: Sequence[Outcome]) -> dict[str, Any]:
-    """The row of one λ, from its outcomes; ``_ci`` are half 95 % intervals."""
+    """Make the row of one λ from its outcomes; ``_ci`` are half 95 % intervals."""
     right = [float(outcome.right) for outcome in found]
     tokens = [float(outcome.tokens) for outcome in found]
     thinking = [float(outcome.tokens) for outcome in found if outcome.thought]
@@ -75,7 +75,7 @@ def _means(groups: Mapping[str, list[int]], values: Sequence[float]) -> dict[str
 
 
 def _cells(asked: SeededQuestions, right: Sequence[float], tokens: Sequence[float]) -> dict[str, Any]:
-    """family -> level -> accuracy and tokens with half intervals, questions."""
+    """Return family -> level -> accuracy and tokens with half intervals, questions."""
     found: dict[str, dict[str, dict[str, float | None]]] = {}
     for (family, level), places in cells_of(asked).items():
         found.setdefault(family, {})[str(level)] = {
@@ -89,7 +89,7 @@ def _cells(asked: SeededQuestions, right: Sequence[float], tokens: Sequence[floa
 
 
 def differences(asked: SeededQuestions, found: Mapping[Intensity, Sequence[Outcome]]) -> list[dict[str, Any]]:
-    """For each λ what it gains, question by question, on Instruct, on Thinking and on the λ before it.
+    """Return for each λ what it gains, question by question, on Instruct, on Thinking and on the λ before it.
 
     Accuracy and tokens with half of the paired 95 % interval, and accuracy by seed; a λ is not held against itself.
     """
@@ -121,10 +121,10 @@ def _paired(asked: SeededQuestions, these: Sequence[Outcome], others: Sequence[O
 
 
 def rounded(value: float | None, digits: int) -> float | None:
-    """For JSON, which has no infinity: the half width of fewer than two values is null."""
+    """Round for JSON, which has no infinity: the half width of fewer than two values is null."""
     return None if value is None or value == float("inf") else round(value, digits)
 
 
 def rounded_interval(interval: tuple[float, float] | None) -> list[float] | None:
-    """Both ends to four digits, for JSON."""
+    """Round both ends to four digits, for JSON."""
     return None if interval is None else [round(value, 4) for value in interval]

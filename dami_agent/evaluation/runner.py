@@ -45,7 +45,7 @@ BATCH = 384
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """One call to make: what to send, and at which λ."""
+    """Hold one call to make: what to send, and at which λ."""
 
     step: Step
     intensity: Intensity
@@ -54,7 +54,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What came back. ``error`` is set instead of the rest where the call failed; that counts as a wrong answer."""
+    """Hold what came back; ``error`` is set instead where the call failed, which counts as a wrong answer."""
 
     reply: Reply
     generation: Generation | None
@@ -64,17 +64,17 @@ class Answer:
 
     @property
     def tokens(self) -> int:
-        """All output tokens, thought and answer."""
+        """Return all output tokens, thought and answer."""
         return self.generation.output_tokens if self.generation else 0
 
     @property
     def thought(self) -> bool:
-        """Whether a thought with any text in it was written."""
+        """Return whether a thought with any text in it was written."""
         return bool(self.reply.reasoning.strip())
 
     @property
     def finished(self) -> bool:
-        """Whether the model ended its thought and its reply itself, before any cap."""
+        """Return whether the model ended its thought and its reply itself, before any cap."""
         if self.generation is None or self.error is not None:
             return False
         return self.generation.finish_reason == "stop" and self.generation.thought_closed_by != "cap"
@@ -87,7 +87,7 @@ POLICY = ReasoningPolicy()
 def open_batch_session(
     instruct: str | None = None, thinking: str | None = None, *, weights_mode: str = "merged", batch: int = BATCH
 ) -> Session:
-    """The pair's engine, made for throughput: one λ at a time needs no mixed weights.
+    """Open the pair, made for throughput: one λ at a time needs no mixed weights.
 
     Raises:
         InvalidRequest: only one of the two checkpoints is given.
@@ -101,12 +101,12 @@ def open_batch_session(
 
 
 def stream_seed(*key: object) -> int:
-    """The seed of one request's random stream, from what identifies it; the same on every machine."""
+    """Return the seed of one request's random stream, from what identifies it; the same on every machine."""
     return int.from_bytes(blake2b(repr(key).encode(), digest_size=6).digest(), "big")
 
 
 def question_step(prompt: str, *, tools: tuple[Tool, ...] = (), sampling: Sampling, max_tokens: int) -> Step:
-    """One user message, as an application would send it."""
+    """Make a step of one user message, as an application would send it."""
     return Step(
         messages=(Message(role="user", content=prompt),),
         tools=tools,
@@ -116,7 +116,7 @@ def question_step(prompt: str, *, tools: tuple[Tool, ...] = (), sampling: Sampli
 
 
 def decide(policy: ReasoningPolicy, request: Request) -> Decision:
-    """What the policy makes of an explicit λ; ``request.template`` overrules its choice of template."""
+    """Decide as the policy does at an explicit λ; ``request.template`` overrules its choice of template."""
     step = dataclasses.replace(request.step, ask=Ask(intensity=request.intensity, origin="bench"))
     decision = policy.decide(step, 0, _no_estimate)
     return decision if request.template is None else dataclasses.replace(decision, template=request.template)

@@ -17,12 +17,12 @@ Z = 1.959963984540054
 
 
 def mean(values: Sequence[float]) -> float:
-    """Arithmetic mean; 0.0 of nothing."""
+    """Return the arithmetic mean; 0.0 of nothing."""
     return math.fsum(values) / len(values) if values else 0.0
 
 
 def wilson(successes: int, trials: int) -> tuple[float, float]:
-    """Wilson's score interval of a proportion (Wilson 1927): unlike the Wald interval it is honest near 0 and 1.
+    """Compute Wilson's score interval of a proportion (Wilson 1927): unlike Wald's it is honest near 0 and 1.
 
     Returns:
         (low, high); (0, 1) without trials.
@@ -37,19 +37,19 @@ def wilson(successes: int, trials: int) -> tuple[float, float]:
 
 
 def half_width(successes: int, trials: int) -> float:
-    """Half of Wilson's interval: what the tables print after ±."""
+    """Return half of Wilson's interval: what the tables print after ±."""
     low, high = wilson(successes, trials)
     return (high - low) / 2
 
 
 def mean_half_width(values: Sequence[float]) -> float:
-    """Half of the normal interval of a mean, or, of paired differences, of a mean difference; infinite below two."""
+    """Return half of the normal interval of a mean, or of a paired mean difference; infinite below two."""
     n = len(values)
     return Z * math.sqrt(variance(values) / n) if n > 1 else math.inf
 
 
 def variance(values: Sequence[float]) -> float:
-    """Unbiased sample variance; infinite for fewer than two values."""
+    """Return the unbiased sample variance; infinite for fewer than two values."""
     n = len(values)
     if n < 2:
         return math.inf
@@ -60,7 +60,7 @@ def variance(values: Sequence[float]) -> float:
 def bootstrap(
     items: Sequence[T], statistic: Callable[[Sequence[T]], float | None], *, resamples: int = 2000, seed: int = 0
 ) -> tuple[float, float] | None:
-    """Percentile bootstrap interval: ``items`` are drawn with replacement, whole (so paired values stay paired).
+    """Compute a percentile bootstrap interval: whole ``items`` are drawn, so that paired values stay paired.
 
     Args:
         items: the independent units, for example one tuple of outcomes a task.
@@ -82,7 +82,7 @@ def bootstrap(
 
 
 def quantile(ordered: Sequence[float], q: float) -> float:
-    """Linear interpolation between order statistics of sorted values (numpy's default)."""
+    """Interpolate linearly between order statistics of sorted values (numpy's default)."""
     place = q * (len(ordered) - 1)
     below = math.floor(place)
     above = min(below + 1, len(ordered) - 1)
@@ -90,7 +90,7 @@ def quantile(ordered: Sequence[float], q: float) -> float:
 
 
 def auc(scores: Sequence[float], labels: Sequence[bool]) -> float | None:
-    """Chance that a random positive scores above a random negative, ties half (Mann-Whitney); None without both."""
+    """Return the chance that a random positive scores above a random negative, ties half; None without both."""
     order = sorted(range(len(scores)), key=lambda i: scores[i])
     positives = sum(labels)
     negatives = len(labels) - positives

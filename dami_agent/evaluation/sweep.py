@@ -37,7 +37,7 @@ TEMPLATES: tuple[Template, Template] = ("instruct", "thinking")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SweepConfig:
-    """What to measure; the defaults are what ships as the built-in pair's frontier.
+    """Say what to measure; the defaults are what ships as the built-in pair's frontier.
 
     Attributes:
         questions: in all, over the seeds.
@@ -75,7 +75,7 @@ def sweep(
     workers: int = 1,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Measure; see the module's docstring.
+    """Measure a pair; see the module's docstring.
 
     Args:
         plan: what.
@@ -135,7 +135,7 @@ def measure(
 def measure_controls(
     runner: BatchRunner, plan: SweepConfig, asked: SeededQuestions, rows: Sequence[Mapping[str, Any]], switch: float
 ) -> dict[str, Any] | None:
-    """Oracle, pass@k, best of n and retry on a part of the questions; None if there shall be none."""
+    """Measure oracle, pass@k, best of n and retry on a part of the questions; None if the plan has none."""
     if not plan.control_questions:
         return None
     grid = Frontier.from_dict({"rows": rows}).grid
@@ -145,7 +145,7 @@ def measure_controls(
 
 
 def measure_switch(runner: BatchRunner, plan: SweepConfig) -> tuple[float, list[dict[str, Any]]]:
-    """The switch point, and the comparison of the two templates at every λ > 0 it comes from."""
+    """Measure the switch point, and the comparison of the two templates at every λ > 0 it comes from."""
     if not plan.switch_questions:
         return 0.0, []
     asked = [(0, question) for question in questions("calibration", plan.switch_questions)]
@@ -168,7 +168,7 @@ def measure_switch(runner: BatchRunner, plan: SweepConfig) -> tuple[float, list[
 
 
 def _templates(value: Intensity, instruct: Sequence[Outcome], thinking: Sequence[Outcome]) -> dict[str, Any]:
-    """Both templates at one λ; ``gain`` is Thinking's accuracy less Instruct's, ``gain_ci`` its half interval."""
+    """Compare both templates at one λ; ``gain`` is Thinking's accuracy less Instruct's."""
     row: dict[str, Any] = {"lambda": float(value)}
     for name, found in zip(TEMPLATES, (instruct, thinking), strict=True):
         row[name] = {
@@ -182,7 +182,7 @@ def _templates(value: Intensity, instruct: Sequence[Outcome], thinking: Sequence
 
 
 def switch_point(rows: Sequence[Mapping[str, Any]]) -> float:
-    """The smallest λ, 0 or measured, above which Thinking's template is nowhere worse than the noise allows.
+    """Return the smallest λ, 0 or measured, above which Thinking's template is nowhere worse than the noise allows.
 
     Args:
         rows: by rising λ, each with ``gain`` (Thinking's accuracy less Instruct's) and its half interval ``gain_ci``.

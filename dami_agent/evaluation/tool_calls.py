@@ -26,7 +26,7 @@ MAX_TOKENS = 512
 
 
 def bound_tools(task: AgentTask) -> tuple[Tool, ...]:
-    """The task's tools as the dialogue takes them."""
+    """Convert the task's tools to those that the dialogue takes."""
     return tuple(
         Tool(name=tool.spec.name, description=tool.spec.description, parameters=tool.spec.parameters)
         for tool in task.tools
@@ -34,7 +34,7 @@ def bound_tools(task: AgentTask) -> tuple[Tool, ...]:
 
 
 def exact(task: AgentTask, answer: Answer) -> bool:
-    """Whether the first call is the planned one, whole, and the only thing called."""
+    """Return whether the first call is the planned one, whole, and the only thing called."""
     calls, planned = answer.reply.tool_calls, task.plan[0]
     if len(calls) != 1 or answer.reply.invalid_tool_calls:
         return False
@@ -42,13 +42,13 @@ def exact(task: AgentTask, answer: Answer) -> bool:
 
 
 def named(task: AgentTask, answer: Answer) -> bool:
-    """Whether the first call names the right tool, whatever its arguments."""
+    """Return whether the first call names the right tool, whatever its arguments."""
     return bool(answer.reply.tool_calls) and answer.reply.tool_calls[0].name == task.plan[0].name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolBatch:
-    """``size`` dialogues of one setting at one λ, shared by the seeds; drawn where they run: tools hold functions."""
+    """Hold ``size`` dialogues of one setting at one λ, shared by the seeds and drawn where they run."""
 
     setting: Setting
     size: int
@@ -105,7 +105,7 @@ def tool_batches(
 
 
 def tool_row(batch: ToolBatch, found: Sequence[Outcome]) -> dict[str, Any]:
-    """Exactness of one batch, with half of Wilson's 95 % interval."""
+    """Return the exactness of one batch, with half of Wilson's 95 % interval."""
     right = [outcome.right for outcome in found]
     name = [outcome.named for outcome in found]
     return {
