@@ -202,7 +202,7 @@ class FakeEngine:
                 raise EngineClosed("the fake engine is closed")
             self.requests.append(request)
             reply = self._continued(prompt) if prompt.reply_ids else self._next(request)
-            job = FakeJob(self._generation(reply, request), reply.error, self._pause, decision.limits.deadline)
+            job = FakeJob(self._generation(reply, request), reply.error, self._pause, decision.limits.timeout)
             self._jobs.append(job)
         return job
 

@@ -224,8 +224,8 @@ def test_time_that_runs_out_in_a_thought_leaves_an_answer(on_exhausted: str, att
     assert "DeadlineExceeded" in last.decision.reason
     assert outcome.attempts == (first, last)
     before, after = engine.requests
-    assert 899 < before.decision.limits.deadline <= 900  # a tenth is kept
-    assert 990 < after.decision.limits.deadline <= 1000
+    assert 899 < before.decision.limits.timeout <= 900  # a tenth is kept
+    assert 990 < after.decision.limits.timeout <= 1000
     assert before.prompt.constraint != after.prompt.constraint  # no call any more
 
 
@@ -253,7 +253,7 @@ def test_when_time_is_up_a_run_is_answered_once_and_then_refused() -> None:
         now[0] += 950
     last = pipeline.run(adding(1.0)).record.decision
     assert last is not None
-    assert (last.intensity, last.tools_disabled, last.limits.deadline) == (0, True, 50)
+    assert (last.intensity, last.tools_disabled, last.limits.timeout) == (0, True, 50)
     with closing(pipeline.stream(adding(1.0))) as stream:
         next(stream)
         now[0] += 50
@@ -262,7 +262,7 @@ def test_when_time_is_up_a_run_is_answered_once_and_then_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("on_exhausted", "limits"), [("error", Limits()), ("end", Limits(deadline=800)), ("taper", Limits(deadline=800))]
+    ("on_exhausted", "limits"), [("error", Limits()), ("end", Limits(timeout=800)), ("taper", Limits(timeout=800))]
 )
 def test_a_deadline_that_is_not_the_budgets_stays_one(on_exhausted: str, limits: Limits) -> None:
     pipeline, book, _ = timed([LONG, "Seven."], on_exhausted)
@@ -286,8 +286,8 @@ def test_time_that_runs_out_in_a_probe_leaves_an_answer() -> None:
 
 
 def test_money_by_the_second_leaves_an_answer_too() -> None:
-    run = {"max_money": 1.0, "price": {"device_second": 0.001}, "on_exhausted": "end"}
+    run = {"max_cost": 1.0, "price": {"device_second": 0.001}, "on_exhausted": "end"}
     pipeline, _, engine = made([LONG, "Seven."], run=run)
     assert pipeline.run(adding(1.0)).reply.content == "Seven."
-    assert engine.requests[0].decision.limits.deadline == 500  # half: another call may run beside it
-    assert engine.requests[1].decision.limits.deadline == 500  # what it had set aside was charged: nobody knows better
+    assert engine.requests[0].decision.limits.timeout == 500  # half: another call may run beside it
+    assert engine.requests[1].decision.limits.timeout == 500  # what it had set aside was charged: nobody knows better

@@ -93,7 +93,7 @@ def test_who_names_no_cap_waits_for_a_tools_thoughts_rather_than_have_none() -> 
 @pytest.mark.slow
 def test_money_does_not_disable_tools_while_it_is_hardly_touched() -> None:
     for price in (Price(output=2.0), Price(output=2.0, device_second=1e-4), Price(device_second=1e-3)):
-        run = RunBudget(max_money=0.1, price=price)
+        run = RunBudget(max_cost=0.1, price=price)
         model = gathering(policy=ReasoningPolicy(run=run), seconds_per_token=1e-3)
         at_once(lambda _, model=model: model.invoke("go", reasoning_intensity=0.9), 8)
         rows = model.ledger.rows()
@@ -101,7 +101,7 @@ def test_money_does_not_disable_tools_while_it_is_hardly_touched() -> None:
         assert [row.intensity for row in rows] == [0.9] * 8
         (root,) = {row.root_run_id for row in rows}
         spent = model.budgets.spent(model.policy, rows and _trace(root))  # type: ignore[union-attr]
-        assert 0 < spent.money < 0.05 * 0.1
+        assert 0 < spent.cost < 0.05 * 0.1
 
 
 def _trace(root: str | None) -> Any:
@@ -110,7 +110,7 @@ def _trace(root: str | None) -> Any:
     return Trace(root_run_id=root)
 
 
-@pytest.mark.parametrize("limit", [{"max_tokens": 400}, {"max_money": 4e-4, "price": {"output": 1.0}}])
+@pytest.mark.parametrize("limit", [{"max_tokens": 400}, {"max_cost": 4e-4, "price": {"output": 1.0}}])
 def test_an_error_budget_does_not_refuse_the_second_of_two_calls(limit: dict[str, Any]) -> None:
     model = gathering(policy={"run": {**limit, "on_exhausted": "error"}}, seconds_per_token=1e-3)
     answers = at_once(lambda _: model.invoke("go", reasoning_intensity=1).content, 2)
@@ -195,11 +195,11 @@ def test_a_step_waits_until_what_stands_in_its_way_is_settled() -> None:
     timer = threading.Timer(0.2, lambda: kept.settle("run", "other", Usage(tokens=40)))
     timer.start()
     started = time.monotonic()
-    grant = kept.reserve("run", "mine", Limits(deadline=30), "answer")
+    grant = kept.reserve("run", "mine", Limits(timeout=30), "answer")
     assert grant.limits.max_tokens == 260
     assert 0.15 < time.monotonic() - started < 10
-    assert grant.limits.deadline is not None
-    assert grant.limits.deadline < 29.9  # the wait is part of the call's time
+    assert grant.limits.timeout is not None
+    assert grant.limits.timeout < 29.9  # the wait is part of the call's time
     timer.join()
 
 
@@ -217,7 +217,7 @@ def test_waiting_ends_with_the_callers_patience_or_its_cancellation(monkeypatch:
     with pytest.raises(Cancelled):
         kept.reserve("run", "mine", Limits(), "answer", check=cancelled)
     with pytest.raises(BudgetExhausted):  # half of its own time
-        kept.reserve("run", "mine", Limits(deadline=0.2), "answer")
+        kept.reserve("run", "mine", Limits(timeout=0.2), "answer")
 
 
 def test_what_waiting_would_not_help_is_refused_at_once() -> None:

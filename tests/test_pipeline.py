@@ -101,7 +101,7 @@ def test_a_failed_call_is_a_row_and_raises() -> None:
 def test_a_deadline_keeps_what_it_cost() -> None:
     run, book, _ = pipeline(["a rather long answer to a short question"], seconds_per_token=0.05)
     with pytest.raises(DeadlineExceeded):
-        run.run(step(0.0, limits=Limits(deadline=0.2)))
+        run.run(step(0.0, limits=Limits(timeout=0.2)))
     (row,) = book.rows
     assert row.generation is not None
     assert 0 < row.generation.output_tokens < 10

@@ -111,7 +111,7 @@ def test_cancel_deadline_close_and_context() -> None:
         list(tokens)
     assert 1 <= len(cancelled.value.generation.events) < 100
     with pytest.raises(DeadlineExceeded):
-        engine.generate(INSTRUCT, decision(deadline=0.05))
+        engine.generate(INSTRUCT, decision(timeout=0.05))
     with pytest.raises(ContextOverflow):
         engine.submit(Prompt(token_ids=tuple(range(200)), template="instruct"), decision())
     running = engine.submit(INSTRUCT, decision())

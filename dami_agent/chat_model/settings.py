@@ -151,17 +151,17 @@ def limits(settings: Mapping[str, Any], stop: Sequence[str] | str | None, defaul
     """
     max_tokens = settings.get("max_tokens", default_max_tokens)
     reasoning = settings.get("max_reasoning_tokens")
-    deadline = settings.get("timeout")
+    timeout = settings.get("timeout")
     for name, value, least in (("max_tokens", max_tokens, 1), ("max_reasoning_tokens", reasoning, 0)):
         if value is not None and (isinstance(value, bool) or not isinstance(value, int) or not least <= value <= _MOST):
             raise InvalidRequest(f"{name} must be a whole number of at least {least}, got {shown(value)}")
-    deadline = _real("timeout", deadline)
-    if deadline is not None and not 0 < deadline <= _MOST_SECONDS:
+    timeout = _real("timeout", timeout)
+    if timeout is not None and not 0 < timeout <= _MOST_SECONDS:
         raise InvalidRequest(
             f"timeout must be a positive number of seconds, got {shown(settings.get('timeout'))}",
             hint="leave it out for no timeout",
         )
-    return Limits(max_tokens=max_tokens, max_reasoning_tokens=reasoning, stop=_stops(stop), deadline=deadline)
+    return Limits(max_tokens=max_tokens, max_reasoning_tokens=reasoning, stop=_stops(stop), timeout=timeout)
 
 
 def _stops(stop: Any) -> tuple[str, ...]:

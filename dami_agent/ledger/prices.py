@@ -54,10 +54,10 @@ class Prices:
             raise _wrong(source, "currency", "must be a non-empty string")
         return cls(models={str(n): _price(source, str(n), p) for n, p in data["models"].items()}, currency=currency)
 
-    def of(self, record: CallRecord) -> float | None:
+    def cost_of(self, record: CallRecord) -> float | None:
         """Money of one attempt, failed ones included; None if the model has no price."""
         price = self.models.get(record.model) or self.models.get(ANY_MODEL)
-        return None if price is None else price.of(record.usage)
+        return None if price is None else price.cost_of(record.usage)
 
 
 def _price(source: str, model: str, data: Any) -> Price:

@@ -81,7 +81,7 @@ def values_of(
 
 def _money(record: CallRecord, prices: Prices | None) -> float | None:
     try:
-        return None if prices is None else prices.of(record)
+        return None if prices is None else prices.cost_of(record)
     except Exception as e:  # a table of the user's own making
         log.warning("the price of call %s is unknown: %s", plain(record.step.trace.call_id), first_line(e))
         return None

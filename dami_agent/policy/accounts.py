@@ -34,7 +34,7 @@ class Spent:
     tokens: int = 0
     reasoning_tokens: int = 0
     seconds: float = 0.0
-    money: float = 0.0
+    cost: float = 0.0
     by_tool: Mapping[str, int] = field(default_factory=dict)
     steps: int = 0
 
@@ -44,7 +44,7 @@ class Spent:
             self,
             tokens=self.tokens + usage.tokens,
             reasoning_tokens=self.reasoning_tokens + usage.reasoning_tokens,
-            money=self.money + price.of(usage),
+            cost=self.cost + price.cost_of(usage),
             by_tool={**self.by_tool, tool: self.by_tool.get(tool, 0) + usage.reasoning_tokens},
             steps=self.steps + 1,
         )
@@ -55,14 +55,14 @@ class Reservation:
     """What a call that is running may use at most.
 
     Attributes:
-        timed: the deadline is the budget's, and is not its end.
+        timed: the timeout is the budget's, and is not its end.
         thread: the thread that began the call.
     """
 
     tokens: int
     reasoning_tokens: int
     seconds: float
-    money: float
+    cost: float
     charged_to: str
     timed: bool = False
     thread: int = field(default_factory=threading.get_ident)

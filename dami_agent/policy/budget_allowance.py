@@ -23,7 +23,8 @@ from dami_agent.types.price import PER
 
 _LAST_TENTH = 0.1
 _ANSWER = 64
-_ENOUGH_SECONDS = 20.0  # of a deadline; with less, a call waits for what others have set aside
+_WORDS = {"tokens": "tokens", "reasoning_tokens": "reasoning tokens", "seconds": "seconds", "cost": "money"}
+_ENOUGH_SECONDS = 20.0  # of a timeout; with less, a call waits for what others have set aside
 
 
 def _reserve(run: RunBudget, whole: float) -> int:
@@ -39,7 +40,7 @@ class Allowance:
 
     Attributes:
         answer_reserve: tokens of the limits that a thought may not use up, at least.
-        timed: the deadline is the budget's, and time is kept behind it for a final answer.
+        timed: the timeout is the budget's, and time is kept after it for a final answer.
     """
 
     limits: Limits
@@ -52,7 +53,7 @@ class Allowance:
     @property
     def withheld(self) -> int:
         """How much of a normal reply is withheld: 0 nothing, 1 the thought or time for it, 2 the tools too."""
-        short = self.timed and self.limits.deadline is not None and self.limits.deadline < _ENOUGH_SECONDS
+        short = self.timed and self.limits.timeout is not None and self.limits.timeout < _ENOUGH_SECONDS
         return 2 if self.tools_disabled else int(short or self.ceiling == 0 or self.limits.max_reasoning_tokens == 0)
 
 
@@ -121,13 +122,13 @@ class RemainingBudget:
             closed.append(f"time of this {self.run.per} used up")
         if closed or drained:
             thought, ceiling = 0, 0.0
-        deadline = self._deadline(limits, final)
+        timeout = self._timeout(limits, final)
         granted = dataclasses.replace(
             limits,
             max_tokens=None if tokens == math.inf else int(tokens),
             max_tokens_by="budget" if tokens < own else limits.max_tokens_by,
             max_reasoning_tokens=None if thought == math.inf else int(thought),
-            deadline=deadline,
+            timeout=timeout,
         )
         return Allowance(
             limits=granted,
@@ -135,7 +136,7 @@ class RemainingBudget:
             tools_disabled=final,
             reason="; ".join(reasons + closed),
             answer_reserve=reserve,
-            timed=self._shared and not final and deadline != limits.deadline,
+            timed=self._shared and not final and timeout != limits.timeout,
         )
 
     # ---- what is free ---------------------------------------------------------------------------------------------
@@ -157,24 +158,24 @@ class RemainingBudget:
 
     def _token_budgets(self) -> list[_TokenBudget]:
         budgets, run = [], self.run
-        affordable = self._affordable(self._free("money"), run.price.output / PER)
+        affordable = self._affordable(self._free("cost"), run.price.output / PER)
         for name, free, whole in (
             ("tokens", self._free("tokens"), run.max_tokens),
-            ("money", affordable, self._affordable(run.max_money or 0.0, run.price.output / PER)),
+            ("cost", affordable, self._affordable(run.max_cost or 0.0, run.price.output / PER)),
         ):
             if free != math.inf and whole is not None:
                 budgets.append(_TokenBudget(name, math.floor(free), _reserve(run, whole)))
         return budgets
 
-    def _affordable(self, money: float, each: float) -> float:
-        """Output tokens (or device seconds) at that price that the money pays for, beside the other of the two."""
+    def _affordable(self, cost: float, each: float) -> float:
+        """Output tokens (or device seconds) at that price that this much pays for, beside the other of the two."""
         priced = (self.run.price.output > 0) + (self.run.price.device_second > 0)
-        return money / priced / each if self.run.max_money is not None and each else math.inf
+        return cost / priced / each if self.run.max_cost is not None and each else math.inf
 
     def _shares(self) -> dict[str, float]:
         """Share of each limited budget that is left for steps before the final answer, from 1 down to 0 or below."""
         shares = {}
-        for name in ("tokens", "reasoning_tokens", "seconds", "money"):
+        for name in ("tokens", "reasoning_tokens", "seconds", "cost"):
             limit = getattr(self.run, f"max_{name}")
             if limit is None:
                 continue
@@ -193,8 +194,8 @@ class RemainingBudget:
 
         Under ``error`` a step may use the last token, and thoughts are part of what may run out.
         """
-        names = ("tokens", "seconds", "money") if self._shared else ("tokens", "reasoning_tokens", "seconds", "money")
-        empty = {name: f"no {name.replace('_', ' ')} left" for name in names if self._free(name) <= 0}
+        names = ("tokens", "seconds", "cost") if self._shared else ("tokens", "reasoning_tokens", "seconds", "cost")
+        empty = {name: f"no {_WORDS[name]} left" for name in names if self._free(name) <= 0}
         for budget in self._token_budgets() if self._shared else []:
             if budget.free < budget.need(own):
                 many = f"{budget.free} tokens" if budget.name == "tokens" else "too little money"
@@ -225,7 +226,7 @@ class RemainingBudget:
 
     def _ceiling(self, shares: Mapping[str, float], drained: list[str]) -> tuple[float, list[str]]:
         if drained:
-            names = " and ".join(name.replace("_", " ") for name in drained)
+            names = " and ".join(_WORDS[name] for name in drained)
             return 0.0, [f"{names} of this {self.run.per} used up"]
         least = min(shares.values(), default=1.0)
         if self.run.on_exhausted != "taper" or least >= 0.5:
@@ -262,12 +263,12 @@ class RemainingBudget:
             free = min(free, left)
         return max(0, min(own, free)), closed
 
-    def _deadline(self, limits: Limits, final: bool) -> float | None:
+    def _timeout(self, limits: Limits, final: bool) -> float | None:
         """The last tenth of the seconds is the final answer's; of money by the second, others get half."""
         alone = final or not self._shared
-        paid = self._affordable(self._free("money"), self.run.price.device_second)
+        paid = self._affordable(self._free("cost"), self.run.price.device_second)
         seconds = self._free("seconds")
         if seconds != math.inf and not alone:
             seconds -= _LAST_TENTH * (self.run.max_seconds or 0.0)
         seconds = min(seconds, paid if alone else paid / 2)
-        return limits.deadline if seconds == math.inf else min(limits.deadline or math.inf, max(seconds, 1e-3))
+        return limits.timeout if seconds == math.inf else min(limits.timeout or math.inf, max(seconds, 1e-3))

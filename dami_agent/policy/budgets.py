@@ -8,7 +8,7 @@ Only what is **spent** makes λ sink or a step the last one. Where a step would 
 all merely because others have set so much aside, it waits until one of them settles (:data:`PATIENCE`): so branches at
 the same time get the λs that they would get one after another.
 
-- Tokens are output tokens, thrown-away probes included. Reasoning tokens are those of the thought without its markers,
+- Tokens are output tokens, discarded probes included. Reasoning tokens are those of the thought without its markers,
   which is what ``max_reasoning_tokens`` of a step caps.
 - Under ``taper`` and ``end`` a step may take at most half of what is free, so that steps beside and after it find some;
   ``answer_reserve`` tokens stay out of reach until nothing else is left. The step that finds the budget drained gets
@@ -117,12 +117,12 @@ class Budgets:
                 held.since = self._clock()
             tokens = min((count for count in (allowance.limits.max_tokens, most) if count is not None), default=0)
             thought = allowance.limits.max_reasoning_tokens or 0
-            use = Usage(tokens=tokens, device_seconds=allowance.limits.deadline or 0.0)
+            use = Usage(tokens=tokens, device_seconds=allowance.limits.timeout or 0.0)
             held.open[key] = Reservation(
                 tokens=tokens,
                 reasoning_tokens=min(thought, tokens) if tokens else thought,
                 seconds=use.device_seconds,
-                money=self.run.price.of(use),
+                cost=self.run.price.cost_of(use),
                 charged_to=charged_to,
                 timed=allowance.timed,
             )
@@ -138,7 +138,7 @@ class Budgets:
         Whoever began in this very thread (a stream that is read half-way) cannot go on before this step does.
         """
         begun = time.monotonic()
-        patience = PATIENCE if limits.deadline is None else min(PATIENCE, limits.deadline / 2)
+        patience = PATIENCE if limits.timeout is None else min(PATIENCE, limits.timeout / 2)
         me = threading.get_ident()
         while (waited := time.monotonic() - begun) < patience:
             held = self._accounts.open(account)
@@ -149,9 +149,9 @@ class Budgets:
                 break
             self._lock.wait(min(_LOOK, patience - waited))
             check()
-        if waited < _LOOK or limits.deadline is None:
+        if waited < _LOOK or limits.timeout is None:
             return limits
-        return dataclasses.replace(limits, deadline=limits.deadline - waited)
+        return dataclasses.replace(limits, timeout=limits.timeout - waited)
 
     def timed(self, account: str, key: Hashable) -> bool:
         """Whether the deadline of an attempt that runs is the budget's, with time kept behind it for an answer."""

@@ -20,7 +20,7 @@ def with_default(rule: Rule | None, default: Settings) -> Settings:
     """Merge a rule's caps, estimator and λ of the answer with the default's; the rule's win."""
     if rule is None:
         return default
-    names = ("answer_intensity", "estimator", "max_reasoning_tokens", "max_tokens", "deadline")
+    names = ("answer_intensity", "estimator", "max_reasoning_tokens", "max_tokens", "timeout")
     own = {name: getattr(rule, name) for name in names if getattr(rule, name) is not None}
     return default.model_copy(update=own)
 
@@ -33,7 +33,7 @@ def tighten(limits: Limits, settings: Settings) -> Limits:
         max_tokens=most,
         max_tokens_by="" if most is None else "caller" if most == limits.max_tokens else "policy",
         max_reasoning_tokens=_smaller(limits.max_reasoning_tokens, settings.max_reasoning_tokens),
-        deadline=_smaller(limits.deadline, settings.deadline),
+        timeout=_smaller(limits.timeout, settings.timeout),
     )
 
 
@@ -78,7 +78,7 @@ def charge_probe(decision: Decision) -> Decision:
         limits,
         max_tokens=_less(limits.max_tokens, estimate.tokens, 1),
         max_reasoning_tokens=_less(limits.max_reasoning_tokens, thought, 0),
-        deadline=_less(limits.deadline, estimate.seconds, 1e-3),
+        timeout=_less(limits.timeout, estimate.seconds, 1e-3),
     )
     return dataclasses.replace(decision, limits=limits)
 

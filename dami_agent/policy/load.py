@@ -109,9 +109,9 @@ def _check_together(policy: PolicyFile, line_of: LineOf, source: str) -> None:
         if name in names[:place]:
             where = _where(("rules", place, "name"), line_of, source)
             raise InvalidPolicy(f"{where}: two rules are named {shown(name)}", hint="give each rule a name of its own")
-    if policy.run.max_money is not None and policy.run.price.free:
-        where = _where(("run", "max_money"), line_of, source)
-        raise InvalidPolicy(f"{where}: money without a price", hint="add price: {output: 0.6} (per million tokens)")
+    if policy.run.max_cost is not None and policy.run.price.is_free:
+        where = _where(("run", "max_cost"), line_of, source)
+        raise InvalidPolicy(f"{where}: max_cost without a price", hint="add price: {output: 0.6} (per million tokens)")
 
 
 def _where(path: Path_, line_of: LineOf, source: str) -> str:

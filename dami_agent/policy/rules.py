@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import warnings
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, ValidationError, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from dami_agent.patterns import compile_pattern
@@ -168,6 +169,21 @@ class Declared(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    old_keys: ClassVar[Mapping[str, str]] = {}
+    """Keys of earlier policy files -> what they are called now."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_old_keys(cls, given: Any) -> Any:
+        """Read keys of earlier policy files for one release, with a warning that says what they are called now."""
+        if not isinstance(given, Mapping):
+            return given
+        for old, new in cls.old_keys.items():
+            if old in given and new not in given:
+                warnings.warn(f"policies: {old} is called {new} now; write {new}", FutureWarning, stacklevel=2)
+                given = {new if key == old else key: value for key, value in given.items()}
+        return given
+
     def __repr__(self) -> str:
         given = {name: getattr(self, name) for name in type(self).model_fields if name in self.model_fields_set}
         return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in given.items())})"
@@ -183,8 +199,10 @@ class Settings(Declared):
         answer_intensity: λ of the answer after the thought.
         estimator: name of the estimator to ask in place of the model's own.
         max_reasoning_tokens, max_tokens: caps of one step.
-        deadline: seconds.
+        timeout: seconds.
     """
+
+    old_keys: ClassVar[Mapping[str, str]] = {"deadline": "timeout"}
 
     intensity: Asked = None
     effort: Effort = None
@@ -192,7 +210,7 @@ class Settings(Declared):
     estimator: str | None = None
     max_reasoning_tokens: Count | None = None
     max_tokens: Positive | None = None
-    deadline: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
 
     @property
     def number(self) -> Intensity | None:
@@ -257,10 +275,10 @@ class RunBudget(Declared):
     """What all steps of one agent run (or thread) may use together; see :mod:`budgets` for how it is kept.
 
     Attributes:
-        max_tokens: output tokens: thoughts, answers, and probes thrown away.
+        max_tokens: output tokens: thoughts, answers, and discarded probes.
         max_reasoning_tokens: tokens of the thoughts, as ``max_reasoning_tokens`` of a step caps them.
         max_seconds: seconds in which at least one call was running.
-        max_money: by ``price``, in its currency.
+        max_cost: by ``price``, in its currency.
         price: per million tokens (``prompt``, ``cached``, ``output``) or per ``device_second``, as one model's in the
             ledger's table: at equal prices, what a run has spent is what its rows add up to.
         per: ``run`` (the root of LangChain's run tree) or ``thread`` (``thread_id``).
@@ -270,10 +288,12 @@ class RunBudget(Declared):
             half of ``max_tokens``. None: 64, at most an eighth.
     """
 
+    old_keys: ClassVar[Mapping[str, str]] = {"max_money": "max_cost"}
+
     max_tokens: Positive | None = None
     max_reasoning_tokens: Count | None = None
     max_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
-    max_money: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    max_cost: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     price: Annotated[Price, PlainValidator(_price)] = Price()
     per: Literal["run", "thread"] = "run"
     on_exhausted: Literal["taper", "end", "error"] = "taper"
@@ -282,13 +302,13 @@ class RunBudget(Declared):
     @property
     def limited(self) -> bool:
         """Whether anything is limited at all."""
-        ends = (self.max_tokens, self.max_reasoning_tokens, self.max_seconds, self.max_money)
+        ends = (self.max_tokens, self.max_reasoning_tokens, self.max_seconds, self.max_cost)
         return any(end is not None for end in ends)
 
     @property
     def timed(self) -> bool:
         """Whether the budget limits how long a step may run."""
-        return self.max_seconds is not None or (self.max_money is not None and self.price.device_second > 0)
+        return self.max_seconds is not None or (self.max_cost is not None and self.price.device_second > 0)
 
 
 Trigger: TypeAlias = Literal["invalid_tool_call", "schema_failure", "tool_error", "verifier"]

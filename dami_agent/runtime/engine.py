@@ -209,7 +209,7 @@ class LocalEngine:
         return Row(
             prompt=prompt,
             intensity=intensity,
-            job=LocalJob(blank, limits.deadline, on_end=self._job_ended),
+            job=LocalJob(blank, limits.timeout, on_end=self._job_ended),
             thought=Thought(
                 markers,
                 self._eos_ids,
@@ -294,10 +294,10 @@ def _check_limits(limits: Limits) -> None:
             raise InvalidRequest(f"{name} must be a whole number of at least {low}, got {shown(value)}")
     if any(not isinstance(s, str) or not s for s in limits.stop):
         raise InvalidRequest(f"stop strings must be non-empty texts, got {limits.stop!r}")
-    deadline = limits.deadline
-    if deadline is not None and (not isinstance(deadline, (int, float)) or not 0 <= deadline <= threading.TIMEOUT_MAX):
+    timeout = limits.timeout
+    if timeout is not None and (not isinstance(timeout, (int, float)) or not 0 <= timeout <= threading.TIMEOUT_MAX):
         raise InvalidRequest(
-            f"deadline must be a number of seconds in [0, {threading.TIMEOUT_MAX:g}], got {shown(deadline)}",
+            f"timeout must be a number of seconds in [0, {threading.TIMEOUT_MAX:g}], got {shown(timeout)}",
             hint="leave it out for none",
         )
 

@@ -135,8 +135,8 @@ class LocalJob:
             state = "queued" if self.clock.admitted is None else "decoding"
             self.fail(
                 DeadlineExceeded(
-                    f"the deadline of {seconds:g} s passed while the request was {state}",
-                    hint="raise the deadline, lower max_tokens, or read `.generation` for what there was",
+                    f"the timeout of {seconds:g} s passed while the request was {state}",
+                    hint="raise the timeout, lower max_tokens, or read `.generation` for what there was",
                 )
             )
 

@@ -19,9 +19,9 @@ class Usage:
     """What one attempt used.
 
     Attributes:
-        tokens: decoded: thought, answer, and all that was thrown away.
+        tokens: decoded: thought, answer, and all that was discarded.
         reasoning_tokens: of these, in thoughts, without the thoughts' markers.
-        prompt_tokens: read: the prompt's, and those of a probe thrown away.
+        prompt_tokens: read: the prompt's, and those of a discarded probe.
         cached_tokens: of these, not computed anew.
         scored_tokens: only read, by teacher forcing.
         device_seconds: of estimating (its waits included), switching weights, prefill and decoding; not in the queue.
@@ -60,8 +60,8 @@ class Price:
         for name, wrong in misfits(given):
             raise UsageError(f"price: {name} {wrong}", hint="per million tokens, or per device_second")
 
-    def of(self, usage: Usage) -> float:
-        """Money for what was used."""
+    def cost_of(self, usage: Usage) -> float:
+        """Add up what a usage costs, in the price's currency."""
         cached = min(usage.cached_tokens, usage.prompt_tokens)
         read = usage.prompt_tokens - cached + usage.scored_tokens
         cached_price = self.prompt if self.cached is None else self.cached
@@ -69,8 +69,8 @@ class Price:
         return tokens / PER + usage.device_seconds * self.device_second
 
     @property
-    def free(self) -> bool:
-        """Whether nothing costs anything."""
+    def is_free(self) -> bool:
+        """Whether every rate is zero."""
         return not any(getattr(self, field.name) for field in fields(self))
 
 

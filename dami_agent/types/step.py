@@ -45,14 +45,14 @@ class Limits:
             The cap in force is ``min(max_reasoning_tokens, max_tokens - answer_reserve)``.
         answer_reserve: tokens of ``max_tokens`` kept for the answer.
         stop: strings that end the answer (they do not act inside the thought); left out of the text.
-        deadline: seconds from submission after which the call fails with ``DeadlineExceeded``.
+        timeout: seconds from submission after which the call fails with ``DeadlineExceeded``.
     """
 
     max_tokens: int | None = None
     max_reasoning_tokens: int | None = None
     answer_reserve: int = 0
     stop: tuple[str, ...] = ()
-    deadline: float | None = None
+    timeout: float | None = None
     max_tokens_by: str = ""
 
 

@@ -202,7 +202,7 @@ def test_what_a_policy_says_was_spent_is_what_the_rows_add_up_to(probe: int) -> 
     price = Price(prompt=2.0, cached=1.0, output=7.0, device_second=11.0)
     model = MODEL()
     said = [FakeReply("one two three four five six", reasoning="first this, then that")] * 12
-    policy = ReasoningPolicy(frontier=FRONTIER, run={"max_money": 1e6, "price": price})
+    policy = ReasoningPolicy(frontier=FRONTIER, run={"max_cost": 1e6, "price": price})
     ledger = Ledger.open(":memory:", prices=Prices(models={"*": price}))
     budgets = BudgetTracker()
     for intensity in (0.0, 0.8):
@@ -223,8 +223,8 @@ def test_what_a_policy_says_was_spent_is_what_the_rows_add_up_to(probe: int) -> 
     assert sum(row.error_type is not None for row in rows) == 2
     spent = budgets.spent(policy, Trace(root_run_id="run"))
     assert spent.tokens == sum(row.output_tokens for row in rows)
-    assert spent.money == pytest.approx(sum(row.money or 0.0 for row in rows))
-    assert spent.money > 0
+    assert spent.cost == pytest.approx(sum(row.money or 0.0 for row in rows))
+    assert spent.cost > 0
     assert ledger.verify().whole
 
 

@@ -113,11 +113,11 @@ def test_money_against_a_sum_by_hand(seed: int, cached: int, failed: bool) -> No
         (generation.reasoning_tokens + generation.answer_tokens + record.probe_tokens, 7e-6),
     ):
         expected += tokens * each
-    assert Prices(models={"tiny": price}).of(record) == pytest.approx(expected)
-    assert Prices(models={"*": price, "tiny": Price(output=7.0)}).of(record) == pytest.approx(
+    assert Prices(models={"tiny": price}).cost_of(record) == pytest.approx(expected)
+    assert Prices(models={"*": price, "tiny": Price(output=7.0)}).cost_of(record) == pytest.approx(
         record.output_tokens * 7e-6
     )
-    assert Prices(models={"another": price}).of(record) is None
+    assert Prices(models={"another": price}).cost_of(record) is None
 
 
 def test_a_price_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

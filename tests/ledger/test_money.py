@@ -33,7 +33,7 @@ def test_a_run_has_spent_what_its_rows_add_up_to(price: Price, seeds: list[int])
         budgets.reserve("run", seed, Limits(), "answer")
         budgets.settle("run", seed, record.usage)
         rows += table.of(record) or 0.0
-    assert budgets.spent("run").money == pytest.approx(rows)
+    assert budgets.spent("run").cost == pytest.approx(rows)
 
 
 @settings(max_examples=100, deadline=None)
@@ -42,27 +42,27 @@ def test_branches_together_never_use_more_money_than_their_budget(price: Price, 
     rng = random.Random(seed)
     if not (price.output or price.device_second):
         return
-    budgets = Budgets(RunBudget(max_money=5.0, price=price, on_exhausted=end))
+    budgets = Budgets(RunBudget(max_cost=5.0, price=price, on_exhausted=end))
     held: dict[int, Limits] = {}
     for place in range(12):
         if held and rng.random() < 0.5:
             key = rng.choice(list(held))
             most = held.pop(key)  # all of its tokens, in all of its time
-            used = Usage(tokens=most.max_tokens or 0, device_seconds=most.deadline or 0.0)
+            used = Usage(tokens=most.max_tokens or 0, device_seconds=most.timeout or 0.0)
             budgets.settle("run", key, used)
         try:
-            held[place] = budgets.reserve("run", place, Limits(max_tokens=10**6, deadline=1e3), "answer").limits
+            held[place] = budgets.reserve("run", place, Limits(max_tokens=10**6, timeout=1e3), "answer").limits
         except BudgetExhausted:
             continue
     for key, most in held.items():
-        budgets.settle("run", key, Usage(tokens=most.max_tokens or 0, device_seconds=most.deadline or 0.0))
-    one_step = price.of(Usage(tokens=1, device_seconds=1e-3))  # the least a step is given
-    assert budgets.spent("run").money <= 5.0 + 12 * one_step + 1e-9
+        budgets.settle("run", key, Usage(tokens=most.max_tokens or 0, device_seconds=most.timeout or 0.0))
+    one_step = price.cost_of(Usage(tokens=1, device_seconds=1e-3))  # the least a step is given
+    assert budgets.spent("run").cost <= 5.0 + 12 * one_step + 1e-9
 
 
 def test_a_policy_file_and_the_ledgers_table_take_the_same_price(tmp_path: Path) -> None:
-    (tmp_path / "p.yaml").write_text("run: {max_money: 1, price: {prompt: 0.1, cached: 0.01, output: 0.4}}")
-    (tmp_path / "p.toml").write_text("[run]\nmax_money = 1\n[run.price]\nprompt = 0.1\ncached = 0.01\noutput = 0.4\n")
+    (tmp_path / "p.yaml").write_text("run: {max_cost: 1, price: {prompt: 0.1, cached: 0.01, output: 0.4}}")
+    (tmp_path / "p.toml").write_text("[run]\nmax_cost = 1\n[run.price]\nprompt = 0.1\ncached = 0.01\noutput = 0.4\n")
     table = Prices.from_dict({"models": {"*": {"prompt": 0.1, "cached": 0.01, "output": 0.4}}})
     for name in ("p.yaml", "p.toml"):
         run = ReasoningPolicy.from_file(tmp_path / name).run
@@ -71,8 +71,8 @@ def test_a_policy_file_and_the_ledgers_table_take_the_same_price(tmp_path: Path)
 
 
 def test_the_old_name_of_the_device_second_still_reads() -> None:
-    old = ReasoningPolicy.from_dict({"run": {"max_money": 1, "price": {"second": 0.5}}})
-    assert old == ReasoningPolicy.from_dict({"run": {"max_money": 1, "price": {"device_second": 0.5}}})
+    old = ReasoningPolicy.from_dict({"run": {"max_cost": 1, "price": {"second": 0.5}}})
+    assert old == ReasoningPolicy.from_dict({"run": {"max_cost": 1, "price": {"device_second": 0.5}}})
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def test_the_old_name_of_the_device_second_still_reads() -> None:
 )
 def test_a_wrong_price_in_a_policy_names_line_and_field(tmp_path: Path, price: str, says: str) -> None:
     block = price if price == "3" else f"\n    {price[1:-1]}"
-    (tmp_path / "p.yaml").write_text(f"run:\n  max_money: 1\n  price: {block}\n")
+    (tmp_path / "p.yaml").write_text(f"run:\n  max_cost: 1\n  price: {block}\n")
     with pytest.raises(InvalidPolicy, match=says):
         ReasoningPolicy.from_file(tmp_path / "p.yaml")
 
@@ -105,7 +105,7 @@ def test_a_failed_call_costs_what_it_used(tmp_path: Path) -> None:
     record = make_record(7, error="Cancelled: by its caller")
     ledger.record(record)
     (row,) = ledger.rows()
-    assert row.money == pytest.approx(price.of(record.usage))
+    assert row.money == pytest.approx(price.cost_of(record.usage))
     assert row.money is not None
     assert row.money > 0
-    assert BudgetTracker().spent(ReasoningPolicy(), Trace()).money == 0
+    assert BudgetTracker().spent(ReasoningPolicy(), Trace()).cost == 0

@@ -224,7 +224,7 @@ def test_seconds_count_once_for_calls_that_run_together_and_bound_the_deadline()
     budgets = Budgets(RunBudget(max_seconds=10, on_exhausted="end"), clock=lambda: now[0])
     budgets.reserve("run", 0, Limits(), "answer")
     now[0] += 2
-    assert budgets.reserve("run", 1, Limits(deadline=60), "answer").limits.deadline == 7  # a second is kept
+    assert budgets.reserve("run", 1, Limits(timeout=60), "answer").limits.timeout == 7  # a second is kept
     now[0] += 1
     budgets.settle("run", 0, Usage())
     now[0] += 1
@@ -234,7 +234,7 @@ def test_seconds_count_once_for_calls_that_run_together_and_bound_the_deadline()
     budgets.reserve("run", 2, Limits(), "answer")
     now[0] += 5.5
     last = budgets.reserve("run", 3, Limits(), "answer")
-    assert (last.tools_disabled, last.limits.deadline) == (True, 0.5)
+    assert (last.tools_disabled, last.limits.timeout) == (True, 0.5)
     now[0] += 1
     with pytest.raises(BudgetExhausted, match="seconds"):
         budgets.reserve("run", 4, Limits(), "answer")
@@ -242,11 +242,11 @@ def test_seconds_count_once_for_calls_that_run_together_and_bound_the_deadline()
 
 def test_money_bounds_tokens() -> None:
     price = Price(prompt=10, output=100)
-    budgets = Budgets(RunBudget(max_money=0.01, price=price, on_exhausted="error"))  # 100 output tokens
+    budgets = Budgets(RunBudget(max_cost=0.01, price=price, on_exhausted="error"))  # 100 output tokens
     assert budgets.reserve("run", 0, Limits(max_tokens=60), "answer").limits.max_tokens == 60
     assert budgets.reserve("run", 1, Limits(), "answer").limits.max_tokens == 40
     budgets.settle("run", 0, Usage(tokens=20, prompt_tokens=100))
-    assert budgets.spent("run").money == pytest.approx(20 * 1e-4 + 100 * 1e-5)
+    assert budgets.spent("run").cost == pytest.approx(20 * 1e-4 + 100 * 1e-5)
 
 
 def test_what_was_used_before_counts_like_a_step_that_was_settled() -> None:
@@ -258,7 +258,7 @@ def test_what_was_used_before_counts_like_a_step_that_was_settled() -> None:
     charged.charge("a", used, "earlier")
     spent = charged.spent("a")
     assert (spent.tokens, spent.reasoning_tokens, spent.by_tool, spent.steps) == (30, 20, {"earlier": 20}, 1)
-    assert spent.money == stepped.spent("a").money == pytest.approx((30 * 5 + 9 * 2) / 1e6)
+    assert spent.cost == stepped.spent("a").cost == pytest.approx((30 * 5 + 9 * 2) / 1e6)
     assert charged.reserve("a", 2, Limits(), "x") == stepped.reserve("a", 2, Limits(), "x")
     assert charged.spent("b").tokens == 0
 
@@ -283,7 +283,7 @@ def test_an_account_with_an_open_call_stays_in_memory_and_one_that_cannot_be_put
 ) -> None:
     accounts = Accounts(most=2)
     accounts.open("open").open["call"] = Reservation(
-        tokens=1, reasoning_tokens=0, seconds=0, money=0, charged_to="answer"
+        tokens=1, reasoning_tokens=0, seconds=0, cost=0, charged_to="answer"
     )
     for name in "abc":
         accounts.open(name).spent = Spent(tokens=5, steps=1)

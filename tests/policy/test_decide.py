@@ -117,16 +117,16 @@ def test_a_challenge_raises_what_nobody_fixed_where_it_is_switched_on() -> None:
 
 def test_caps_only_tighten_and_fall_back_to_the_default() -> None:
     own = policy(
-        default={"max_reasoning_tokens": 100, "max_tokens": 900, "deadline": 9},
+        default={"max_reasoning_tokens": 100, "max_tokens": 900, "timeout": 9},
         **rule(max_reasoning_tokens=50, answer_intensity=0.2, estimator="other", intensity=1),
     )
-    limits = Limits(max_tokens=700, max_reasoning_tokens=200, deadline=20)
+    limits = Limits(max_tokens=700, max_reasoning_tokens=200, timeout=20)
     decision = own.decide(step(limits=limits), 0, never)
     got = decision.limits
-    assert (got.max_tokens, got.max_reasoning_tokens, got.deadline) == (700, 50, 9)
+    assert (got.max_tokens, got.max_reasoning_tokens, got.timeout) == (700, 50, 9)
     assert (decision.answer_intensity, decision.estimator) == (0.2, "other")
     assert own.estimators == {"other"}
-    tighter = Limits(max_tokens=5, max_reasoning_tokens=3, deadline=1)
+    tighter = Limits(max_tokens=5, max_reasoning_tokens=3, timeout=1)
     got = own.decide(step(limits=tighter), 0, never).limits
     assert dataclasses.replace(got, answer_reserve=0) == dataclasses.replace(tighter, max_tokens_by="caller")
 

@@ -137,9 +137,9 @@ def used(policy: ReasoningPolicy | None) -> None:
 @settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(data=policies)
 @example(data={"run": {"max_tokens": 10**400}})
-@example(data={"run": {"max_money": 10**400, "price": {"output": 10**400}}})
+@example(data={"run": {"max_cost": 10**400, "price": {"output": 10**400}}})
 @example(data={"default": {"intensity": 10**5000}})
-@example(data={"default": {"deadline": 10**400}})
+@example(data={"default": {"timeout": 10**400}})
 @example(data={"rules": [{"when": {"metadata": {"x": math.nan}}}]})
 @example(data={"tools": {"a": {"intensity": [0, [0]]}}})
 @example(data={"default": {"effort": ["high"]}})
@@ -187,7 +187,7 @@ BOMBS = {
     "many.yaml": "[" + "1," * 100_000 + "]",
     "nul.yaml": "name: \x00",
     "nan.yaml": "run: {max_seconds: .nan}",
-    "inf.yaml": "run: {max_money: .inf, price: {output: 1}}",
+    "inf.yaml": "run: {max_cost: .inf, price: {output: 1}}",
     "twice.yaml": "run: {max_tokens: 5, max_tokens: 500000}",
     "twicein.yaml": "run:\n  max_tokens: 5\ntools: {}\nrun:\n  max_tokens: 500000\n",
     "list.yaml": "? [a, b]\n: 1\n",

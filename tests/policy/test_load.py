@@ -114,7 +114,7 @@ def test_the_repr_tells_policies_apart() -> None:
         ("rules:\n- name: a\n- name: b\n  when:\n    pattern: '('\n", 5, "rules[1].when.pattern", "regular expression"),
         ("rules:\n- name: a\n- intensity: 0\n  name: a\n", 4, "rules[1].name", "two rules are named 'a'"),
         ("run:\n  max_tokens: 0\n", 2, "run.max_tokens", "greater than or equal to 1"),
-        ("run:\n  max_money: 1\n", 2, "run.max_money", "money without a price"),
+        ("run:\n  max_cost: 1\n", 2, "run.max_cost", "max_cost without a price"),
         ("tools:\n  a: {intensity: 0}\n  a: {intensity: 1}\n", 3, "", "'a' comes twice"),
         ("tools: [\n", 2, "", "invalid YAML"),
         ("- a\n", None, "", "a policy is a mapping"),
@@ -181,3 +181,21 @@ def test_the_example_of_the_docs_loads(tmp_path: Path) -> None:
     assert [rule.name for rule in policy.rules] == ["forms", "proofs"]
     assert policy.tools["search"].run_max_reasoning_tokens == 400
     assert policy.run.max_tokens == 4000
+
+
+def test_keys_of_earlier_files_are_read_with_a_warning_that_names_the_new_ones(tmp_path: Path) -> None:
+    old, new = tmp_path / "old.yaml", tmp_path / "new.yaml"
+    old.write_text("name: p\ndefault: {deadline: 9}\nrun: {max_money: 1, price: {output: 2}}\n")
+    new.write_text("name: p\ndefault: {timeout: 9}\nrun: {max_cost: 1, price: {output: 2}}\n")
+    with pytest.warns(FutureWarning) as warned:
+        read = ReasoningPolicy.from_file(old)
+    assert {str(each.message) for each in warned} == {
+        "policies: deadline is called timeout now; write timeout",
+        "policies: max_money is called max_cost now; write max_cost",
+    }
+    assert read == ReasoningPolicy.from_file(new)
+
+
+def test_a_key_given_under_both_names_is_refused() -> None:
+    with pytest.raises(InvalidPolicy, match="unknown key 'deadline'"):
+        ReasoningPolicy.from_dict({"default": {"deadline": 9, "timeout": 9}})

@@ -69,8 +69,8 @@ def test_numbers_and_truths_are_not_the_same() -> None:
 
 
 def test_models_in_a_dict_say_what_plain_values_say() -> None:
-    given_ = {"tools": {"s": ToolSettings(intensity=(0, 0.5))}, "run": RunBudget(max_money=1, price=Price(output=2))}
-    plain = {"tools": {"s": {"intensity": [0, 0.5]}}, "run": {"max_money": 1, "price": Price(output=2)}}
+    given_ = {"tools": {"s": ToolSettings(intensity=(0, 0.5))}, "run": RunBudget(max_cost=1, price=Price(output=2))}
+    plain = {"tools": {"s": {"intensity": [0, 0.5]}}, "run": {"max_cost": 1, "price": Price(output=2)}}
     assert read_policy(given_) is not None
     assert read_policy(given_) == read_policy(plain)
     assert read_policy({"rules": [Rule(name="r", when=When(node="n"))]}) == read_policy(

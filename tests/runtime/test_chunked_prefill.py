@@ -138,7 +138,7 @@ def test_scores_do_not_stop_a_stream(lab: Lab) -> None:
     assert all(b > a + 1 for a, b in itertools.pairwise(chunks))
 
 
-@pytest.mark.parametrize("how", ["cancel", "deadline", "close"])
+@pytest.mark.parametrize("how", ["cancel", "timeout", "close"])
 def test_what_ends_while_it_is_read_is_read_no_further(lab: Lab, how: str) -> None:
     weights = Steps(before=lambda: step())
     reached = threading.Event()
@@ -149,7 +149,7 @@ def test_what_ends_while_it_is_read_is_read_no_further(lab: Lab, how: str) -> No
             threading.Event().wait(0.005)
 
     with chunked(lab.engine(weights=weights, context_length=10**6), CHUNK) as engine:
-        job = engine.submit(prompt_of([5] * 64000), ask(max_tokens=1, deadline=0.1 if how == "deadline" else None))
+        job = engine.submit(prompt_of([5] * 64000), ask(max_tokens=1, timeout=0.1 if how == "timeout" else None))
         assert reached.wait(30)
         if how == "cancel":
             job.cancel()

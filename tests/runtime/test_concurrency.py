@@ -111,7 +111,7 @@ def test_comings_and_goings(lab: Lab, mode: str) -> None:
         local = random.Random(i)
         prompt, decision = work[i]
         if i % 4 == 1:
-            limits = replace(decision.limits, deadline=local.uniform(0.0, 0.1))
+            limits = replace(decision.limits, timeout=local.uniform(0.0, 0.1))
             decision = replace(decision, limits=limits)
         job = engine.submit(prompt, decision)
         if i % 4 == 0:

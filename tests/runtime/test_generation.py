@@ -161,8 +161,8 @@ def test_overflow_is_refused_before_work_begins(lab: Lab) -> None:
         {"max_reasoning_tokens": -1},
         {"answer_reserve": -1},
         {"stop": ("",)},
-        {"deadline": float("nan")},
-        {"deadline": -1.0},
+        {"timeout": float("nan")},
+        {"timeout": -1.0},
         {"sampling": Sampling(temperature=-1)},
     ],
 )

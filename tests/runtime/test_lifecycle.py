@@ -96,11 +96,11 @@ def test_deadline_while_decoding(lab: Lab) -> None:
     with endless(lab) as engine:
         began = time.monotonic()
         with pytest.raises(DeadlineExceeded, match="decoding") as caught:
-            engine.generate(PROMPT, ask(deadline=1.0))
+            engine.generate(PROMPT, ask(timeout=1.0))
         assert 0.99 < time.monotonic() - began < 10
         assert caught.value.generation is not None
         assert caught.value.generation.output_tokens > 0
-        unattended = engine.submit(PROMPT, ask(deadline=0.05))
+        unattended = engine.submit(PROMPT, ask(timeout=0.05))
         for _ in range(1000):  # nobody waits for it: the worker sees to it
             time.sleep(0 if unattended.done else 0.01)
         assert unattended.done
@@ -111,9 +111,9 @@ def test_deadline_while_queued(lab: Lab) -> None:
     with endless(lab, gate, max_batch_size=1) as engine:
         engine.submit(PROMPT, ask(max_tokens=1))
         with pytest.raises(DeadlineExceeded, match="queued"):
-            engine.generate(PROMPT, ask(deadline=0.05))
+            engine.generate(PROMPT, ask(timeout=0.05))
         with pytest.raises(DeadlineExceeded):
-            list(engine.submit(PROMPT, ask(deadline=0.0)))
+            list(engine.submit(PROMPT, ask(timeout=0.0)))
         gate.open.set()
 
 

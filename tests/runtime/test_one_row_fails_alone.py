@@ -198,10 +198,10 @@ def test_settings_out_of_range_are_refused_by_name(field: str, value: Any) -> No
 @pytest.mark.parametrize(
     "limits",
     [
-        {"deadline": 10**400},
-        {"deadline": 1e300},
-        {"deadline": math.nan},
-        {"deadline": math.inf},
+        {"timeout": 10**400},
+        {"timeout": 1e300},
+        {"timeout": math.nan},
+        {"timeout": math.inf},
         {"max_tokens": -(10**5000)},
     ],
     ids=["long", "large", "nan", "inf", "max_tokens"],
@@ -210,7 +210,7 @@ def test_limits_out_of_range_are_refused_by_name(lab: Lab, limits: dict[str, Any
     with lab.engine(weights=ScriptedWeights(lambda _: 7)) as engine:
         with pytest.raises(InvalidRequest, match=next(iter(limits))):
             engine.submit(prompt_of([1, 2]), ask(**limits))
-        job = engine.submit(prompt_of([1, 2]), ask(max_tokens=2, deadline=9e8))
+        job = engine.submit(prompt_of([1, 2]), ask(max_tokens=2, timeout=9e8))
         assert job.result(1e300).output_tokens == 2
 
 

@@ -77,7 +77,7 @@ def test_prompts_read_in_pieces(lab: Lab, engine: LocalEngine, monkeypatch: pyte
     monkeypatch.setattr(scoring, "_MAX_LOGITS", 3 * 4 * VOCAB)
     rng = random.Random(6)
     prompts = [ordinary(rng, n) for n in (3, 150, 60, 7)]
-    jobs = [engine.submit(prompt_of(tokens), ask(0.3, max_tokens=12, deadline=100)) for tokens in prompts]
+    jobs = [engine.submit(prompt_of(tokens), ask(0.3, max_tokens=12, timeout=100)) for tokens in prompts]
     for tokens, job in zip(prompts, jobs, strict=True):
         output = job.result(60)
         lab.assert_greedy(0.3, tokens, output.token_ids)
