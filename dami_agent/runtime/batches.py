@@ -1,4 +1,4 @@
-"""All that the worker has taken in: lanes that decode, prompts and scores that are read, group by group."""
+"""All that the worker has taken in: batches that decode, prompts and scores that are read, group by group."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from dami_agent.runtime.failures import as_ours
-from dami_agent.runtime.lane import Lane
-from dami_agent.runtime.passes import LoadedModel
+from dami_agent.runtime.batch import RunningBatch
+from dami_agent.runtime.batch_inputs import LoadedModel
+from dami_agent.runtime.failures import to_dami_error
 from dami_agent.runtime.prefill import Prefill
-from dami_agent.runtime.row import Row
+from dami_agent.runtime.schedule import Group, Interleaving, bucket_by_length, can_merge
 from dami_agent.runtime.scoring import ScoreRequest, Scoring
-from dami_agent.runtime.turns import Group, Interleaving, bucket, may_share
+from dami_agent.runtime.sequence import SequenceState
 
 if TYPE_CHECKING:
     from dami_agent.weights import Weights
@@ -25,24 +25,24 @@ class Batches:
     """Keeps what is in work, reads and decodes it bit by bit, and counts the cache positions that are taken.
 
     Args:
-        slots: bound of the cache positions, padding included; one request alone may take more; None: no bound.
+        cache_tokens: bound of the cache positions, padding included; one request alone may take more; None: no bound.
     """
 
-    def __init__(self, slots: int | None) -> None:
-        self._bound = slots
-        self._lanes: dict[Group, list[Lane]] = {}
+    def __init__(self, cache_tokens: int | None) -> None:
+        self._bound = cache_tokens
+        self._running: dict[Group, list[RunningBatch]] = {}
         self._reads: list[Prefill | Scoring] = []
         self._interleaving = Interleaving()
 
     @property
     def busy(self) -> bool:
         """Whether anything is in work."""
-        return bool(self._lanes or self._reads)
+        return bool(self._running or self._reads)
 
     @property
     def decoding(self) -> list[Group]:
         """The groups with rows that decode."""
-        return list(self._lanes)
+        return list(self._running)
 
     @property
     def reading(self) -> list[Group]:
@@ -50,14 +50,14 @@ class Batches:
         return [read.group for read in self._reads]
 
     @property
-    def rows(self) -> list[Row]:
+    def rows(self) -> list[SequenceState]:
         """All rows, those that have ended and are not yet dropped included."""
-        decoding = [row for lane in self._all_lanes() for row in lane.rows]
+        decoding = [row for batch in self._all_batches() for row in batch.rows]
         return decoding + [row for prefill in self._prefills() for row in prefill.rows]
 
-    def rows_of(self, group: Group) -> list[Row]:
+    def rows_of(self, group: Group) -> list[SequenceState]:
         """The rows of a group that decode."""
-        return [row for lane in self._lanes.get(group, []) for row in lane.rows]
+        return [row for batch in self._running.get(group, []) for row in batch.rows]
 
     @property
     def requests(self) -> list[ScoreRequest]:
@@ -65,19 +65,20 @@ class Batches:
         return [request for read in self._reads if isinstance(read, Scoring) for request in read.requests]
 
     @property
-    def free_slots(self) -> float:
+    def free_cache_tokens(self) -> float:
         """Cache positions not taken; negative where the bound is exceeded."""
         if self._bound is None:
             return float("inf")
-        return self._bound - sum(lane.slots for lane in self._all_lanes()) - sum(read.slots for read in self._reads)
+        decoding = sum(batch.cache_tokens for batch in self._all_batches())
+        return self._bound - decoding - sum(read.cache_tokens for read in self._reads)
 
     def clear(self) -> None:
         """Forget everything."""
-        self._lanes, self._reads = {}, []
+        self._running, self._reads = {}, []
 
     # --- taking in ---------------------------------------------------------------------------------------------------
 
-    def read(self, model: LoadedModel, group: Group, rows: Sequence[Row]) -> None:
+    def read(self, model: LoadedModel, group: Group, rows: Sequence[SequenceState]) -> None:
         """Take in rows whose prompts are to be read, those of like length together, earlier ones not begun included."""
         now = time.monotonic()
         for row in rows:
@@ -85,7 +86,7 @@ class Batches:
         fresh = [read for read in self._prefills() if read.group == group and not read.begun]
         together = [*(row for read in fresh for row in read.rows), *rows]
         reads = [read for read in self._reads if read not in fresh]
-        for batch in bucket(together, [len(row.tokens) for row in together]):
+        for batch in bucket_by_length(together, [len(row.tokens) for row in together]):
             with _failing(batch):
                 reads.append(Prefill(model, group, batch))
         self._reads = sorted(reads, key=lambda read: read.arrived)
@@ -99,8 +100,8 @@ class Batches:
             Those taken: at least the oldest.
         """
         members = waiting[:limit]
-        batch = next(b for b in bucket(members, [len(m) for m in members]) if waiting[0] in b)
-        while len(batch) > 1 and len(batch) * max(map(len, batch)) > self.free_slots:
+        batch = next(b for b in bucket_by_length(members, [len(m) for m in members]) if waiting[0] in b)
+        while len(batch) > 1 and len(batch) * max(map(len, batch)) > self.free_cache_tokens:
             batch.remove(next(m for m in reversed(batch) if m is not waiting[0]))
         with _failing(batch):
             self._reads.append(Scoring(model, group, batch))
@@ -111,7 +112,7 @@ class Batches:
     def read_chunk(self, weights: Weights) -> None:
         """Read one chunk, if there is something to read and those that decode have had their share of the time."""
         self._reads = [read for read in self._reads if not read.finished]
-        if not self._reads or not (self.reads_on or self._interleaving.may_read(decoding=bool(self._lanes))):
+        if not self._reads or not (self.reads_on or self._interleaving.may_read(decoding=bool(self._running))):
             return
         read = self._interleaving.pick(self._reads)
         began, switched = time.perf_counter(), weights.switch_seconds
@@ -120,9 +121,9 @@ class Batches:
         self._interleaving.has_read(weights.switch_seconds - switched, time.perf_counter() - began)
         if read.finished:
             self._reads.remove(read)
-            if isinstance(read, Prefill) and read.lane is not None:
-                self._lanes.setdefault(read.group, []).append(read.lane)
-                self._tidy(read.group, now=True)
+            if isinstance(read, Prefill) and read.batch is not None:
+                self._running.setdefault(read.group, []).append(read.batch)
+                self._compact(read.group, now=True)
 
     @property
     def reads_on(self) -> bool:
@@ -132,69 +133,69 @@ class Batches:
     def decode(self, weights: Weights, group: Group) -> tuple[float, float]:
         """Decode one token of every row of the group; returns the seconds it took in changing λ, and in all."""
         began, switched = time.perf_counter(), weights.switch_seconds
-        for lane in self._lanes[group]:
-            with _failing(lane.rows):  # its cache is of no use any more
-                lane.step()
-        self._tidy(group)
+        for batch in self._running[group]:
+            with _failing(batch.rows):  # its cache is of no use any more
+                batch.step()
+        self._compact(group)
         spent = weights.switch_seconds - switched, time.perf_counter() - began
         self._interleaving.has_decoded(*spent)
         return spent
 
-    def _tidy(self, group: Group, *, now: bool = False) -> None:
-        """Drop rows that have ended, once it pays or ``now``, and put lanes together where that wastes little."""
-        lanes = self._lanes.get(group, [])
-        for lane in lanes:
-            lane.compact(now=now)
-        lanes = sorted((lane for lane in lanes if lane.rows), key=lambda lane: lane.width)
-        self._lanes[group] = lanes
-        free = self.free_slots
-        merged: list[Lane] = []
-        for lane in lanes:
-            shapes = [(len(x.rows), x.width) for x in (*merged[-1:], lane)]
-            padding = sum(rows for rows, _ in shapes) * lane.width - sum(rows * width for rows, width in shapes)
-            if merged and padding <= free and may_share(shapes):
-                merged[-1].join(lane)
+    def _compact(self, group: Group, *, now: bool = False) -> None:
+        """Drop rows that have ended, once it pays or ``now``, and put batches together where that wastes little."""
+        batches = self._running.get(group, [])
+        for batch in batches:
+            batch.compact(now=now)
+        batches = sorted((batch for batch in batches if batch.rows), key=lambda batch: batch.width)
+        self._running[group] = batches
+        free = self.free_cache_tokens
+        merged: list[RunningBatch] = []
+        for batch in batches:
+            shapes = [(len(x.rows), x.width) for x in (*merged[-1:], batch)]
+            padding = sum(rows for rows, _ in shapes) * batch.width - sum(rows * width for rows, width in shapes)
+            if merged and padding <= free and can_merge(shapes):
+                merged[-1].join(batch)
                 free -= padding
             else:
-                merged.append(lane)
+                merged.append(batch)
         if merged:
-            self._lanes[group] = merged
+            self._running[group] = merged
         else:
-            del self._lanes[group]
+            del self._running[group]
 
-    def make_room(self, requeue: Callable[[Row], None]) -> None:
+    def preempt_to_fit(self, requeue: Callable[[SequenceState], None]) -> None:
         """Send the youngest rows back to the queue's head while the cache is over its bound."""
-        while self.free_slots < 0:
+        while self.free_cache_tokens < 0:
             alive = [row for row in self.rows if not row.done]
             if len(alive) <= 1:
                 return
-            self._put_out(max(alive, key=lambda row: row.job.clock.submitted), requeue)
+            self._preempt(max(alive, key=lambda row: row.job.clock.submitted), requeue)
 
-    def _put_out(self, row: Row, requeue: Callable[[Row], None]) -> None:
-        for group, lanes in list(self._lanes.items()):
-            for lane in lanes:
-                if row in lane.rows:
+    def _preempt(self, row: SequenceState, requeue: Callable[[SequenceState], None]) -> None:
+        for group, batches in list(self._running.items()):
+            for batch in batches:
+                if row in batch.rows:
                     requeue(row)  # first, so that a failure in what follows does not lose it
-                    lane.compact(leaving=row)
-                    self._tidy(group)
+                    batch.compact(leaving=row)
+                    self._compact(group)
                     return
         read = next(read for read in self._prefills() if row in read.rows)
         for member in sorted(read.rows, key=lambda r: r.job.clock.submitted, reverse=True):
             requeue(member)
         self._reads.remove(read)
 
-    def _all_lanes(self) -> list[Lane]:
-        return [lane for lanes in self._lanes.values() for lane in lanes]
+    def _all_batches(self) -> list[RunningBatch]:
+        return [batch for batches in self._running.values() for batch in batches]
 
     def _prefills(self) -> list[Prefill]:
         return [read for read in self._reads if isinstance(read, Prefill)]
 
 
 @contextmanager
-def _failing(items: Sequence[Row] | Sequence[ScoreRequest]) -> Iterator[None]:
+def _failing(items: Sequence[SequenceState] | Sequence[ScoreRequest]) -> Iterator[None]:
     """Fail what was computed together with the error that is raised inside; the rest is not touched by it."""
     try:
         yield
     except Exception as error:
         for item in items:
-            item.fail(as_ours(error))
+            item.fail(to_dami_error(error))

@@ -12,16 +12,19 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from typing_extensions import Self
+
 from dami_agent.errors import ContextOverflow, EngineClosed, InvalidRequest
-from dami_agent.runtime.failures import panics_as_ours
-from dami_agent.runtime.grammar import GrammarBook, Matcher
+from dami_agent.runtime.factory import engine_arguments
+from dami_agent.runtime.failures import panics_to_dami_error
+from dami_agent.runtime.grammar import GrammarCompiler, Matcher
 from dami_agent.runtime.hidden_ids import ids_without_text
 from dami_agent.runtime.job import LocalJob
 from dami_agent.runtime.repetition import LoopDetector, LoopRule
-from dami_agent.runtime.row import Row
 from dami_agent.runtime.sampling import RandomStream, resolve_sampling, shown, warper_key
 from dami_agent.runtime.scoring import ScoreRequest
-from dami_agent.runtime.stops import StopStrings
+from dami_agent.runtime.sequence import SequenceState
+from dami_agent.runtime.stop_strings import StopStrings
 from dami_agent.runtime.thought import Thought, ThoughtMarkers, cap_and_words
 from dami_agent.runtime.worker import Capacity, Worker
 from dami_agent.types import Constraint, Decision, EngineInfo, Generation, Intensity, Limits, Prompt, Template
@@ -34,8 +37,8 @@ if TYPE_CHECKING:
 
 __all__ = ["LocalEngine"]
 
-# The answer gets this many times the rope of the thought before a repetition counts as run away.
-_ANSWER_ROPE = 4
+# The answer may repeat itself this many times as often as the thought before it counts as a loop.
+_ANSWER_LOOP_FACTOR = 4
 
 
 class LocalEngine:
@@ -82,29 +85,32 @@ class LocalEngine:
         self._eos_ids = frozenset(eos_token_ids)
         self._defaults = {name: dict(generation_defaults.get(name, {})) for name in ("instruct", "thinking")}
         self._loop_rule = loop_rule
-        self._grammars = GrammarBook(tokenizer, info.vocab_size, sorted(self._eos_ids))
+        self._grammars = GrammarCompiler(tokenizer, info.vocab_size, sorted(self._eos_ids))
         load = weights if callable(weights) else lambda: weights
-        capacity = Capacity(rows=max_batch_size, slots=max_batch_tokens, queue=max_queue)
+        capacity = Capacity(rows=max_batch_size, cache_tokens=max_batch_tokens, queue=max_queue)
         hidden = ids_without_text(tokenizer, info.vocab_size, keep=self._eos_ids)
         self._worker = Worker(load, capacity, hidden)
         self._pid = os.getpid()
         self._finalizer = weakref.finalize(self, _shut_down, self._worker, self._pid)
 
     @classmethod
-    def open(cls, pair: CheckpointPair, **options: Any) -> LocalEngine:
-        """An engine for a verified pair; see :func:`dami_agent.runtime.opening.open_engine` for the options."""
-        from dami_agent.runtime.opening import open_engine
+    def open(cls, pair: CheckpointPair, **options: Any) -> Self:
+        """Make an engine for a verified pair.
 
-        return open_engine(cls, pair, **options)
+        Args:
+            pair: verified.
+            options: see :func:`dami_agent.runtime.factory.engine_arguments`, which says what is raised too.
+        """
+        return cls(**engine_arguments(pair, **options))
 
     @property
     def info(self) -> EngineInfo:
-        """What this engine runs on."""
+        """Return what this engine runs on."""
         return self._info
 
     @property
     def markers(self) -> ThoughtMarkers:
-        """Control tokens around a thought."""
+        """Return the control tokens around a thought."""
         return self._markers
 
     @property
@@ -127,7 +133,7 @@ class LocalEngine:
             EngineBusy, EngineClosed: the queue is full; the engine is closed.
         """
         self._check_process()
-        with self._arriving(), panics_as_ours():
+        with self._arriving(), panics_to_dami_error():
             row = self._row(prompt, decision)
             row.replay()
             if not row.done:
@@ -189,7 +195,7 @@ class LocalEngine:
 
     # --- checks, in the caller's thread ------------------------------------------------------------------------------
 
-    def _row(self, prompt: Prompt, decision: Decision) -> Row:
+    def _row(self, prompt: Prompt, decision: Decision) -> SequenceState:
         intensity, limits, markers = Intensity(decision.intensity), decision.limits, self._markers
         max_tokens = self._check_request(prompt, limits)
         cap, words = cap_and_words(markers, limits, max_tokens)
@@ -206,7 +212,7 @@ class LocalEngine:
             weights_mode=self._info.weights_mode,
             closing_words=self._closing_words[words],
         )
-        return Row(
+        return SequenceState(
             prompt=prompt,
             intensity=intensity,
             job=LocalJob(blank, limits.timeout, on_end=self._job_ended),
@@ -226,7 +232,7 @@ class LocalEngine:
             matcher=matcher,
             forbid_tool_call=self._forbidden(prompt.constraint, matcher),
             stops=StopStrings(limits.stop, self._tokenizer) if limits.stop else None,
-            loop=LoopDetector(self._loop_rule.loosened(_ANSWER_ROPE)) if self._loop_rule else None,
+            loop=LoopDetector(self._loop_rule.scaled(_ANSWER_LOOP_FACTOR)) if self._loop_rule else None,
             after_close_ids=markers.after_close_ids,
             tokens=list(prompt.token_ids),
         )

@@ -11,15 +11,16 @@ from contextlib import contextmanager
 import torch
 
 from dami_agent.errors import DamiError, RunError
-from dami_agent.runtime.row import Row
+from dami_agent.runtime.sequence import SequenceState
 
-__all__ = ["as_ours", "describe", "failing_alone", "not_finite", "panics_as_ours"]
+__all__ = ["describe", "failing_alone", "not_finite", "panics_to_dami_error", "to_dami_error"]
 
 
-def as_ours(error: BaseException) -> Exception:
-    """Make an error of our classes, a fresh one for each request, with a hint where the cause is plain.
+def to_dami_error(error: BaseException) -> Exception:
+    """Wrap an exception in a new error of ours per request; adds a hint for out-of-memory.
 
-    Fresh, because every ``RunError`` carries its own request's partial generation. Never raises.
+    A ``DamiError`` is copied, because every ``RunError`` carries its own request's partial generation; one that cannot
+    be copied is returned itself. Never raises.
     """
     # The error may be kept for long; the frames it points to hold the batch's cache and logits.
     traceback.clear_frames(error.__traceback__)
@@ -50,23 +51,23 @@ def describe(error: BaseException) -> str:
 
 
 @contextmanager
-def failing_alone(row: Row) -> Iterator[None]:
+def failing_alone(row: SequenceState) -> Iterator[None]:
     """Fail this row, and no other, with whatever is raised inside: also a panic of a tokenizer or grammar library."""
     try:
         yield
     except BaseException as error:  # Rust's panics are no Exception
-        row.fail(as_ours(error))
+        row.fail(to_dami_error(error))
 
 
 @contextmanager
-def panics_as_ours() -> Iterator[None]:
+def panics_to_dami_error() -> Iterator[None]:
     """Turn a panic of a Rust library in a caller's thread into an error of ours; interrupts and exits pass."""
     try:
         yield
     except (Exception, KeyboardInterrupt, SystemExit, GeneratorExit):
         raise
     except BaseException as error:
-        raise as_ours(error) from error
+        raise to_dami_error(error) from error
 
 
 def not_finite(best: float, where: str) -> RunError:

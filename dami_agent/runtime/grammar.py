@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import llguidance
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["GrammarBook", "Matcher", "mask_tokens"]
+__all__ = ["GrammarCompiler", "Matcher", "mask_tokens"]
 
 _CACHED = 64  # compiled grammars kept; the least recently used go first
 _LAYOUT = {"item_separator": ", ?", "key_separator": ": ?", "whitespace_flexible": False, "coerce_one_of": True}
@@ -35,11 +35,11 @@ _TAIL = 64
 
 
 class Matcher:
-    """Where one answer stands in its grammar; for one thread at a time.
+    """Track the grammar state of one answer: which tokens are allowed next. For one thread at a time.
 
     Args:
         matcher: llguidance's, at the grammar's start, owned by this object.
-        vocabulary: of the engine.
+        vocabulary: the engine's.
         bound_numbers: whether a JSON number may have so many digits only (see ``_DIGITS``).
     """
 
@@ -103,7 +103,7 @@ def _too_long(text: bytes) -> bool:
     return whole > _DIGITS or fraction > _DIGITS or exponent > _EXPONENT_DIGITS
 
 
-class GrammarBook:
+class GrammarCompiler:
     """Compiles constraints for one vocabulary; safe from many threads. The vocabulary is read on first use.
 
     Args:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dami_agent.runtime.lane import Lane, advance
-from dami_agent.runtime.passes import LoadedModel, Passes
-from dami_agent.runtime.row import Row
-from dami_agent.runtime.turns import Group
+from dami_agent.runtime.batch import RunningBatch, sample_next_tokens
+from dami_agent.runtime.batch_inputs import BatchInputs, LoadedModel
+from dami_agent.runtime.schedule import Group
+from dami_agent.runtime.sequence import SequenceState
 
 __all__ = ["Prefill"]
 
@@ -22,41 +22,41 @@ class Prefill:
 
     Attributes:
         rows: those that are still read; rows that end meanwhile are dropped between chunks.
-        lane: the rows as they decode, once all is read.
+        batch: the rows as they decode, once all is read.
         arrived: when the oldest of the rows was submitted (``time.monotonic`` seconds).
     """
 
-    def __init__(self, model: LoadedModel, group: Group, rows: Sequence[Row]) -> None:
+    def __init__(self, model: LoadedModel, group: Group, rows: Sequence[SequenceState]) -> None:
         self._model = model
         self.group = group
-        self.lane: Lane | None = None
+        self.batch: RunningBatch | None = None
         self.arrived = min(row.job.clock.submitted for row in rows)
         self._begin(list(rows))
 
-    def _begin(self, rows: list[Row]) -> None:
+    def _begin(self, rows: list[SequenceState]) -> None:
         self.rows = rows
         self._width = max(len(row.tokens) for row in rows)
         self._pads = [self._width - len(row.tokens) for row in rows]
         self._ids = [[0] * pad + row.tokens for pad, row in zip(self._pads, rows, strict=True)]
-        self._passes = Passes(self._model, [row.intensity for row in rows], self._pads)
+        self._inputs = BatchInputs(self._model, [row.intensity for row in rows], self._pads)
 
     @property
     def begun(self) -> bool:
         """Whether anything has been read."""
-        return self._passes.width > 0
+        return self._inputs.width > 0
 
     @property
     def finished(self) -> bool:
         """Whether there is nothing left to read."""
-        return self.lane is not None or all(row.done for row in self.rows)
+        return self.batch is not None or all(row.done for row in self.rows)
 
     @property
     def remaining(self) -> int:
         """Tokens still to be read, padding included."""
-        return len(self.rows) * (self._width - self._passes.width)
+        return len(self.rows) * (self._width - self._inputs.width)
 
     @property
-    def slots(self) -> int:
+    def cache_tokens(self) -> int:
         """Cache positions that it will have taken in the end, padding included."""
         return len(self.rows) * self._width
 
@@ -65,16 +65,16 @@ class Prefill:
         self._drop_ended()
         if not self.rows:
             return
-        start, columns = self._passes.width, max(1, self._model.chunk_tokens // len(self.rows))
-        logits = self._passes.forward([ids[start : start + columns] for ids in self._ids], 1)
-        if self._passes.width < self._width:
+        start, columns = self._inputs.width, max(1, self._model.chunk_tokens // len(self.rows))
+        logits = self._inputs.forward([ids[start : start + columns] for ids in self._ids], 1)
+        if self._inputs.width < self._width:
             return
         for row in self.rows:
             row.job.weights_version = self._model.weights.version
-            row.job.clock.prefill += self._passes.forward_seconds
-            row.job.clock.switch += self._passes.switch_seconds
-        self.lane = Lane(self._passes, self.rows)
-        advance(self.rows, logits[:, -1])
+            row.job.clock.prefill += self._inputs.forward_seconds
+            row.job.clock.switch += self._inputs.switch_seconds
+        self.batch = RunningBatch(self._inputs, self.rows)
+        sample_next_tokens(self.rows, logits[:, -1])
 
     def _drop_ended(self) -> None:
         stay = [i for i, row in enumerate(self.rows) if not row.done]
@@ -84,10 +84,10 @@ class Prefill:
         first = min((self._pads[i] for i in stay), default=0)
         if not rows:
             self.rows = rows
-        elif first >= self._passes.width:  # nothing of theirs has been read yet
+        elif first >= self._inputs.width:  # nothing of theirs has been read yet
             self._begin(rows)
         else:
-            self._passes.keep_rows(stay)
+            self._inputs.keep_rows(stay)
             self.rows = rows
             self._width -= first
             self._pads = [self._pads[i] - first for i in stay]

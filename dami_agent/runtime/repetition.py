@@ -2,8 +2,8 @@
 
 A tail of the output is a *loop* when it is one cycle of tokens written again and again: at least ``min_repeats``
 times and over at least ``min_tokens`` tokens. A model that decodes greedily never leaves such a loop. The defaults are
-meant to let tables, dotted lines and long numbers through; the answer is given four times as much rope as the
-thought (:meth:`LoopRule.loosened`), since a document may well be repetitive where reasoning is not.
+meant to let tables, dotted lines and long numbers through; the answer may repeat itself four times as often as the
+thought (:meth:`LoopRule.scaled`), since a document may well be repetitive where reasoning is not.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class LoopRule:
     window: int = 2048
     every: int = 16
 
-    def loosened(self, factor: int) -> LoopRule:
+    def scaled(self, factor: int) -> LoopRule:
         """The same rule with ``factor`` times as many repeats and tokens."""
         return LoopRule(
             min_repeats=self.min_repeats * factor,

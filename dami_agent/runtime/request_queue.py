@@ -9,8 +9,8 @@ from concurrent.futures import Future
 from typing import TypeVar
 
 from dami_agent.errors import EngineBusy, EngineClosed
-from dami_agent.runtime.row import Row
 from dami_agent.runtime.scoring import ScoreRequest
+from dami_agent.runtime.sequence import SequenceState
 
 __all__ = ["RequestQueue"]
 
@@ -34,7 +34,7 @@ class RequestQueue:
         self._limit = limit
         self._on_first: Callable[[], None] | None = on_first
         self._changed = threading.Condition()
-        self._rows: deque[Row] = deque()
+        self._rows: deque[SequenceState] = deque()
         self._scores: deque[ScoreRequest] = deque()
         self._loads: deque[Future[None]] = deque()
         self._arriving = 0
@@ -49,7 +49,7 @@ class RequestQueue:
             if count < 0:
                 self._changed.notify_all()
 
-    def add_row(self, row: Row) -> None:
+    def add_row(self, row: SequenceState) -> None:
         """Queue a row. Raises ``EngineBusy`` or ``EngineClosed``."""
         self._add(self._rows, row)
 
@@ -103,16 +103,16 @@ class RequestQueue:
                 self._changed.wait_for(lambda: self._closed or not self._arriving, _GATHER_SECONDS)
             return self._closed is None
 
-    def rows(self) -> list[Row]:
+    def rows(self) -> list[SequenceState]:
         """The waiting rows, oldest first."""
         with self._changed:
             return list(self._rows)
 
-    def remove(self, rows: Collection[Row]) -> None:
+    def remove(self, rows: Collection[SequenceState]) -> None:
         """Take these rows out."""
         self._discard(self._rows, rows)
 
-    def requeue(self, row: Row) -> None:
+    def requeue(self, row: SequenceState) -> None:
         """Put a row at the head, whether or not there is room."""
         with self._changed:
             self._rows.appendleft(row)

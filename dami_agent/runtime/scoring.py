@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 
 import torch
 
+from dami_agent.runtime.batch_inputs import BatchInputs, LoadedModel
 from dami_agent.runtime.failures import not_finite
-from dami_agent.runtime.passes import LoadedModel, Passes
-from dami_agent.runtime.turns import Group
+from dami_agent.runtime.schedule import Group
 from dami_agent.types import Intensity
 
 __all__ = ["ScoreRequest", "Scoring"]
@@ -70,7 +70,7 @@ class Scoring:
         self._ids = [[0] * pad + [*r.context, *r.completion] for pad, r in zip(pads, requests, strict=True)]
         # Columns before this one predict no token of a completion.
         self._first = self._width - max(len(r.completion) for r in requests)
-        self._passes = Passes(model, [r.intensity for r in requests], pads)
+        self._inputs = BatchInputs(model, [r.intensity for r in requests], pads)
         self._scores: list[torch.Tensor] = []
         self._best: list[torch.Tensor] = []
 
@@ -82,10 +82,10 @@ class Scoring:
     @property
     def remaining(self) -> int:
         """Tokens still to be read, padding included."""
-        return len(self.requests) * (self._width - self._passes.width)
+        return len(self.requests) * (self._width - self._inputs.width)
 
     @property
-    def slots(self) -> int:
+    def cache_tokens(self) -> int:
         """Cache positions that it will have taken in the end, padding included."""
         return len(self.requests) * self._width
 
@@ -93,11 +93,11 @@ class Scoring:
         """Read one chunk; the last one ends the requests."""
         if self.finished:
             return
-        rows, start = len(self.requests), self._passes.width
+        rows, start = len(self.requests), self._inputs.width
         asked = max(start, self._first)
         most = max(1, _MAX_LOGITS // (rows * int(self._model.weights.config.vocab_size)))
         end = min(start + max(1, self._model.chunk_tokens // rows), asked + most, self._width)
-        logits = self._passes.forward([ids[start:end] for ids in self._ids], max(1, end - asked))
+        logits = self._inputs.forward([ids[start:end] for ids in self._ids], max(1, end - asked))
         if end > asked:
             targets = torch.tensor([ids[asked + 1 : end + 1] for ids in self._ids], device=logits.device)
             logprobs = torch.log_softmax(logits, dim=-1).gather(-1, targets.unsqueeze(-1)).squeeze(-1)

@@ -1,9 +1,9 @@
-"""The one thread that owns the model: it takes requests from the queue and decodes them in lanes.
+"""The one thread that owns the model: it takes requests from the queue and decodes them in batches.
 
 Per round: end what was cancelled or expired; admit waiting rows and scores, oldest first; read a chunk of their
-prompts, if it is time for one; pick the λ-group whose turn it is and advance its lanes by one token. Admission at every
-token boundary needs no gathering window. When the cache outgrows its bound, the youngest row gives up its place and is
-read again, with what it has written, later.
+prompts, if it is time for one; pick the λ-group whose turn it is and advance its batches by one token. Admission at
+every token boundary needs no gathering window. When the KV cache exceeds its limit, the newest row is preempted: its
+cache is freed, and later it is prefilled again with prompt and generated tokens.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dami_agent.errors import EngineClosed
+from dami_agent.runtime.batch_inputs import LoadedModel
 from dami_agent.runtime.batches import Batches
-from dami_agent.runtime.failures import as_ours, describe
-from dami_agent.runtime.passes import LoadedModel
+from dami_agent.runtime.failures import describe, to_dami_error
 from dami_agent.runtime.request_queue import RequestQueue
-from dami_agent.runtime.row import Row
+from dami_agent.runtime.schedule import Group, GroupScheduler
+from dami_agent.runtime.sequence import SequenceState
 from dami_agent.runtime.threads import limit_threads
-from dami_agent.runtime.turns import Group, Turns
 
 if TYPE_CHECKING:
     from dami_agent.types import Intensity
@@ -42,12 +42,12 @@ class Capacity:
 
     Attributes:
         rows: requests decoded at once.
-        slots: cache positions, padding included; one request alone may take more; None: no bound.
+        cache_tokens: cache positions, padding included; one request alone may take more; None: no bound.
         queue: requests waiting (decoding and scoring each); more are refused.
     """
 
     rows: int = 32
-    slots: int | None = None
+    cache_tokens: int | None = None
     queue: int = 1024
 
 
@@ -70,9 +70,9 @@ class Worker:
         self._hidden_ids = hidden_ids
         self._thread: threading.Thread | None = None
         self._model: LoadedModel | None = None
-        self._batches = Batches(capacity.slots)
-        self._turns = Turns()
-        self._served: list[Row] = []  # the rows that were there when the turn began
+        self._batches = Batches(capacity.cache_tokens)
+        self._turns = GroupScheduler()
+        self._served: list[SequenceState] = []  # the rows that were there when the turn began
         self._held = 0
 
     def close(self, timeout: float) -> None:
@@ -118,7 +118,7 @@ class Worker:
         self._batches.read_chunk(model.weights)
         if (decoding := self._batches.decoding) and not self._batches.reads_on:
             self._decode(model, decoding)
-        self._batches.make_room(self.queue.requeue)
+        self._batches.preempt_to_fit(self.queue.requeue)
 
     def _decode(self, model: LoadedModel, decoding: Sequence[Group]) -> None:
         """Decode one token of the group whose turn it is."""
@@ -133,7 +133,7 @@ class Worker:
     def _take_in(self, model: LoadedModel) -> None:
         """Begin to read the rows there is room for, and to score the oldest request where nothing is scored."""
         admissible = self._admissible()
-        groups: dict[Group, list[Row]] = {}
+        groups: dict[Group, list[SequenceState]] = {}
         for row in admissible:
             groups.setdefault(self._group(row.intensity), []).append(row)
         for group, rows in groups.items():
@@ -147,7 +147,7 @@ class Worker:
             self.queue.remove_scores(self._batches.score(model, group, mine, self._capacity.rows))
 
     def _expire(self) -> None:
-        """End what has expired, and forget what has ended while waiting."""
+        """Fail requests past their deadline, and drop finished ones from the queue."""
         now = time.monotonic()
         waiting = self.queue.rows()
         for row in [*waiting, *self._batches.rows]:
@@ -160,7 +160,7 @@ class Worker:
     def _group(self, intensity: Intensity) -> Group:
         return intensity if self._model is not None and self._model.weights.mode == "merged" else None
 
-    def _admissible(self) -> list[Row]:
+    def _admissible(self) -> list[SequenceState]:
         """The waiting rows there is room for, oldest first: no later row overtakes one of another λ into the batch."""
         running = self._batches.rows
         room = self._capacity.rows - sum(not row.done for row in running)
@@ -169,11 +169,11 @@ class Worker:
             self._held += 1
             return []
         self._held = 0
-        slots = self._batches.free_slots - (1 - _ADMIT_UP_TO) * (self._capacity.slots or 0)
-        admissible: list[Row] = []
+        cache_tokens = self._batches.free_cache_tokens - (1 - _ADMIT_UP_TO) * (self._capacity.cache_tokens or 0)
+        admissible: list[SequenceState] = []
         for row in waiting[: max(0, room)]:
-            slots -= len(row.tokens)
-            if slots < 0 and (running or admissible):
+            cache_tokens -= len(row.tokens)
+            if cache_tokens < 0 and (running or admissible):
                 break
             admissible.append(row)
         return admissible
@@ -187,8 +187,8 @@ class Worker:
         self.queue.remove(rows)
         self.queue.remove_scores(requests)
         for row in rows:
-            row.fail(as_ours(error))
+            row.fail(to_dami_error(error))
         for request in requests:
-            request.fail(as_ours(error))
+            request.fail(to_dami_error(error))
         for load in self.queue.take_loads():
-            load.set_exception(as_ours(error))
+            load.set_exception(to_dami_error(error))

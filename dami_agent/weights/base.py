@@ -63,8 +63,8 @@ class Weights(ABC):
         return self._lend(tuple(Intensity(value) for value in intensities))
 
     @contextmanager
-    def _lend(self, rows: tuple[Intensity, ...]) -> Iterator[PreTrainedModel]:
-        if not rows:
+    def _lend(self, intensities: tuple[Intensity, ...]) -> Iterator[PreTrainedModel]:
+        if not intensities:
             raise UsageError("a forward pass needs the λ of at least one row", hint="pass one λ for every batch row")
         if not self._lent.acquire(blocking=False):
             raise UsageError(
@@ -72,7 +72,7 @@ class Weights(ABC):
                 hint="run all forward passes from one worker thread, as the runtime's engine does",
             )
         try:
-            self._enter(rows)
+            self._prepare(intensities)
             try:
                 yield self._model
             finally:
@@ -81,11 +81,11 @@ class Weights(ABC):
             self._lent.release()
 
     @abstractmethod
-    def _enter(self, rows: tuple[Intensity, ...]) -> None:
+    def _prepare(self, intensities: tuple[Intensity, ...]) -> None:
         """Make the model ready for these rows, or raise and leave it as it was (or marked invalid)."""
 
     def _leave(self) -> None:  # noqa: B027  (merged weights stay as they are)
-        """Undo what ``_enter`` did for one forward pass."""
+        """Undo what ``_prepare`` did for one forward pass."""
 
     @abstractmethod
     def nbytes(self) -> dict[str, int]:

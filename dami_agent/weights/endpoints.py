@@ -50,7 +50,7 @@ class Slot:
     thinking: Tensor
     working: Tensor | None = None
 
-    def use(self, tensor: Tensor) -> None:
+    def point_to(self, tensor: Tensor) -> None:
         """Make the model compute with ``tensor`` from now on (no copy)."""
         for target in self.targets:
             target.data = tensor

@@ -20,7 +20,7 @@ from dami_agent.types import WeightsMode
 from dami_agent.weights.base import Weights
 from dami_agent.weights.endpoints import load_endpoint, pair_slots
 from dami_agent.weights.merged import MergedWeights
-from dami_agent.weights.mixed import MixedWeights, refuse_unless_mixable
+from dami_agent.weights.mixed import MixedWeights, require_mixed_support
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -65,7 +65,7 @@ def load_weights(
                 "mixed weights run on one device and take no device_map",
                 hint="pass device=..., or choose mode='merged' for a model spread over devices",
             )
-        refuse_unless_mixable(Path(instruct))
+        require_mixed_support(Path(instruct))
     options: dict[str, Any] = {"dtype": torch_dtype, "attn_implementation": attn_implementation}
     options |= _placement(torch_device, device_map)
     with loading.exclusively():  # the mixed modules are made in it too: accelerate patches how modules are made

@@ -52,15 +52,15 @@ class MergedWeights(Weights):
             "working": unique_nbytes([slot.working for slot in self._slots if slot.working is not None]),
         }
 
-    def _enter(self, rows: tuple[Intensity, ...]) -> None:
-        different = sorted(set(rows))
+    def _prepare(self, intensities: tuple[Intensity, ...]) -> None:
+        different = sorted(set(intensities))
         if len(different) > 1:
             raise UsageError(
                 f"merged weights have one λ at a time, the batch asks for {', '.join(f'{v:g}' for v in different)}",
                 hint="run one forward pass per λ, or load with mode='mixed'",
             )
-        if rows[0] != self._intensity:
-            self._switch(rows[0])
+        if intensities[0] != self._intensity:
+            self._switch(intensities[0])
 
     def _switch(self, intensity: Intensity) -> None:
         """Rebuild the weights at ``intensity``; ``self.intensity`` is None while this runs and if it fails."""
@@ -71,7 +71,7 @@ class MergedWeights(Weights):
                 self._allocate()
             self._intensity = None
             for slot in self._slots:
-                slot.use(self._build(slot, intensity))
+                slot.point_to(self._build(slot, intensity))
         for device in self._gpus:  # so that an asynchronous failure, and the time, belong to the switch
             torch.cuda.synchronize(device)
         self._intensity = intensity

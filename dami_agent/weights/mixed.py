@@ -18,8 +18,8 @@ from dami_agent.checkpoints.choices import MIXED_FAMILIES
 from dami_agent.errors import UnsupportedCheckpoint, UsageError
 from dami_agent.types import Intensity, WeightsMode
 from dami_agent.weights.base import Weights, unique_nbytes
+from dami_agent.weights.batch_intensities import BatchIntensities, MixedEmbedding, MixedLinear, MixedRMSNorm
 from dami_agent.weights.endpoints import read_config
-from dami_agent.weights.rows import MixedEmbedding, MixedLinear, MixedRMSNorm, Rows
 
 _NORMS = (LlamaRMSNorm, Qwen2RMSNorm, Qwen3RMSNorm)
 
@@ -30,7 +30,7 @@ def supports_mixed(config: Mapping[str, Any] | Any) -> bool:
     return kind in MIXED_FAMILIES
 
 
-def refuse_unless_mixable(folder: Path) -> None:
+def require_mixed_support(folder: Path) -> None:
     """Raise :class:`UsageError` for a checkpoint whose architecture runs merged only."""
     config = read_config(folder)
     if not supports_mixed(config):
@@ -49,9 +49,9 @@ class MixedWeights(Weights):
         self, instruct: PreTrainedModel, thinking: PreTrainedModel, *, device: torch.device, dtype: torch.dtype
     ) -> None:
         super().__init__(instruct, device=device, dtype=dtype)
-        self._rows = Rows(device)
+        self._batch = BatchIntensities(device)
         self._ends: list[tuple[torch.Tensor, torch.Tensor]] = []
-        _replace_modules(instruct, thinking, self._rows)
+        _replace_modules(instruct, thinking, self._batch)
         for module in instruct.modules():
             if isinstance(module, (MixedLinear, MixedEmbedding, MixedRMSNorm)):
                 self._ends.append((module.weight, module.weight_thinking))
@@ -63,16 +63,16 @@ class MixedWeights(Weights):
         instruct, thinking = zip(*self._ends, strict=True)
         return {"instruct": unique_nbytes(instruct), "thinking": unique_nbytes(thinking), "working": 0}
 
-    def _enter(self, rows: tuple[Intensity, ...]) -> None:
+    def _prepare(self, intensities: tuple[Intensity, ...]) -> None:
         start = time.perf_counter()
-        self._rows.set(rows)
+        self._batch.set(intensities)
         self.switch_seconds += time.perf_counter() - start
 
     def _leave(self) -> None:
-        self._rows.clear()
+        self._batch.clear()
 
 
-def _replace_modules(instruct: nn.Module, thinking: nn.Module, rows: Rows) -> None:
+def _replace_modules(instruct: nn.Module, thinking: nn.Module, batch: BatchIntensities) -> None:
     """Put a mixed module in place of every linear, embedding and norm of ``instruct``.
 
     Raises:
@@ -84,7 +84,7 @@ def _replace_modules(instruct: nn.Module, thinking: nn.Module, rows: Rows) -> No
         saved_buffers = module._buffers.keys() - module._non_persistent_buffers_set
         if not module._parameters and not saved_buffers:
             continue
-        mixed = _mixed_module(module, others[name], rows)
+        mixed = _mixed_module(module, others[name], batch)
         if mixed is None:
             unknown.append(f"{name} ({type(module).__name__})")
         else:
@@ -96,14 +96,14 @@ def _replace_modules(instruct: nn.Module, thinking: nn.Module, rows: Rows) -> No
         )
 
 
-def _mixed_module(instruct: nn.Module, thinking: nn.Module, rows: Rows) -> nn.Module | None:
+def _mixed_module(instruct: nn.Module, thinking: nn.Module, batch: BatchIntensities) -> nn.Module | None:
     """The mixed form of a module, or None. Exact types only: a subclass may compute something else."""
     if type(instruct) is not type(thinking):
         return None
     if type(instruct) is nn.Linear and isinstance(thinking, nn.Linear):
-        return MixedLinear(instruct, thinking, rows)
+        return MixedLinear(instruct, thinking, batch)
     if type(instruct) is nn.Embedding and isinstance(thinking, nn.Embedding):
-        return MixedEmbedding(instruct, thinking, rows)
+        return MixedEmbedding(instruct, thinking, batch)
     if type(instruct) in _NORMS:
-        return MixedRMSNorm(instruct, thinking, rows)
+        return MixedRMSNorm(instruct, thinking, batch)
     return None

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from dami_agent.checkpoints import CheckpointPair, plan
 from dami_agent.dialogue import Dialogue
 from dami_agent.errors import CheckpointError, CheckpointNotFound, DamiError, UnsupportedCheckpoint
-from dami_agent.runtime.opening import find_markers
+from dami_agent.runtime.factory import find_markers
 from dami_agent.types import Message, Step, Tool
 from dami_agent.weights import load_weights
 from tests.pairs import edit_json, write_pair

@@ -28,8 +28,8 @@ class PoisonedWeights(Weights):
         self._model: Any = self._forward
         self._token, self._value = token, value
 
-    def _enter(self, rows: tuple[Intensity, ...]) -> None:
-        self._weights._enter(rows)
+    def _prepare(self, intensities: tuple[Intensity, ...]) -> None:
+        self._weights._prepare(intensities)
 
     def _leave(self) -> None:
         self._weights._leave()

@@ -37,7 +37,7 @@ class ScriptedWeights(Weights):
         self._model: Any = self._forward
         self.passes = 0
 
-    def _enter(self, rows: tuple[Intensity, ...]) -> None:
+    def _prepare(self, intensities: tuple[Intensity, ...]) -> None:
         pass
 
     def nbytes(self) -> dict[str, int]:

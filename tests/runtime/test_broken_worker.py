@@ -179,7 +179,7 @@ def test_an_end_between_queue_and_batch_loses_no_request(lab: Lab, monkeypatch: 
 
 
 def test_a_panic_in_the_callers_thread_is_an_error_of_ours(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    from dami_agent.runtime.stops import StopStrings
+    from dami_agent.runtime.stop_strings import StopStrings
 
     def panics(*_: Any) -> None:
         raise PanicException("odd tokenizer")

@@ -8,10 +8,10 @@ from dataclasses import replace
 
 import pytest
 
-from dami_agent.runtime.passes import LoadedModel
+from dami_agent.runtime.batch_inputs import LoadedModel
 from dami_agent.runtime.prefill import Prefill
-from dami_agent.runtime.row import Row
-from dami_agent.runtime.turns import Group
+from dami_agent.runtime.schedule import Group
+from dami_agent.runtime.sequence import SequenceState
 from dami_agent.types import Sampling
 from tests.runtime.scripted import ScriptedWeights
 from tests.runtime.support import GREEDY, Lab, ask, prompt_of
@@ -32,7 +32,7 @@ def test_rows_put_out_and_read_again_are_unchanged(lab: Lab, mode: str, monkeypa
     prefills: list[int] = []
     real = Prefill.__init__
 
-    def counted(self: Prefill, model: LoadedModel, group: Group, rows: Sequence[Row]) -> None:
+    def counted(self: Prefill, model: LoadedModel, group: Group, rows: Sequence[SequenceState]) -> None:
         prefills.extend(map(id, rows))
         real(self, model, group, rows)
 

@@ -15,7 +15,7 @@ import torch
 
 from dami_agent.errors import Cancelled, DeadlineExceeded
 from dami_agent.runtime import LocalEngine
-from dami_agent.runtime.passes import LoadedModel, Passes
+from dami_agent.runtime.batch_inputs import BatchInputs, LoadedModel
 from dami_agent.runtime.prefill import Prefill
 from dami_agent.types import Decision, Intensity, Sampling, TokenEvent
 from dami_agent.weights import load_weights
@@ -48,7 +48,7 @@ def test_logits_equal_those_of_one_pass(lab: Lab, mode: str, tokens: int) -> Non
     at = [Intensity(0.3)] * 3 if mode == "merged" else [Intensity(x) for x in (0.0, 0.3, 1.0)]
 
     def logits(chunk: int) -> torch.Tensor:
-        passes = Passes(LoadedModel(weights, None, chunk), at, [90 - len(t) for t in texts])
+        passes = BatchInputs(LoadedModel(weights, None, chunk), at, [90 - len(t) for t in texts])
         ids = [[0] * (90 - len(t)) + t for t in texts]
         for start in range(0, 90, chunk):
             last = passes.forward([row[start : start + chunk] for row in ids], 1)
@@ -179,7 +179,7 @@ def test_rows_that_end_leave_the_others_as_they_are(lab: Lab) -> None:
         while not prefill.finished:
             prefill.advance()
         assert prefill.rows == rows[1:]
-        assert prefill.slots == 2 * 70
+        assert prefill.cache_tokens == 2 * 70
         for text, row in zip(texts[1:], rows[1:], strict=True):
             output = row.job.result(0)
             lab.assert_greedy(0.5, text, output.token_ids)

@@ -207,7 +207,7 @@ def test_a_stop_string_does_not_act_inside_the_thought(lab: Lab) -> None:
 @settings(max_examples=60, deadline=None)
 @given(st.text(alphabet="ab é∑😀\n", min_size=1, max_size=30), st.data())
 def test_stop_strings_equal_searching_the_whole_text(lab: Lab, text: str, data: st.DataObject) -> None:
-    from dami_agent.runtime.stops import StopStrings
+    from dami_agent.runtime.stop_strings import StopStrings
 
     cuts = st.tuples(st.integers(0, len(text) - 1), st.integers(1, 6)).map(lambda c: text[c[0] : c[0] + c[1]])
     stops = data.draw(st.lists(cuts | st.text(alphabet="ab é😀", min_size=1, max_size=3), min_size=1, max_size=3))

@@ -13,7 +13,7 @@ import torch
 from transformers import AutoTokenizer
 
 from dami_agent.runtime import LocalEngine
-from dami_agent.runtime.opening import find_markers
+from dami_agent.runtime.factory import find_markers
 from dami_agent.types import EngineInfo, Intensity, Sampling, WeightsMode
 from dami_agent.weights import load_weights
 from tests.pairs import write_tokenizer

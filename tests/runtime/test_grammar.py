@@ -251,7 +251,7 @@ def test_a_refused_token_is_masked_and_drawn_again(lab: Lab, temperature: float,
     for out, before in zip(alone, right, strict=True):
         if temperature == 0.0:
             assert out.token_ids == before.token_ids
-        judge = grammar.GrammarBook(lab.tokenizer, VOCAB, lab.eos_ids).matcher(prompt.constraint)
+        judge = grammar.GrammarCompiler(lab.tokenizer, VOCAB, lab.eos_ids).matcher(prompt.constraint)
         assert all(judge.accept(token) for token in out.token_ids)
         scores = torch.log_softmax(lab.logits(0.5, [*PROMPT, *out.token_ids]), dim=-1)[len(PROMPT) - 1 :]
         for event, row in zip(out.events, scores, strict=False):

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from dami_agent.errors import DamiError, InvalidRequest, RunError
 from dami_agent.runtime import LocalEngine
-from dami_agent.runtime.failures import as_ours
+from dami_agent.runtime.failures import to_dami_error
 from dami_agent.runtime.sampling import choose, resolve_sampling, warper_key
 from dami_agent.types import Constraint, Decision, Generation, Intensity, Job, Prompt, Sampling
 from dami_agent.weights import load_weights
@@ -273,14 +273,14 @@ class Rude(Exception):
 
 
 def test_an_error_without_a_text_is_still_told() -> None:
-    ours = as_ours(Rude())
+    ours = to_dami_error(Rude())
     assert isinstance(ours, RunError)
     assert str(ours) == "the model failed: Rude"
 
 
 def test_an_error_of_ours_is_copied_for_each_request() -> None:
     error = RunError("broken", hint="mend it")
-    first, second = as_ours(error), as_ours(error)
+    first, second = to_dami_error(error), to_dami_error(error)
     assert str(first) == str(second) == str(error)
     assert len({id(first), id(second), id(error)}) == 3
     assert type(first) is RunError

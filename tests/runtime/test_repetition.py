@@ -46,4 +46,4 @@ def test_the_default_rule_lets_honest_repetition_through() -> None:
     assert any(map(LoopDetector(rule).push, [7] * 96))
     sentence = list(range(100))
     assert any(map(LoopDetector(rule).push, sentence * 20))  # a whole paragraph, again and again
-    assert not any(map(LoopDetector(rule.loosened(4)).push, sentence * 20))
+    assert not any(map(LoopDetector(rule.scaled(4)).push, sentence * 20))

@@ -11,8 +11,8 @@ import pytest
 
 from dami_agent.errors import EngineBusy, EngineClosed
 from dami_agent.runtime.request_queue import RequestQueue
-from dami_agent.runtime.row import Row
 from dami_agent.runtime.scoring import ScoreRequest
+from dami_agent.runtime.sequence import SequenceState
 from dami_agent.types import Intensity
 from tests.runtime.scripted import ScriptedWeights
 from tests.runtime.support import Lab, ask, prompt_of
@@ -22,8 +22,8 @@ class Token:
     """Stands for a row: the queue looks at nothing but its identity."""
 
 
-def row() -> Row:
-    return cast(Row, Token())
+def row() -> SequenceState:
+    return cast(SequenceState, Token())
 
 
 def score() -> ScoreRequest:

@@ -14,7 +14,7 @@ from transformers import AutoConfig, DynamicCache
 from dami_agent.errors import UnsupportedCheckpoint, UsageError
 from dami_agent.weights import Weights, load_weights, supports_mixed
 from dami_agent.weights import mixed as mixed_module
-from dami_agent.weights.rows import Rows
+from dami_agent.weights.batch_intensities import Rows
 from tests.pairs import write_pair
 from tests.weights.reference import random_batch
 

@@ -1,8 +1,8 @@
 """Rows that decode together, one token per step.
 
-A lane is what a :class:`~dami_agent.runtime.prefill.Prefill` ends in. It advances by :meth:`Lane.step`, loses rows as
-they end and may take over another lane's rows at any token boundary (:meth:`Lane.join`). Rows of one lane share forward
-passes, nothing else.
+A batch is what a :class:`~dami_agent.runtime.prefill.Prefill` ends in. It advances by :meth:`RunningBatch.step`, loses
+rows as they end and may take over another batch's rows at any token boundary (:meth:`RunningBatch.join`). Rows of one
+batch share forward passes, nothing else.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from collections.abc import Sequence
 import torch
 
 from dami_agent.errors import OutputInvalid, RunError
-from dami_agent.runtime.failures import as_ours, failing_alone, not_finite
+from dami_agent.runtime.batch_inputs import BatchInputs
+from dami_agent.runtime.failures import failing_alone, not_finite, to_dami_error
 from dami_agent.runtime.grammar import mask_tokens
-from dami_agent.runtime.passes import Passes
-from dami_agent.runtime.row import Row
 from dami_agent.runtime.sampling import WarperKey, choose
+from dami_agent.runtime.sequence import SequenceState
 from dami_agent.types import TokenLogprob
 
-__all__ = ["Lane", "advance"]
+__all__ = ["RunningBatch", "sample_next_tokens"]
 
 # One in so many rows may be computed idly, after its end.
 _IDLE_SHARE = 16
@@ -29,35 +29,38 @@ _MOST_REFUSALS = 256
 _STUCK = "the schema asks for text that this tokenizer cannot write; widen it"
 
 
-class Lane:
-    """Rows with one cache; every row has at least one output token once prefilled."""
+class RunningBatch:
+    """Decode sequences that share one KV cache, one token per step.
 
-    def __init__(self, passes: Passes, rows: list[Row]) -> None:
-        self._passes = passes
+    Every row has at least one output token once prefilled.
+    """
+
+    def __init__(self, inputs: BatchInputs, rows: list[SequenceState]) -> None:
+        self._inputs = inputs
         self.rows = rows
 
     @property
-    def slots(self) -> int:
+    def cache_tokens(self) -> int:
         """Cache positions in use, padding included."""
-        return self._passes.slots
+        return self._inputs.cache_tokens
 
     @property
     def width(self) -> int:
         """Columns of the cache."""
-        return self._passes.width
+        return self._inputs.width
 
     def step(self) -> None:
         """One token for every row."""
-        switched = self._passes.switch_seconds
-        logits = self._passes.forward([row.tokens[-1:] for row in self.rows], 1)
-        switched = self._passes.switch_seconds - switched
+        switched = self._inputs.switch_seconds
+        logits = self._inputs.forward([row.tokens[-1:] for row in self.rows], 1)
+        switched = self._inputs.switch_seconds - switched
         if switched:
             for row in self.rows:
                 row.job.clock.switch += switched
-                row.job.weights_version = self._passes.weights.version
-        advance(self.rows, logits[:, -1])
+                row.job.weights_version = self._inputs.weights.version
+        sample_next_tokens(self.rows, logits[:, -1])
 
-    def compact(self, leaving: Row | None = None, *, now: bool = False) -> None:
+    def compact(self, leaving: SequenceState | None = None, *, now: bool = False) -> None:
         """Drop the rows that have ended, and ``leaving``, once it pays, or ``now``.
 
         It costs a copy of what stays. Until a sixteenth of the rows has ended, it is cheaper to compute them idly.
@@ -67,16 +70,16 @@ class Lane:
         if ended and (now or leaving is not None or not stay or ended > len(self.rows) // _IDLE_SHARE):
             self.rows = [self.rows[i] for i in stay]
             if stay:
-                self._passes.keep_rows(stay)
+                self._inputs.keep_rows(stay)
 
-    def join(self, other: Lane) -> None:
+    def join(self, other: RunningBatch) -> None:
         """Take over the rows of ``other``, which must not be used any more."""
-        self._passes.join(other._passes)
+        self._inputs.join(other._inputs)
         self.rows += other.rows
 
 
 @torch.inference_mode()  # logits made under it may only be changed in place under it
-def advance(rows: Sequence[Row], scores: torch.Tensor) -> None:
+def sample_next_tokens(rows: Sequence[SequenceState], scores: torch.Tensor) -> None:
     """Choose, judge and write the next token of every row; what goes wrong with one row fails that row alone.
 
     Args:
@@ -94,7 +97,7 @@ def advance(rows: Sequence[Row], scores: torch.Tensor) -> None:
                 row.write(*judged, _read_logprob(row, logprobs.get(i), judged[0]))
 
 
-def _fail_rows_without_scores(rows: Sequence[Row], scores: torch.Tensor) -> None:
+def _fail_rows_without_scores(rows: Sequence[SequenceState], scores: torch.Tensor) -> None:
     """Fail the rows whose best score is not finite, and zero their scores so that nothing computed later trips."""
     best = scores.amax(dim=-1).tolist()  # NaN and +inf anywhere, and -inf everywhere, show in the maximum
     bad = [i for i, value in enumerate(best) if not math.isfinite(value)]
@@ -105,7 +108,7 @@ def _fail_rows_without_scores(rows: Sequence[Row], scores: torch.Tensor) -> None
         scores[bad] = 0.0
 
 
-def _choose_all(rows: Sequence[Row], scores: torch.Tensor) -> list[int]:
+def _choose_all(rows: Sequence[SequenceState], scores: torch.Tensor) -> list[int]:
     """The next token of every row: written by the engine, or drawn under mask and warpers; -1 where there is none."""
     tokens = [-1] * len(rows)
     free: list[int] = []
@@ -135,7 +138,7 @@ def _choose_all(rows: Sequence[Row], scores: torch.Tensor) -> list[int]:
     return tokens
 
 
-def _grammatical(rows: Sequence[Row], i: int, key: WarperKey, scores: torch.Tensor, token: int) -> int:
+def _grammatical(rows: Sequence[SequenceState], i: int, key: WarperKey, scores: torch.Tensor, token: int) -> int:
     """``token``, or what the same random number draws without it where the grammar refuses what its mask allowed."""
     row = rows[i]
     for _ in range(_MOST_REFUSALS):
@@ -149,7 +152,7 @@ def _grammatical(rows: Sequence[Row], i: int, key: WarperKey, scores: torch.Tens
     return -1
 
 
-def _apply_grammars(rows: Sequence[Row], free: Sequence[int], scores: torch.Tensor) -> None:
+def _apply_grammars(rows: Sequence[SequenceState], free: Sequence[int], scores: torch.Tensor) -> None:
     """Mask what the grammars of some rows forbid; a matcher that breaks, or allows nothing, fails its own row."""
     matchers = [(i, matcher) for i in free if rows[i].constrained and (matcher := rows[i].matcher) is not None]
     if not matchers:
@@ -165,7 +168,7 @@ def _apply_grammars(rows: Sequence[Row], free: Sequence[int], scores: torch.Tens
         rows[i].fail(OutputInvalid("the grammar allows no token of the vocabulary here", hint=_STUCK))
 
 
-def _draw(rows: Sequence[Row], members: Sequence[int], key: WarperKey, scores: torch.Tensor) -> list[int]:
+def _draw(rows: Sequence[SequenceState], members: Sequence[int], key: WarperKey, scores: torch.Tensor) -> list[int]:
     """Draw the next tokens of the rows ``members``, which share their warper settings; together, else one by one."""
     part = scores if len(members) == len(rows) else scores[members]
     seen = [rows[i].tokens for i in members] if key[4] != 1.0 else None
@@ -175,7 +178,7 @@ def _draw(rows: Sequence[Row], members: Sequence[int], key: WarperKey, scores: t
     except BaseException as error:  # whose fault it was shows when each is drawn alone
         if len(members) > 1:
             return [token for i in members for token in _draw(rows, [i], key, scores)]
-        rows[members[0]].fail(as_ours(error))
+        rows[members[0]].fail(to_dami_error(error))
         return [-1]
 
 
@@ -186,13 +189,13 @@ def _overflow(key: WarperKey) -> RunError:
     )
 
 
-def _raw_logprobs(rows: Sequence[Row], scores: torch.Tensor) -> dict[int, torch.Tensor]:
+def _raw_logprobs(rows: Sequence[SequenceState], scores: torch.Tensor) -> dict[int, torch.Tensor]:
     """Log-softmax of the raw logits, float32 [vocabulary], of the rows that want log-probs."""
     wanted = [i for i, row in enumerate(rows) if row.logprobs is not None and not row.done]
     return dict(zip(wanted, torch.log_softmax(scores[wanted], dim=-1), strict=True)) if wanted else {}
 
 
-def _read_logprob(row: Row, logprobs: torch.Tensor | None, token: int) -> TokenLogprob | None:
+def _read_logprob(row: SequenceState, logprobs: torch.Tensor | None, token: int) -> TokenLogprob | None:
     if logprobs is None or row.logprobs is None:
         return None
     top: tuple[tuple[int, float], ...] = ()

@@ -13,7 +13,7 @@ from typing import Protocol, TypeVar
 
 from dami_agent.types import Intensity
 
-__all__ = ["Group", "Interleaving", "Turns", "bucket", "may_share"]
+__all__ = ["Group", "GroupScheduler", "Interleaving", "bucket_by_length", "can_merge"]
 
 Group = Intensity | None  # λ of merged weights; None: all rows, mixed
 T = TypeVar("T")
@@ -25,7 +25,7 @@ _SWITCH_SHARE = 4  # a turn takes at least this many times what its switch took
 _DECODE_SHARE = 0.25
 
 
-class Turns:
+class GroupScheduler:
     """Picks the group that decodes: groups stand in line, and one whose turn is over goes to its end.
 
     A group enters the line when it first has requests and leaves it when it has none. So it waits for at most one turn
@@ -150,7 +150,7 @@ class Interleaving:
         self._switch_back, self._unpaid = False, 0.0
 
 
-def may_share(shapes: Sequence[tuple[int, int]]) -> bool:
+def can_merge(shapes: Sequence[tuple[int, int]]) -> bool:
     """Whether rectangles of (rows, columns) may be put into one without the padding exploding.
 
     The one rectangle may hold twice the positions of the many, plus 2048: short rows do not drag a long row's
@@ -161,7 +161,7 @@ def may_share(shapes: Sequence[tuple[int, int]]) -> bool:
     return rows * width <= 2 * sum(r * w for r, w in shapes) + 2048
 
 
-def bucket(items: Sequence[T], lengths: Sequence[int]) -> list[list[T]]:
+def bucket_by_length(items: Sequence[T], lengths: Sequence[int]) -> list[list[T]]:
     """Split prompts into batches of like length: padding adds at most a quarter of a batch's tokens, plus 512.
 
     Order within a batch is by length; ties keep their order.

@@ -18,7 +18,7 @@ from dami_agent.errors import UsageError
 from dami_agent.types import Intensity
 
 
-class Rows:
+class BatchIntensities:
     """The λ of every row of the batch in flight; one object, shared by all modules of a model.
 
     Attributes:
@@ -104,16 +104,16 @@ class Rows:
 class MixedLinear(nn.Module):
     """Two ``nn.Linear`` of one shape as one, λ per row."""
 
-    def __init__(self, instruct: nn.Linear, thinking: nn.Linear, rows: Rows) -> None:
+    def __init__(self, instruct: nn.Linear, thinking: nn.Linear, batch: BatchIntensities) -> None:
         super().__init__()
         self.weight, self.bias = instruct.weight, instruct.bias
         self.weight_thinking, self.bias_thinking = thinking.weight, thinking.bias
         self.in_features, self.out_features = instruct.in_features, instruct.out_features
-        self._rows = rows
+        self._batch = batch
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, positions, in) -> (batch, positions, out)."""
-        return self._rows.apply(
+        return self._batch.apply(
             x,
             lambda part: functional.linear(part, self.weight, self.bias),
             lambda part: functional.linear(part, self.weight_thinking, self.bias_thinking),
@@ -123,15 +123,15 @@ class MixedLinear(nn.Module):
 class MixedEmbedding(nn.Module):
     """Two ``nn.Embedding`` of one shape as one, λ per row."""
 
-    def __init__(self, instruct: nn.Embedding, thinking: nn.Embedding, rows: Rows) -> None:
+    def __init__(self, instruct: nn.Embedding, thinking: nn.Embedding, batch: BatchIntensities) -> None:
         super().__init__()
         self.weight, self.weight_thinking = instruct.weight, thinking.weight
         self.num_embeddings, self.embedding_dim = instruct.num_embeddings, instruct.embedding_dim
-        self._rows = rows
+        self._batch = batch
 
     def forward(self, ids: Tensor) -> Tensor:
         """(batch, positions) -> (batch, positions, hidden)."""
-        return self._rows.apply(
+        return self._batch.apply(
             ids,
             lambda part: functional.embedding(part, self.weight),
             lambda part: functional.embedding(part, self.weight_thinking),
@@ -144,20 +144,20 @@ class MixedRMSNorm(nn.Module):
     weight: Tensor
     weight_thinking: Tensor
 
-    def __init__(self, instruct: Any, thinking: Any, rows: Rows) -> None:
+    def __init__(self, instruct: Any, thinking: Any, batch: BatchIntensities) -> None:
         super().__init__()
         self.weight, self.weight_thinking = instruct.weight, thinking.weight
         self.variance_epsilon: float = instruct.variance_epsilon
-        self._rows = rows
+        self._batch = batch
         self._epoch = -1
         self._mixed = torch.empty(0)
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, …, n) -> the same shape, as the architecture's own norm computes it."""
-        self._rows.check(x.shape[0])
-        if self._epoch != self._rows.epoch:
-            self._mixed = self._rows.mix_weight(self.weight, self.weight_thinking)
-            self._epoch = self._rows.epoch
+        self._batch.check(x.shape[0])
+        if self._epoch != self._batch.epoch:
+            self._mixed = self._batch.mix_weight(self.weight, self.weight_thinking)
+            self._epoch = self._batch.epoch
         wide = x.float()
         wide = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + self.variance_epsilon)
         weight = self._mixed.view(x.shape[0], *[1] * (x.dim() - 2), -1)

@@ -10,16 +10,18 @@ from dami_agent.runtime.grammar import Matcher
 from dami_agent.runtime.job import LocalJob
 from dami_agent.runtime.repetition import LoopDetector
 from dami_agent.runtime.sampling import RandomStream, WarperKey
-from dami_agent.runtime.stops import StopStrings
+from dami_agent.runtime.stop_strings import StopStrings
 from dami_agent.runtime.thought import Thought
 from dami_agent.types import FinishReason, Intensity, Part, Prompt, TokenEvent, TokenLogprob
 
-__all__ = ["Row"]
+__all__ = ["SequenceState"]
 
 
 @dataclass(kw_only=True, eq=False, slots=True)
-class Row:
-    """A request from submission to its end; owned by the submitter until queued, by the worker after.
+class SequenceState:
+    """Hold the state of one sequence from submission to its end.
+
+    Owned by the submitter until queued, by the worker after.
 
     Attributes:
         max_tokens: output tokens, bounded by the context window.

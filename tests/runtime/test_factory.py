@@ -10,7 +10,7 @@ import pytest
 from dami_agent.checkpoints import CheckpointPair
 from dami_agent.errors import ContextOverflow, InvalidRequest, UsageError
 from dami_agent.runtime import LocalEngine
-from dami_agent.runtime.opening import CLOSING_WORDS_KEY
+from dami_agent.runtime.factory import CLOSING_WORDS_KEY
 from tests.runtime.support import CONTEXT, VOCAB, Lab, ask, prompt_of
 
 

@@ -1,8 +1,8 @@
-"""The key-value cache of one lane: transformers' cache with room to grow, rows that leave and rows that join.
+"""The key-value cache of one batch: transformers' cache with room to grow, rows that leave and rows that join.
 
 Rows are padded on the left, so all rows end in the same column and a step appends one column to all.
-Keys and values are [rows, heads, columns, head dimension]. A cache belongs to one lane and so to one λ per row: nothing
-here ever moves a key or value from one row to another.
+Keys and values are [rows, heads, columns, head dimension]. A cache belongs to one batch and so to one λ per row:
+nothing here ever moves a key or value from one row to another.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from transformers.cache_utils import Cache, DynamicLayer
 
-__all__ = ["LaneCache"]
+__all__ = ["BatchCache"]
 
 
 class _GrowingLayer(DynamicLayer):  # type: ignore[no-untyped-call]  # its __init_subclass__ has no annotations
@@ -29,7 +29,12 @@ class _GrowingLayer(DynamicLayer):  # type: ignore[no-untyped-call]  # its __ini
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Append columns; returns views of all columns so far."""
+        """Append columns and return views of all columns so far.
+
+        Args:
+            key_states, value_states: [rows, heads, new columns, head dimension].
+            args, kwargs: ignored; transformers passes positions to other kinds of layers.
+        """
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         start = self.get_seq_length()
@@ -43,11 +48,11 @@ class _GrowingLayer(DynamicLayer):  # type: ignore[no-untyped-call]  # its __ini
         return self.keys, self.values
 
     def settle(self, keys: torch.Tensor, values: torch.Tensor, width: int) -> None:
-        """Move to other storage, of which the first ``width`` columns are filled."""
+        """Move to other storage, [rows, heads, columns, head dimension], whose first ``width`` columns are filled."""
         self.keys, self.values, self._room = keys[:, :, :width], values[:, :, :width], (keys, values)
 
 
-class LaneCache(Cache):
+class BatchCache(Cache):
     """An empty cache; layers appear as the model writes to them."""
 
     layers: list[_GrowingLayer]  # type: ignore[assignment]  # narrower than transformers', which has other kinds
@@ -65,7 +70,7 @@ class LaneCache(Cache):
                 torch.index_select(states[:, :, first_column:], 0, index, out=room[:, :, :width])
             layer.settle(rooms[0], rooms[1], width)
 
-    def append_rows(self, other: LaneCache) -> None:
+    def append_rows(self, other: BatchCache) -> None:
         """Add the rows of ``other`` below these, both widened on the left to the wider of the two."""
         for layer, more in zip(self.layers, other.layers, strict=True):
             width = max(layer.keys.shape[-2], more.keys.shape[-2])
@@ -74,7 +79,7 @@ class LaneCache(Cache):
 
 
 def _spacious(like: torch.Tensor, rows: int, columns: int) -> torch.Tensor:
-    """Storage for so many rows and columns, and for some columns more; its content is arbitrary."""
+    """Allocate [rows, heads, more than ``columns``, head dimension], of ``like``'s dtype; its content is arbitrary."""
     _, heads, _, width = like.shape
     spare = min(max(64, columns // 4), 1024)
     return torch.empty(rows, heads, columns + spare, width, dtype=like.dtype, device=like.device)
@@ -88,7 +93,7 @@ def _grown(old: torch.Tensor, like: torch.Tensor, columns: int) -> torch.Tensor:
 
 
 def _stacked(above: torch.Tensor, below: torch.Tensor, width: int) -> torch.Tensor:
-    """Both on top of each other, each ending in the last of ``width`` columns; the padding before them is zero."""
+    """Stack two caches by rows, each ending in the last of ``width`` columns; the padding before them is zero."""
     new = _spacious(above, above.shape[0] + below.shape[0], width)
     top = 0
     for states in (above, below):

@@ -5,13 +5,13 @@ import itertools
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dami_agent.runtime.turns import Group, Interleaving, Turns, bucket, may_share
+from dami_agent.runtime.schedule import Group, GroupScheduler, Interleaving, bucket_by_length, can_merge
 from dami_agent.types import Intensity
 
 
 @given(st.lists(st.integers(1, 5000), min_size=1, max_size=40))
 def test_buckets_hold_everything_and_waste_little(lengths: list[int]) -> None:
-    batches = bucket(list(enumerate(lengths)), lengths)
+    batches = bucket_by_length(list(enumerate(lengths)), lengths)
     assert sorted(i for batch in batches for i, _ in batch) == list(range(len(lengths)))
     for batch in batches:
         padded, real = len(batch) * max(n for _, n in batch), sum(n for _, n in batch)
@@ -19,17 +19,17 @@ def test_buckets_hold_everything_and_waste_little(lengths: list[int]) -> None:
 
 
 def test_like_lengths_stay_together() -> None:
-    assert len(bucket(list(range(32)), [100 + i for i in range(32)])) == 1
-    assert len(bucket(list(range(3)), [5, 10_000, 6])) == 2
+    assert len(bucket_by_length(list(range(32)), [100 + i for i in range(32)])) == 1
+    assert len(bucket_by_length(list(range(3)), [5, 10_000, 6])) == 2
 
 
 def test_lanes_join_only_where_padding_stays_small() -> None:
-    assert may_share([(4, 100), (1, 300)])
-    assert not may_share([(16, 200), (1, 30_000)])
+    assert can_merge([(4, 100), (1, 300)])
+    assert not can_merge([(16, 200), (1, 30_000)])
 
 
 def test_every_group_gets_its_turn() -> None:
-    turns = Turns()
+    turns = GroupScheduler()
     groups: list[Group] = [Intensity(x / 4) for x in range(5)]
     served = []
     for _ in range(32 * 5 * 3):
@@ -40,7 +40,7 @@ def test_every_group_gets_its_turn() -> None:
 
 
 def test_a_group_alone_keeps_the_turn_and_a_gone_one_gives_it_up() -> None:
-    turns = Turns()
+    turns = GroupScheduler()
     a, b = Intensity(0), Intensity(1)
     for _ in range(100):
         assert turns.pick([a]) == a
@@ -50,7 +50,7 @@ def test_a_group_alone_keeps_the_turn_and_a_gone_one_gives_it_up() -> None:
 
 
 def test_a_costly_switch_makes_turns_longer() -> None:
-    turns = Turns()
+    turns = GroupScheduler()
     a, b = Intensity(0), Intensity(1)
     first = turns.pick([a, b])
     turns.stepped(3600.0)
@@ -64,7 +64,7 @@ class Crowd:
 
     def __init__(self, size: int) -> None:
         self.names: list[Group] = [Intensity(i / size) for i in range(size)]
-        self.turns = Turns()
+        self.turns = GroupScheduler()
         self.waited: dict[Group, int] = {}
         self.ahead: dict[Group, int] = {}
         self.last: Group = None
@@ -116,7 +116,7 @@ def test_no_group_waits_for_more_turns_than_there_were_groups_before_it(
 @settings(max_examples=30, deadline=None)
 def test_a_group_that_stays_is_served_whoever_comes_and_goes(others: list[set[int]], me: int) -> None:
     """With steps that cost nothing a turn is 32 steps: among eight groups the one that stays waits at most 7 x 32."""
-    turns = Turns()
+    turns = GroupScheduler()
     mine, waited = Intensity(me / 8), 0
     for there in [there for there in others for _ in range(9)]:
         chosen = turns.pick([Intensity(i / 8) for i in sorted(there | {me})])
@@ -127,7 +127,7 @@ def test_a_group_that_stays_is_served_whoever_comes_and_goes(others: list[set[in
 
 def test_who_was_absent_for_one_pick_is_not_served_twice() -> None:
     """Eight groups, two callers each: a group without a request at the moment of a pick used to come first again."""
-    turns = Turns()
+    turns = GroupScheduler()
     groups: list[Group] = [Intensity(i / 8) for i in range(8)]
     served = dict.fromkeys(groups, 0)
     absent: Group = groups[0]
@@ -141,7 +141,7 @@ def test_who_was_absent_for_one_pick_is_not_served_twice() -> None:
 
 
 def test_turns_are_as_long_as_their_switch_and_no_longer() -> None:
-    turns = Turns()
+    turns = GroupScheduler()
     a, b = Intensity(0), Intensity(1)
     lengths: list[int] = []
     current, length = turns.pick([a, b]), 0
@@ -229,7 +229,7 @@ def test_the_oldest_prompt_is_read_whatever_others_come_back_for() -> None:
 
 def test_a_turn_ends_with_the_rows_that_were_there_when_it_began() -> None:
     """Callers who come back at once do not keep the turn from others."""
-    turns = Turns()
+    turns = GroupScheduler()
     a, b = Intensity(0), Intensity(1)
     assert turns.pick([a, b]) == a
     turns.stepped(0.01, 0.03)

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 import torch
 
 from dami_agent.checkpoints.memory import PREFILL_TOKENS
-from dami_agent.runtime.kv import LaneCache
+from dami_agent.runtime.kv_cache import BatchCache
 from dami_agent.types import Intensity
 
 if TYPE_CHECKING:
     from dami_agent.weights import Weights
 
-__all__ = ["LoadedModel", "Passes"]
+__all__ = ["BatchInputs", "LoadedModel"]
 
 # Floating-point operations that one chunk of a prefill may take, so that rows which decode wait for some tenths of a
 # second, and the bounds of its tokens: fewer would waste the device, more its memory (activations, attention masks).
@@ -55,8 +55,10 @@ def _chunk_tokens(weights: Weights) -> int:
     return int(min(max(wanted, _MIN_CHUNK.get(kind, _MIN_CHUNK_ACCELERATOR)), PREFILL_TOKENS))
 
 
-class Passes:
-    """A growing rectangle of tokens, one row per request, padded on the left; all rows end in the same column.
+class BatchInputs:
+    """Left-padded batch of sequences that share one KV cache; builds attention masks and position ids.
+
+    All rows end in the same column.
 
     Args:
         model: the loaded weights.
@@ -76,16 +78,16 @@ class Passes:
         self.switch_seconds = 0.0
         self.forward_seconds = 0.0
         self._last_position = int(getattr(weights.config, "max_position_embeddings", None) or 2**31) - 1
-        self._cache = LaneCache()
+        self._cache = BatchCache()
         self._set_pads(list(pads))
 
     @property
     def rows(self) -> int:
-        """Rows in the rectangle."""
+        """Return the number of sequences in the batch."""
         return len(self.intensities)
 
     @property
-    def slots(self) -> int:
+    def cache_tokens(self) -> int:
         """Cache positions in use, padding included."""
         return self.rows * self.width
 
@@ -138,7 +140,7 @@ class Passes:
         self.intensities = [self.intensities[i] for i in rows]
         self._set_pads([self._pads[i] - first for i in rows])
 
-    def join(self, other: Passes) -> None:
+    def join(self, other: BatchInputs) -> None:
         """Take over the rows of ``other``, which must not be used any more."""
         with torch.inference_mode():
             self._cache.append_rows(other._cache)

@@ -1,4 +1,4 @@
-"""From a verified pair to an engine: as planned by ``checkpoints``, with the tokens that bound a thought."""
+"""Derive an engine's constructor arguments from a verified pair: weights, device plan, thought markers, defaults."""
 
 from __future__ import annotations
 
@@ -15,9 +15,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from dami_agent.checkpoints import CheckpointPair
-    from dami_agent.runtime.engine import LocalEngine
 
-__all__ = ["find_markers", "open_engine"]
+__all__ = ["engine_arguments", "find_markers"]
 
 CLOSING_WORDS_KEY = "thought_closing_words"
 """Of a Thinking checkpoint's ``generation_config.json``: the words of this pair."""
@@ -35,8 +34,7 @@ _OF_FAMILY = {
 """By the beginning of the model type: what the family itself closes with (Qwen3's technical report, section 4.3)."""
 
 
-def open_engine(
-    engine_class: type[LocalEngine],
+def engine_arguments(
     pair: CheckpointPair,
     *,
     device: str = "auto",
@@ -46,14 +44,13 @@ def open_engine(
     max_batch_tokens: int | None = None,
     closing_words: str | None = None,
     **options: Any,
-) -> LocalEngine:
-    """Plan, load the tokenizer, and make an engine that loads the weights when they are first needed.
+) -> dict[str, Any]:
+    """Plan, load the tokenizer, and return what ``LocalEngine`` is made with; weights are loaded on first use.
 
     Args:
-        engine_class: ``LocalEngine`` or a subclass.
         pair: verified.
-        device, dtype, mode, context_length: wishes, or ``auto`` and None; see :func:`dami_agent.checkpoints.plan`.
-            The reasons for what was chosen are in ``engine.info.reasons``.
+        device, dtype, mode, context_length: explicit settings, or ``auto`` and None; see
+            :func:`dami_agent.checkpoints.plan`. The reasons for what was chosen are in ``engine.info.reasons``.
         max_batch_tokens: cache positions in use above which no further request is admitted; None: what the
             memory left by the weights holds.
         closing_words: what the engine writes before the close marker of a thought that is cut short; None: what the
@@ -61,25 +58,25 @@ def open_engine(
         options: of :class:`LocalEngine` (``max_batch_size``, ``max_queue``, ``loop_rule``).
 
     Raises:
-        UsageError: a wish that cannot be.
+        UsageError: an explicit setting that cannot be honoured.
         InvalidRequest: closing words that hold a control token.
         InsufficientMemory: nothing fits.
     """
     chosen = plan(pair, device=device, dtype=dtype, mode=mode, context_length=context_length)
     tokenizer = pair.instruct.tokenizer()
-    return engine_class(
-        lambda: _load(pair, chosen),
-        tokenizer,
-        info=_info(pair, chosen),
-        markers=find_markers(tokenizer, _closing_words(pair) if closing_words is None else closing_words),
-        eos_token_ids=pair.eos_token_ids,
-        generation_defaults={
+    return {
+        **options,
+        "weights": lambda: _load(pair, chosen),
+        "tokenizer": tokenizer,
+        "info": _info(pair, chosen),
+        "markers": find_markers(tokenizer, _closing_words(pair) if closing_words is None else closing_words),
+        "eos_token_ids": pair.eos_token_ids,
+        "generation_defaults": {
             "instruct": pair.instruct.generation_config,
             "thinking": pair.thinking.generation_config,
         },
-        max_batch_tokens=_cache_positions(chosen) if max_batch_tokens is None else max_batch_tokens,
-        **options,
-    )
+        "max_batch_tokens": _cache_positions(chosen) if max_batch_tokens is None else max_batch_tokens,
+    }
 
 
 def _load(pair: CheckpointPair, chosen: Plan) -> Weights:

@@ -1,4 +1,4 @@
-"""Stop strings: found in the answer's text as it is decoded, also across tokens."""
+"""Find stop strings in the answer's text as it is decoded, also across tokens."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class StopStrings:
         self._tail: list[int] = []
 
     def push(self, token: int) -> str | None:
-        """Take one token of the answer; returns the stop string that is now complete (the first in the text)."""
+        """Take one token of the answer and return the stop string that is now complete (the first in the text)."""
         self._tail.append(token)
         if len(self._tail) > self._window:
             del self._tail[0]
