@@ -11,7 +11,7 @@ from langchain_core.language_models.model_profile import ModelProfile
 from pydantic import ConfigDict, Field, InstanceOf, SecretStr, field_validator, model_validator
 from typing_extensions import Self
 
-from dami_agent.chat_model import settings
+from dami_agent.chat_model import request
 from dami_agent.chat_model.caching import PolicyCachedChatModel
 from dami_agent.chat_model.errors import langchain_errors
 from dami_agent.chat_model.pair_names import check_pair, with_pair
@@ -92,24 +92,24 @@ class ConfiguredChatModel(PolicyCachedChatModel, TrackedChatModel, CountingChatM
         """LangChain drops unknown init arguments silently; a misspelt budget must not be lost."""
         if not isinstance(values, Mapping):
             return values
-        values = with_pair({settings.ALIASES.get(name, name): value for name, value in values.items()})
+        values = with_pair({request.ALIASES.get(name, name): value for name, value in values.items()})
         for name in values:
             if name not in cls.model_fields and name != "stop_sequences":
-                if name in settings.CALL_ONLY:
+                if name in request.CALL_ONLY:
                     raise InvalidRequest(f"{name} cannot be given at init", hint="give it per call, or bind it")
                 own = set(cls.model_fields) - set(BaseChatModel.model_fields) | {"model", "tags", "metadata"}
-                raise settings.unknown(name, "ChatDAMI()", own - {"bound_settings", "dialogue"})
+                raise request.unknown_setting(name, "ChatDAMI()", own - {"bound_settings", "dialogue"})
         return values
 
     @field_validator("reasoning_intensity", mode="before")
     @classmethod
     def _valid_intensity(cls, value: Any) -> Any:
-        return settings.intensity(value)
+        return request.intensity(value)
 
     @field_validator("reasoning_effort", mode="before")
     @classmethod
     def _valid_effort(cls, value: Any) -> Any:
-        return settings.effort(value)
+        return request.effort(value)
 
     @field_validator("estimator", mode="before")
     @classmethod
@@ -127,8 +127,8 @@ class ConfiguredChatModel(PolicyCachedChatModel, TrackedChatModel, CountingChatM
             raise InvalidRequest(
                 "a pair needs both checkpoints", hint="give instruct= and thinking=, or neither for the built-in pair"
             )
-        settings.limits(self._own_settings(), self.stop, None)
-        settings.sampling(self._own_settings())
+        request.limits(self._own_settings(), self.stop, None)
+        request.sampling(self._own_settings())
         return self
 
     # ---- identity -----------------------------------------------------------------------------------------------
@@ -169,16 +169,16 @@ class ConfiguredChatModel(PolicyCachedChatModel, TrackedChatModel, CountingChatM
             "policy": repr(self.policy),
             "stop": self.stop,
             **({} if self.stream_usage else {"stream_usage": False}),
-            **settings.merged(self._levels({})),
+            **request.merge_levels(self._levels({})),
         }
 
     @langchain_errors()  # LangChain asks before the call begins; a bad setting is found here first
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
-        given = settings.merged([*self._levels({}), ("call", kwargs)])
+        given = request.merge_levels([*self._levels({}), ("call", kwargs)])
         params = super()._get_ls_params(stop=stop or self._stops(None), **{**given, **kwargs})
         params["ls_provider"] = "dami"
         params["ls_model_name"] = kwargs.get("model") or self.model_name
-        depth = settings.ask([*self._levels({}), ("call", kwargs)])
+        depth = request.intensity_request([*self._levels({}), ("call", kwargs)])
         own: dict[str, Any] = {
             "ls_reasoning_effort": depth.effort,
             "ls_reasoning_intensity": depth.intensity if depth.intensity in (None, "auto") else float(depth.intensity),
@@ -224,7 +224,7 @@ class ConfiguredChatModel(PolicyCachedChatModel, TrackedChatModel, CountingChatM
     # ---- settings ------------------------------------------------------------------------------------------------
 
     def _own_settings(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in settings.SETTINGS}
+        return {name: getattr(self, name) for name in request.SETTINGS}
 
     def _levels(self, call: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
         return [("init", self._own_settings()), ("bind", self.bound_settings), ("call", call)]

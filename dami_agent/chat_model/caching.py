@@ -14,7 +14,7 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import BaseMessage
 from langchain_core.outputs import ChatResult
 
-from dami_agent.chat_model.runs import trace_of
+from dami_agent.chat_model.run_tree import trace_of
 
 _READ: ContextVar[str] = ContextVar("dami_agent_read_by_policy", default="")
 

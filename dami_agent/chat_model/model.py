@@ -14,8 +14,8 @@ from langchain_core.runnables import Runnable
 from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
 
-from dami_agent.chat_model import chunks, settings, structured
-from dami_agent.chat_model.bridge import iterate_in_thread, run_in_thread
+from dami_agent.chat_model import request, streaming, structured
+from dami_agent.chat_model.async_bridge import iterate_in_thread, run_in_thread
 from dami_agent.chat_model.errors import langchain_errors
 from dami_agent.chat_model.messages import response_metadata, to_ai_message
 from dami_agent.chat_model.opened import OpenedChatModel
@@ -252,7 +252,7 @@ class ChatDAMI(OpenedChatModel):
     def _metadata(self, outcome: Outcome) -> dict[str, Any]:
         pipeline = self.pipeline()
         metadata = response_metadata(outcome.attempts, outcome.reply, pipeline.engine.info.fingerprint)
-        logprobs = chunks.logprobs(outcome.record.generation, pipeline.dialogue)
+        logprobs = streaming.logprobs(outcome.record.generation, pipeline.dialogue)
         return metadata if logprobs is None else {**metadata, "logprobs": {"content": logprobs}}
 
     def _result(self, outcome: Outcome) -> ChatResult:
@@ -281,8 +281,8 @@ class ChatDAMI(OpenedChatModel):
     def _chunk(self, item: Delta | Outcome, stream_usage: bool | None) -> ChatGenerationChunk:
         if isinstance(item, Outcome):
             with_usage = self.stream_usage if stream_usage is None else stream_usage
-            return chunks.last(item.attempts, self._metadata(item), self.output_version, with_usage=with_usage)
-        return chunks.piece(item, self.output_version)
+            return streaming.last(item.attempts, self._metadata(item), self.output_version, with_usage=with_usage)
+        return streaming.piece(item, self.output_version)
 
     # ---- composition --------------------------------------------------------------------------------------------
 
@@ -293,13 +293,13 @@ class ChatDAMI(OpenedChatModel):
 
         LangChain's own ``bind`` keeps arguments in a wrapper that ``bind_tools`` and ``create_agent`` throw away.
         """
-        own = settings.checked(kwargs, "bind")
+        own = request.normalize_settings(kwargs, "bind")
         self._check_pair(own)
-        for_model = {name: value for name, value in own.items() if name in settings.SETTINGS}
-        for_call = {name: value for name, value in kwargs.items() if settings.ALIASES.get(name, name) not in for_model}
-        settings.ask([("bind", for_model)])
-        settings.limits(for_model, None, None)
-        settings.sampling(for_model)
+        for_model = {name: value for name, value in own.items() if name in request.SETTINGS}
+        for_call = {name: value for name, value in kwargs.items() if request.ALIASES.get(name, name) not in for_model}
+        request.intensity_request([("bind", for_model)])
+        request.limits(for_model, None, None)
+        request.sampling(for_model)
         model = self
         if for_model:
             model = self.model_copy(update={"bound_settings": {**self.bound_settings, **for_model}})
@@ -378,7 +378,7 @@ def bind_tools_of(
 ) -> Runnable[LanguageModelInput, AIMessage]:
     """Shared by the plain and the configurable model: check now, bind what the call needs."""
     strict = kwargs.pop("strict", None)
-    settings.tool_choice(tool_choice, settings.tools(tools, strict))
+    request.tool_choice(tool_choice, request.tools(tools, strict))
     given = [convert_to_openai_tool(tool) for tool in tools]
     if strict is not None:  # LangChain's own strict form closes free objects too, and requires nothing
         given = [{**tool, "function": _with_strict(tool["function"], strict)} for tool in given]

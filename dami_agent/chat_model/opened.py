@@ -9,10 +9,10 @@ from langchain_core.messages import BaseMessage
 from pydantic import PrivateAttr
 from typing_extensions import Self
 
-from dami_agent.chat_model import settings
+from dami_agent.chat_model import request
 from dami_agent.chat_model.base import ConfiguredChatModel
 from dami_agent.chat_model.history import to_messages
-from dami_agent.chat_model.runs import trace_of
+from dami_agent.chat_model.run_tree import trace_of
 from dami_agent.chat_model.structured import Structured, for_pair
 from dami_agent.errors import InvalidRequest, one_error
 from dami_agent.ledger import Ledger
@@ -65,7 +65,9 @@ class OpenedChatModel(ConfiguredChatModel):
 
     def _counting_dialogue(self) -> tuple[Dialogue, Template]:
         dialogue = dialogue_of(self._key) if isinstance(self.engine, str) else self._session().dialogue
-        return dialogue, "instruct" if settings.ask(self._levels({})).intensity == Intensity(0) else "thinking"
+        return dialogue, "instruct" if request.intensity_request(self._levels({})).intensity == Intensity(
+            0
+        ) else "thinking"
 
     def pipeline(self) -> Pipeline:
         """The pipeline behind this model, opened on first use.
@@ -117,24 +119,24 @@ class OpenedChatModel(ConfiguredChatModel):
 
     @one_error("the call")
     def _step(self, messages: list[BaseMessage], stop: list[str] | None, manager: Any, kwargs: dict[str, Any]) -> Step:
-        call = settings.checked(kwargs, "the call")
+        call = request.normalize_settings(kwargs, "the call")
         self._check_pair(call)
         call = for_pair(call, shows_tools=lambda: self.pipeline().dialogue.shows_tools)
         levels = self._levels(call)
-        given = settings.merged(levels)
-        tools = settings.tools(call.get("tools"), call.get("strict"))
+        given = request.merge_levels(levels)
+        tools = request.tools(call.get("tools"), call.get("strict"))
         stops = stop if stop is not None else call.get("stop")
         wanted = Structured.of(call)
         return Step(
-            messages=settings.told(to_messages(messages), call.get("response_format")),
-            tools=tuple(settings.distinct(tools)),
-            tool_choice=settings.tool_choice(call.get("tool_choice"), tools),
+            messages=request.with_schema_instructions(to_messages(messages), call.get("response_format")),
+            tools=tuple(request.require_unique_names(tools)),
+            tool_choice=request.tool_choice(call.get("tool_choice"), tools),
             parallel_tool_calls=call.get("parallel_tool_calls") is not False,
-            response_format=settings.response_format(call.get("response_format")),
+            response_format=request.response_format(call.get("response_format")),
             structured=wanted is not None,
             check=wanted.check if wanted is not None else None,
-            ask=settings.ask(levels),
-            sampling=settings.sampling(given),
-            limits=settings.limits(given, self._stops(stops), self._default_max_tokens()),
+            ask=request.intensity_request(levels),
+            sampling=request.sampling(given),
+            limits=request.limits(given, self._stops(stops), self._default_max_tokens()),
             trace=trace_of(manager, calling=True),
         )

@@ -9,7 +9,7 @@ from langchain_core.messages import AIMessage
 from langchain_core.runnables import RunnableConfig, RunnableLambda
 from langchain_core.utils.json import parse_partial_json
 
-from dami_agent.chat_model.chunks import PARTIAL_CALL
+from dami_agent.chat_model.streaming import PARTIAL_CALL
 
 _NOTHING = object()
 

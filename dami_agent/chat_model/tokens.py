@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage
 
-from dami_agent.chat_model import settings
+from dami_agent.chat_model import request
 from dami_agent.chat_model.errors import langchain_errors
 from dami_agent.chat_model.history import to_messages
 from dami_agent.errors import InvalidRequest
@@ -52,7 +52,7 @@ class CountingChatModel(BaseChatModel):
         if not messages:
             return 0
         dialogue, template = self._counting_dialogue()
-        bound = settings.tools(tools)
+        bound = request.tools(tools)
         try:
             return dialogue.count(Step(messages=to_messages(messages), tools=bound), template)
         except InvalidRequest:

@@ -2,7 +2,7 @@
 
 LangChain hands ``_generate`` the callbacks of its call, which hold run id, tags and metadata; it calls ``_stream``
 without them, and neither sees the call's config. Here both are set before LangChain's own method runs, so that a call
-finds itself in the :class:`~dami_agent.chat_model.runs.RunTree`: the same rules match and the same budgets pay.
+finds itself in the :class:`~dami_agent.chat_model.run_tree.RunTree`: the same rules match and the same budgets pay.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from langchain_core.messages import AIMessage, AIMessageChunk
 from langchain_core.outputs import ChatResult
 from langchain_core.runnables import RunnableConfig
 
-from dami_agent.chat_model.runs import announce, current_call
+from dami_agent.chat_model.run_tree import announce, current_call
 
 
 class TrackedChatModel(BaseChatModel):

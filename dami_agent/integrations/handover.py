@@ -13,7 +13,7 @@ from langchain_core.runnables.config import ensure_config, merge_configs, var_ch
 
 from dami_agent.chat_model import ChatDAMI
 from dami_agent.chat_model.configurable import ConfigurableChatDAMI
-from dami_agent.chat_model.runs import trace_of
+from dami_agent.chat_model.run_tree import trace_of
 from dami_agent.errors import UsageError
 from dami_agent.policy import BudgetTracker, ReasoningPolicy
 from dami_agent.policy.registry import read_policy

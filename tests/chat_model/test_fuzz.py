@@ -20,7 +20,7 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, System
 from pydantic import BaseModel, ValidationError
 
 from dami_agent.chat_model import ChatDAMI
-from dami_agent.chat_model.settings import CALL_ONLY, SETTINGS
+from dami_agent.chat_model.request import CALL_ONLY, SETTINGS
 from dami_agent.errors import DamiError, InvalidRequest, InvalidSchema
 from dami_agent.testing import fake_chat_model
 

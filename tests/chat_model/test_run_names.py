@@ -86,7 +86,7 @@ def test_names_of_calls_at_once_stay_apart(model: ChatDAMI) -> None:
 
 
 def test_names_go_when_runs_end(model: ChatDAMI) -> None:
-    from dami_agent.chat_model.runs import _TREE
+    from dami_agent.chat_model.run_tree import _TREE
 
     before = len(_TREE._names)
     (RunnableLambda(lambda text: text) | model).invoke("hello", {"run_name": "short"})

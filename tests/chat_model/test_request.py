@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
-from dami_agent.chat_model import ChatDAMI, settings
+from dami_agent.chat_model import ChatDAMI, request
 from dami_agent.errors import InvalidIntensity, InvalidRequest, InvalidSchema
 from dami_agent.policy import EFFORTS
 from dami_agent.types import Ask, Intensity
@@ -27,7 +27,7 @@ level = st.fixed_dictionaries(
 @given(st.lists(level, min_size=1, max_size=4))
 def test_the_last_level_that_says_anything_wins(levels: list[dict[str, Any]]) -> None:
     named = [(f"level{i}", given_) for i, given_ in enumerate(levels)]
-    asked = settings.ask(named)
+    asked = request.intensity_request(named)
     speaking = [(n, g) for n, g in named if any(v is not None for v in g.values())]
     if not speaking:
         assert asked == Ask()
@@ -46,7 +46,7 @@ def test_the_last_level_that_says_anything_wins(levels: list[dict[str, Any]]) ->
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -0.1, 1.1, True, "0.5", "high", [0.5]])
 def test_bad_intensities_are_refused_everywhere(bad: Any) -> None:
     with pytest.raises(InvalidIntensity):
-        settings.ask([("call", {"reasoning_intensity": bad})])
+        request.intensity_request([("call", {"reasoning_intensity": bad})])
     with pytest.raises(ValidationError, match="reasoning"):
         ChatDAMI(reasoning_intensity=bad)
     with pytest.raises(InvalidIntensity):
@@ -59,12 +59,15 @@ def test_unknown_names_are_refused_with_a_suggestion() -> None:
     with pytest.raises(InvalidRequest, match="did you mean 'max_tokens'"):
         ChatDAMI().bind(max_token=3)
     with pytest.raises(InvalidRequest, match="unknown setting 'frequency_penalty'"):
-        settings.checked({"frequency_penalty": 1}, "the call")
+        request.normalize_settings({"frequency_penalty": 1}, "the call")
 
 
 def test_aliases_mean_the_same() -> None:
     assert ChatDAMI(max_completion_tokens=7).max_tokens == 7
-    assert settings.checked({"max_new_tokens": 7, "stop_sequences": ["x"]}, "x") == {"max_tokens": 7, "stop": ["x"]}
+    assert request.normalize_settings({"max_new_tokens": 7, "stop_sequences": ["x"]}, "x") == {
+        "max_tokens": 7,
+        "stop": ["x"],
+    }
 
 
 @pytest.mark.parametrize(
@@ -94,14 +97,14 @@ class Person(BaseModel):
 
 def test_tools_of_every_form() -> None:
     schema = {"type": "function", "function": {"name": "f", "description": "d", "parameters": {"type": "object"}}}
-    names = [t.name for t in settings.tools([add, Person, schema])]
+    names = [t.name for t in request.tools([add, Person, schema])]
     assert names == ["add", "Person", "f"]
-    assert settings.tools([add, add]) == settings.tools([add])
+    assert request.tools([add, add]) == request.tools([add])
     with pytest.raises(InvalidSchema, match="tool 0"):
-        settings.tools([{"no": "name"}])
+        request.tools([{"no": "name"}])
     other = {**schema, "function": {**schema["function"], "description": "e"}}  # type: ignore[dict-item]
     with pytest.raises(InvalidSchema, match="two tools are named 'f'"):
-        settings.distinct(settings.tools([schema, other]))
+        request.require_unique_names(request.tools([schema, other]))
 
 
 @pytest.mark.parametrize(
@@ -110,35 +113,33 @@ def test_tools_of_every_form() -> None:
      ("add", "tool"), ({"type": "function", "function": {"name": "add"}}, "tool")],
 )  # fmt: skip
 def test_tool_choice_in_every_spelling(value: Any, mode: str) -> None:
-    assert settings.tool_choice(value, settings.tools([add])).mode == mode
+    assert request.tool_choice(value, request.tools([add])).mode == mode
 
 
 def test_tool_choice_must_be_possible() -> None:
     with pytest.raises(InvalidRequest, match="not the name of a bound tool"):
         ChatDAMI().bind_tools([add], tool_choice="subtract")
     with pytest.raises(InvalidRequest, match="no tools are bound"):
-        settings.tool_choice("any", ())
+        request.tool_choice("any", ())
 
 
 def test_response_formats() -> None:
-    assert settings.response_format(None) is None
-    plain = settings.response_format({"type": "json_object"})
+    assert request.response_format(None) is None
+    plain = request.response_format({"type": "json_object"})
     assert plain is not None
     assert plain.schema is None
-    named = settings.response_format(
-        {"type": "json_schema", "json_schema": {"name": "n", "schema": {"type": "object"}}}
-    )
+    named = request.response_format({"type": "json_schema", "json_schema": {"name": "n", "schema": {"type": "object"}}})
     assert named is not None
     assert (named.name, named.schema) == ("n", {"type": "object"})
-    pydantic = settings.response_format(Person)
+    pydantic = request.response_format(Person)
     assert pydantic is not None
     assert pydantic.schema == Person.model_json_schema()
     with pytest.raises(InvalidSchema):
-        settings.response_format("json")
+        request.response_format("json")
 
 
 def test_intensity_value_is_kept_exactly() -> None:
-    assert settings.ask([("call", {"reasoning_intensity": 1})]).intensity == Intensity(1)
+    assert request.intensity_request([("call", {"reasoning_intensity": 1})]).intensity == Intensity(1)
     assert math.copysign(1, Intensity(-0.0)) == 1
 
 
@@ -146,7 +147,7 @@ def test_a_response_format_is_strict_where_it_says_so_or_comes_from_a_class() ->
     schema = {"type": "object", "properties": {"a": {"type": "integer"}}}
 
     def strict(given: Any) -> bool:
-        wanted = settings.response_format(given)
+        wanted = request.response_format(given)
         assert wanted is not None
         return wanted.strict
 

@@ -13,7 +13,7 @@ from langchain_core.runnables import ConfigurableField, RunnableLambda, Runnable
 from langchain_core.tools import tool
 from langgraph.graph import END, START, StateGraph
 
-from dami_agent.chat_model import runs
+from dami_agent.chat_model import run_tree
 from dami_agent.errors import BudgetExhausted
 from dami_agent.policy import ReasoningPolicy
 from dami_agent.testing import fake_chat_model
@@ -59,8 +59,8 @@ def test_chains_tools_and_branches_share_the_root() -> None:
     assert [t.root_run_id for t in book.traces] == [str(run)] * 6
     assert [t.thread_id for t in book.traces] == ["t"] * 3 + [None] * 3
     assert sorted(t.step for t in book.traces) == [1, 1, 2, 2, 3, 3]  # counted run by run
-    assert not runs._TREE._roots  # nothing is kept of runs that have ended
-    assert not runs._TREE._calls
+    assert not run_tree._TREE._roots  # nothing is kept of runs that have ended
+    assert not run_tree._TREE._calls
 
 
 class State(TypedDict, total=False):

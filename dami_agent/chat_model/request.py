@@ -60,7 +60,7 @@ ALIASES: Mapping[str, str] = {
 """Names other chat models use for the same thing."""
 
 
-def checked(settings: Mapping[str, Any], where: str) -> dict[str, Any]:
+def normalize_settings(settings: Mapping[str, Any], where: str) -> dict[str, Any]:
     """Settings under their own names.
 
     Raises:
@@ -72,12 +72,12 @@ def checked(settings: Mapping[str, Any], where: str) -> dict[str, Any]:
         if name in _IGNORED:
             continue
         if name not in SETTINGS | CALL_ONLY:
-            raise unknown(given, where, SETTINGS | CALL_ONLY)
+            raise unknown_setting(given, where, SETTINGS | CALL_ONLY)
         result[name] = value
     return result
 
 
-def unknown(name: str, where: str, known: Collection[str]) -> InvalidRequest:
+def unknown_setting(name: str, where: str, known: Collection[str]) -> InvalidRequest:
     """The error for a setting that is not known there: with the one that may have been meant, else with all."""
     close = difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(sorted(known))}"
@@ -103,7 +103,7 @@ def effort(value: Any) -> Any:
     return value
 
 
-def ask(levels: Sequence[tuple[str, Mapping[str, Any]]]) -> Ask:
+def intensity_request(levels: Sequence[tuple[str, Mapping[str, Any]]]) -> Ask:
     """What is asked about depth: the last level that says anything wins; within one, number > effort > "auto"."""
     for origin, level in reversed(levels):
         number, name = intensity(level.get("reasoning_intensity")), effort(level.get("reasoning_effort"))
@@ -116,7 +116,7 @@ def ask(levels: Sequence[tuple[str, Mapping[str, Any]]]) -> Ask:
     return Ask()
 
 
-def merged(levels: Sequence[tuple[str, Mapping[str, Any]]]) -> dict[str, Any]:
+def merge_levels(levels: Sequence[tuple[str, Mapping[str, Any]]]) -> dict[str, Any]:
     """All settings, the later level's where it gives one; None gives none."""
     result: dict[str, Any] = {}
     for _, level in levels:
@@ -233,7 +233,7 @@ def _of_type(kind: type, name: str, value: Any) -> Any:
     return value
 
 
-def distinct(bound: Sequence[Tool]) -> Sequence[Tool]:
+def require_unique_names(bound: Sequence[Tool]) -> Sequence[Tool]:
     """``bound``, if every tool can be told from the others by name.
 
     Raises:
@@ -307,7 +307,7 @@ def response_format(value: Any) -> ResponseFormat | None:
     )
 
 
-def told(messages: Sequence[Message], given: Any) -> tuple[Message, ...]:
+def with_schema_instructions(messages: Sequence[Message], given: Any) -> tuple[Message, ...]:
     """``messages`` with a ``json_schema`` format's schema in the system prompt.
 
     A grammar alone leaves the model to guess what the keys are for, and it then writes its way against the mask.
