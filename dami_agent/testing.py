@@ -152,6 +152,8 @@ class FakeEngine:
         seconds_per_token: how long each token takes; 0 is at once.
 
     Attributes:
+        encode: as given.
+        jobs: all jobs, in the order of ``requests``.
         requests: all requests, in order.
     """
 
@@ -165,10 +167,10 @@ class FakeEngine:
     ) -> None:
         self._make = replies if callable(replies) else None
         self._script = iter(()) if callable(replies) else iter(replies)
-        self._encode = encode
+        self.encode = encode
         self._pause = seconds_per_token
         self._lock = threading.Lock()
-        self._jobs: list[FakeJob] = []
+        self.jobs: list[FakeJob] = []
         self._said: list[FakeReply] = []
         self._closed = False
         self.requests: list[FakeRequest] = []
@@ -203,7 +205,7 @@ class FakeEngine:
             self.requests.append(request)
             reply = self._continued(prompt) if prompt.reply_ids else self._next(request)
             job = FakeJob(self._generation(reply, request), reply.error, self._pause, decision.limits.timeout)
-            self._jobs.append(job)
+            self.jobs.append(job)
         return job
 
     def generate(self, prompt: Prompt, decision: Decision) -> Generation:
@@ -219,7 +221,7 @@ class FakeEngine:
         """Fail what runs with ``EngineClosed``; idempotent."""
         with self._lock:
             self._closed = True
-            for job in self._jobs:
+            for job in self.jobs:
                 job.close()
 
     def _next(self, request: FakeRequest) -> FakeReply:
@@ -235,11 +237,11 @@ class FakeEngine:
 
     def _continued(self, prompt: Prompt) -> FakeReply:
         """The reply that a probe began, or whose thought is to be answered at another λ."""
-        begun, closing = prompt.reply_ids, tuple(self._encode(CLOSE + AFTER_CLOSE))
+        begun, closing = prompt.reply_ids, tuple(self.encode(CLOSE + AFTER_CLOSE))
         thought = prompt.in_thought and begun[-len(closing) :] == closing
         begun = begun[: -len(closing)] if thought else begun
         for reply in reversed(self._said):
-            if tuple(self._encode(reply.reasoning if thought else reply.text))[: len(begun)] == begun:
+            if tuple(self.encode(reply.reasoning if thought else reply.text))[: len(begun)] == begun:
                 return reply
         raise InvalidRequest("the reply to be continued was never begun here")
 
@@ -252,7 +254,7 @@ class FakeEngine:
         if prompt.in_thought:
             events, closed_by = self._thought(reply.reasoning, decision.limits, most)
         text, stop = _stopped(reply.text, decision.limits.stop)
-        events += [TokenEvent(token_id=token, part="answer") for token in self._encode(text)]
+        events += [TokenEvent(token_id=token, part="answer") for token in self.encode(text)]
         events = list(one_thought(events, open_id=self._marker(OPEN), close_id=self._marker(CLOSE)))
         finish: FinishReason = "stop" if len(events) <= most else "length"
         return Generation(
@@ -268,13 +270,13 @@ class FakeEngine:
         )
 
     def _marker(self, text: str) -> int | None:
-        ids = self._encode(text)
+        ids = self.encode(text)
         return ids[0] if len(ids) == 1 else None
 
     def _thought(self, reasoning: str, limits: Limits, most: int) -> tuple[list[TokenEvent], ThoughtClosedBy | None]:
         """The thought up to its cap, and the tokens that close it."""
-        thought = [TokenEvent(token_id=token, part="reasoning") for token in self._encode(reasoning)]
-        closing = [TokenEvent(token_id=token, part="control") for token in self._encode(CLOSE + AFTER_CLOSE)]
+        thought = [TokenEvent(token_id=token, part="reasoning") for token in self.encode(reasoning)]
+        closing = [TokenEvent(token_id=token, part="control") for token in self.encode(CLOSE + AFTER_CLOSE)]
         cap = most
         if limits.answer_reserve:
             cap = max(0, most - limits.answer_reserve - len(closing))

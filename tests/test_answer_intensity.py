@@ -29,7 +29,7 @@ class TwoVoices(FakeEngine):
 
 def voices(**policy: Any) -> tuple[Pipeline, FakeEngine]:
     model = fake_chat_model([])
-    engine = TwoVoices([FakeReply("It is seven.", reasoning=THOUGHT)] * 2, model.engine._encode)
+    engine = TwoVoices([FakeReply("It is seven.", reasoning=THOUGHT)] * 2, model.engine.encode)
     own = ReasoningPolicy(frontier=FRONTIER, default={"intensity": 1, "answer_intensity": 0.2}, **policy)
     return Pipeline(engine=engine, dialogue=model.dialogue, policy=own, estimator=model.estimator), engine
 
@@ -66,7 +66,7 @@ def test_an_answer_that_breaks_off_is_on_record_whole_and_paid_whole() -> None:
     pipeline.ledger = SimpleNamespace(record=book.append)
     with pytest.raises(RunError, match="fell off"):
         pipeline.run(now)
-    decoded = [job._shown - len(r.prompt.reply_ids) for r, job in zip(engine.requests, engine._jobs, strict=True)]
+    decoded = [job._shown - len(r.prompt.reply_ids) for r, job in zip(engine.requests, engine.jobs, strict=True)]
     assert book[0].output_tokens == sum(decoded)
     assert decoded[1] > 0
     assert (

@@ -75,12 +75,12 @@ class Counted(FakeEngine):
             return made
         before = next(
             job._generation.events[: len(carried)]
-            for job in reversed(self._jobs)
+            for job in reversed(self.jobs)
             if job._generation.token_ids[: len(carried)] == carried
         )
         if any(event.part == "answer" for event in before):
             return made
-        rest = tuple(TokenEvent(token_id=token, part="answer") for token in self._encode(reply.text))
+        rest = tuple(TokenEvent(token_id=token, part="answer") for token in self.encode(reply.text))
         most = request.decision.limits.max_tokens or len(before) + len(rest)
         return replace(made, events=(before + rest)[:most])
 
@@ -93,7 +93,7 @@ class Counted(FakeEngine):
     def decoded(self, charged_to: str | None = None) -> Sequence[TokenEvent]:
         """Every token once, those of calls charged to a tool if given."""
         events: list[TokenEvent] = []
-        for request, job in zip(self.requests, self._jobs, strict=True):
+        for request, job in zip(self.requests, self.jobs, strict=True):
             if charged_to in (None, request.decision.charged_to):
                 events += job._generation.events[len(request.prompt.reply_ids) : job._shown]
         return events
@@ -120,7 +120,7 @@ class Prober:
 @cache
 def parts() -> tuple[Any, Callable[[str], Sequence[int]]]:
     model = fake_chat_model([])
-    return model.dialogue, model.engine._encode
+    return model.dialogue, model.engine.encode
 
 
 def chain_of(branch: Any, model: ChatDAMI, careless: Careless) -> Any:

@@ -127,7 +127,7 @@ def test_every_attempt_is_paid_from_the_budget() -> None:
 
 def test_a_rejected_reply_is_better_than_none_where_no_budget_is_left_for_another() -> None:
     _, _, engine = made([])
-    run = {"max_tokens": len(engine._encode(BROKEN)) + 1, "on_exhausted": "error"}
+    run = {"max_tokens": len(engine.encode(BROKEN)) + 1, "on_exhausted": "error"}
     broken = FakeReply(BROKEN + " and so on and on and on, until the budget has come to its end for good and all")
     pipeline, book, _ = made(lambda _: broken, escalation={"max_attempts": 3}, run=run)
     items = list(pipeline.stream(adding()))

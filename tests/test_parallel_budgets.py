@@ -40,7 +40,7 @@ class Gathering(FakeEngine):
 
 def gathering(together: int = 0, reply: Any = None, seconds_per_token: float = 0.0, **more: Any) -> ChatDAMI:
     model = fake_chat_model([], **more)
-    engine = Gathering(reply or (lambda _: REPLY), model.engine._encode, seconds_per_token=seconds_per_token)
+    engine = Gathering(reply or (lambda _: REPLY), model.engine.encode, seconds_per_token=seconds_per_token)
     engine.gate = threading.Barrier(together) if together else None
     return model.model_copy(update={"engine": engine})
 

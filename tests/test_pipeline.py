@@ -116,7 +116,7 @@ def test_closing_the_stream_cancels_and_is_recorded() -> None:
     assert row.error is not None
     assert "GeneratorExit" in row.error
     with pytest.raises(Cancelled):
-        engine._jobs[0].result()
+        engine.jobs[0].result()
 
 
 def test_cancelling_from_another_thread_stops_answer_and_probe() -> None:

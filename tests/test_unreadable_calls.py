@@ -138,7 +138,7 @@ def test_what_is_fine_streams_as_it_comes() -> None:
 
 
 def test_a_budget_without_room_for_another_attempt_gives_what_there_is() -> None:
-    tokens = len(fake_chat_model([]).engine._encode(GARBLED))
+    tokens = len(fake_chat_model([]).engine.encode(GARBLED))
     model = fake_chat_model(
         lambda _: FakeReply(GARBLED),
         reasoning_intensity=0,

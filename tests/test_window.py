@@ -32,7 +32,7 @@ def left(room: int, **settings: Any) -> Any:
     """A model whose window leaves so many tokens after the prompt ``hi`` in Instruct's template."""
     model = fake_chat_model([], **settings)
     used = len(model.dialogue.render(model._step(_messages(), None, None, {}), "instruct").token_ids)
-    engine = FakeEngine(lambda _: REPLY, model.engine._encode, context_length=used + room)
+    engine = FakeEngine(lambda _: REPLY, model.engine.encode, context_length=used + room)
     return model.model_copy(update={"engine": engine})
 
 

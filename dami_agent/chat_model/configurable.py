@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from langchain_core.runnables import Runnable
 from langchain_core.runnables.configurable import RunnableConfigurableFields
 
 from dami_agent.chat_model import structured
+from dami_agent.chat_model.base import ConfiguredChatModel
 from dami_agent.chat_model.errors import langchain_errors
+from dami_agent.chat_model.tool_binding import bind_tools_of
 from dami_agent.errors import InvalidRequest
-
-if TYPE_CHECKING:
-    from dami_agent.chat_model.model import ChatDAMI
 
 
 class ConfigurableChatDAMI(RunnableConfigurableFields):  # type: ignore[type-arg]  # pydantic would reparametrise
@@ -23,7 +22,7 @@ class ConfigurableChatDAMI(RunnableConfigurableFields):  # type: ignore[type-arg
     """
 
     @classmethod
-    def of(cls, model: ChatDAMI, fields: dict[str, Any]) -> ConfigurableChatDAMI:
+    def of(cls, model: ConfiguredChatModel, fields: dict[str, Any]) -> ConfigurableChatDAMI:
         """Check the names, then wrap.
 
         Raises:
@@ -43,8 +42,6 @@ class ConfigurableChatDAMI(RunnableConfigurableFields):  # type: ignore[type-arg
         **kwargs: Any,
     ) -> Runnable[Any, Any]:
         """As ``ChatDAMI.bind_tools``; the configuration still applies."""
-        from dami_agent.chat_model.model import bind_tools_of
-
         return bind_tools_of(self, tools, tool_choice, parallel_tool_calls, kwargs)
 
     @langchain_errors()

@@ -12,19 +12,18 @@ from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from langchain_core.runnables import Runnable
 from langchain_core.tools import BaseTool
-from langchain_core.utils.function_calling import convert_to_openai_tool
 
 from dami_agent.chat_model import request, streaming, structured
 from dami_agent.chat_model.async_bridge import iterate_in_thread, run_in_thread
+from dami_agent.chat_model.configurable import ConfigurableChatDAMI
 from dami_agent.chat_model.errors import langchain_errors
 from dami_agent.chat_model.messages import response_metadata, to_ai_message
 from dami_agent.chat_model.opened import OpenedChatModel
-from dami_agent.dialogue.json_schema import strict_schema
+from dami_agent.chat_model.tool_binding import bind_tools_of
 from dami_agent.errors import one_error
 from dami_agent.pipeline import Cancellation, Outcome
 
 if TYPE_CHECKING:
-    from dami_agent.chat_model.configurable import ConfigurableChatDAMI
     from dami_agent.dialogue import Delta
 
 
@@ -362,38 +361,4 @@ class ChatDAMI(OpenedChatModel):
 
     def configurable_fields(self, **kwargs: Any) -> ConfigurableChatDAMI:
         """As LangChain's, but ``bind_tools`` and ``with_structured_output`` on the result keep what is configured."""
-        from dami_agent.chat_model.configurable import ConfigurableChatDAMI
-
         return ConfigurableChatDAMI.of(self, kwargs)
-
-
-@langchain_errors()
-@one_error("the tools")
-def bind_tools_of(
-    model: Runnable[Any, Any],
-    tools: Sequence[Any],
-    tool_choice: Any,
-    parallel_tool_calls: bool | None,
-    kwargs: dict[str, Any],
-) -> Runnable[LanguageModelInput, AIMessage]:
-    """Shared by the plain and the configurable model: check now, bind what the call needs."""
-    strict = kwargs.pop("strict", None)
-    request.tool_choice(tool_choice, request.tools(tools, strict))
-    given = [convert_to_openai_tool(tool) for tool in tools]
-    if strict is not None:  # LangChain's own strict form closes free objects too, and requires nothing
-        given = [{**tool, "function": _with_strict(tool["function"], strict)} for tool in given]
-    bound: dict[str, Any] = {"tools": given, **kwargs}
-    if tool_choice is not None:
-        bound["tool_choice"] = tool_choice
-    if parallel_tool_calls is not None:
-        bound["parallel_tool_calls"] = parallel_tool_calls
-    return model.bind(**bound)
-
-
-def _with_strict(function: dict[str, Any], strict: bool) -> dict[str, Any]:
-    """An OpenAI function that says itself how far it is enforced."""
-    said = {"strict": strict, **function}
-    if said["strict"]:
-        parameters = function.get("parameters") or {"type": "object", "properties": {}}
-        said["parameters"] = strict_schema(parameters, f"tool {function['name']!r}")
-    return said

@@ -77,13 +77,13 @@ class Remote(FakeEngine):
 
     def _generation(self, reply: FakeReply, request: FakeRequest) -> Generation:
         made = super()._generation(FakeReply("", reply.reasoning), request)
-        answer = [TokenEvent(token_id=token, part="answer") for token in self._encode(reply.text)]
+        answer = [TokenEvent(token_id=token, part="answer") for token in self.encode(reply.text)]
         return replace(made, events=(*made.events, *answer))
 
 
 def model_of(reply: FakeReply, **settings: Any) -> ChatDAMI:
     plain = fake_chat_model([])
-    engine = Remote([reply] * 9, plain.engine._encode)
+    engine = Remote([reply] * 9, plain.engine.encode)
     return fake_chat_model([], engine=engine, **settings)
 
 
@@ -136,5 +136,5 @@ def test_a_marker_in_a_users_or_a_tools_text_is_text() -> None:
     message = model.invoke("What does </think> mean, and <think>?")
     prompt = model.engine.requests[0].prompt
     assert message.content == "It is 7."
-    ids = [model.engine._encode(text)[0] for text in ("<think>", "</think>")]
+    ids = [model.engine.encode(text)[0] for text in ("<think>", "</think>")]
     assert [prompt.token_ids.count(token) for token in ids] == [1, 0]  # the template's own

@@ -293,4 +293,4 @@ def test_without_langchain_the_error_says_what_to_install() -> None:
 
 def test_the_thought_is_long_enough_to_matter() -> None:
     _, model = agent_of(restless, [])
-    assert len(model.engine._encode(THOUGHT)) > 50
+    assert len(model.engine.encode(THOUGHT)) > 50

@@ -67,7 +67,7 @@ MODEL = cache(lambda: fake_chat_model([]))
 def called(estimate: float, asks: float | None, bounds: list[float], frontier: Frontier = FRONTIER) -> Row:
     fake, book = MODEL(), Book()
     Pipeline(
-        engine=FakeEngine([FakeReply("It is 7.", reasoning="first this")], fake.engine._encode),
+        engine=FakeEngine([FakeReply("It is 7.", reasoning="first this")], fake.engine.encode),
         dialogue=fake.dialogue,
         policy=ReasoningPolicy(frontier=frontier, default={"intensity": tuple(bounds)}),
         estimator=Estimator(Intensity(estimate)),
@@ -115,7 +115,7 @@ def voices(engine: type[FakeEngine] = FakeEngine, **policy: Any) -> tuple[Pipeli
     own = ReasoningPolicy(frontier=FRONTIER, default={"intensity": 1, "answer_intensity": 0.2}, **policy)
     ledger = Ledger.open(":memory:")
     made = Pipeline(
-        engine=engine([reply] * 2, model.engine._encode),
+        engine=engine([reply] * 2, model.engine.encode),
         dialogue=model.dialogue,
         policy=own,
         estimator=model.estimator,
@@ -207,7 +207,7 @@ def test_what_a_policy_says_was_spent_is_what_the_rows_add_up_to(probe: int) -> 
     budgets = BudgetTracker()
     for intensity in (0.0, 0.8):
         pipeline = Pipeline(
-            engine=Caching(said, model.engine._encode, seconds_per_token=0.001),
+            engine=Caching(said, model.engine.encode, seconds_per_token=0.001),
             dialogue=model.dialogue,
             policy=policy,
             estimator=Prober(intensity, probe) if probe else Estimator(Intensity(intensity)),
@@ -231,7 +231,7 @@ def test_what_a_policy_says_was_spent_is_what_the_rows_add_up_to(probe: int) -> 
 def test_cached_tokens_of_a_backend_that_has_a_cache_pass_through() -> None:
     model = fake_chat_model([])
     ledger = Ledger.open(":memory:")
-    model.engine = Caching([FakeReply("It is 7.")] * 2, model.engine._encode)
+    model.engine = Caching([FakeReply("It is 7.")] * 2, model.engine.encode)
     model.ledger = ledger
     reply: Any = model.invoke("What is 3 plus 4?")
     (row,) = ledger.rows()
