@@ -51,7 +51,7 @@ def after(calls: int, *tools: tuple[str, dict[str, Any]]) -> Callable[[FakeReque
 
 def agent_of(reply: Any, middleware: Sequence[Any], wrap: Callable[[Any], Any] = lambda m: m, **more: Any) -> Any:
     """The agent, and the model that its ledger is read from."""
-    settings = {k: more.pop(k) for k in ("policy", "intensity") if k in more}
+    settings = {k: more.pop(k) for k in ("policy", "budgets", "intensity") if k in more}
     model = fake_chat_model(reply, **{"intensity": 0.9, **settings})
     return create_agent(wrap(model), tools=[search, add], middleware=list(middleware), **more), model
 
