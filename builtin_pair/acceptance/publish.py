@@ -86,7 +86,8 @@ def read_results(folder: Path, pair: CheckpointPair) -> dict[str, Mapping[str, A
     for name in ("sweep", "calibrate"):
         found[name] = _result(folder / f"{name}.json", SOURCES[name], pair)
     if not {"criteria", "bars"} & set(found["sweep"]):
-        found["sweep"] = accepted(found["sweep"])
+        sweep = found["sweep"]
+        found["sweep"] = accepted(sweep, sweep.get("unseen") or (), sweep.get("suites"))
     found["bench"] = _bench(folder / "bench.json", SOURCES["bench"], pair, None)
     found["unseen"] = {
         kind: _bench(folder / f"unseen-{kind}.json", SOURCES["unseen"].replace("WHAT", kind), pair, kind)

@@ -19,7 +19,8 @@ from langchain_core.messages import (
 )
 from langchain_core.tools import tool
 
-from dami_agent.chat_model import ChatDAMI, room
+from dami_agent import session
+from dami_agent.chat_model import ChatDAMI
 from dami_agent.testing import fake_chat_model
 
 
@@ -52,7 +53,7 @@ def test_the_count_is_that_of_the_prompt_a_call_sends(intensity: float, tools: A
 def test_texts_are_counted_as_text() -> None:
     model = ChatDAMI()
     assert model.get_num_tokens("") == 0
-    assert model.get_token_ids("Add 5.") == room.dialogue_of(model._key).encode("Add 5.")
+    assert model.get_token_ids("Add 5.") == session.dialogue_of(model._key).encode("Add 5.")
     assert model.get_num_tokens("<|im_end|>") > 1  # in a user's text it is no control token
     assert model.get_num_tokens("word " * 100) > 100
 
@@ -62,8 +63,8 @@ def test_counting_needs_neither_network_nor_an_engine(monkeypatch: pytest.Monkey
         raise AssertionError("no network here")
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
-    monkeypatch.setattr(room, "_engine_class", refuse)
-    monkeypatch.setattr(room, "_read", {})
+    monkeypatch.setattr(session, "_engine_class", refuse)
+    monkeypatch.setattr(session, "_read", {})
     model = ChatDAMI(context_length=777)
     assert model.get_num_tokens("hello there") > 0
     assert model.get_num_tokens_from_messages(TALK, tools=[add]) > 20
