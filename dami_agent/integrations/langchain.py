@@ -91,7 +91,7 @@ class ReasoningBudgetMiddleware(AgentMiddleware[ReasoningBudgetState[ResponseT],
         budget = ReasoningBudgetMiddleware(run_limit=800, tools={"search": {"run_max_reasoning_tokens": 200}})
         agent = create_agent(ChatDAMI(), tools=[search], middleware=[budget])
 
-    Tokens are output tokens: thoughts, answers, and attempts thrown away. Limits are hard. A **run** is the outermost
+    Tokens are output tokens: thoughts, answers, and discarded attempts. Limits are hard. A **run** is the outermost
     LangChain run: an agent inside a graph, or behind another agent's tool, spends from that one's account. A **thread**
     is a ``thread_id``; with a checkpointer its count is part of the checkpoint. Two runs of one thread at the same time
     each get what was left when they began.

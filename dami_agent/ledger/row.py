@@ -23,7 +23,7 @@ class Row:
         intensity_requested, intensity_estimated, intensity: λ as requested, as estimated, as used.
         features: the estimator's numbers.
         messages: how many the prompt held.
-        probe_tokens: decoded to estimate and thrown away.
+        probe_tokens: decoded to estimate and discarded.
         output_tokens: probe, reasoning, answer and dropped ones together.
         scored_tokens: only read, by teacher forcing.
         error_type, error: class and message of what failed; None for a call that did not.

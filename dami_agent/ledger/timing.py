@@ -1,4 +1,4 @@
-"""What keeping a call costs, measured on the user's disk."""
+"""Measure the latency of writing one ledger row on the user's disk."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ class Spent:
     steps: int = 0
 
     def plus(self, usage: Usage, price: Price, tool: str) -> Spent:
-        """With what one attempt used, charged to ``tool``; seconds are the clock's, not the attempt's."""
+        """Add what one attempt used, charged to ``tool``; seconds are the clock's, not the attempt's."""
         return dataclasses.replace(
             self,
             tokens=self.tokens + usage.tokens,
@@ -82,7 +82,7 @@ class Account:
         self.since = 0.0  # when the first of the open calls began
 
     def now(self, clock: float) -> Spent:
-        """Spent so far, the clock of open calls included."""
+        """Return what is spent so far, the clock of open calls included."""
         running = clock - self.since if self.open else 0.0
         return dataclasses.replace(self.spent, seconds=self.spent.seconds + running)
 
@@ -100,7 +100,7 @@ class Accounts:
         self._archive: _Archive | None = None
 
     def find(self, name: str) -> Account | None:
-        """The account, if anything was ever put on it."""
+        """Find the account, if anything was ever put on it."""
         if name in self._recent:
             self._recent.move_to_end(name)
             return self._recent[name]
@@ -108,7 +108,7 @@ class Accounts:
         return None if spent is None else self._keep(name, Account(spent))
 
     def open(self, name: str) -> Account:
-        """The account, a fresh one if there is none."""
+        """Find the account, or open a fresh one."""
         return self.find(name) or self._keep(name, Account())
 
     def close_all(self) -> None:

@@ -28,7 +28,7 @@ _ENOUGH_SECONDS = 20.0  # of a timeout; with less, a call waits for what others 
 
 
 def _reserve(run: RunBudget, whole: float) -> int:
-    """What is kept of a budget."""
+    """Compute the tokens of a budget that are kept for the final answer."""
     if run.answer_reserve is None:
         return max(1, min(_ANSWER, int(whole // 8)))
     return max(1, min(run.answer_reserve, int(whole // 2)))
@@ -103,7 +103,7 @@ class RemainingBudget:
     final: bool = False
 
     def allow(self, limits: Limits, charged_to: str) -> Allowance:
-        """What a step gets that would have ``limits`` without a budget.
+        """Compute what a step gets that would have ``limits`` without a budget.
 
         Raises:
             BudgetExhausted: less than an answer needs.

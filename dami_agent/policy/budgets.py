@@ -79,7 +79,7 @@ class Budgets:
         return self.run.limited or bool(self.tools)
 
     def spent(self, account: str) -> Spent:
-        """What the account has used; open calls count with their seconds so far."""
+        """Return what the account has used; open calls count with their seconds so far."""
         with self._lock:
             held = self._accounts.find(account)
             return held.now(self._clock()) if held is not None else Spent()

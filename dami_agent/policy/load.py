@@ -24,7 +24,7 @@ _READERS = {".yaml": read_yaml, ".yml": read_yaml, ".toml": read_toml}
 
 
 def read_file(path: str | Path) -> PolicyFile:
-    """A YAML (``.yaml``, ``.yml``) or TOML (``.toml``) policy.
+    """Read a YAML (``.yaml``, ``.yml``) or TOML (``.toml``) policy.
 
     Raises:
         InvalidPolicy: naming file, line and field.
@@ -46,7 +46,7 @@ def read_file(path: str | Path) -> PolicyFile:
 
 
 def read_dict(data: Mapping[str, Any], source: str = "dict") -> PolicyFile:
-    """A policy as a file's content would be parsed.
+    """Validate a policy given as the parsed content of a file.
 
     Raises:
         InvalidPolicy: naming the field.

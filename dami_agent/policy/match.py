@@ -64,7 +64,7 @@ class Facts:
 
     @classmethod
     def of(cls, step: Step, attempt: int) -> Facts:
-        """Of one attempt at a step."""
+        """Collect the properties that rules can test, for one attempt at a step."""
         bound = [tool.name for tool in step.tools]
         choice = step.tool_choice
         only = bound[0] if choice.mode == "any" and len(bound) == 1 else None
@@ -97,7 +97,7 @@ class Match:
 
 
 def all_rules(policy: PolicyFile) -> tuple[Rule, ...]:
-    """Every rule in order, the short forms written out."""
+    """List every rule in order, the short forms written out."""
     return (
         *policy.rules,
         *(_short(f"tools.{name}", s, When(digests=(name,))) for name, s in policy.tools.items()),
@@ -112,7 +112,7 @@ def _short(name: str, settings: Settings, when: When) -> Rule:
 
 
 def match(rules: Sequence[Rule], facts: Facts, frontier: Frontier) -> Match:
-    """The rule that wins; see the module's text."""
+    """Find the rule that wins; see the module's text."""
     looked_at = [(rule, first_failed_condition(rule.when, facts)) for rule in rules]
     matching = [rule for rule, reason in looked_at if reason is None]
     winner, lost = (matching[0] if matching else None), "matches too, but comes later"
@@ -131,7 +131,7 @@ def _charged_to(winner: Rule | None, facts: Facts) -> str:
 
 
 def strictness(settings: Settings, frontier: Frontier) -> tuple[float, float]:
-    """The smaller, the stricter: highest λ allowed, then the cap of the thought."""
+    """Rank settings: the smaller, the stricter; by the highest λ allowed, then by the cap of the thought."""
     if settings.bounds is not None:
         highest = level(settings.bounds[1], frontier)
     elif settings.number is not None:
@@ -143,12 +143,12 @@ def strictness(settings: Settings, frontier: Frontier) -> tuple[float, float]:
 
 
 def level(value: Level, frontier: Frontier) -> float:
-    """A bound as a number: efforts through the frontier."""
+    """Turn a bound into a number; the frontier knows the λ of an effort."""
     return float(frontier.for_effort(value)) if isinstance(value, str) else float(value)
 
 
 def first_failed_condition(when: When, facts: Facts) -> str | None:
-    """None if every condition holds, else the first that does not, in words."""
+    """Say which condition fails first, in words; None if all hold."""
     for name, is_one_of in (("digests", facts.digests), ("calls", facts.calls), ("tools", facts.tools)):
         wanted, there = getattr(when, name), _several(is_one_of)
         if wanted is not None and not set(wanted) & set(there):

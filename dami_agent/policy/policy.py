@@ -89,7 +89,7 @@ class ReasoningPolicy:
 
     @classmethod
     def from_file(cls, path: str | Path, *, frontier: Frontier | None = None, verifier: Verifier | None = None) -> Self:
-        """A YAML or TOML file with the keys ``default tools nodes rules run escalation`` and more.
+        """Read a YAML or TOML file with the keys ``default tools nodes rules run escalation`` and more.
 
         Raises:
             InvalidPolicy: naming file, line and field.
@@ -100,7 +100,7 @@ class ReasoningPolicy:
     def from_dict(
         cls, data: Mapping[str, Any], *, frontier: Frontier | None = None, verifier: Verifier | None = None
     ) -> Self:
-        """What a file would hold, as plain values.
+        """Read what a file would hold, as plain values.
 
         Raises:
             InvalidPolicy: naming the field.
@@ -109,7 +109,7 @@ class ReasoningPolicy:
 
     @classmethod
     def preset(cls, name: str, *, frontier: Frontier | None = None, verifier: Verifier | None = None) -> Self:
-        """``frugal``, ``balanced`` or ``thorough``.
+        """Read a preset: ``frugal``, ``balanced`` or ``thorough``.
 
         Raises:
             InvalidPolicy: there is none of that name.

@@ -25,7 +25,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
 
 
 def read_preset(name: str) -> PolicyFile:
-    """The preset of this name.
+    """Read the preset of this name.
 
     Raises:
         InvalidPolicy: there is none.

@@ -95,7 +95,7 @@ class CallRecord:
     Attributes:
         fingerprint: identifies the pair's weights.
         frontier: identifies the measured table that the policy used.
-        dropped_tokens: decoded at the thought's λ after the thought's end and thrown away, where the answer has a λ of
+        dropped_tokens: decoded at the thought's λ after the thought's end and discarded, where the answer has a λ of
             its own.
     """
 
@@ -131,7 +131,7 @@ class CallRecord:
 
     @property
     def output_tokens(self) -> int:
-        """All output tokens the call cost: thought, answer, and what was thrown away."""
+        """All output tokens the call cost: thought, answer, and what was discarded."""
         return self.probe_tokens + self.dropped_tokens + (self.generation.output_tokens if self.generation else 0)
 
     @property
