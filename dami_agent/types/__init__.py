@@ -1,15 +1,15 @@
-"""The values that the rooms of this package hand each other, and the two protocols between them.
+"""Value types shared by all subpackages, and the Engine, Job and Estimator protocols.
 
 Nothing here knows torch, transformers or LangChain. All values are frozen. Token counts are ints, times are
 seconds (float), λ is an :class:`Intensity`. Token ids are those of the pair's common vocabulary.
 """
 
-from dami_agent.types.conversation import InvalidToolCall, Message, ResponseFormat, Tool, ToolCall, ToolChoice
+from dami_agent.types.conversation import InvalidToolCall, Message, Reply, ResponseFormat, Tool, ToolCall, ToolChoice
 from dami_agent.types.generation import Constraint, Generation, Prompt, Timing, TokenEvent, TokenLogprob
 from dami_agent.types.intensity import FinishReason, Intensity, Part, Role, Template, ThoughtClosedBy, WeightsMode
 from dami_agent.types.price import Price, Usage
 from dami_agent.types.protocols import BUILTIN, Engine, EngineInfo, Estimator, Job
-from dami_agent.types.record import CallRecord, Decision, Estimate, Reply
+from dami_agent.types.record import CallRecord, Decision, Estimate
 from dami_agent.types.step import Ask, Limits, Sampling, Step, Trace
 
 __all__ = [

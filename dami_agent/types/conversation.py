@@ -1,4 +1,4 @@
-"""What is said: messages, tools, and the form a reply must take."""
+"""Conversation types: messages, tools, tool calls, replies and response formats."""
 
 from __future__ import annotations
 
@@ -38,6 +38,18 @@ class InvalidToolCall:
     name: str | None
     text: str
     error: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """A parsed generation. ``content`` is the answer's text without tool calls; nothing generated is lost."""
+
+    content: str = ""
+    reasoning: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
+    invalid_tool_calls: tuple[InvalidToolCall, ...] = ()
+    finish_reason: Literal["stop", "length", "tool_calls"] = "stop"
+    accepted: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

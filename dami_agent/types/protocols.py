@@ -1,4 +1,4 @@
-"""The protocols between the rooms: engine, job, estimator."""
+"""Protocols that engines, their jobs and estimators implement."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Engine(Protocol):
 
     @property
     def info(self) -> EngineInfo:
-        """What it runs on."""
+        """Return what the engine runs on."""
         ...
 
     def submit(self, prompt: Prompt, decision: Decision) -> Job:
@@ -89,13 +89,22 @@ class Engine(Protocol):
 
 @runtime_checkable
 class Estimator(Protocol):
-    """λ(q) for a prompt; may probe the engine."""
+    """Estimates λ(q) for a prompt; may probe the engine."""
 
     @property
     def name(self) -> str:
-        """As it stands in the ledger."""
+        """Return the name that the ledger records."""
         ...
 
     def estimate(self, prompt: Prompt, decision: Decision, engine: Engine) -> Estimate:
-        """λ for ``prompt`` (rendered with Instruct's template); ``decision`` carries sampling and limits at λ=0."""
+        """Estimate λ for ``prompt``.
+
+        Args:
+            prompt: rendered with Instruct's template.
+            decision: sampling and limits at λ=0, for a probe.
+            engine: to probe or score with.
+
+        Raises:
+            RunError: the probe failed; the call fails with the same error.
+        """
         ...

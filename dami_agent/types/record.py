@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
 
-from dami_agent.types.conversation import InvalidToolCall, ToolCall
+from dami_agent.types.conversation import Reply
 from dami_agent.types.generation import Generation, Prompt
 from dami_agent.types.intensity import Intensity, Template
 from dami_agent.types.price import Usage
@@ -74,18 +73,6 @@ class Decision:
     charged_to: str = ANSWER
     estimator: str = ""
     tools_disabled: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reply:
-    """A parsed generation. ``content`` is the answer's text without tool calls; nothing generated is lost."""
-
-    content: str = ""
-    reasoning: str = ""
-    tool_calls: tuple[ToolCall, ...] = ()
-    invalid_tool_calls: tuple[InvalidToolCall, ...] = ()
-    finish_reason: Literal["stop", "length", "tool_calls"] = "stop"
-    accepted: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
-from dami_agent.types.conversation import Message, ResponseFormat, Tool, ToolChoice
+from dami_agent.types.conversation import Message, Reply, ResponseFormat, Tool, ToolChoice
 from dami_agent.types.intensity import Intensity
-
-if TYPE_CHECKING:
-    from dami_agent.types.record import Reply
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
