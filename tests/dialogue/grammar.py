@@ -6,14 +6,14 @@ import json
 from random import Random
 from typing import Any
 
-from dami_agent.runtime.grammar import GrammarBook
+from dami_agent.runtime.grammar import GrammarCompiler
 from dami_agent.types import Constraint
 
 from .support import TOKENIZER
 
 VOCAB = len(TOKENIZER)
 END = TOKENIZER.convert_tokens_to_ids("<|im_end|>")
-BOOK = GrammarBook(TOKENIZER, VOCAB, [END])
+BOOK = GrammarCompiler(TOKENIZER, VOCAB, [END])
 _CLOSERS = {i for i in range(VOCAB) if TOKENIZER.decode([i]).strip()[:1] in ('"', "}", "]")}
 
 

@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerFast
 
 from dami_agent.dialogue.json_schema import check, enforceable, fitting, validator
 from dami_agent.runtime import grammar as runtime_grammar
-from dami_agent.runtime.grammar import GrammarBook
+from dami_agent.runtime.grammar import GrammarCompiler
 from dami_agent.types import Constraint
 
 from .grammar import Grammar
@@ -83,7 +83,7 @@ def test_a_grammar_of_152_000_tokens_is_compiled_in_fifty_milliseconds(fresh: li
             vocabulary[text] = number
             number += 1
     large = PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(json.dumps(spec)), eos_token="<|im_end|>")
-    book = GrammarBook(large, size, [TOKENIZER.convert_tokens_to_ids("<|im_end|>")])
+    book = GrammarCompiler(large, size, [TOKENIZER.convert_tokens_to_ids("<|im_end|>")])
     book.matcher(Constraint(kind="json_schema", text="{}"))  # reads the vocabulary
     spent = []
     for schema in fresh:

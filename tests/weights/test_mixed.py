@@ -14,7 +14,7 @@ from transformers import AutoConfig, DynamicCache
 from dami_agent.errors import UnsupportedCheckpoint, UsageError
 from dami_agent.weights import Weights, load_weights, supports_mixed
 from dami_agent.weights import mixed as mixed_module
-from dami_agent.weights.batch_intensities import Rows
+from dami_agent.weights.batch_intensities import BatchIntensities
 from tests.pairs import write_pair
 from tests.weights.reference import random_batch
 
@@ -211,7 +211,7 @@ def test_a_parameter_no_mixed_module_stands_for_is_refused(tmp_path: Path, monke
 
 def test_a_saved_buffer_is_not_taken_from_instruct_silently() -> None:
     ends = [torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Identity()) for _ in range(2)]
-    rows = Rows(torch.device("cpu"))
+    rows = BatchIntensities(torch.device("cpu"))
     mixed_module._replace_modules(*copy.deepcopy(ends), rows)
     for end in ends:
         end[1].register_buffer("balance", torch.rand(2))
