@@ -10,6 +10,9 @@ from pathlib import Path
 import jsonschema
 import pytest
 
+from dami_agent.cli.app import app
+from dami_agent.estimators import registry
+
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 
@@ -25,6 +28,9 @@ SHOWN = [(page, block) for page in ("extending.md", "frontier.md") for block in 
 @pytest.mark.parametrize(("page", "block"), SHOWN, ids=[f"{page}-{n}" for n, (page, _) in enumerate(SHOWN)])
 def test_what_is_shown_runs(page: str, block: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("DAMI_LEDGER", str(tmp_path / "ledger.sqlite"))
+    monkeypatch.setattr(registry, "_makers", dict(registry._makers))
+    monkeypatch.setattr(registry, "_made", {})
+    monkeypatch.setattr(app, "registered_commands", list(app.registered_commands))
     exec(compile(block, page, "exec"), {"__name__": "docs"})
 
 

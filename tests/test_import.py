@@ -12,6 +12,7 @@ import pytest
 import dami_agent
 
 PUBLIC = {
+    "BudgetTracker",
     "ChatDAMI",
     "CheckpointPair",
     "ConfidenceEstimator",

@@ -299,6 +299,8 @@ def apply_cost_preference(frontier: Frontier, value: float, accuracy_over_cost: 
         return clamp(value + push, 0, 1)
     span = len(grid) - 1
     places = round(abs(push) * span) * (1 if push > 0 else -1)
+    if places == 0:  # not even snapped: a little less λ for the asking must not end above the estimate
+        return Intensity(value)
     return grid[min(span, max(0, grid.index(frontier.snap(Intensity(value))) + places))]
 
 

@@ -119,7 +119,7 @@ def test_policies_by_preset_path_and_dict(tmp_path: Path) -> None:
         answer = model.invoke("hi")
         assert (answer.response_metadata["policy"], answer.response_metadata["intensity"]) == (name, intensity)
     assert fake_chat_model([], policy="frugal").policy == ReasoningPolicy.preset("frugal")
-    assert fake_chat_model([], policy=path).policy is fake_chat_model([], policy=str(path)).policy
+    assert fake_chat_model([], policy=path).policy == fake_chat_model([], policy=str(path)).policy
     for wrong in ("frugl", tmp_path / "none.yaml", 3, {"rule": []}):
         with pytest.raises(ValueError, match="hint"):
             fake_chat_model([], policy=wrong)

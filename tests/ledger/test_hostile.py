@@ -187,7 +187,7 @@ def test_a_record_that_cannot_be_read_is_lost_alone_and_said_so(
 
 
 class BrokenPrices(Prices):
-    def of(self, record: CallRecord) -> float | None:
+    def cost_of(self, record: CallRecord) -> float | None:
         raise ZeroDivisionError
 
 

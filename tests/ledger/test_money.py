@@ -32,7 +32,7 @@ def test_a_run_has_spent_what_its_rows_add_up_to(price: Price, seeds: list[int])
         record = make_record(seed, error=random.Random(seed).choice([None, "Cancelled: x"]))
         budgets.reserve("run", seed, Limits(), "answer")
         budgets.settle("run", seed, record.usage)
-        rows += table.of(record) or 0.0
+        rows += table.cost_of(record) or 0.0
     assert budgets.spent("run").cost == pytest.approx(rows)
 
 

@@ -29,6 +29,11 @@ def test_the_knobs_ends_and_its_middle(table: Frontier, value: float) -> None:
     assert apply_cost_preference(table, value, 0) == 0
 
 
+def test_a_push_of_less_than_a_place_moves_nothing() -> None:
+    assert apply_cost_preference(FRONTIER, 0.5, 0.4375) == 0.5
+    assert apply_cost_preference(FRONTIER, 0.3, 0.5625) == 0.3
+
+
 def test_the_knob_moves_by_places_of_the_grid() -> None:
     assert [float(apply_cost_preference(FRONTIER, 0.6, a)) for a in (0.25, 0.4, 0.5, 0.6, 0.75)] == [
         0,
