@@ -1,18 +1,18 @@
-"""One attempt at a call as it goes: the switch that stops it, the engine as seen through it, what is known so far."""
+"""One attempt at a step: decode its reply, and know what had been decoded when it breaks off."""
 
 from __future__ import annotations
 
 import dataclasses
-import threading
 import time
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
+from dami_agent.cancellation import CancellableEngine, stop_and_collect
 from dami_agent.errors import BudgetExhausted, Cancelled, OutputInvalid, OutputTruncated, RunError
 from dami_agent.types import (
     CallRecord,
     Decision,
-    Engine,
     EngineInfo,
     Generation,
     Intensity,
@@ -25,204 +25,201 @@ from dami_agent.types import (
     Usage,
 )
 
-_STOPS_WITHIN = 30.0  # seconds: far longer than one decode step
-
-
-class Cancellation:
-    """A switch that stops a call at its next token; safe to pull from any thread, before or while it runs."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._job: Job | None = None
-        self._cancelled = False
-
-    def cancel(self) -> None:
-        """Stop the call; idempotent."""
-        with self._lock:
-            self._cancelled = True
-            job = self._job
-        if job is not None:
-            job.cancel()
-
-    def watch(self, job: Job) -> Job:
-        """Make ``job`` the one to cancel; cancels it at once if the switch was pulled already."""
-        with self._lock:
-            self._job = job
-            cancelled = self._cancelled
-        if cancelled:
-            job.cancel()
-        return job
-
-    def check(self) -> None:
-        """Raise ``Cancelled`` if the switch was pulled."""
-        if self._cancelled:
-            raise Cancelled("the call was cancelled by its caller")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Watched:
-    """An engine whose jobs a cancellation can reach, so that a probe stops as promptly as an answer."""
-
-    engine: Engine
-    cancellation: Cancellation
-    jobs: list[Job]
-
-    @property
-    def info(self) -> EngineInfo:
-        """The engine's."""
-        return self.engine.info
-
-    def submit(self, prompt: Prompt, decision: Decision) -> Job:
-        """Submit and watch."""
-        self.cancellation.check()
-        job = self.engine.submit(prompt, decision)
-        self.jobs.append(job)
-        return self.cancellation.watch(job)
-
-    def generate(self, prompt: Prompt, decision: Decision) -> Generation:
-        """``submit(...).result()``."""
-        return self.submit(prompt, decision).result()
-
-    def score(self, prompt: Prompt, completion: Sequence[int], intensity: Intensity) -> tuple[float, ...]:
-        """The engine's, unless the call was cancelled."""
-        self.cancellation.check()
-        return self.engine.score(prompt, completion, intensity)
-
-    def close(self) -> None:
-        """Not ours to close."""
+__all__ = ["Attempt", "ReusableProbe", "refuse_silent_end", "reusable_probe"]
 
 
 @dataclass(slots=True)
 class Attempt:
-    """What is known so far of one attempt; becomes a record whatever happens.
+    """One attempt: decodes its reply, and makes a record of it however it ends.
 
     Attributes:
-        number: 0 for the first try.
-        jobs: everything submitted for it, probes too.
-        seen: output tokens that reached the reader.
-        thought: where the answer has a λ of its own, what was decoded at the thought's.
-        dropped: tokens of the answer in it.
+        step: as the caller gave it.
+        engine: where tokens come from; it knows every job of the attempt, those of an estimator's probe too.
+        frontier: fingerprint of the frontier that λ is chosen by.
+        number: 0 for the first attempt.
+        started_at: seconds since the epoch.
+        clock: seconds of the monotonic clock at the start.
     """
 
     step: Step
-    model: str
-    fingerprint: str = ""
+    engine: CancellableEngine
     frontier: str = ""
     number: int = 0
-    jobs: list[Job] = field(default_factory=list)
-    seen: int = 0
-    thought: Generation | None = None
-    dropped: int = 0
     started_at: float = field(default_factory=time.time)
     clock: float = field(default_factory=time.perf_counter)
-    decision: Decision | None = None
-    prompt: Prompt | None = None
-    generation: Generation | None = None
-    reply: Reply | None = None
+    _info: EngineInfo = field(init=False)
+    _read: int = 0  # output tokens that reached the reader
+    _whole: Generation | None = None
+    _thought: Generation | None = None  # where the answer has a λ of its own: what was decoded at the thought's
+    _discarded: int = 0  # tokens of the answer in it
 
-    def counted(self, events: Iterable[TokenEvent]) -> Iterator[TokenEvent]:
-        """The same tokens, counted as they reach the reader."""
-        for event in events:
-            self.seen += 1
-            yield event
+    def __post_init__(self) -> None:
+        self._info = self.engine.info
 
-    def record(self, error: BaseException | None = None) -> CallRecord:
-        """For the ledger; a failed attempt keeps what its error says had been decoded."""
-        generation = self._decoded(error)
-        dropped = 0 if generation is self.thought else self.dropped
-        shown = generation.output_tokens - (self.dropped - dropped) if generation else 0
-        unknown = max(0, self.seen - shown)
+    def decode(self, prompt: Prompt, decision: Decision) -> Generator[TokenEvent, None, Generation]:
+        """Yield every output token as it is decoded, and return the whole generation.
+
+        Where the answer has a λ of its own, the thought is decoded at ``decision.intensity``; at its end the job is
+        stopped, and its tokens are carried over (their KV is not) to a second job that decodes the answer.
+
+        Raises:
+            RunError: as the engine raises, or the first job does not stop.
+        """
+        job = self.engine.submit(prompt, decision)
+        if decision.answer_intensity is None or not prompt.in_thought:
+            self._whole = yield from self._tokens_of(job)
+        else:
+            self._whole = yield from self._decode_in_two(job, prompt, decision, decision.answer_intensity)
+        return self._whole
+
+    def replay(self, generation: Generation) -> Generator[TokenEvent, None, Generation]:
+        """Yield the tokens of an estimator's probe that is a complete reply, and return it."""
+        self._whole = generation
+        for event in generation.events:
+            yield self._count(event)
+        return generation
+
+    def _decode_in_two(
+        self, job: Job, prompt: Prompt, decision: Decision, answer_intensity: Intensity
+    ) -> Generator[TokenEvent, None, Generation]:
+        # 1. The thought, up to the answer's first token.
+        thought: list[TokenEvent] = []
+        for event in job:
+            if event.part == "answer":
+                break
+            thought.append(event)
+            yield self._count(event)
+        else:  # it never came to an answer
+            return job.result()
+        first = stop_and_collect(job)
+        if first is None:
+            raise RunError("the thought's end is not known", hint="the engine did not stop within seconds; try again")
+        if thought and thought[-1].part != "control":  # a tool call closed it, and is the answer's first token
+            thought.append(event)
+            yield self._count(event)
+        discarded, limits = max(0, first.output_tokens - len(thought)), decision.limits
+        if limits.max_tokens is not None and limits.max_tokens - discarded <= len(
+            thought
+        ):  # no tokens left to decode again
+            for event in first.events[len(thought) :]:
+                yield self._count(event)
+            return first
+        # 2. The answer, by a second job that begins with the thought's tokens.
+        self._thought, self._discarded = first, discarded
+        if limits.max_tokens is not None:
+            limits = dataclasses.replace(limits, max_tokens=limits.max_tokens - discarded)
+        answer = dataclasses.replace(
+            decision,
+            intensity=answer_intensity,
+            sampling=first.sampling,  # the same random stream, from where it was
+            limits=limits,
+        )
+        ids = tuple(event.token_id for event in thought)
+        second = self.engine.submit(dataclasses.replace(prompt, reply_ids=ids), answer)
+        return _concatenate(first, (yield from self._tokens_of(second, after=len(thought))))
+
+    def _tokens_of(self, job: Job, after: int = 0) -> Generator[TokenEvent, None, Generation]:
+        """Yield the job's tokens but for the first ``after``, which were seen before; return its generation."""
+        for place, event in enumerate(job):
+            if place >= after:
+                yield self._count(event)
+        return job.result()
+
+    def _count(self, event: TokenEvent) -> TokenEvent:
+        self._read += 1
+        return event
+
+    # ---- for the record -----------------------------------------------------------------------------------------
+
+    def record(
+        self,
+        *,
+        decision: Decision | None,
+        prompt: Prompt | None,
+        generation: Generation | None,
+        reply: Reply | None,
+        error: BaseException | None = None,
+    ) -> CallRecord:
+        """Build the ledger's record; a failed attempt keeps what had been decoded.
+
+        Args:
+            decision, prompt, generation, reply: as far as the attempt came; None where it did not.
+            error: what ended it; None for a finished attempt.
+        """
+        generation = generation or self._partial_result_of(error, decision)
+        discarded = 0 if generation is self._thought else self._discarded
+        shown = generation.output_tokens - (self._discarded - discarded) if generation else 0
+        unknown = max(0, self._read - shown)
         return CallRecord(
             step=self.step,
-            decision=self.decision,
-            prompt=self.prompt,
+            decision=decision,
+            prompt=prompt,
             generation=generation,
-            reply=self.reply,
-            model=self.model,
-            fingerprint=self.fingerprint,
+            reply=reply,
+            model=self._info.model,
+            fingerprint=self._info.fingerprint,
             frontier=self.frontier,
-            dropped_tokens=dropped + unknown,
+            dropped_tokens=discarded + unknown,
             started_at=self.started_at,
             seconds=time.perf_counter() - self.clock,
-            error=None if error is None else _said(error),
+            error=None if error is None else _error_text(error),
         )
 
     def usage(self, record: CallRecord) -> Usage | None:
-        """What the attempt used; None if a job was begun and nobody can tell what it decoded."""
-        unknown = record.generation is None or record.generation is self.thought
-        return None if self.jobs and unknown and not self._only_probed() else record.usage
+        """Return what the attempt used; None if a job was begun and nobody can tell what it decoded."""
+        unknown = record.generation is None or record.generation is self._thought
+        return None if self.engine.jobs and unknown and not self._only_probed(record.decision) else record.usage
 
-    def _decoded(self, error: BaseException | None) -> Generation | None:
-        """All that is known of the reply, also of one that broke off."""
-        if self.generation is not None:
-            return self.generation
-        found: Generation | None = getattr(error, "generation", None) or self._left_behind(error)
-        if self.thought is None or found is None or found is self.thought:
-            return found or self.thought
-        return _joined(self.thought, found)
+    def _partial_result_of(self, error: BaseException | None, decision: Decision | None) -> Generation | None:
+        """Return all that is known of a reply that broke off."""
+        if self._whole is not None:
+            return self._whole
+        found: Generation | None = getattr(error, "generation", None) or self._stopped_job(error, decision)
+        if self._thought is None or found is None or found is self._thought:
+            return found or self._thought
+        return _concatenate(self._thought, found)
 
-    def _left_behind(self, error: BaseException | None) -> Generation | None:
-        """What the last job had decoded when its reader went away; a probe that ended before is known without it."""
-        if error is None or not self.jobs or isinstance(error, RunError) or self._only_probed():
+    def _stopped_job(self, error: BaseException | None, decision: Decision | None) -> Generation | None:
+        """Stop the last job and return what it had decoded; a probe that ended before is known without it."""
+        if error is None or not self.engine.jobs or isinstance(error, RunError) or self._only_probed(decision):
             return None
-        return _abandoned(self.jobs[-1])
+        return stop_and_collect(self.engine.jobs[-1])
 
-    def _only_probed(self) -> bool:
-        """Whether nothing was begun after the estimator had its probe."""
-        estimate = self.decision.estimate if self.decision else None
-        return estimate is not None and estimate.probe is not None and _abandoned(self.jobs[-1]) is estimate.probe
+    def _only_probed(self, decision: Decision | None) -> bool:
+        """Return whether no job was begun after the estimator had its probe."""
+        probe = decision.estimate.probe if decision and decision.estimate else None
+        return probe is not None and stop_and_collect(self.engine.jobs[-1]) is probe
 
 
-def decode(engine: Engine, prompt: Prompt, decision: Decision, attempt: Attempt) -> Generator[TokenEvent, None, None]:
-    """Every output token as it comes; the whole is left in ``attempt.generation``.
+class ReusableProbe(NamedTuple):
+    """An estimator's probe that the reply can begin with.
 
-    Where the answer has a λ of its own, the thought is decoded at ``decision.intensity``; at its end the job is
-    stopped, and its tokens are carried over (the KV is not) to a second job that decodes the answer.
+    Attributes:
+        generation: the probe.
+        prompt: what to go on from: the probe's prompt, and its tokens unless it is complete.
+        complete: True if the probe is the whole reply.
     """
-    job = engine.submit(prompt, decision)
-    if decision.answer_intensity is None or not prompt.in_thought:
-        yield from job
-        attempt.generation = job.result()
-        return
-    thought: list[TokenEvent] = []
-    for event in job:
-        if event.part == "answer":
-            break
-        thought.append(event)
-        yield event
-    else:  # it never came to an answer
-        attempt.generation = job.result()
-        return
-    first = _abandoned(job)
-    if first is None:
-        raise RunError("the thought's end is not known", hint="the engine did not stop within seconds; try again")
-    if thought and thought[-1].part != "control":  # a tool call closed it, and is the answer's first token
-        thought.append(event)
-        yield event
-    dropped, limits = max(0, first.output_tokens - len(thought)), decision.limits
-    if limits.max_tokens is not None and limits.max_tokens - dropped <= len(thought):  # no room to say it again
-        yield from first.events[len(thought) :]
-        attempt.generation = first
-        return
-    attempt.thought, attempt.dropped = first, dropped
-    if limits.max_tokens is not None:
-        limits = dataclasses.replace(limits, max_tokens=limits.max_tokens - dropped)
-    answer = dataclasses.replace(
-        decision,
-        intensity=decision.answer_intensity,
-        sampling=first.sampling,  # the same random stream, from where it was
-        limits=limits,
-    )
-    ids = tuple(event.token_id for event in thought)
-    second = engine.submit(dataclasses.replace(prompt, reply_ids=ids), answer)
-    for place, event in enumerate(second):
-        if place >= len(thought):
-            yield event
-    attempt.generation = _joined(first, second.result())
+
+    generation: Generation
+    prompt: Prompt
+    complete: bool
 
 
-def _joined(first: Generation, second: Generation) -> Generation:
-    """One generation of two: λ, first token and the thought's end are the first's, times add up."""
+def reusable_probe(decision: Decision) -> ReusableProbe | None:
+    """Return the estimator's probe if it was begun at the λ and template that were decided; else it is discarded."""
+    estimate = decision.estimate
+    if estimate is None or estimate.probe is None or estimate.probe_prompt is None:
+        return None
+    probe, prompt, limit = estimate.probe, estimate.probe_prompt, decision.limits.max_tokens
+    if decision.intensity != probe.intensity or decision.template != prompt.template:
+        return None
+    complete = probe.finish_reason == "stop" or (limit is not None and probe.output_tokens >= limit)
+    prompt = prompt if complete else dataclasses.replace(prompt, reply_ids=probe.token_ids)
+    return ReusableProbe(generation=probe, prompt=prompt, complete=complete)
+
+
+def _concatenate(first: Generation, second: Generation) -> Generation:
+    """Concatenate two generations: λ, first token and the thought's end are the first's, times add up."""
     one, other = first.timing, second.timing
     ends = (place for place, event in enumerate(first.events) if event.part == "answer")
     carried = next(ends, len(first.events))
@@ -243,21 +240,24 @@ def _joined(first: Generation, second: Generation) -> Generation:
     )
 
 
-def ends_in_silence(attempt: Attempt, cut_by_budget: bool) -> None:
+def refuse_silent_end(step: Step, generation: Generation, reply: Reply, cut_by_budget: bool) -> None:
     """Refuse a reply that would end an agent without an answer, a call or a word about it.
 
     A reply cut off before its answer, or inside a tool call, ends an agent like a finished one; so does a call that
     nobody can read, inside a graph. A bare call without tools gets such a reply as other models give it: empty, with
     ``finish_reason="length"``. A structured output has its own error.
 
+    Args:
+        step: the step that was answered.
+        generation: what was decoded; attached to the error.
+        reply: what was parsed of it.
+        cut_by_budget: whether a budget set the cap that ended the reply.
+
     Raises:
         BudgetExhausted: a budget's end cut the reply off.
         OutputTruncated: something else did.
         OutputInvalid: the model's call cannot be read.
     """
-    step, generation, reply = attempt.step, attempt.generation, attempt.reply
-    assert generation is not None
-    assert reply is not None
     node = step.trace.node is not None
     blank, unread = not reply.content.strip(), reply.invalid_tool_calls
     if reply.tool_calls or step.structured or not (node or step.tools):
@@ -283,22 +283,11 @@ def ends_in_silence(attempt: Attempt, cut_by_budget: bool) -> None:
     raise error
 
 
-def _said(error: BaseException) -> str:
-    """Class and message; who stops reading, or presses Ctrl-C, has cancelled."""
+def _error_text(error: BaseException) -> str:
+    """Return class and message; a consumer that closes the stream, or presses Ctrl-C, has cancelled."""
     if not isinstance(error, Exception):
-        return f"{Cancelled.__name__}: its reader went away ({type(error).__name__})"
+        return f"{Cancelled.__name__}: the stream was closed by its consumer ({type(error).__name__})"
     try:
         return f"{type(error).__name__}: {error}"
     except Exception:  # a foreign exception whose own text cannot be had must not take the call's place
         return type(error).__name__
-
-
-def _abandoned(job: Job) -> Generation | None:
-    """What a job had decoded when its reader went away; it stops at its next token."""
-    job.cancel()
-    try:
-        return job.result(timeout=_STOPS_WITHIN)
-    except RunError as error:
-        return error.generation
-    except Exception:  # the engine broke, or does not answer: the call's own error is what matters, and is on record
-        return None

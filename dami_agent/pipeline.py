@@ -9,22 +9,18 @@ from __future__ import annotations
 import dataclasses
 import logging
 import uuid
-from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
-from contextlib import closing
-from dataclasses import dataclass
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
-
-from dami_agent.attempt import Attempt, Cancellation, Watched, decode, ends_in_silence
+from dami_agent.attempt import Attempt, refuse_silent_end, reusable_probe
+from dami_agent.cancellation import CancellableEngine, Cancellation
 from dami_agent.checkpoints.pair import unmeasured
 from dami_agent.errors import (
-    BudgetExhausted,
-    ContextOverflow,
     DeadlineExceeded,
     InvalidPolicy,
     InvalidRequest,
     OutputError,
+    RunError,
 )
 from dami_agent.estimators import estimator_named
 from dami_agent.interrupts import cancel_on_interrupt
@@ -41,12 +37,14 @@ from dami_agent.types import (
     Prompt,
     Reply,
     Step,
-    ToolChoice,
+    TokenEvent,
 )
+from dami_agent.verdict import Accepted, DeltaGate, Failed, Outcome, Rejected, Verdict
 from dami_agent.window import Prompts, within_window
 
 if TYPE_CHECKING:
     from dami_agent.dialogue import Delta, Dialogue
+    from dami_agent.dialogue.parser import ReplyParser
     from dami_agent.policy import Frontier, ReasoningPolicy
 
 
@@ -61,37 +59,6 @@ class Recorder(Protocol):
     def record(self, record: CallRecord) -> None:
         """Keep one attempt; never raises because it cannot be written."""
         ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
-    """The end of a call: the accepted reply, the record of the attempt that gave it, and those of the ones before."""
-
-    reply: Reply
-    record: CallRecord
-    rejected: tuple[CallRecord, ...] = ()
-
-    @property
-    def attempts(self) -> tuple[CallRecord, ...]:
-        """All of them, in order: the caller pays for all."""
-        return (*self.rejected, self.record)
-
-
-class _Again(Exception):
-    """An attempt after which another one comes; ``str`` says why, ``final`` that the next must answer at once.
-
-    ``held`` is what it said and nobody saw: it is shown after all where no budget is left for another. ``shown`` are
-    the kinds of deltas that were streamed.
-    """
-
-    def __init__(
-        self, why: str, held: Sequence[Delta] = (), *, shown: Collection[str] = (), final: bool = False
-    ) -> None:
-        super().__init__(why)
-        self.held = held
-        self.shown = shown
-        self.final = final
-        self.record: CallRecord | None = None
 
 
 class Pipeline:
@@ -155,152 +122,163 @@ class Pipeline:
             trace = dataclasses.replace(step.trace, call_id=uuid.uuid4().hex)
             step = dataclasses.replace(step, trace=trace)
         cancellation = cancellation or Cancellation()
-        before: list[_Again] = []
-        attempts = stop_after_attempt(self.policy.attempts)
-        for trial in Retrying(stop=attempts, retry=retry_if_exception_type(_Again), reraise=True):
-            with trial, cancel_on_interrupt(cancellation.cancel):
-                try:
-                    yield from self._attempt(self._new(step, len(before)), cancellation, before)
-                except _Again as again:
-                    before.append(again)
-                    raise
-                except (BudgetExhausted, ContextOverflow):  # of a retry: a deeper λ's prompt may be longer
-                    if not before or before[-1].record is None or before[-1].record.reply is None:
-                        raise
-                    yield from before[-1].held
-                    yield _outcome(before.pop().record, before)
-
-    def _new(self, step: Step, number: int) -> Attempt:
-        info = self.engine.info
-        return Attempt(
-            step=step, model=info.model, fingerprint=info.fingerprint, frontier=self._frontier, number=number
-        )
+        rejected: list[Rejected] = []
+        for number in range(self.policy.attempts):  # one, unless something escalates
+            with cancel_on_interrupt(cancellation.cancel):
+                verdict = yield from self._attempt(step, number, cancellation, rejected)
+                if isinstance(verdict, Rejected):
+                    rejected.append(verdict)
+                elif isinstance(verdict, Accepted):
+                    yield Outcome.of(verdict.record, rejected)
+                    return
+                elif verdict.out_of_room and rejected and rejected[-1].record.reply is not None:
+                    last = rejected.pop()
+                    yield from last.withheld
+                    yield Outcome.of(last.record, rejected)
+                    return
+                else:
+                    try:
+                        raise verdict.error
+                    finally:
+                        del verdict  # its traceback holds this frame
+        raise AssertionError("the policy rejects a reply only where another attempt is left")
 
     def _attempt(
-        self, attempt: Attempt, cancellation: Cancellation, before: Sequence[_Again]
-    ) -> Generator[Delta | Outcome, None, None]:
-        """One attempt, recorded and paid for whatever happens; raises ``_Again`` where another is to follow."""
-        policy = self.policy
-        held: list[Delta] = []
-        shown: set[str] = set()  # kinds of deltas
-        answered = False  # whether something of the answer was shown
-        again: _Again | None = None
+        self, step: Step, number: int, cancellation: Cancellation, rejected: Sequence[Rejected]
+    ) -> Generator[Delta, None, Verdict]:
+        """Run one attempt, recorded and paid for whatever happens, and return the verdict on it."""
+        policy, last = self.policy, rejected[-1] if rejected else None
+        engine = CancellableEngine(engine=self.engine, cancellation=cancellation)
+        attempt = Attempt(step=step, engine=engine, frontier=self._frontier, number=number)
+        decision: Decision | None = None
+        prompt: Prompt | None = None
+        generation: Generation | None = None
+        reply: Reply | None = None
+        gate: DeltaGate | None = None
         try:
-            with closing(self._decode(attempt, cancellation, before[-1] if before else None)) as deltas:
-                for delta in deltas:
-                    assert attempt.decision is not None
-                    if delta.kind == "partial_call":  # says nothing that the whole call does not; of no use later
-                        if not policy.may_retry(attempt.decision):
-                            yield delta
-                        continue
-                    redrawable = (held or delta.call) and policy.may_redraw(attempt.decision)
-                    if redrawable or policy.may_retry(attempt.decision):
-                        held.append(delta)
-                    else:
-                        answered |= delta.kind != "reasoning"
-                        yield delta if delta.kind in shown else _first_of_its_kind(delta, before)
-                        shown.add(delta.kind)
-            assert attempt.reply is not None
-            assert attempt.decision is not None
-            wrong = policy.rejects(attempt.step, attempt.reply) or self._breaks_schema(attempt.step, attempt.reply)
+            # Decide: λ, caps, template and the reason; the estimator runs only where its answer can matter.
+            prompts = Prompts(self.dialogue, step, engine.info.context_length)
+            decision = self._decide(attempt, prompts, last)
+            # Render: messages -> token ids; the estimator's probe may be the beginning of the reply, or all of it.
+            prompts = prompts.without_tools() if decision.tools_disabled else prompts
+            probe = reusable_probe(decision)
+            prompt = probe.prompt if probe is not None else prompts.render(decision.template)
+            if probe is None or not probe.complete:
+                window = engine.info.context_length - len(prompt.token_ids)
+                decision = within_window(prompts.step, decision, window)
+            gate = DeltaGate(
+                withhold_all=policy.may_retry(decision),
+                withhold_calls=policy.may_redraw(decision),
+                shown_before=last.shown if last is not None else (),
+            )
+            # Generate: token ids -> token ids, parsed and shown as they come.
+            parser = self.dialogue.parser(prompt, prompts.step)
+            whole = probe.generation if probe is not None and probe.complete else None
+            events = attempt.replay(whole) if whole is not None else attempt.decode(prompt, decision)
+            generation = yield from self._read(events, prompts.step, parser, gate)
+            if whole is None and not engine.info.masks_markers:
+                counted = tuple(self.dialogue.one_thought(generation.events, prompts.step))
+                generation = dataclasses.replace(generation, events=counted)
+            # Parse: reasoning, answer, tool calls.
+            deltas, reply = parser.finish(generation)
+            yield from gate.admit(deltas)
+            # Judge: accept the reply, or say why another attempt follows.
+            wrong = policy.rejects(step, reply) or self._breaks_schema(step, reply)
             if wrong:
-                attempt.reply = dataclasses.replace(attempt.reply, accepted=False)
-            redrawn = policy.redraws(attempt.step, attempt.decision, attempt.reply)
-            if wrong and policy.may_retry(attempt.decision):
-                again = _Again(wrong, held)
-            elif redrawn:
-                again = _Again(redrawn, held, shown=shown)
-            else:
-                ends_in_silence(attempt, self.policy.cut_by_budget(attempt.decision))
-                yield from held
+                reply = dataclasses.replace(reply, accepted=False)
+            why = (wrong if policy.may_retry(decision) else "") or policy.redraws(step, decision, reply)
+            if not why:
+                refuse_silent_end(step, generation, reply, policy.cut_by_budget(decision))
+                yield from gate.withheld
         except BaseException as error:  # GeneratorExit and KeyboardInterrupt too: what it cost must be on record
-            again = self._after(error, attempt, answered)
-            if again is None:
+            again = self._retry_reason(error, step, number, decision, reply, gate)
+            if not again:
                 cancellation.cancel()
-            record = self._close(attempt, error)
-            if again is None:
+            record = attempt.record(decision=decision, prompt=prompt, generation=generation, reply=reply, error=error)
+            self._keep(attempt, record)
+            if again:
+                return Rejected(record=record, why=again, final=isinstance(error, DeadlineExceeded))
+            if not isinstance(error, Exception):
                 raise
-            again.record = record
-            raise again from error
-        record = self._close(attempt)
-        if again is not None:
-            again.record = record
-            raise again
-        yield _outcome(record, before)
+            return Failed(record=record, error=error)
+        # Record: before anyone sees the answer.
+        record = attempt.record(decision=decision, prompt=prompt, generation=generation, reply=reply)
+        self._keep(attempt, record)
+        if why:
+            return Rejected(record=record, why=why, withheld=tuple(gate.withheld), shown=frozenset(gate.shown))
+        return Accepted(record=record)
 
-    def _after(self, error: BaseException, attempt: Attempt, answered: bool) -> _Again | None:
-        """What follows an attempt that failed: another with more λ, an answer at the budget's deadline, or nothing."""
-        policy, decision = self.policy, attempt.decision
-        if isinstance(error, OutputError) and attempt.reply is None and policy.retries_schema_failures:
-            again = _Again(f"{type(error).__name__}: {error}")
-            return again if decision is not None and policy.may_retry(decision) else None
-        if (
-            isinstance(error, DeadlineExceeded)
-            and not answered
-            and self.budgets.stopped_by_budget(policy, attempt.step, attempt.number)
-        ):
-            return _Again(f"{type(error).__name__}: {error}", final=True)
-        return None
+    def _decide(self, attempt: Attempt, prompts: Prompts, last: Rejected | None) -> Decision:
+        """Ask the policy for λ and the rest; λ=0 where only its prompt fits the context window."""
+        engine, step = attempt.engine, attempt.step
 
-    def _decode(
-        self, attempt: Attempt, cancellation: Cancellation, last: _Again | None
-    ) -> Generator[Delta, None, None]:
-        step, number = attempt.step, attempt.number
-        engine = Watched(engine=self.engine, cancellation=cancellation, jobs=attempt.jobs)
-
-        def ask(base: Decision) -> Estimate:
+        def estimate(base: Decision) -> Estimate:
             _warn_unmeasured(self.engine.info, self.policy.frontier)
             return prompts.estimate(self.estimators[base.estimator], base, engine)
 
-        prompts = Prompts(self.dialogue, step, engine.info.context_length)
         instruct = self.policy.frontier.template(Intensity(0))
         decision = self.policy.decide(
             step,
-            number,
-            ask,
-            last.record.decision if last is not None and last.record is not None else None,
-            "" if last is None else str(last),
-            budgets=self.budgets,
+            attempt.number,
+            estimate,
+            last.record.decision if last is not None else None,
+            "" if last is None else last.why,
             final=last is not None and last.final,
+            budgets=self.budgets,
             context_left=prompts.room(instruct) if self.policy.budgeted else None,
-            check=cancellation.check,
+            check=engine.cancellation.check,
         )
-        decision = attempt.decision = prompts.fitting(decision, instruct)
-        if decision.tools_disabled and step.tools and step.tool_choice.mode == "auto":
-            step = dataclasses.replace(step, tool_choice=ToolChoice(mode="none"))
-            prompts = dataclasses.replace(prompts, step=step, _rendered={})
-        whole = _whole_probe(decision)
-        if whole is not None:
-            assert decision.estimate is not None
-            prompt = attempt.prompt = decision.estimate.probe_prompt
-            assert prompt is not None
-            attempt.generation = whole
-            events = iter(whole.events)
-        else:
-            prompt = attempt.prompt = _carried_on(decision) or prompts.render(decision.template)
-            room = engine.info.context_length - len(prompt.token_ids)
-            decision = attempt.decision = within_window(step, decision, room)
-            events = decode(engine, prompt, decision, attempt)
-        parser = self.dialogue.parser(prompt, step)
-        seen = attempt.counted(events)
-        one = engine.info.masks_markers
-        for event in seen if one else self.dialogue.one_thought(seen, step):
-            yield from parser.feed(event)
-        assert attempt.generation is not None
-        if not one and whole is None:  # counted as it was read
-            again = tuple(self.dialogue.one_thought(attempt.generation.events, step))
-            attempt.generation = dataclasses.replace(attempt.generation, events=again)
-        deltas, attempt.reply = parser.finish(attempt.generation)
-        yield from deltas
+        return prompts.clip_to_context(decision, instruct)
+
+    def _read(
+        self, events: Generator[TokenEvent, None, Generation], step: Step, parser: ReplyParser, gate: DeltaGate
+    ) -> Generator[Delta, None, Generation]:
+        """Parse tokens as they come and yield what may be shown; return the generation."""
+        generation: Generation | None = None
+
+        def decoded() -> Iterator[TokenEvent]:
+            nonlocal generation
+            generation = yield from events
+
+        masked = self.engine.info.masks_markers
+        for event in decoded() if masked else self.dialogue.one_thought(decoded(), step):
+            yield from gate.admit(parser.feed(event))
+        assert generation is not None
+        return generation
+
+    def _retry_reason(
+        self,
+        error: BaseException,
+        step: Step,
+        number: int,
+        decision: Decision | None,
+        reply: Reply | None,
+        gate: DeltaGate | None,
+    ) -> str:
+        """Return why another attempt follows one that failed; "" if none does.
+
+        An attempt at a higher λ follows an unusable output, and one that answers immediately the end of a time budget.
+
+        Args:
+            error: what ended the attempt.
+            step, number: the step, and the attempt's number from 0.
+            decision, reply, gate: as far as the attempt came; None where it did not.
+        """
+        policy, text = self.policy, f"{type(error).__name__}: {error}" if isinstance(error, RunError) else ""
+        if isinstance(error, OutputError) and reply is None and policy.retries_schema_failures:
+            return text if decision is not None and policy.may_retry(decision) else ""
+        answered = gate is not None and gate.answered
+        if isinstance(error, DeadlineExceeded) and not answered:
+            return text if self.budgets.stopped_by_budget(policy, step, number) else ""
+        return ""
 
     def _breaks_schema(self, step: Step, reply: Reply) -> str:
         """How a structured answer breaks its schema where the grammar could not hold it; "" if it does not."""
         wrong = self.dialogue.wrong_answer(step, reply) if self.policy.retries_schema_failures else ""
         return f"schema failure: {wrong}" if wrong else ""
 
-    def _close(self, attempt: Attempt, error: BaseException | None = None) -> CallRecord:
-        """Put the attempt on record and settle its budget."""
-        record = attempt.record(error)
+    def _keep(self, attempt: Attempt, record: CallRecord) -> None:
+        """Settle the attempt's budget and put it on record."""
         if self.policy.budgeted:
             self.budgets.settle(self.policy, attempt.step, attempt.number, attempt.usage(record))
         if self.ledger is not None:
@@ -308,21 +286,6 @@ class Pipeline:
                 self.ledger.record(record)
             except Exception as broken:  # a recorder of the user's own must not take the answer with it
                 log.warning("a call could not be put on record: %s", type(broken).__name__, exc_info=True)
-        return record
-
-
-def _first_of_its_kind(delta: Delta, before: Sequence[_Again]) -> Delta:
-    """The first piece of an attempt's reasoning or text, set apart from what the attempt before has streamed."""
-    if not before or delta.kind not in before[-1].shown:
-        return delta
-    return dataclasses.replace(delta, text=("\n\n" if delta.kind == "reasoning" else "\n") + delta.text)
-
-
-def _outcome(record: CallRecord | None, before: Sequence[_Again]) -> Outcome:
-    assert record is not None
-    assert record.reply is not None
-    rejected = tuple(each.record for each in before if each.record is not None)
-    return Outcome(reply=record.reply, record=record, rejected=rejected)
 
 
 _unmeasured: set[str] = set()  # fingerprints of pairs that have been warned about
@@ -344,24 +307,3 @@ def _named(name: str, own: Mapping[str, Estimator]) -> Estimator:
         raise InvalidPolicy(
             f"a rule of the policy: {error.message}", hint=f"{error.hint}; this model's own: {here}"
         ) from error
-
-
-def _carried_on(decision: Decision) -> Prompt | None:
-    """The prompt of a probe begun at the same λ and template, and its tokens: it is carried on, not thrown away."""
-    estimate = decision.estimate
-    if estimate is None or estimate.probe is None or estimate.probe_prompt is None:
-        return None
-    probe, prompt = estimate.probe, estimate.probe_prompt
-    same = decision.intensity == probe.intensity and decision.template == prompt.template
-    return dataclasses.replace(prompt, reply_ids=probe.token_ids) if same else None
-
-
-def _whole_probe(decision: Decision) -> Generation | None:
-    """The estimator's probe, if it is a complete answer at the λ and template that were decided."""
-    estimate = decision.estimate
-    if estimate is None or estimate.probe is None or estimate.probe_prompt is None:
-        return None
-    probe, limit = estimate.probe, decision.limits.max_tokens
-    same = decision.intensity == probe.intensity and decision.template == estimate.probe_prompt.template
-    complete = probe.finish_reason == "stop" or (limit is not None and probe.output_tokens >= limit)
-    return probe if same and complete else None

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from dami_agent.errors import ContextOverflow
-from dami_agent.types import Decision, Engine, Estimate, Estimator, Intensity, Prompt, Step, Template
+from dami_agent.types import Decision, Engine, Estimate, Estimator, Intensity, Prompt, Step, Template, ToolChoice
 
 if TYPE_CHECKING:
     from dami_agent.dialogue import Dialogue
@@ -35,6 +35,13 @@ class Prompts:
             self._rendered[template] = self.dialogue.render(self.step, template, self.context_length)
         return self._rendered[template]
 
+    def without_tools(self) -> Prompts:
+        """Return the prompts of the same step with tools forbidden, where the caller left the choice to the model."""
+        if not self.step.tools or self.step.tool_choice.mode != "auto":
+            return self
+        step = dataclasses.replace(self.step, tool_choice=ToolChoice(mode="none"))
+        return dataclasses.replace(self, step=step, _rendered={})
+
     def room(self, template: Template) -> int:
         """Tokens that the window leaves for a reply; 0 or below where the prompt does not fit."""
         return self.context_length - len(self.render(template).token_ids)
@@ -60,8 +67,8 @@ class Prompts:
                 raise
             return passed_over
 
-    def fitting(self, decision: Decision, instruct: Template) -> Decision:
-        """λ=0 in place of a λ that nobody asked for, where only the prompt of λ=0 fits the window."""
+    def clip_to_context(self, decision: Decision, instruct: Template) -> Decision:
+        """Return the decision with λ=0 in place of a λ that nobody asked for, where only the prompt of λ=0 fits."""
         least = self.step.limits.max_tokens or 1
         free = decision.requested is None and (decision.bounds is None or decision.bounds[0] == 0)
         if not free or decision.template == instruct or self.room(decision.template) >= least:
