@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -69,6 +70,21 @@ def read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
+_pid = os.getpid()
+
+
+def _renew_thread_pool() -> None:
+    """Make torch's thread pool anew in a forked child, while one thread asks for it.
+
+    torch replaces the pool that a child inherits at its first use, and a second thread that asks meanwhile gets none
+    ("Invalid thread pool!", aten/src/ATen/ParallelOpenMP.cpp); transformers reads tensors on several threads.
+    """
+    global _pid
+    if os.getpid() != _pid:
+        torch.set_num_threads(torch.get_num_threads())
+        _pid = os.getpid()
+
+
 def load_endpoint(folder: Path, **options: Any) -> PreTrainedModel:
     """Load one checkpoint for inference and check that it is whole and finite.
 
@@ -86,6 +102,7 @@ def load_endpoint(folder: Path, **options: Any) -> PreTrainedModel:
     safe = {"use_safetensors": True, "trust_remote_code": False, "local_files_only": True}
 
     def read() -> Any:
+        _renew_thread_pool()
         with _quiet_if_small(folder):
             return loader.from_pretrained(folder, output_loading_info=True, **safe, **options)
 

@@ -38,6 +38,18 @@ class Terminal:
         """Take what is there; an error if the other side is closed."""
         self.seen += self._decoder.decode(os.read(self.master, 1 << 16))
 
+    def press(self, key: bytes, text: str) -> None:
+        """Type a key until ``text`` comes: an interrupt between a prompt and its reading waits for the next one."""
+        for _ in range(12):
+            self.type(key)
+            deadline = time.monotonic() + 10
+            while text not in self.seen and time.monotonic() < deadline:
+                if select.select([self.master], [], [], 0.2)[0]:
+                    self.read()
+            if text in self.seen:
+                break
+        self.wait_for(text, 1)
+
     def wait_for(self, text: str, seconds: float = 120.0) -> None:
         """Read on until ``text`` comes; what came before it is forgotten."""
         deadline = time.monotonic() + seconds
@@ -77,8 +89,7 @@ def test_banner_commands_and_the_end(terminal: Terminal) -> None:
     terminal.type(b"/nonsense\n")
     terminal.wait_for("unknown command /nonsense")
     terminal.wait_for("› ")
-    terminal.type(CTRL_C)
-    terminal.wait_for("Ctrl-D or /exit ends the chat")
+    terminal.press(CTRL_C, "Ctrl-D or /exit ends the chat")
     terminal.wait_for("› ")
     terminal.type(b"What is 3 plus 4?\n")
     terminal.wait_for("answer tokens")
