@@ -98,9 +98,8 @@ class Attempt:
             thought.append(event)
             yield self._count(event)
         discarded, limits = max(0, first.output_tokens - len(thought)), decision.limits
-        if limits.max_tokens is not None and limits.max_tokens - discarded <= len(
-            thought
-        ):  # no tokens left to decode again
+        # Where no tokens are left to decode it again, the answer that the first job began is the answer.
+        if limits.max_tokens is not None and limits.max_tokens - discarded <= len(thought):
             for event in first.events[len(thought) :]:
                 yield self._count(event)
             return first

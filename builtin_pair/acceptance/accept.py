@@ -15,9 +15,6 @@ from dami_agent.evaluation.sweep import held_out
 from dami_agent.tasks import UNSEEN
 from dami_agent.types import Intensity
 
-UNSEEN_QUESTIONS = 150
-"""Questions asked for each of unseen templates, names and lengths, at each λ."""
-
 
 def accepted(
     sweep: Mapping[str, Any], unseen: Sequence[Mapping[str, Any]] = (), suites: Mapping[str, int] | None = None

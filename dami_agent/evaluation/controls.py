@@ -99,14 +99,8 @@ def first_right(tries: Tries) -> list[tuple[bool, int, int]]:
 
 
 def _totals(rows: Sequence[tuple[bool, int, int]]) -> dict[str, Any]:
-    right = [row[0] for row in rows]
-    return {
-        "accuracy": round(mean(right), 4),
-        "accuracy_ci": round(half_width(sum(right), len(right)), 4),
-        "tokens": round(mean([row[1] for row in rows]), 2),
-        "tokens_ci": rounded(mean_half_width([float(row[1]) for row in rows]), 2),
-        "all_tokens": round(mean([row[2] for row in rows]), 2),
-    }
+    kept = _kept([(right, tokens) for right, tokens, _ in rows])
+    return kept | {"all_tokens": round(mean([tokens for _, _, tokens in rows]), 2)}
 
 
 def _logprob(outcome: Outcome) -> float:

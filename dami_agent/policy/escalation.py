@@ -46,9 +46,7 @@ def may_retry(frontier: Frontier, decision: Decision, spec: Escalation, rules: S
     """
     if decision.attempt + 1 >= spec.attempts:
         return False
-    high = 1.0 if decision.bounds is None else decision.bounds[1]
-    higher = next_on_grid(frontier, decision.intensity, 1, high) > decision.intensity
-    return higher or any(rule.when.attempt is not None for rule in rules)
+    return _can_rise(frontier, decision) or any(rule.when.attempt is not None for rule in rules)
 
 
 def may_redraw(frontier: Frontier, decision: Decision, spec: Escalation) -> bool:
@@ -59,10 +57,13 @@ def may_redraw(frontier: Frontier, decision: Decision, spec: Escalation) -> bool
     """
     if not spec.redraws_calls or decision.attempt:
         return False
+    return decision.sampling.temperature != 0 or _can_rise(frontier, decision)
+
+
+def _can_rise(frontier: Frontier, decision: Decision) -> bool:
+    """Whether a λ of the grid lies above the decision's, within its bounds."""
     high = 1.0 if decision.bounds is None else decision.bounds[1]
-    return (
-        decision.sampling.temperature != 0 or next_on_grid(frontier, decision.intensity, 1, high) > decision.intensity
-    )
+    return next_on_grid(frontier, decision.intensity, 1, high) > decision.intensity
 
 
 def unreadable_call(step: Step, decision: Decision, reply: Reply) -> str:
