@@ -257,7 +257,7 @@ def refuse_silent_end(step: Step, generation: Generation, reply: Reply, cut_by_b
         OutputTruncated: something else did.
         OutputInvalid: the model's call cannot be read.
     """
-    node = step.trace.node is not None
+    node = step.run_context.node is not None
     blank, unread = not reply.content.strip(), reply.invalid_tool_calls
     if reply.tool_calls or step.structured or not (node or step.tools):
         return

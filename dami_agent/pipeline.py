@@ -118,9 +118,9 @@ class Pipeline:
             UsageError: bad input, before anything runs.
             RunError: the call was started and failed; recorded with what it had cost.
         """
-        if not step.trace.call_id:
-            trace = dataclasses.replace(step.trace, call_id=uuid.uuid4().hex)
-            step = dataclasses.replace(step, trace=trace)
+        if not step.run_context.call_id:
+            run_context = dataclasses.replace(step.run_context, call_id=uuid.uuid4().hex)
+            step = dataclasses.replace(step, run_context=run_context)
         cancellation = cancellation or Cancellation()
         rejected: list[Rejected] = []
         for number in range(self.policy.attempts):  # one, unless something escalates

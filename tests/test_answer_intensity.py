@@ -15,7 +15,7 @@ from dami_agent.pipeline import Outcome, Pipeline
 from dami_agent.policy import ReasoningPolicy
 from dami_agent.testing import FakeEngine, FakeReply, fake_chat_model
 from dami_agent.types import CallRecord, Decision, Generation, Intensity, Limits, Sampling
-from tests.policy.support import FRONTIER, asked, step, user
+from tests.policy.support import FRONTIER, requested, step, user
 
 THOUGHT = "first this, then that"
 
@@ -55,7 +55,7 @@ def test_the_answer_is_decoded_after_the_thought_at_its_own_intensity() -> None:
     assert (generation.intensity, decision.answer_intensity) == (1, 0.2)
     assert second.prompt.reply_ids == _before_the_answer(generation)
     assert generation.thought_closed_by == "model"
-    assert pipeline.budgets.spent(pipeline.policy, now.trace).tokens == outcome.record.output_tokens
+    assert pipeline.budgets.spent(pipeline.policy, now.run_context).tokens == outcome.record.output_tokens
 
 
 def test_an_answer_that_breaks_off_is_on_record_whole_and_paid_whole() -> None:
@@ -70,13 +70,13 @@ def test_an_answer_that_breaks_off_is_on_record_whole_and_paid_whole() -> None:
     assert book[0].output_tokens == sum(decoded)
     assert decoded[1] > 0
     assert (
-        pipeline.budgets.spent(pipeline.policy, now.trace).tokens == 1000
+        pipeline.budgets.spent(pipeline.policy, now.run_context).tokens == 1000
     )  # how far the second job came is not known: all of it
 
 
 def test_without_a_thought_there_is_one_job() -> None:
     pipeline, engine = voices()
-    outcome = pipeline.run(step(user("What is it?"), ask=asked(0.0)))
+    outcome = pipeline.run(step(user("What is it?"), intensity_request=requested(0.0)))
     assert outcome.reply.content == "It is seven."
     assert len(engine.requests) == 1
 

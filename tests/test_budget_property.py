@@ -22,7 +22,7 @@ from dami_agent.errors import DamiError, OutputInvalid, RunError
 from dami_agent.ledger import Ledger
 from dami_agent.policy import ReasoningPolicy
 from dami_agent.testing import FakeEngine, FakeJob, FakeReply, FakeRequest, fake_chat_model
-from dami_agent.types import Decision, Engine, Estimate, Generation, Intensity, Prompt, TokenEvent, Trace
+from dami_agent.types import Decision, Engine, Estimate, Generation, Intensity, Prompt, RunContext, TokenEvent
 from tests.policy.random_policies import TOOLS, policies
 
 WORDS = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", ""]
@@ -174,7 +174,7 @@ def test_no_run_overspends_a_hard_budget(policy: ReasoningPolicy, branch: Any, s
     rows = ledger.rows()
     ledger.close()
     (root,) = {row.root_run_id for row in rows}
-    run, spent = policy.run, model.budgets.spent(policy, Trace(root_run_id=root))
+    run, spent = policy.run, model.budgets.spent(policy, RunContext(root_run_id=root))
     tokens = len(engine.decoded())
     reasoning = sum(event.part == "reasoning" for event in engine.decoded())
     told = sum(row.output_tokens for row in rows)

@@ -22,11 +22,11 @@ from dami_agent.types import (
     Limits,
     Prompt,
     Reply,
+    RunContext,
     Step,
     ToolChoice,
-    Trace,
 )
-from tests.policy.support import FRONTIER, asked, step, user
+from tests.policy.support import FRONTIER, requested, step, user
 
 BROKEN = '<tool_call>\n{"name": "add", "arguments": {"a": \n</tool_call>'
 
@@ -54,7 +54,7 @@ def made(replies: Any, estimators: Any = None, **policy: Any) -> tuple[Pipeline,
 
 
 def adding(value: float | str = 0.0) -> Step:
-    return step(user("Add 3."), ask=asked(value), tools=("add",), root_run_id="run")
+    return step(user("Add 3."), intensity_request=requested(value), tools=("add",), root_run_id="run")
 
 
 def test_a_broken_call_is_tried_again_deeper_and_shown_once() -> None:
@@ -68,7 +68,7 @@ def test_a_broken_call_is_tried_again_deeper_and_shown_once() -> None:
         (1, 0.2, False),
         (2, 0.6, True),
     ]
-    assert len({row.step.trace.call_id for row in book.rows}) == 1
+    assert len({row.step.run_context.call_id for row in book.rows}) == 1
     assert "invalid tool call" in book.rows[1].decision.reason
     assert "".join(d.text for d in items if d.kind == "reasoning") == outcome.reply.reasoning  # nothing shown twice
     assert [d.call for d in items if d.kind == "tool_call"] == list(outcome.reply.tool_calls)
@@ -120,7 +120,7 @@ def test_every_attempt_is_paid_from_the_budget() -> None:
     pipeline, book, _ = made(lambda _: BROKEN, escalation={"max_attempts": 3}, run={"max_tokens": 5000})
     now = adding()
     pipeline.run(now)
-    spent = pipeline.budgets.spent(pipeline.policy, now.trace)
+    spent = pipeline.budgets.spent(pipeline.policy, now.run_context)
     assert spent.tokens == sum(row.output_tokens for row in book.rows)
     assert spent.steps == 3
 
@@ -150,12 +150,12 @@ def test_failures_and_closed_streams_are_paid_too() -> None:
     next(stream)
     next(stream)
     stream.close()
-    seen = pipeline.budgets.spent(pipeline.policy, now.trace).tokens
+    seen = pipeline.budgets.spent(pipeline.policy, now.run_context).tokens
     assert 2 <= seen < 10
     reserved = -(-(1000 - seen - 100) // 2)  # half of what is not the final answer's
     with pytest.raises(RunError):
         pipeline.run(now)
-    assert pipeline.budgets.spent(pipeline.policy, now.trace).tokens == seen + reserved
+    assert pipeline.budgets.spent(pipeline.policy, now.run_context).tokens == seen + reserved
     assert len(book.rows) == 2
 
 
@@ -166,7 +166,7 @@ def test_a_drained_run_answers_without_tools_and_then_refuses() -> None:
 
     def run_on() -> None:
         for _ in range(30):
-            pipeline.run(dataclasses.replace(now, trace=Trace(root_run_id="run")))
+            pipeline.run(dataclasses.replace(now, run_context=RunContext(root_run_id="run")))
 
     with pytest.raises(BudgetExhausted):
         run_on()
@@ -175,7 +175,7 @@ def test_a_drained_run_answers_without_tools_and_then_refuses() -> None:
     constraints = [request.prompt.constraint for request in engine.requests]
     assert constraints[0] != constraints[-1]  # the last may not call
     assert book.rows[-1].error is not None
-    forced = dataclasses.replace(now, tool_choice=ToolChoice(mode="any"), trace=Trace(root_run_id="other"))
+    forced = dataclasses.replace(now, tool_choice=ToolChoice(mode="any"), run_context=RunContext(root_run_id="other"))
     assert pipeline.run(forced).reply
 
 

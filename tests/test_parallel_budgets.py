@@ -105,9 +105,9 @@ def test_money_does_not_disable_tools_while_it_is_hardly_touched() -> None:
 
 
 def _trace(root: str | None) -> Any:
-    from dami_agent.types import Trace
+    from dami_agent.types import RunContext
 
-    return Trace(root_run_id=root)
+    return RunContext(root_run_id=root)
 
 
 @pytest.mark.parametrize("limit", [{"max_tokens": 400}, {"max_cost": 4e-4, "price": {"output": 1.0}}])
@@ -169,11 +169,11 @@ def test_at_once_and_one_after_another_give_the_same_lambdas(run: dict[str, Any]
 
 
 def _step(value: float | None, n: int) -> Any:
-    from dami_agent.types import Ask, Intensity
+    from dami_agent.types import Intensity, IntensityRequest
     from tests.policy.support import step, user
 
-    ask = Ask() if value is None else Ask(intensity=Intensity(value))
-    return step(user("go"), ask=ask, root_run_id="run", call_id=str(n))
+    request = IntensityRequest() if value is None else IntensityRequest(intensity=Intensity(value))
+    return step(user("go"), intensity_request=request, root_run_id="run", call_id=str(n))
 
 
 def _no_estimator(_: Decision) -> Any:

@@ -13,7 +13,19 @@ from dami_agent.errors import Cancelled, DeadlineExceeded, RunError
 from dami_agent.pipeline import Cancellation, Outcome, Pipeline
 from dami_agent.policy import Frontier, ReasoningPolicy
 from dami_agent.testing import FakeEngine, FakeReply, fake_chat_model
-from dami_agent.types import Ask, CallRecord, Decision, Engine, Estimate, Intensity, Limits, Message, Prompt, Step, Tool
+from dami_agent.types import (
+    CallRecord,
+    Decision,
+    Engine,
+    Estimate,
+    Intensity,
+    IntensityRequest,
+    Limits,
+    Message,
+    Prompt,
+    Step,
+    Tool,
+)
 
 ADD = Tool(name="add", description="Add.", parameters={"type": "object", "properties": {"a": {"type": "integer"}}})
 
@@ -58,8 +70,10 @@ def pipeline(replies: Any, estimator: Any = None, **fake: Any) -> tuple[Pipeline
 
 
 def step(intensity: float | None = None, **rest: Any) -> Step:
-    ask = Ask(intensity=None if intensity is None else Intensity(intensity), origin="call")
-    return Step(messages=(Message(role="user", content="What is 3 plus 4?"),), ask=ask, **rest)
+    intensity_request = IntensityRequest(intensity=None if intensity is None else Intensity(intensity), origin="call")
+    return Step(
+        messages=(Message(role="user", content="What is 3 plus 4?"),), intensity_request=intensity_request, **rest
+    )
 
 
 def test_the_record_is_written_before_the_answer_is_returned() -> None:
@@ -74,7 +88,7 @@ def test_the_record_is_written_before_the_answer_is_returned() -> None:
     assert row.generation is not None
     assert row.decision.intensity == 0.8
     assert row.output_tokens == row.generation.output_tokens > 0
-    assert row.step.trace.call_id
+    assert row.step.run_context.call_id
 
 
 def test_pieces_add_up_to_the_reply() -> None:

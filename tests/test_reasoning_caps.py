@@ -15,7 +15,7 @@ from dami_agent.chat_model import ChatDAMI
 from dami_agent.ledger import Ledger
 from dami_agent.policy import ReasoningPolicy
 from dami_agent.tasks import questions
-from dami_agent.types import Trace
+from dami_agent.types import RunContext
 
 HARD = [item.prompt for item in questions("test", 25, seed=3)][-5:]  # one of each family, at level 5: thoughts of 300
 PRICE = {"type": "function", "function": {"name": "get_price", "parameters": {"type": "object"}}}
@@ -67,7 +67,7 @@ def test_a_runs_cap(ledger: Ledger, parallel: bool) -> None:
     spent = sum(row.reasoning_tokens for row in rows)
     assert len(rows) == len(HARD)
     (root,) = {row.root_run_id for row in rows}
-    assert 0 < spent == model.budgets.spent(policy, Trace(root_run_id=root)).reasoning_tokens <= 100
+    assert 0 < spent == model.budgets.spent(policy, RunContext(root_run_id=root)).reasoning_tokens <= 100
 
 
 @pytest.mark.parametrize("parallel", [True, False])

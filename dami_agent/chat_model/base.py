@@ -22,7 +22,7 @@ from dami_agent.errors import InvalidRequest
 from dami_agent.estimators import ConfidenceEstimator, estimator_named
 from dami_agent.policy import EFFORTS, BudgetTracker, ReasoningPolicy
 from dami_agent.policy.registry import read_policy
-from dami_agent.types import BUILTIN, Ask
+from dami_agent.types import BUILTIN, IntensityRequest
 
 if TYPE_CHECKING:
     pass
@@ -187,7 +187,7 @@ class ConfiguredChatModel(PolicyCachedChatModel, TrackedChatModel, CountingChatM
         }
         return cast("LangSmithParams", {**params, **{name: value for name, value in own.items() if value is not None}})
 
-    def _default_temperature(self, depth: Ask) -> float | None:
+    def _default_temperature(self, depth: IntensityRequest) -> float | None:
         """The checkpoints', where it is known before the call: a policy may choose another λ than was asked for."""
         if not isinstance(self.engine, str):
             return None

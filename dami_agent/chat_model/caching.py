@@ -14,7 +14,7 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import BaseMessage
 from langchain_core.outputs import ChatResult
 
-from dami_agent.chat_model.run_tree import trace_of
+from dami_agent.chat_model.run_tree import run_context_of
 
 _READ: ContextVar[str] = ContextVar("dami_agent_read_by_policy", default="")
 
@@ -60,5 +60,5 @@ class PolicyCachedChatModel(BaseChatModel):
         policy = getattr(self, "policy", None)
         if policy is None:
             return self, ""
-        read = policy.cache_key(trace_of(run_manager))
+        read = policy.cache_key(run_context_of(run_manager))
         return (self.model_copy(update={"cache": False}), "") if read is None else (self, read)

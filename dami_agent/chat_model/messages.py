@@ -81,7 +81,7 @@ def response_metadata(attempts: Sequence[CallRecord], reply: Reply, fingerprint:
         "weights_version": generation.weights_version,
         "fingerprint": fingerprint,
         "seed": generation.sampling.seed,
-        "call_id": record.step.trace.call_id,
+        "call_id": record.step.run_context.call_id,
         "probe_tokens": record.probe_tokens,
         "seconds": round(record.seconds, 6),
         "first_token_seconds": round(generation.timing.first_token, 6),

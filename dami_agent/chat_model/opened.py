@@ -12,7 +12,7 @@ from typing_extensions import Self
 from dami_agent.chat_model import request
 from dami_agent.chat_model.base import ConfiguredChatModel
 from dami_agent.chat_model.history import to_messages
-from dami_agent.chat_model.run_tree import trace_of
+from dami_agent.chat_model.run_tree import run_context_of
 from dami_agent.chat_model.structured import Structured, for_pair
 from dami_agent.errors import InvalidRequest, one_error
 from dami_agent.ledger import Ledger
@@ -135,8 +135,8 @@ class OpenedChatModel(ConfiguredChatModel):
             response_format=request.response_format(call.get("response_format")),
             structured=wanted is not None,
             check=wanted.check if wanted is not None else None,
-            ask=request.intensity_request(levels),
+            intensity_request=request.intensity_request(levels),
             sampling=request.sampling(given),
             limits=request.limits(given, self._stops(stops), self._default_max_tokens()),
-            trace=trace_of(manager, calling=True),
+            run_context=run_context_of(manager, calling=True),
         )

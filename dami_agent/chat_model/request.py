@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from dami_agent.dialogue.json_schema import strict_schema
 from dami_agent.errors import InvalidIntensity, InvalidRequest, InvalidSchema, shown
 from dami_agent.policy import EFFORTS
-from dami_agent.types import Ask, Intensity, Limits, Message, ResponseFormat, Sampling, Tool, ToolChoice
+from dami_agent.types import Intensity, IntensityRequest, Limits, Message, ResponseFormat, Sampling, Tool, ToolChoice
 
 _MOST = 2**62  # what a ledger can hold
 _MOST_SECONDS = 1e9
@@ -103,17 +103,17 @@ def effort(value: Any) -> Any:
     return value
 
 
-def intensity_request(levels: Sequence[tuple[str, Mapping[str, Any]]]) -> Ask:
+def intensity_request(levels: Sequence[tuple[str, Mapping[str, Any]]]) -> IntensityRequest:
     """What is asked about depth: the last level that says anything wins; within one, number > effort > "auto"."""
     for origin, level in reversed(levels):
         number, name = intensity(level.get("reasoning_intensity")), effort(level.get("reasoning_effort"))
         if isinstance(number, Intensity):
-            return Ask(intensity=number, origin=origin)
+            return IntensityRequest(intensity=number, origin=origin)
         if name is not None:
-            return Ask(effort=name, origin=origin)
+            return IntensityRequest(effort=name, origin=origin)
         if number is not None:
-            return Ask(intensity="auto", origin=origin)
-    return Ask()
+            return IntensityRequest(intensity="auto", origin=origin)
+    return IntensityRequest()
 
 
 def merge_levels(levels: Sequence[tuple[str, Mapping[str, Any]]]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from langchain_core.runnables.config import RunnableConfig, ensure_config, var_c
 from langchain_core.tracers.context import register_configure_hook
 from langchain_core.utils.uuid import uuid7
 
-from dami_agent.types import Trace
+from dami_agent.types import RunContext
 
 T = TypeVar("T")
 _MOST_RUNS = 100_000  # open runs; an iterator that is dropped half-way never says that its run has ended
@@ -161,7 +161,7 @@ def current_call(run_id: UUID | None) -> Iterator[None]:
 
 
 def announce(config: RunnableConfig | None) -> tuple[RunnableConfig, UUID]:
-    """Give a call that is about to begin its run id, and note the ``thread_id`` of its config for :func:`trace_of`.
+    """Give a call that is about to begin its run id, and note its config's ``thread_id`` for :func:`run_context_of`.
 
     LangChain shows a chat model the tags and metadata of its config, but not what is in ``configurable``.
     """
@@ -171,7 +171,7 @@ def announce(config: RunnableConfig | None) -> tuple[RunnableConfig, UUID]:
     return {**config, "run_id": run_id}, run_id
 
 
-def trace_of(manager: Any = None, *, calling: bool = False) -> Trace:
+def run_context_of(manager: Any = None, *, calling: bool = False) -> RunContext:
     """Where in a run a call happens, as LangChain's callbacks and LangGraph's metadata tell it.
 
     The step is LangGraph's in a graph, elsewhere the number of the call in its run. The thread is
@@ -195,14 +195,14 @@ def trace_of(manager: Any = None, *, calling: bool = False) -> Trace:
         metadata = {**config.get("metadata", {}), **around.inheritable_metadata}
         root = _TREE.root(around.parent_run_id, parent)
     else:
-        return Trace()
+        return RunContext()
     step = metadata.get("langgraph_step")
     if step is None and calling:
         step = _TREE.call(root)
     threads = metadata.get("thread_id"), _TREE.thread(run), config.get("configurable", {}).get("thread_id")
     thread = next((each for each in threads if each is not None), None)
     name, root_name = _TREE.names(run, root)
-    return Trace(
+    return RunContext(
         run_id=str(run) if run else None,
         parent_run_id=str(parent) if parent else None,
         root_run_id=str(root),

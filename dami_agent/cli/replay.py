@@ -15,7 +15,7 @@ from dami_agent.cli.grid import Column, distinct, grid
 from dami_agent.cli.options import InstructOption, LedgerOption, ThinkingOption
 from dami_agent.cli.output import print_json, stdout, visible
 from dami_agent.errors import DamiError, LedgerError, RunError, UsageError
-from dami_agent.types import Ask, Intensity, Limits, Sampling, Step, Template, Trace
+from dami_agent.types import Intensity, IntensityRequest, Limits, RunContext, Sampling, Step, Template
 
 if TYPE_CHECKING:
     from dami_agent.ledger import Row
@@ -163,10 +163,10 @@ def step(row: Row, intensity: Intensity) -> Step:
     try:
         return replace(
             step_of(row.prompt_text),
-            ask=Ask(intensity=intensity, origin="replay"),
+            intensity_request=IntensityRequest(intensity=intensity, origin="replay"),
             sampling=Sampling(seed=row.sampling.get("seed")),
             limits=Limits(max_tokens=row.limits.get("max_tokens"), stop=tuple(row.limits.get("stop") or ())),
-            trace=Trace(tags=("replay",), metadata={"replay_of": row.call_id}),
+            run_context=RunContext(tags=("replay",), metadata={"replay_of": row.call_id}),
         )
     except Exception as error:  # somebody wrote into the file: whatever stands there, one error of ours comes out
         raise LedgerError(

@@ -190,7 +190,9 @@ class ReplyParser:
     def __init__(self, text: TokenText, reader: CallReader, prompt: Prompt, step: Step) -> None:
         self._streams = text
         self._reader = reader
-        self._key = hashlib.blake2b(repr((step.trace.call_id, prompt.token_ids)).encode(), digest_size=9).hexdigest()
+        self._key = hashlib.blake2b(
+            repr((step.run_context.call_id, prompt.token_ids)).encode(), digest_size=9
+        ).hexdigest()
         self._part: str | None = None
         self._stream = text.stream()
         self._reasoning = _Reasoning()

@@ -17,10 +17,10 @@ from dami_agent.errors import InvalidRequest, RunError
 from dami_agent.policy import Frontier, ReasoningPolicy
 from dami_agent.session import Session, SessionKey, open_session
 from dami_agent.types import (
-    Ask,
     Decision,
     Generation,
     Intensity,
+    IntensityRequest,
     Job,
     Limits,
     Message,
@@ -117,7 +117,9 @@ def question_step(prompt: str, *, tools: tuple[Tool, ...] = (), sampling: Sampli
 
 def decide(policy: ReasoningPolicy, request: Request) -> Decision:
     """Decide as the policy does at an explicit λ; ``request.template`` overrules its choice of template."""
-    step = dataclasses.replace(request.step, ask=Ask(intensity=request.intensity, origin="bench"))
+    step = dataclasses.replace(
+        request.step, intensity_request=IntensityRequest(intensity=request.intensity, origin="bench")
+    )
     decision = policy.decide(step, 0, _no_estimate)
     return decision if request.template is None else dataclasses.replace(decision, template=request.template)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from dami_agent.errors import UsageError
 from dami_agent.policy import BudgetTracker, ReasoningPolicy, RunBudget, Spent, ToolSettings, Usage
-from dami_agent.types import Trace
+from dami_agent.types import RunContext
 
 _MOST = 10_000  # runs and threads remembered, as many as a policy keeps accounts
 _BEFORE = "before this run"
@@ -44,27 +44,27 @@ class AgentRun:
     Attributes:
         policy: settled at the run's first call.
         budgets: the accounts of the model that the run called first; all models of the run spend from them.
-        trace: where that call stands.
+        run_context: where that call stands.
         thread_before: what the thread had used before the run.
         account_before: what the account held at that call.
     """
 
     policy: ReasoningPolicy
     budgets: BudgetTracker
-    trace: Trace
+    run_context: RunContext
     thread_before: Tokens
     account_before: Tokens
 
     @property
     def used(self) -> Tokens:
         """By this run so far: failed and rejected attempts and probes too."""
-        return Tokens.of(self.budgets.spent(self.policy, self.trace)) - self.account_before
+        return Tokens.of(self.budgets.spent(self.policy, self.run_context)) - self.account_before
 
     @property
     def failed(self) -> bool:
         """Whether not one token is left of a budget whose end is an error."""
         budget = budget_of(self.policy)
-        spent = self.budgets.spent(self.policy, self.trace).tokens
+        spent = self.budgets.spent(self.policy, self.run_context).tokens
         return budget.on_exhausted == "error" and budget.max_tokens is not None and spent >= budget.max_tokens
 
     @property
@@ -93,39 +93,43 @@ class AgentRuns:
     _runs: OrderedDict[str, AgentRun] = field(default_factory=OrderedDict)
     _threads: OrderedDict[str, Tokens] = field(default_factory=OrderedDict)
 
-    def enter(self, base: ReasoningPolicy, budgets: BudgetTracker, trace: Trace, counted: Tokens) -> AgentRun:
+    def enter(
+        self, base: ReasoningPolicy, budgets: BudgetTracker, run_context: RunContext, counted: Tokens
+    ) -> AgentRun:
         """Find the run that a call belongs to; its policy and accounts are settled at its first call.
 
         Args:
             base: the policy that limits and tools come on top of.
             budgets: the accounts of the model that is called.
-            trace: where the call stands.
+            run_context: where the call stands.
             counted: what the checkpoint says that the thread has used.
 
         Raises:
             UsageError: limits beside a policy whose budget is ``per: thread``.
         """
-        key = trace.root_run_id or trace.thread_id or ""
+        key = run_context.root_run_id or run_context.thread_id or ""
         with self._lock:
             run = self._runs.get(key)
             if run is None:
-                run = self._begin(self._fold(base), budgets, trace, self.thread_used(trace, counted))
+                run = self._begin(self._fold(base), budgets, run_context, self.thread_used(run_context, counted))
                 _keep(self._runs, key, run)
             return run
 
-    def thread_used(self, trace: Trace, counted: Tokens) -> Tokens:
+    def thread_used(self, run_context: RunContext, counted: Tokens) -> Tokens:
         """By its checkpoint; but a run that failed leaves none, so what this process remembers counts too."""
         with self._lock:
-            kept = self._threads.get(trace.thread_id, Tokens()) if trace.thread_id else Tokens()
+            kept = self._threads.get(run_context.thread_id, Tokens()) if run_context.thread_id else Tokens()
         return Tokens(max(kept.model, counted.model), max(kept.reasoning, counted.reasoning))
 
     def leave(self, run: AgentRun) -> None:
         """After a call, whatever became of it."""
-        if run.trace.thread_id:
+        if run.run_context.thread_id:
             with self._lock:
-                _keep(self._threads, run.trace.thread_id, run.thread_used)
+                _keep(self._threads, run.run_context.thread_id, run.thread_used)
 
-    def _begin(self, policy: ReasoningPolicy, budgets: BudgetTracker, trace: Trace, thread: Tokens) -> AgentRun:
+    def _begin(
+        self, policy: ReasoningPolicy, budgets: BudgetTracker, run_context: RunContext, thread: Tokens
+    ) -> AgentRun:
         """Where the thread has less left than the run may use, the run's account begins with what the thread has used.
 
         So the policy keeps one account for both, and knows how much of the thread's budget is gone.
@@ -143,10 +147,12 @@ class AgentRuns:
                 limits[f"max_{name}"], used[name] = limit, so_far
         if limits:
             policy = dataclasses.replace(policy, run=budget.model_copy(update=limits))
-            if any(used.values()) and not budgets.spent(policy, trace).steps:
-                budgets.charge(policy, trace, Usage(**used), _BEFORE)
-        before = Tokens.of(budgets.spent(policy, trace)) if shared else Tokens(*(used.get(n, 0) for n in _COUNTED))
-        return AgentRun(policy, budgets, trace, thread, before)
+            if any(used.values()) and not budgets.spent(policy, run_context).steps:
+                budgets.charge(policy, run_context, Usage(**used), _BEFORE)
+        before = (
+            Tokens.of(budgets.spent(policy, run_context)) if shared else Tokens(*(used.get(n, 0) for n in _COUNTED))
+        )
+        return AgentRun(policy, budgets, run_context, thread, before)
 
     def _fold(self, base: ReasoningPolicy) -> ReasoningPolicy:
         """Put on top of ``base`` what was given here."""

@@ -13,11 +13,11 @@ from langchain_core.runnables.config import ensure_config, merge_configs, var_ch
 
 from dami_agent.chat_model import ChatDAMI
 from dami_agent.chat_model.configurable import ConfigurableChatDAMI
-from dami_agent.chat_model.run_tree import trace_of
+from dami_agent.chat_model.run_tree import run_context_of
 from dami_agent.errors import UsageError
 from dami_agent.policy import BudgetTracker, ReasoningPolicy
 from dami_agent.policy.registry import read_policy
-from dami_agent.types import Trace
+from dami_agent.types import RunContext
 
 KEY = "policy"
 """Where a run's own policy stands: ``config={"configurable": {"policy": …}}`` or LangGraph's ``context``."""
@@ -79,6 +79,6 @@ def run_policy(config: RunnableConfig, context: Any) -> ReasoningPolicy | None:
     return read_policy(given if given is not None else config.get("configurable", {}).get(KEY))
 
 
-def here() -> tuple[RunnableConfig, Trace]:
+def here() -> tuple[RunnableConfig, RunContext]:
     """The configuration of the run around, and where in its tree a model call made now would stand."""
-    return var_child_runnable_config.get() or RunnableConfig(), trace_of()
+    return var_child_runnable_config.get() or RunnableConfig(), run_context_of()

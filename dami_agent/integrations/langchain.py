@@ -163,8 +163,8 @@ class ReasoningBudgetMiddleware(AgentMiddleware[ReasoningBudgetState[ResponseT],
     @override
     def before_model(self, state: ReasoningBudgetState[ResponseT], runtime: Runtime[ContextT]) -> dict[str, Any] | None:
         """End the agent, or fail, where not one token is left."""
-        config, trace = here()
-        thread = self._runs.thread_used(trace, _counted(state))
+        config, run_context = here()
+        thread = self._runs.thread_used(run_context, _counted(state))
         run = Tokens(state.get("run_model_tokens", 0))
         if not (_reached(thread.model, self.thread_limit) or _reached(run.model, self.run_limit)):
             return None
@@ -213,9 +213,9 @@ class ReasoningBudgetMiddleware(AgentMiddleware[ReasoningBudgetState[ResponseT],
     def _governed(self, request: ModelRequest[ContextT]) -> tuple[AgentRun, ModelRequest[ContextT]]:
         """The run that the request belongs to, and the request with its model under that run's policy."""
         model, bound = find_model(request.model, type(self).__name__)
-        config, trace = here()
+        config, run_context = here()
         base = run_policy(config, request.runtime.context) or self.policy or model.policy or self._default
-        run = self._runs.enter(base, model.budgets, trace, _counted(request.state))
+        run = self._runs.enter(base, model.budgets, run_context, _counted(request.state))
         model_settings = {**bound, **request.model_settings}
         return run, request.override(model=with_policy(model, run.policy, run.budgets), model_settings=model_settings)
 

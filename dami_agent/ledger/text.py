@@ -61,7 +61,7 @@ def texts_of(record: CallRecord, redact: Redaction) -> dict[str, str | None]:
     try:
         return _texts(record.step, record.reply, redact)
     except Exception as e:  # arguments of a foreign tool call that JSON cannot hold, and whatever else they do
-        log.warning("the text of call %s cannot be kept: %s", plain(record.step.trace.call_id), first_line(e))
+        log.warning("the text of call %s cannot be kept: %s", plain(record.step.run_context.call_id), first_line(e))
         return dict.fromkeys(TEXTS)
 
 

@@ -21,12 +21,12 @@ from dami_agent.types import (
     Limits,
     Message,
     Reply,
+    RunContext,
     Sampling,
     Step,
     TokenEvent,
     Tool,
     ToolCall,
-    Trace,
 )
 
 
@@ -57,7 +57,9 @@ def _typical(n: int) -> CallRecord:
     )
     tools = tuple(Tool(name=f"tool_{i}", description="", parameters={"type": "object"}) for i in range(6))
     metadata = {"langgraph_node": "model", "langgraph_step": n, "thread_id": "thread", "ls_provider": "dami"}
-    trace = Trace(call_id=f"{n:032x}", run_id="run", root_run_id="root", node="model", step=n, metadata=metadata)
+    run_context = RunContext(
+        call_id=f"{n:032x}", run_id="run", root_run_id="root", node="model", step=n, metadata=metadata
+    )
     events = tuple(TokenEvent(token_id=i, part="reasoning" if i < 150 else "answer") for i in range(190))
     sampling = Sampling(temperature=0.6, top_p=0.95, top_k=20, seed=n)
     estimate = Estimate(estimator="confidence", intensity=Intensity(0.43), features={"surprise": 0.31, "entropy": 1.2})
@@ -72,7 +74,7 @@ def _typical(n: int) -> CallRecord:
         charged_to="search",
     )
     return CallRecord(
-        step=Step(messages=said, tools=tools, trace=trace),
+        step=Step(messages=said, tools=tools, run_context=run_context),
         decision=decision,
         generation=Generation(
             events=events, finish_reason="stop", intensity=Intensity(0.5), sampling=sampling, prompt_tokens=300

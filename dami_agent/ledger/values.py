@@ -83,7 +83,7 @@ def _money(record: CallRecord, prices: Prices | None) -> float | None:
     try:
         return None if prices is None else prices.cost_of(record)
     except Exception as e:  # a table of the user's own making
-        log.warning("the price of call %s is unknown: %s", plain(record.step.trace.call_id), first_line(e))
+        log.warning("the price of call %s is unknown: %s", plain(record.step.run_context.call_id), first_line(e))
         return None
 
 
@@ -96,25 +96,25 @@ def _version() -> str:
 
 
 def _of_step(step: Step) -> dict[str, Any]:
-    trace, ask = step.trace, step.ask
-    asked = ask.effort if ask.intensity is None else ask.intensity
+    run_context, intensity_request = step.run_context, step.intensity_request
+    asked = intensity_request.effort if intensity_request.intensity is None else intensity_request.intensity
     return {
-        "call_id": trace.call_id,
-        "run_id": trace.run_id,
-        "parent_run_id": trace.parent_run_id,
-        "root_run_id": trace.root_run_id,
-        "run_name": trace.run_name,
-        "root_run_name": trace.root_run_name,
-        "thread_id": trace.thread_id,
-        "node": trace.node,
-        "step": trace.step,
-        "tags": trace.tags,
-        "metadata": trace.metadata,
+        "call_id": run_context.call_id,
+        "run_id": run_context.run_id,
+        "parent_run_id": run_context.parent_run_id,
+        "root_run_id": run_context.root_run_id,
+        "run_name": run_context.run_name,
+        "root_run_name": run_context.root_run_name,
+        "thread_id": run_context.thread_id,
+        "node": run_context.node,
+        "step": run_context.step,
+        "tags": run_context.tags,
+        "metadata": run_context.metadata,
         "messages": len(step.messages),
         "tools_bound": [t.name for t in step.tools],
         "tools_digested": step.digested_tools,
         "asked": None if asked is None else str(float(asked)) if isinstance(asked, float) else asked,
-        "asked_by": ask.origin,
+        "asked_by": intensity_request.origin,
     }
 
 

@@ -19,7 +19,7 @@ from dami_agent.policy.budget_allowance import Allowance
 from dami_agent.policy.budgets import Budgets
 from dami_agent.policy.match import Facts
 from dami_agent.policy.spelling import Spelling
-from dami_agent.types import Limits, Step, Trace, Usage
+from dami_agent.types import Limits, RunContext, Step, Usage
 
 if TYPE_CHECKING:
     from dami_agent.policy.policy import ReasoningPolicy
@@ -94,7 +94,7 @@ class BudgetTracker:
         Raises:
             BudgetExhausted: less is left than an answer needs.
         """
-        budgets, account = self._state(policy).budgets, policy.account(step.trace)
+        budgets, account = self._state(policy).budgets, policy.account(step.run_context)
         return budgets.reserve(account, _key(step, attempt), limits, charged_to, final=final, check=check)
 
     def settle(self, policy: ReasoningPolicy, step: Step, attempt: int, usage: Usage | None) -> None:
@@ -107,26 +107,26 @@ class BudgetTracker:
             usage: None if nobody knows what it used.
         """
         if policy.budgeted:
-            self._state(policy).budgets.settle(policy.account(step.trace), _key(step, attempt), usage)
+            self._state(policy).budgets.settle(policy.account(step.run_context), _key(step, attempt), usage)
 
-    def charge(self, policy: ReasoningPolicy, trace: Trace, usage: Usage, charged_to: str) -> None:
+    def charge(self, policy: ReasoningPolicy, run_context: RunContext, usage: Usage, charged_to: str) -> None:
         """Put on the account of a run or thread what was used before, without a reservation.
 
         Args:
             policy: whose budgets are meant.
-            trace: names run and thread.
+            run_context: names run and thread.
             usage: what was used.
             charged_to: the tool that pays, or ``answer``.
         """
-        self._state(policy).budgets.charge(policy.account(trace), usage, charged_to)
+        self._state(policy).budgets.charge(policy.account(run_context), usage, charged_to)
 
-    def spent(self, policy: ReasoningPolicy, trace: Trace) -> Spent:
+    def spent(self, policy: ReasoningPolicy, run_context: RunContext) -> Spent:
         """Return what a run or thread has used so far; counted only where the policy sets a budget."""
-        return self._state(policy).budgets.spent(policy.account(trace))
+        return self._state(policy).budgets.spent(policy.account(run_context))
 
     def stopped_by_budget(self, policy: ReasoningPolicy, step: Step, attempt: int) -> bool:
         """Whether an attempt that timed out was stopped by the budget, which has kept time for an answer."""
-        return self._state(policy).budgets.timed(policy.account(step.trace), _key(step, attempt))
+        return self._state(policy).budgets.timed(policy.account(step.run_context), _key(step, attempt))
 
     def check_names(self, policy: ReasoningPolicy, facts: Facts) -> None:
         """Warn of names of tools and nodes that the policy misspells, once each."""
@@ -167,4 +167,4 @@ if hasattr(os, "register_at_fork"):
 
 
 def _key(step: Step, attempt: int) -> tuple[str | int, int]:
-    return (step.trace.call_id or id(step), attempt)
+    return (step.run_context.call_id or id(step), attempt)

@@ -23,19 +23,19 @@ from dami_agent.policy.match import Facts, all_rules, match
 from dami_agent.policy.presets import read_preset
 from dami_agent.policy.resolve import EstimateFn, IntensityQuery, resolve
 from dami_agent.policy.rules import Escalation, PolicyFile, Rule, RunBudget, Settings, ToolSettings, canonical
-from dami_agent.types import Ask, Decision, Intensity, Reply, Step, Trace
+from dami_agent.types import Decision, Intensity, IntensityRequest, Reply, RunContext, Step
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class ReasoningPolicy:
     """Chooses λ, template and limits for each step; a frozen value, whose budgets a :class:`BudgetTracker` keeps.
 
-    Precedence. What the caller asked (init < configurable < bind < call is settled before, in
-    :class:`~dami_agent.types.Ask`) beats what the winning rule asks, and that beats ``default``; a caller's ``"auto"``
-    leaves the choice to the rule. A number beats an effort name, an effort name beats ``"auto"``. Only estimates snap
-    to the frontier's grid. Bounds come after all of that, for explicit numbers too; then a challenged answer's floor
-    (never for a number or effort the caller gave); budget ceilings last. Caps only tighten. What a rule leaves out is
-    ``default``'s.
+    Precedence. What the caller asks for (an :class:`~dami_agent.types.IntensityRequest`, in which init < configurable <
+    bind < middleware < call is settled already) beats what the winning rule asks for, and that beats ``default``; a
+    caller's ``"auto"`` leaves the choice to the rule. A number beats an effort name, an effort name beats ``"auto"``.
+    Only estimates snap to the frontier's grid. Bounds come after all of that, for explicit numbers too; then a
+    challenged answer's floor (never for a number or effort the caller gave); budget ceilings last. Caps only tighten.
+    What a rule leaves out is taken from ``default``.
 
     Attributes:
         frontier: of the pair in use; an empty one is filled in by :class:`~dami_agent.chat_model.ChatDAMI`.
@@ -50,7 +50,7 @@ class ReasoningPolicy:
     """
 
     frontier: Frontier = field(default_factory=Frontier)
-    default: Settings | Ask | Mapping[str, Any] = field(default_factory=Settings)
+    default: Settings | IntensityRequest | Mapping[str, Any] = field(default_factory=Settings)
     name: str = "default"
     rules: Sequence[Rule | Mapping[str, Any]] = ()
     tools: Mapping[str, ToolSettings | Mapping[str, Any]] = field(default_factory=dict)
@@ -63,7 +63,7 @@ class ReasoningPolicy:
     _spec: PolicyFile = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
-        default = _settings_of(self.default) if isinstance(self.default, Ask) else self.default
+        default = _settings_of(self.default) if isinstance(self.default, IntensityRequest) else self.default
         given = {name: getattr(self, name) for name in PolicyFile.model_fields} | {"default": default}
         spec = load.read_dict(given, "ReasoningPolicy")
         vars(self).update({name: getattr(spec, name) for name in PolicyFile.model_fields}, _spec=spec)
@@ -227,7 +227,7 @@ class ReasoningPolicy:
         """The rules in the order in which they are looked at, short forms written out."""
         return all_rules(self._spec)
 
-    def cache_key(self, trace: Trace) -> str | None:
+    def cache_key(self, run_context: RunContext) -> str | None:
         """What rules read of a call's place in its run, for caches; None where the answer depends on the moment.
 
         That is so under a budget, and where a rule counts steps.
@@ -235,19 +235,24 @@ class ReasoningPolicy:
         whens = [rule.when for rule in self.all_rules]
         if self.budgeted or any(when.step is not None for when in whens):
             return None
-        tags = {tag for when in whens for tag in when.tags or ()} & set(trace.tags)
-        keys = {key for when in whens for key in when.metadata or {}} & set(trace.metadata)
-        node = trace.node if any(when.node is not None for when in whens) else None
-        found = {"tags": sorted(tags), "metadata": {key: trace.metadata[key] for key in sorted(keys)}, "node": node}
+        tags = {tag for when in whens for tag in when.tags or ()} & set(run_context.tags)
+        keys = {key for when in whens for key in when.metadata or {}} & set(run_context.metadata)
+        node = run_context.node if any(when.node is not None for when in whens) else None
+        found = {
+            "tags": sorted(tags),
+            "metadata": {key: run_context.metadata[key] for key in sorted(keys)},
+            "node": node,
+        }
         return repr(found) if tags or keys or node is not None else ""
 
     # ---- budgets and attempts -----------------------------------------------------------------------------------
 
-    def account(self, trace: Trace) -> str:
+    def account(self, run_context: RunContext) -> str:
         """The budget account of a step: its thread's or its root run's; a call alone is a run of its own."""
-        if self._spec.run.per == "thread" and trace.thread_id:
-            return f"{THREAD}{trace.thread_id}"
-        return f"{RUN}{trace.root_run_id or trace.parent_run_id or trace.run_id or trace.call_id}"
+        if self._spec.run.per == "thread" and run_context.thread_id:
+            return f"{THREAD}{run_context.thread_id}"
+        root = run_context.root_run_id or run_context.parent_run_id or run_context.run_id or run_context.call_id
+        return f"{RUN}{root}"
 
     @property
     def run_budget(self) -> RunBudget:
@@ -297,7 +302,7 @@ class ReasoningPolicy:
         return "schema_failure" in self._spec.escalation.on
 
 
-def _settings_of(asked: Ask) -> Settings:
+def _settings_of(asked: IntensityRequest) -> Settings:
     """Convert a default that is given as what a caller would ask for."""
     return Settings.model_validate({"intensity": asked.intensity, **({"effort": asked.effort} if asked.effort else {})})
 

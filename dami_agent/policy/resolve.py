@@ -14,7 +14,7 @@ from dami_agent.policy.cautions import warn_of_valley
 from dami_agent.policy.frontier import Frontier
 from dami_agent.policy.match import level, tool_errors
 from dami_agent.policy.rules import PolicyFile, Rule, Settings
-from dami_agent.types import Ask, Decision, Estimate, Intensity, Sampling, Step
+from dami_agent.types import Decision, Estimate, Intensity, IntensityRequest, Sampling, Step
 
 EstimateFn = Callable[[Decision], Estimate]
 """Runs the estimator that the decision names; the rest of it is what a λ=0 call of this step would get."""
@@ -103,7 +103,9 @@ def resolve(query: IntensityQuery, base: Decision, estimate: EstimateFn) -> Deci
     bounds = bounds_for(query)
     decision = dataclasses.replace(base, bounds=bounds.pair)
     # 2. Target: a step deeper after a rejected attempt; else what caller, rule or default ask for.
-    target = retry_target(query, bounds) or requested_target(frontier, query.step.ask, query.rule, query.spec)
+    target = retry_target(query, bounds) or requested_target(
+        frontier, query.step.intensity_request, query.rule, query.spec
+    )
     # 3. λ: the target inside the bounds, or the estimate, moved by accuracy_over_cost and snapped to the grid.
     decision = resolve_intensity(query, decision, target, bounds, estimate)
     # 4. Deeper where the step's tools have failed.
@@ -137,7 +139,7 @@ def bounds_for(query: IntensityQuery) -> IntensityBounds:
     if source is not None and source.bounds is not None:
         low, high = (level(end, frontier) for end in source.bounds)
         low, by = min(low, high), "policy default" if silent or rule is None else f"rule {rule.name}"
-    challenged = query.challenge and spec.challenge and not is_explicit(query.step.ask)
+    challenged = query.challenge and spec.challenge and not is_explicit(query.step.intensity_request)
     if challenged and (rule is None or rule.when.challenge is None):
         floor = min(high, float(frontier.for_effort(CHALLENGE_EFFORT)))
         if floor > low:
@@ -153,7 +155,7 @@ def bounds_for(query: IntensityQuery) -> IntensityBounds:
     return IntensityBounds(low=low, high=high, by=by, notes=tuple(notes))
 
 
-def is_explicit(asked: Ask) -> bool:
+def is_explicit(asked: IntensityRequest) -> bool:
     """Whether the caller named a λ or an effort."""
     return isinstance(asked.intensity, float) or (asked.effort is not None)
 
@@ -167,7 +169,7 @@ def retry_target(query: IntensityQuery, bounds: IntensityBounds) -> Target | Non
     if previous is None:
         return None
     if rule is not None and rule.when.attempt is not None and (rule.number is not None or rule.effort is not None):
-        return requested_target(query.frontier, Ask(), rule, query.spec)
+        return requested_target(query.frontier, IntensityRequest(), rule, query.spec)
     deeper = next_on_grid(query.frontier, previous.intensity, 1, bounds.high)
     # An explicit λ stays where another random stream can give another reply.
     if query.spec.escalation.redraws_calls and previous.requested is not None and previous.sampling.temperature != 0:
@@ -176,7 +178,7 @@ def retry_target(query: IntensityQuery, bounds: IntensityBounds) -> Target | Non
     return Target(intensity=deeper, reason=f"{reason}: {query.why[:_LONGEST_WHY]}" if query.why else reason)
 
 
-def requested_target(frontier: Frontier, asked: Ask, rule: Rule | None, spec: PolicyFile) -> Target:
+def requested_target(frontier: Frontier, asked: IntensityRequest, rule: Rule | None, spec: PolicyFile) -> Target:
     """Find who asks for a λ: the caller's number or effort, then the rule, the caller's ``auto``, the default.
 
     Args:

@@ -153,7 +153,7 @@ def _price(value: Any) -> Price:
     return Price(**value)
 
 
-Asked = Annotated[Any, PlainValidator(_intensity)]
+IntensitySetting = Annotated[Any, PlainValidator(_intensity)]
 Names = Annotated[tuple[str, ...] | None, BeforeValidator(_names)]
 Range = Annotated[tuple[int | None, int | None] | None, PlainValidator(_range)]
 Number = Annotated[float | None, PlainValidator(_number)]
@@ -204,7 +204,7 @@ class Settings(Declared):
 
     old_keys: ClassVar[Mapping[str, str]] = {"deadline": "timeout"}
 
-    intensity: Asked = None
+    intensity: IntensitySetting = None
     effort: Effort = None
     answer_intensity: Number = None
     estimator: str | None = None

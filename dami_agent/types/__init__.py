@@ -10,11 +10,10 @@ from dami_agent.types.intensity import FinishReason, Intensity, Part, Role, Temp
 from dami_agent.types.price import Price, Usage
 from dami_agent.types.protocols import BUILTIN, Engine, EngineInfo, Estimator, Job
 from dami_agent.types.record import CallRecord, Decision, Estimate
-from dami_agent.types.step import Ask, Limits, Sampling, Step, Trace
+from dami_agent.types.step import IntensityRequest, Limits, RunContext, Sampling, Step
 
 __all__ = [
     "BUILTIN",
-    "Ask",
     "CallRecord",
     "Constraint",
     "Decision",
@@ -25,6 +24,7 @@ __all__ = [
     "FinishReason",
     "Generation",
     "Intensity",
+    "IntensityRequest",
     "InvalidToolCall",
     "Job",
     "Limits",
@@ -35,6 +35,7 @@ __all__ = [
     "Reply",
     "ResponseFormat",
     "Role",
+    "RunContext",
     "Sampling",
     "Step",
     "Template",
@@ -45,7 +46,6 @@ __all__ = [
     "Tool",
     "ToolCall",
     "ToolChoice",
-    "Trace",
     "Usage",
     "WeightsMode",
 ]

@@ -54,7 +54,7 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ask:
+class IntensityRequest:
     """What the caller asked about depth, after precedence (init < configurable < bind < middleware < call).
 
     ``intensity`` is a number, ``"auto"`` (ask the estimator) or None; ``effort`` a LangChain effort name or None.
@@ -67,7 +67,7 @@ class Ask:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Trace:
+class RunContext:
     """Where in a run this step happens; all optional, all kept in the ledger.
 
     ``run_name`` and ``root_run_name`` are LangChain's names of the runs with ``run_id`` and ``root_run_id``.
@@ -102,10 +102,10 @@ class Step:
     response_format: ResponseFormat | None = None
     structured: bool = False
     check: Callable[[Reply], str] | None = field(default=None, compare=False, repr=False)
-    ask: Ask = Ask()
+    intensity_request: IntensityRequest = IntensityRequest()
     sampling: Sampling = Sampling()
     limits: Limits = Limits()
-    trace: Trace = Trace()
+    run_context: RunContext = RunContext()
 
     @property
     def digested_tools(self) -> tuple[str, ...]:

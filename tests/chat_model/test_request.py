@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 from dami_agent.chat_model import ChatDAMI, request
 from dami_agent.errors import InvalidIntensity, InvalidRequest, InvalidSchema
 from dami_agent.policy import EFFORTS
-from dami_agent.types import Ask, Intensity
+from dami_agent.types import Intensity, IntensityRequest
 
 level = st.fixed_dictionaries(
     {},
@@ -30,7 +30,7 @@ def test_the_last_level_that_says_anything_wins(levels: list[dict[str, Any]]) ->
     asked = request.intensity_request(named)
     speaking = [(n, g) for n, g in named if any(v is not None for v in g.values())]
     if not speaking:
-        assert asked == Ask()
+        assert asked == IntensityRequest()
         return
     origin, said = speaking[-1]
     assert asked.origin == origin

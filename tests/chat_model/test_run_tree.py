@@ -31,7 +31,7 @@ class Book:
 
         def step(model: Any, messages: Any, stop: Any, manager: Any, kwargs: Any) -> Any:
             made = original(model, messages, stop, manager, kwargs)
-            self.traces.append(made.trace)
+            self.traces.append(made.run_context)
             return made
 
         object.__setattr__(self.model, "_step", step.__get__(self.model))

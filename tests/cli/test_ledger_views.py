@@ -84,7 +84,7 @@ def test_csv_holds_what_json_holds(dami: Dami, records: list[CallRecord]) -> Non
 
 
 def test_search(dami: Dami, records: list[CallRecord]) -> None:
-    wanted = records[3].step.trace.call_id
+    wanted = records[3].step.run_context.call_id
     assert [r["call_id"] for r in dami("logs", "-q", wanted.upper(), "--json").json] == [wanted]
     assert [r["error_type"] for r in dami("logs", "-q", "contextover", "--json").json] == ["ContextOverflow"]
     assert dami("logs", "-q", "no such text anywhere", "--json").json == []
@@ -262,7 +262,7 @@ def test_explain_takes_how_an_id_begins_and_the_last_call(dami: Dami, explained:
 
 
 def test_explain_of_a_call_that_failed_before_a_decision(dami: Dami, records: list[CallRecord]) -> None:
-    out = dami("explain", records[4].step.trace.call_id).out
+    out = dami("explain", records[4].step.run_context.call_id).out
     assert "it failed before a decision" in out
     assert "failed      ContextOverflow: long" in out
 
@@ -293,7 +293,7 @@ def test_watch_shows_calls_as_they_end(ledger_file: Path, terminal: bool) -> Non
     out = io.StringIO()
     console = Console(file=out, force_terminal=terminal, width=200, color_system=None)
     ledger, deadline = Ledger.open(ledger_file), time.monotonic() + 60
-    expected = [make_record(seed).step.trace.call_id for seed in range(5)]
+    expected = [make_record(seed).step.run_context.call_id for seed in range(5)]
     writers: list[threading.Thread] = []
 
     def stop(new: Sequence[Row]) -> bool:

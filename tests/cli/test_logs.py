@@ -33,7 +33,7 @@ def calls(ledger_file: Path) -> list[str]:
     for record in records:
         ledger.record(record)
     ledger.close()
-    return [r.step.trace.call_id for r in records]
+    return [r.step.run_context.call_id for r in records]
 
 
 def test_json_is_an_array_of_all_calls(dami: Dami, calls: list[str]) -> None:

@@ -23,13 +23,13 @@ from dami_agent.types import (
     Prompt,
     Reply,
     ResponseFormat,
+    RunContext,
     Sampling,
     Step,
     TokenEvent,
     Tool,
     ToolCall,
     ToolChoice,
-    Trace,
 )
 
 from .support import BARE, DIALOGUE, TOKENIZER, metaspace_tokenizer
@@ -43,7 +43,7 @@ CALL = TOKENIZER.convert_tokens_to_ids("<tool_call>")
 
 def step(stop: tuple[str, ...] = (), **fields: Any) -> Step:
     user = Message(role="user", content="x")
-    return Step(messages=(user,), tools=TOOLS, limits=Limits(stop=stop), trace=Trace(call_id="c"), **fields)
+    return Step(messages=(user,), tools=TOOLS, limits=Limits(stop=stop), run_context=RunContext(call_id="c"), **fields)
 
 
 def byte_ids(text: str) -> list[int]:

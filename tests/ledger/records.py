@@ -6,28 +6,28 @@ import random
 import uuid
 
 from dami_agent.types import (
-    Ask,
     CallRecord,
     Decision,
     Estimate,
     Generation,
     Intensity,
+    IntensityRequest,
     InvalidToolCall,
     Limits,
     Message,
     Prompt,
     Reply,
+    RunContext,
     Sampling,
     Step,
     Timing,
     TokenEvent,
     Tool,
     ToolCall,
-    Trace,
 )
 
 
-def make_step(rng: random.Random, **trace: object) -> Step:
+def make_step(rng: random.Random, **run_context: object) -> Step:
     digested = rng.choice([None, "search", "add", "read_file"])
     messages = [Message(role="user", content="SECRET QUESTION")]
     if digested:
@@ -39,10 +39,15 @@ def make_step(rng: random.Random, **trace: object) -> Step:
     return Step(
         messages=tuple(messages),
         tools=tuple(Tool(name=n, description="", parameters={}) for n in ("search", "add")),
-        ask=rng.choice(
-            [Ask(), Ask(intensity="auto", origin="init"), Ask(intensity=Intensity(0.5)), Ask(effort="high")]
+        intensity_request=rng.choice(
+            [
+                IntensityRequest(),
+                IntensityRequest(intensity="auto", origin="init"),
+                IntensityRequest(intensity=Intensity(0.5)),
+                IntensityRequest(effort="high"),
+            ]
         ),
-        trace=Trace(**{**known, **trace}),  # type: ignore[arg-type]
+        run_context=RunContext(**{**known, **run_context}),  # type: ignore[arg-type]
     )
 
 
@@ -60,7 +65,9 @@ def make_generation(rng: random.Random, intensity: Intensity) -> Generation:
     )
 
 
-def make_record(seed: int, *, error: str | None = None, started_at: float | None = None, **trace: object) -> CallRecord:
+def make_record(
+    seed: int, *, error: str | None = None, started_at: float | None = None, **run_context: object
+) -> CallRecord:
     """A random record; with ``error`` one that failed while decoding."""
     rng = random.Random(seed)
     intensity = Intensity(rng.random())
@@ -93,7 +100,7 @@ def make_record(seed: int, *, error: str | None = None, started_at: float | None
         finish_reason="tool_calls",
     )
     return CallRecord(
-        step=make_step(rng, **trace),
+        step=make_step(rng, **run_context),
         decision=decision,
         generation=make_generation(rng, intensity),
         reply=None if error else reply,

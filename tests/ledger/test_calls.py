@@ -19,8 +19,18 @@ from dami_agent.ledger.values import values_of
 from dami_agent.pipeline import Pipeline
 from dami_agent.policy import BudgetTracker, Frontier, ReasoningPolicy
 from dami_agent.testing import FakeEngine, FakeReply, fake_chat_model
-from dami_agent.types import Ask, CallRecord, Decision, Estimate, Generation, Intensity, Job, Prompt, Trace
-from tests.policy.support import FRONTIER, asked, step, user
+from dami_agent.types import (
+    CallRecord,
+    Decision,
+    Estimate,
+    Generation,
+    Intensity,
+    IntensityRequest,
+    Job,
+    Prompt,
+    RunContext,
+)
+from tests.policy.support import FRONTIER, requested, step, user
 from tests.test_pipeline import Prober
 
 GRID = (0.0, 0.2, 0.6, 0.8, 1.0)
@@ -72,7 +82,7 @@ def called(estimate: float, asks: float | None, bounds: list[float], frontier: F
         policy=ReasoningPolicy(frontier=frontier, default={"intensity": tuple(bounds)}),
         estimator=Estimator(Intensity(estimate)),
         ledger=book,
-    ).run(step(user("What is it?"), ask=Ask() if asks is None else asked(asks)))
+    ).run(step(user("What is it?"), intensity_request=IntensityRequest() if asks is None else requested(asks)))
     return book.row
 
 
@@ -132,13 +142,13 @@ def test_the_answers_own_intensity_and_the_tokens_dropped_for_it() -> None:
     assert (row.intensity, row.intensity_answer) == (1, 0.2)
     assert row.dropped_tokens == 1  # that the answer had begun is how the thought's end is known
     assert row.output_tokens == row.reasoning_tokens + row.answer_tokens + row.dropped_tokens
-    assert row.output_tokens == pipeline.budgets.spent(pipeline.policy, now.trace).tokens
+    assert row.output_tokens == pipeline.budgets.spent(pipeline.policy, now.run_context).tokens
     assert ledger.verify().whole
 
 
 def test_without_a_thought_the_answer_has_the_intensity_it_was_decoded_with() -> None:
     pipeline, ledger = voices()
-    pipeline.run(step(user("What is it?"), ask=asked(0.0)))
+    pipeline.run(step(user("What is it?"), intensity_request=requested(0.0)))
     (row,) = ledger.rows()
     assert (row.intensity, row.intensity_answer) == (0, None)
 
@@ -166,14 +176,14 @@ def test_a_stream_closed_early_is_a_row_with_the_tokens_it_cost() -> None:
     pipeline = Pipeline(
         engine=model.engine, dialogue=model.dialogue, policy=policy, estimator=model.estimator, ledger=ledger
     )
-    now = step(user("Count."), ask=asked(0.0), root_run_id="run")
+    now = step(user("Count."), intensity_request=requested(0.0), root_run_id="run")
     stream: Any = pipeline.stream(now)
     next(stream)
     stream.close()
     (row,) = ledger.rows()
     assert (row.error_type, row.accepted) == ("Cancelled", None)
     assert 0 < row.answer_tokens < 40
-    assert row.output_tokens == pipeline.budgets.spent(policy, now.trace).tokens
+    assert row.output_tokens == pipeline.budgets.spent(policy, now.run_context).tokens
     assert row.decode_seconds is not None
 
 
@@ -221,7 +231,7 @@ def test_what_a_policy_says_was_spent_is_what_the_rows_add_up_to(probe: int) -> 
     rows = ledger.rows()
     assert len(rows) == 4
     assert sum(row.error_type is not None for row in rows) == 2
-    spent = budgets.spent(policy, Trace(root_run_id="run"))
+    spent = budgets.spent(policy, RunContext(root_run_id="run"))
     assert spent.tokens == sum(row.output_tokens for row in rows)
     assert spent.cost == pytest.approx(sum(row.money or 0.0 for row in rows))
     assert spent.cost > 0

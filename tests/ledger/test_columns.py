@@ -45,7 +45,7 @@ def test_a_row_says_why() -> None:
     ledger = Ledger.open(":memory:")
     ledger.record(record)
     ledger.record(make_record(1))
-    row, plain = ledger.rows(call=record.step.trace.call_id)[0], ledger.rows()[0]
+    row, plain = ledger.rows(call=record.step.run_context.call_id)[0], ledger.rows()[0]
     assert (row.intensity_low, row.intensity_high, row.intensity_answer) == (0.25, 0.75, 0.0)
     assert (row.rule, row.charged_to) == ("tools.search", "search")
     assert row.considered == ("nodes.plan: the node is model", "default: a rule matched")

@@ -90,7 +90,7 @@ def test_filters_and_limits_see_past_damaged_rows(path: Path) -> None:
     assert [row.id for row in ledger.rows(limit=3)] == [2, 4, 5]
     assert (len(ledger.rows(run="root")), ledger.rows(run="root").skipped) == (4, 1)
     assert ledger.rows(tool="search", containing="secret question").skipped == 1
-    assert ledger.rows(call=make_record(0).step.trace.call_id).skipped == 0
+    assert ledger.rows(call=make_record(0).step.run_context.call_id).skipped == 0
     ledger.close()
 
 

@@ -174,7 +174,7 @@ def test_hostile_records(path: Path, data: st.DataObject, command: list[str]) ->
     repr(t), t._repr_html_(), t.by_tool(), t.by_called_tool(), t.by_node(), t.totals
     rows = ledger.rows()
     assert (ledger.waiting, rows.skipped) == (0, 0)
-    assert make_record(1).step.trace.call_id in [row.call_id for row in rows]
+    assert make_record(1).step.run_context.call_id in [row.call_id for row in rows]
     ledger.close()
     look_at_everything(command)
 

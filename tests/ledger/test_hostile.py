@@ -293,7 +293,7 @@ def test_a_file_deleted_and_made_anew_by_another_process(tmp_path: Path, again: 
         made.close()
         first.record(make_record(1))
         first.record(make_record(2))
-        expected = [make_record(seed).step.trace.call_id for seed in (10 + round_, 1, 2)]
+        expected = [make_record(seed).step.run_context.call_id for seed in (10 + round_, 1, 2)]
         assert {row.call_id for row in Ledger.open(path).rows()} == set(expected)
         assert len(other.rows()) == len(first.rows()) == 3  # readers look at the new one too
     first.close()
@@ -312,7 +312,7 @@ def test_a_file_replaced_by_another_ledger(tmp_path: Path) -> None:
     for suffix in ("-wal", "-shm"):
         Path(f"{path}{suffix}").unlink(missing_ok=True)
     ledger.record(make_record(1))
-    expected = {make_record(seed).step.trace.call_id for seed in (5, 1)}
+    expected = {make_record(seed).step.run_context.call_id for seed in (5, 1)}
     assert {row.call_id for row in Ledger.open(path).rows()} == expected
     ledger.close()
 

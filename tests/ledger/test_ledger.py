@@ -33,7 +33,12 @@ def test_a_row_says_what_the_call_was(path: Path) -> None:
     ledger.record(record)
     (row,) = Ledger.open(path).rows()
     decision, generation, estimate = record.decision, record.generation, record.decision.estimate
-    assert (row.call_id, row.run_id, row.root_run_id, row.thread_id) == (record.step.trace.call_id, "run", "root", "t")
+    assert (row.call_id, row.run_id, row.root_run_id, row.thread_id) == (
+        record.step.run_context.call_id,
+        "run",
+        "root",
+        "t",
+    )
     assert (row.node, row.step, row.tags, row.metadata) == ("model", 3, ("a", "b"), {"who": "me", "n": 3})
     assert row.tools_bound == ("search", "add")
     assert row.tools_digested == record.step.digested_tools
@@ -83,15 +88,18 @@ def test_failures_are_rows_too(path: Path) -> None:
 
 def matches(record: CallRecord, run: str | None, tool: str | None, node: str | None, since: float | None) -> bool:
     """The slow, obvious filter."""
-    trace = record.step.trace
+    run_context = record.step.run_context
     called = [c.name for c in record.reply.tool_calls] if record.reply else []
     return (
         (
             run is None
-            or any((id_ or "").startswith(run) for id_ in (trace.run_id, trace.parent_run_id, trace.root_run_id))
+            or any(
+                (id_ or "").startswith(run)
+                for id_ in (run_context.run_id, run_context.parent_run_id, run_context.root_run_id)
+            )
         )
         and (tool is None or tool in called or tool in record.step.digested_tools)
-        and (node is None or trace.node == node)
+        and (node is None or run_context.node == node)
         and (since is None or record.started_at >= since)
     )
 
@@ -118,7 +126,7 @@ def test_filters_agree_with_a_plain_loop() -> None:
         run, node = rng.choice([None, *names]), rng.choice([None, "agent", "tools"])
         tool = rng.choice([None, "search", "read_file", "a%", "d", 'x"y', "read"])
         since, limit = rng.choice([None, 7.0]), rng.choice([None, 0, 1, 5])
-        expected = [r.step.trace.call_id for r in records if matches(r, run, tool, node, since)]
+        expected = [r.step.run_context.call_id for r in records if matches(r, run, tool, node, since)]
         expected = expected if limit is None else expected[len(expected) - min(limit, len(expected)) :]
         at = None if since is None else datetime.fromtimestamp(since, timezone(timedelta(hours=5)))
         found = ledger.rows(run=run, tool=tool, node=node, since=at, limit=limit)
@@ -233,7 +241,7 @@ def test_the_backlog_is_bounded_and_says_what_it_lost(tmp_path: Path, caplog: py
         ledger.record(record)
     blocker.unlink()
     assert ledger.flush()
-    assert [r.call_id for r in ledger.rows()] == [r.step.trace.call_id for r in records[-3:]]
+    assert [r.call_id for r in ledger.rows()] == [r.step.run_context.call_id for r in records[-3:]]
     assert "5 older ones were lost" in caplog.text
 
 
@@ -285,7 +293,7 @@ def test_a_row_the_database_refuses_blocks_no_other(path: Path, caplog: pytest.L
     ledger.record(make_record(2, step=2**70))  # more than an SQL integer holds
     ledger.record(make_record(3))
     assert ledger.waiting == 0
-    expected = [make_record(seed).step.trace.call_id for seed in (1, 3)]
+    expected = [make_record(seed).step.run_context.call_id for seed in (1, 3)]
     assert [r.call_id for r in ledger.rows()] == expected
     assert "it is lost" in caplog.text
 

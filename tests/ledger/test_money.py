@@ -15,7 +15,7 @@ from dami_agent.errors import BudgetExhausted, InvalidPolicy, UsageError
 from dami_agent.ledger import Ledger, Prices
 from dami_agent.policy import BudgetTracker, Price, ReasoningPolicy, RunBudget, Usage
 from dami_agent.policy.budgets import Budgets
-from dami_agent.types import Limits, Trace
+from dami_agent.types import Limits, RunContext
 from tests.ledger.records import make_record
 
 amounts = st.sampled_from([0.0, 0.25, 3.0, 1e4])
@@ -108,4 +108,4 @@ def test_a_failed_call_costs_what_it_used(tmp_path: Path) -> None:
     assert row.money == pytest.approx(price.cost_of(record.usage))
     assert row.money is not None
     assert row.money > 0
-    assert BudgetTracker().spent(ReasoningPolicy(), Trace()).cost == 0
+    assert BudgetTracker().spent(ReasoningPolicy(), RunContext()).cost == 0

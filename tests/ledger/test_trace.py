@@ -25,7 +25,7 @@ from tests.ledger.test_columns import decided
 def record(ledger: Ledger, seed: int, **trace: Any) -> str:
     made = make_record(seed, **trace)
     ledger.record(made)
-    return made.step.trace.call_id
+    return made.step.run_context.call_id
 
 
 def ids(trace: RunTrace) -> list[str]:
@@ -84,7 +84,7 @@ def test_threads_have_traces_of_their_own() -> None:
         for thread in threads:
             thread.join()
     for n in range(4):
-        assert found[n] == [make_record(seed).step.trace.call_id for seed in range(n * 10, n * 10 + 5)]
+        assert found[n] == [make_record(seed).step.run_context.call_id for seed in range(n * 10, n * 10 + 5)]
     assert Counter(ids(outer)) == Counter(found[2] + found[3])
 
 
@@ -101,7 +101,7 @@ async def test_asyncio_tasks_do_not_see_each_other() -> None:
     with dami_agent.trace() as outer:
         found = await asyncio.gather(*map(work, range(6)))
     for n, own in found:
-        assert own == [make_record(seed).step.trace.call_id for seed in (n, n + 100)]
+        assert own == [make_record(seed).step.run_context.call_id for seed in (n, n + 100)]
     assert len(outer) == 12
 
 

@@ -6,17 +6,17 @@ from typing import Any
 
 from dami_agent.policy import Frontier, FrontierRow
 from dami_agent.types import (
-    Ask,
     Decision,
     Estimate,
     Intensity,
+    IntensityRequest,
     Limits,
     Message,
+    RunContext,
     Step,
     Tool,
     ToolCall,
     ToolChoice,
-    Trace,
 )
 
 ROWS = ((0, 0.5, 10), (0.2, 0.6, 20), (0.4, 0.55, 40), (0.6, 0.8, 60), (0.8, 0.85, 80), (1, 0.9, 100))
@@ -46,28 +46,28 @@ def round_of(*names: str, failed: bool = False) -> tuple[Message, ...]:
 
 def step(
     *messages: Message,
-    ask: Ask = Ask(),
+    intensity_request: IntensityRequest = IntensityRequest(),
     limits: Limits = Limits(),
     tools: tuple[str, ...] = (),
     choice: ToolChoice = ToolChoice(),
-    **trace: Any,
+    **run_context: Any,
 ) -> Step:
     bound = tuple(Tool(name=n, description="", parameters={"type": "object"}) for n in tools)
     return Step(
         messages=messages or (user("hi"),),
-        ask=ask,
+        intensity_request=intensity_request,
         limits=limits,
         tools=bound,
         tool_choice=choice,
-        trace=Trace(**trace),
+        run_context=RunContext(**run_context),
     )
 
 
-def asked(value: float | str) -> Ask:
+def requested(value: float | str) -> IntensityRequest:
     """What a caller asks: a number, ``auto`` or an effort."""
     if isinstance(value, str) and value != "auto":
-        return Ask(effort=value, origin="call")
-    return Ask(intensity=value if value == "auto" else Intensity(value), origin="call")  # type: ignore[arg-type]
+        return IntensityRequest(effort=value, origin="call")
+    return IntensityRequest(intensity=value if value == "auto" else Intensity(value), origin="call")  # type: ignore[arg-type]
 
 
 def never(_: Decision) -> Estimate:

@@ -15,7 +15,17 @@ from dami_agent.errors import BudgetExhausted
 from dami_agent.policy import BudgetTracker, Price, ReasoningPolicy, RunBudget, Usage
 from dami_agent.policy.accounts import MOST_ACCOUNTS, Accounts, Reservation, Spent, _Archive
 from dami_agent.policy.budgets import Budgets
-from dami_agent.types import Ask, Decision, Estimate, Generation, Intensity, Limits, Prompt, Sampling, TokenEvent
+from dami_agent.types import (
+    Decision,
+    Estimate,
+    Generation,
+    Intensity,
+    IntensityRequest,
+    Limits,
+    Prompt,
+    Sampling,
+    TokenEvent,
+)
 from tests.policy.random_policies import TOOLS, policies
 from tests.policy.support import round_of, step, user
 
@@ -56,10 +66,21 @@ class Worker:
         names = self.random.choices(TOOLS, k=self.random.randint(0, 3))
         messages = (user("go"), *round_of(*names)) if names else (user("go"),)
         own = Limits(max_tokens=self.random.choice([None, None, None, 5, 50]))
-        ask = Ask(intensity=self.random.choice([None, None, None, Intensity(0.9), "auto"]))
-        now = step(*messages, ask=ask, limits=own, node=self.random.choice(["n", "m"]), root_run_id="run")
+        intensity_request = IntensityRequest(intensity=self.random.choice([None, None, None, Intensity(0.9), "auto"]))
         now = step(
-            *messages, ask=ask, limits=own, root_run_id="run", call_id=f"{id(self)}-{place}", node=now.trace.node
+            *messages,
+            intensity_request=intensity_request,
+            limits=own,
+            node=self.random.choice(["n", "m"]),
+            root_run_id="run",
+        )
+        now = step(
+            *messages,
+            intensity_request=intensity_request,
+            limits=own,
+            root_run_id="run",
+            call_id=f"{id(self)}-{place}",
+            node=now.run_context.node,
         )
         previous = None
         for attempt in range(self.policy.attempts):
@@ -105,7 +126,7 @@ def test_no_random_branching_run_overspends(policy: ReasoningPolicy, branches: i
     used = [entry for worker in workers for entry in worker.used]
     if not policy.budgeted:
         return
-    run, spent = policy.run, budgets.spent(policy, step(root_run_id="run").trace)
+    run, spent = policy.run, budgets.spent(policy, step(root_run_id="run").run_context)
     tokens = sum(usage.tokens for _, usage in used)
     reasoning = sum(usage.reasoning_tokens for _, usage in used)
     assert (spent.tokens, spent.reasoning_tokens, spent.steps) == (tokens, reasoning, len(used))

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from dami_agent.policy import BudgetTracker, ReasoningPolicy, Usage
 from dami_agent.types import (
-    Ask,
     Decision,
     Estimate,
     Generation,
     Intensity,
+    IntensityRequest,
     InvalidToolCall,
     Limits,
     Prompt,
@@ -24,7 +24,7 @@ from dami_agent.types import (
     Step,
     TokenEvent,
 )
-from tests.policy.support import FRONTIER, asked, never, round_of, said, saying, step, user
+from tests.policy.support import FRONTIER, never, requested, round_of, said, saying, step, user
 
 CHALLENGE = (user("1+1?"), said("3"), user("Are you sure?"))
 
@@ -38,7 +38,7 @@ def rule(**given: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("ask", "given", "default", "intensity"),
+    ("asked", "given", "default", "intensity"),
     [
         (0.5, {"intensity": 0.2}, {"intensity": 1}, 0.5),  # the caller's number beats all
         ("low", {"intensity": 1}, {}, 0.2),  # and so does the caller's effort
@@ -58,8 +58,8 @@ def rule(**given: Any) -> dict[str, Any]:
     ],
 )
 @pytest.mark.filterwarnings("ignore:λ=0")
-def test_who_decides(ask: Any, given: dict[str, Any], default: dict[str, Any], intensity: float) -> None:
-    now = step() if ask is None else step(ask=asked(ask))
+def test_who_decides(asked: Any, given: dict[str, Any], default: dict[str, Any], intensity: float) -> None:
+    now = step() if asked is None else step(intensity_request=requested(asked))
     decision = policy(default=default, **rule(**given)).decide(now, 0, saying(0.5))
     assert decision.intensity == intensity
     assert decision.rule == "it"
@@ -74,8 +74,8 @@ bounds = st.tuples(st.floats(0, 1), st.floats(0, 1)).map(lambda b: (min(b), max(
 @settings(deadline=None, max_examples=60)
 @given(bounds, st.sampled_from(["low", "max", "auto", None]) | st.floats(0, 1), st.floats(0, 1), st.floats(0, 1))
 @pytest.mark.filterwarnings("ignore:λ=")
-def test_bounds_always_hold_and_the_decision_tells_them(low_high: Any, ask: Any, says: float, knob: float) -> None:
-    now = step() if ask is None else step(*CHALLENGE, ask=asked(ask))
+def test_bounds_always_hold_and_the_decision_tells_them(low_high: Any, asked: Any, says: float, knob: float) -> None:
+    now = step() if asked is None else step(*CHALLENGE, intensity_request=requested(asked))
     decision = policy(accuracy_over_cost=knob, **rule(intensity=low_high)).decide(now, 0, saying(says))
     low, high = low_high
     assert low <= decision.intensity <= high
@@ -92,14 +92,17 @@ def test_no_estimate_where_it_cannot_matter() -> None:
 
 
 def test_an_effort_beats_auto() -> None:
-    assert policy().decide(step(ask=Ask(intensity="auto", effort="low")), 0, never).intensity == 0.2
+    assert (
+        policy().decide(step(intensity_request=IntensityRequest(intensity="auto", effort="low")), 0, never).intensity
+        == 0.2
+    )
 
 
 def test_the_knob_moves_estimates_and_nothing_else() -> None:
     levels = [policy(accuracy_over_cost=a / 10).decide(step(), 0, saying(0.6)).intensity for a in range(11)]
     assert levels == sorted(levels)
     assert (levels[0], levels[5], levels[10]) == (0, 0.6, 1)
-    assert policy(accuracy_over_cost=1).decide(step(ask=asked(0.6)), 0, never).intensity == 0.6
+    assert policy(accuracy_over_cost=1).decide(step(intensity_request=requested(0.6)), 0, never).intensity == 0.6
     assert policy(accuracy_over_cost=0.6).decide(step(), 0, saying(0.6)).reason == (
         "test estimate 0.60, accuracy_over_cost=0.6: 0.8"
     )
@@ -110,7 +113,7 @@ def test_a_challenge_raises_what_nobody_fixed_where_it_is_switched_on() -> None:
     assert (decision.intensity, decision.bounds) == (FRONTIER.for_effort("high"), (0.8, 1))
     assert "challenges" in decision.reason
     assert policy(challenge=True).decide(step(*CHALLENGE), 0, saying(1)).intensity == 1  # never lowers
-    assert policy(challenge=True).decide(step(*CHALLENGE, ask=asked(0.2)), 0, never).intensity == 0.2
+    assert policy(challenge=True).decide(step(*CHALLENGE, intensity_request=requested(0.2)), 0, never).intensity == 0.2
     assert policy().decide(step(*CHALLENGE), 0, saying(0)).intensity == 0
     assert policy(challenge=True, **rule(intensity=[0, 0.6])).decide(step(*CHALLENGE), 0, never).intensity == 0.6
 
@@ -139,7 +142,7 @@ def run_out(own: ReasoningPolicy, now: Step, tokens: int) -> Decision:
 
 
 def test_a_draining_budget_lowers_the_ceiling_then_ends() -> None:
-    now = step(ask=asked(1.0), root_run_id="r")
+    now = step(intensity_request=requested(1.0), root_run_id="r")
     run = {"max_tokens": 1000, "answer_reserve": 50}
     assert policy(run=run).decide(now, 0, never).intensity == 1
     low = run_out(policy(run=run), now, 750)
@@ -149,18 +152,18 @@ def test_a_draining_budget_lowers_the_ceiling_then_ends() -> None:
     assert (done.intensity, done.tools_disabled, done.limits.max_tokens) == (0, True, 80)
     assert "used up" in done.reason
     assert run_out(policy(run=run | {"on_exhausted": "end"}), now, 750).intensity == 1
-    assert policy(run=run).account(step(thread_id="t").trace) != policy(run=run | {"per": "thread"}).account(
-        step(thread_id="t").trace
+    assert policy(run=run).account(step(thread_id="t").run_context) != policy(run=run | {"per": "thread"}).account(
+        step(thread_id="t").run_context
     )
 
 
 def test_a_probe_thrown_away_is_paid_from_the_step() -> None:
-    def ask(base: Decision) -> Estimate:
+    def estimate(base: Decision) -> Estimate:
         return dataclasses.replace(saying(1)(base), tokens=30)
 
     own = policy(run={"max_tokens": 200, "answer_reserve": 20})
-    assert own.decide(step(root_run_id="r"), 0, ask).limits.max_tokens == 90 - 30
-    assert policy().decide(step(limits=Limits(max_tokens=90)), 0, ask).limits.max_tokens == 90
+    assert own.decide(step(root_run_id="r"), 0, estimate).limits.max_tokens == 90 - 30
+    assert policy().decide(step(limits=Limits(max_tokens=90)), 0, estimate).limits.max_tokens == 90
 
 
 def probing(tokens: int, thought: int, says: float) -> Any:
@@ -189,12 +192,12 @@ def test_a_probes_thought_counts_and_a_probe_that_took_all_is_the_answer() -> No
 
 def test_attempts_climb_the_grid_and_stop_at_the_top() -> None:
     own = policy(escalation={"max_attempts": 4})
-    first = own.decide(step(ask=asked(0.2)), 0, never)
-    second = own.decide(step(ask=asked(0.2)), 1, never, first, "it was garbled")
+    first = own.decide(step(intensity_request=requested(0.2)), 0, never)
+    second = own.decide(step(intensity_request=requested(0.2)), 1, never, first, "it was garbled")
     assert (second.intensity, second.attempt) == (0.6, 1)
     assert second.reason == "attempt 1 after λ=0.2: it was garbled"
     assert own.may_retry(second)
-    assert not own.may_retry(own.decide(step(ask=asked(1.0)), 0, never))  # nothing above
+    assert not own.may_retry(own.decide(step(intensity_request=requested(1.0)), 0, never))  # nothing above
     assert not own.may_retry(dataclasses.replace(second, attempt=3))
     assert not policy().may_retry(first)
     ruled = policy(escalation={"max_attempts": 2}, **rule(when={"attempt": [1, None]}, intensity=1))
@@ -226,5 +229,5 @@ def test_an_empty_frontier_is_filled_in_and_accounts_are_shared() -> None:
     budgets = BudgetTracker()
     on_pair.decide(now, 0, saying(0), budgets=budgets)
     budgets.settle(on_pair, now, 0, Usage(tokens=7))
-    assert budgets.spent(own, now.trace).tokens == 7
+    assert budgets.spent(own, now.run_context).tokens == 7
     assert FRONTIER.fingerprint != own.frontier.fingerprint == ""

@@ -21,10 +21,10 @@ from dami_agent.errors import InvalidPolicy
 from dami_agent.policy import BudgetTracker, Price, ReasoningPolicy, Rule, RunBudget, ToolSettings, When, budget_tracker
 from dami_agent.policy.registry import read_policy
 from dami_agent.testing import FakeReply, fake_chat_model
-from dami_agent.types import Trace, Usage
-from tests.policy.support import asked, never, step
+from dami_agent.types import RunContext, Usage
+from tests.policy.support import never, requested, step
 
-RUN = Trace(root_run_id="run")
+RUN = RunContext(root_run_id="run")
 
 spec = st.fixed_dictionaries(
     {},
@@ -118,19 +118,19 @@ def test_models_share_accounts_only_if_they_are_given_one_tracker() -> None:
     RunnableLambda(chain).invoke("go")
     (root,) = {row.root_run_id for row in other.ledger.rows()}
     rows = [sum(row.output_tokens for row in model.ledger.rows()) for model in (alone, one, other)]
-    trace = Trace(root_run_id=root)
+    run_context = RunContext(root_run_id=root)
     assert alone.policy is not None
-    assert alone.budgets.spent(alone.policy, trace).tokens == rows[0]
-    assert budgets.spent(alone.policy, trace).tokens == sum(rows[1:])
+    assert alone.budgets.spent(alone.policy, run_context).tokens == rows[0]
+    assert budgets.spent(alone.policy, run_context).tokens == sum(rows[1:])
 
 
 def test_a_policy_is_a_frozen_value() -> None:
     policy = ReasoningPolicy(run={"max_tokens": 77}, tools={"search": {"run_max_reasoning_tokens": 5}})
     before = repr(policy), pickle.dumps(policy)
     budgets = BudgetTracker()
-    decided = policy.decide(step(root_run_id="run", ask=asked(0)), 0, never, budgets=budgets)
+    decided = policy.decide(step(root_run_id="run", intensity_request=requested(0)), 0, never, budgets=budgets)
     assert (repr(policy), pickle.dumps(policy)) == before
-    assert decided == policy.decide(step(root_run_id="run", ask=asked(0)), 0, never)
+    assert decided == policy.decide(step(root_run_id="run", intensity_request=requested(0)), 0, never)
     with pytest.raises(dataclasses.FrozenInstanceError):
         policy.name = "other"  # type: ignore[misc]
 

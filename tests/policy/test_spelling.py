@@ -11,7 +11,7 @@ import pytest
 
 from dami_agent.policy import BudgetTracker, ReasoningPolicy, UnknownNameWarning
 from dami_agent.policy.spelling import Names
-from tests.policy.support import FRONTIER, asked, never, round_of, step, user
+from tests.policy.support import FRONTIER, never, requested, round_of, step, user
 
 
 def warned(policy: ReasoningPolicy, *steps: Any, budgets: BudgetTracker | None = None) -> list[str]:
@@ -25,7 +25,7 @@ def warned(policy: ReasoningPolicy, *steps: Any, budgets: BudgetTracker | None =
 
 
 def with_tools(*tools: str, node: str | None = None) -> Any:
-    return step(tools=tools, node=node, ask=asked(0.2))
+    return step(tools=tools, node=node, intensity_request=requested(0.2))
 
 
 def a_policy(**given: Any) -> ReasoningPolicy:
@@ -61,7 +61,9 @@ def test_a_policy_whose_frontier_is_filled_in_warns_no_second_time() -> None:
         [with_tools("search_docs"), with_tools("fetch_price")],
         [with_tools("set_price")],
         [with_tools("get_price", "get_prices")],  # both there
-        [step(user("go"), *round_of("get_price"), tools=("get_prices",), ask=asked(0.2))],  # in the history
+        [
+            step(user("go"), *round_of("get_price"), tools=("get_prices",), intensity_request=requested(0.2))
+        ],  # in the history
         [with_tools(node="worker_2"), with_tools(node="tools")],
         [with_tools(*(f"tool{n}" for n in range(200)))],
     ],
