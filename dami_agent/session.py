@@ -5,16 +5,17 @@ LangChain builds chat models freely (``configurable_fields`` builds one per call
 
 from __future__ import annotations
 
+import inspect
 import os
 import threading
 from dataclasses import dataclass
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dami_agent.errors import InvalidRequest
+from dami_agent.errors import DamiError, InvalidRequest
+from dami_agent.plugins import Plugin, find_plugin, plugin_names, unknown_name
 from dami_agent.policy import Frontier
-from dami_agent.types import Engine
+from dami_agent.types import Engine, EngineFactory
 
 if TYPE_CHECKING:
     from dami_agent.checkpoints import CheckpointPair
@@ -52,6 +53,8 @@ class Session:
     max_tokens: int | None = None
 
 
+_BUILT_IN = ("local",)
+
 _open: dict[SessionKey, Session] = {}
 _lock = threading.Lock()
 _read: dict[tuple[str | None, ...], tuple[CheckpointPair, Dialogue]] = {}
@@ -76,7 +79,7 @@ def open_session(key: SessionKey) -> Session:
 
     Raises:
         CheckpointError: the pair cannot be used.
-        InvalidRequest: no engine of that name is installed.
+        InvalidRequest: no engine of that name is installed, or the distribution that publishes it is broken.
     """
     with _lock:
         if key not in _open or getattr(_open[key].engine, "closed", False):  # not every engine can tell
@@ -146,18 +149,54 @@ def _build(key: SessionKey) -> Session:
     if key.closing_words is not None:
         options["closing_words"] = key.closing_words
     return Session(
-        engine=_engine_class(key.engine).open(pair, **options),
+        engine=_open_engine(key.engine, pair, options),
         dialogue=dialogue,
         frontier=_frontier(pair.frontier_path),
         max_tokens=pair.thinking.generation_config.get("max_new_tokens"),
     )
 
 
-def _engine_class(name: str) -> Any:
-    found = {entry.name: entry for entry in entry_points(group="dami_agent.engines")}
-    if name not in found:
-        raise InvalidRequest(f"no engine named {name!r}", hint=f"installed: {', '.join(sorted(found)) or 'none'}")
-    return found[name].load()
+def _open_engine(name: str, pair: CheckpointPair, options: dict[str, Any]) -> Engine:
+    """Open the built-in engine, or that of the distribution that publishes ``name`` (:mod:`dami_agent.plugins`)."""
+    plugin = find_plugin("engine", name, built_in=_BUILT_IN)
+    if plugin is not None:
+        return _open_published(plugin, pair, options)
+    if name not in _BUILT_IN:
+        raise unknown_name(
+            "engine",
+            name,
+            {*_BUILT_IN, *plugin_names("engine")},
+            hint="; a distribution adds others by an entry point of the group dami_agent.engines",
+        )
+    from dami_agent.runtime import LocalEngine  # imports torch
+
+    return LocalEngine.open(pair, **options)
+
+
+def _open_published(plugin: Plugin, pair: CheckpointPair, options: dict[str, Any]) -> Engine:
+    factory: EngineFactory = plugin.load()
+    if not callable(getattr(factory, "open", None)):
+        raise plugin.refuse("has no open()", hint="the entry point names a dami_agent.types.EngineFactory: a class")
+    try:
+        inspect.signature(factory.open).bind(pair, **options)
+    except ValueError:  # written in C: there is no signature to check
+        pass
+    except TypeError as error:
+        raise plugin.refuse(
+            f"cannot be opened with these settings: {error}", hint=f"it was given {', '.join(options)}"
+        ) from error
+    try:
+        engine = factory.open(pair, **options)
+    except DamiError:
+        raise
+    except Exception as error:
+        raise plugin.refuse(f"cannot be opened: {type(error).__name__}: {error}", hint="tell its authors") from error
+    if not isinstance(engine, Engine):
+        raise plugin.refuse(
+            f"opened an object of type {type(engine).__name__}",
+            hint="open() returns a dami_agent.types.Engine; see engine_contract",
+        )
+    return engine
 
 
 def _frontier(path: Path | None) -> Frontier:

@@ -1,10 +1,10 @@
-"""Protocols that engines, their jobs and estimators implement."""
+"""Declare the protocols that engines, what opens them, their jobs, and estimators implement."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from dami_agent.types.generation import Generation, Prompt, TokenEvent
 from dami_agent.types.intensity import Intensity, WeightsMode
@@ -84,6 +84,37 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Fail what is queued or running with ``EngineClosed`` and free the memory; idempotent."""
+        ...
+
+
+class EngineFactory(Protocol):
+    """Opens engines by name: what an entry point of the group ``dami_agent.engines`` names, usually the engine's class.
+
+    ``dami_agent.testing.engine_contract`` holds what is expected of the engine that it opens.
+    """
+
+    def open(
+        self, pair: Any, *, device: str, dtype: str, mode: str, context_length: int | None, **options: Any
+    ) -> Engine:
+        """Open an engine for a pair; cheap, for the weights are best loaded by the first request.
+
+        Sessions call it under a lock, in the thread of whoever needs the pair first, once per process and set of
+        settings; the engine that it returns is then used from many threads. A forked child calls it again.
+
+        Args:
+            pair: a verified :class:`dami_agent.checkpoints.CheckpointPair`: folders, tokenizer, generation configs.
+            device: a torch device, or ``auto``.
+            dtype: a torch dtype's name, or ``auto``.
+            mode: how θ(λ) is held: ``merged``, ``mixed`` or ``auto``.
+            context_length: tokens of prompt and reply together at most; None: the pair's own.
+            options: ``max_batch_size`` (int, requests decoded together at most) and ``closing_words`` (str, written
+                before the close marker of a thought that is cut short), each only where the user has set it. An engine
+                that takes none of them leaves ``**options`` out: the setting is then refused with its name.
+
+        Raises:
+            UsageError: an explicit setting cannot be honoured.
+            CheckpointError: this engine cannot run the pair.
+        """
         ...
 
 

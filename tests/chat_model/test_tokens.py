@@ -63,7 +63,7 @@ def test_counting_needs_neither_network_nor_an_engine(monkeypatch: pytest.Monkey
         raise AssertionError("no network here")
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
-    monkeypatch.setattr(session, "_engine_class", refuse)
+    monkeypatch.setattr(session, "_open_engine", refuse)
     monkeypatch.setattr(session, "_read", {})
     model = ChatDAMI(context_length=777)
     assert model.get_num_tokens("hello there") > 0
