@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from bisect import bisect_left
-from functools import cached_property, lru_cache
+from collections.abc import Iterator
 from typing import Any
 
 from dami_agent.errors import InvalidPolicy
@@ -46,57 +45,64 @@ def read_toml(text: str, source: str) -> tuple[Any, LineOf]:
 
 
 class _Lines:
-    """Finds the line of a value by where the text must end for the value to be in it."""
+    """Finds the line of a value: reads the text once more, statement by statement, as far as it is asked for."""
 
     def __init__(self, text: str) -> None:
-        self._lines = text.splitlines(keepends=True)
-        self._upto = lru_cache(maxsize=64)(self._data)
+        self._line: dict[tuple[str | int, ...], int] = {}  # where each value read so far begins, by its way
+        self._tables: dict[tuple[str | int, ...], int] = {}  # how many ``[[...]]`` of each name there were so far
+        self._statements = _statements(text)
+        self._table: tuple[str | int, ...] = ()  # of the last header
 
     def line(self, path: tuple[str | int, ...]) -> int | None:
-        """The line where the value at ``path`` begins, or the innermost part of the way that is there.
+        """The line where the value at ``path`` begins, or the innermost part of the way that is there."""
+        while path not in self._line and (statement := next(self._statements, None)):
+            self._read(*statement)
+        return next((self._line[path[:n]] for n in range(len(path), 0, -1) if path[:n] in self._line), None)
 
-        The longer the beginning of a text, the more of the way is in it: so the statement that brings the value is
-        found by bisection.
-        """
-        if not self._ends:
-            return None
-        places = range(len(self._ends))
-        whole = self._depth(places[-1], path)
-        place = bisect_left(places, whole, key=lambda place: self._depth(place, path))
-        return self._ends[place][2] if whole else None
+    def _read(self, data: dict[str, Any], line: int, is_header: bool) -> None:
+        if not is_header:
+            self._keep(self._table, data, line)
+            return
+        way: tuple[str | int, ...] = ()
+        inner: Any = data
+        while inner:  # {"a": {"b": {}}} of [a.b], {"a": {"b": [{}]}} of [[a.b]]
+            ((key, inner),) = inner.items()
+            way = (*way, key)
+            self._line.setdefault(way, line)
+            if isinstance(inner, list):
+                self._tables[way] = self._tables.get(way, 0) + 1
+                inner = None
+            if way in self._tables:
+                way = (*way, self._tables[way] - 1)
+                self._line.setdefault(way, line)
+        self._table = way
 
-    @cached_property
-    def _ends(self) -> list[tuple[int, str, int]]:
-        """Where the text could end: after how many lines, closed how, and the line where what stands there began."""
-        ends, begins, first = [], 0, 0  # of the value that the end is about, and of its statement
-        for end, line in enumerate(self._lines, 1):
-            if begins == end - 1 and line.lstrip()[:1] in ("", "#"):
-                begins, first = end, end if first == begins else first
-                continue
-            if end - first > _LONGEST_STATEMENT:
+    def _keep(self, way: tuple[str | int, ...], data: Any, line: int) -> None:
+        items = data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else ()
+        for key, inner in items:
+            self._line.setdefault((*way, key), line)
+            self._keep((*way, key), inner, line)
+
+
+def _statements(text: str) -> Iterator[tuple[dict[str, Any], int, bool]]:
+    """Each header and each ``key = value``: its content, the line where it begins, and whether it is a header.
+
+    An array over several lines comes once for each line at which it could end, with where its last part begins.
+    """
+    lines = text.splitlines(keepends=True)
+    begins = first = 0  # of the part that may end here, and of its statement
+    for end, line in enumerate(lines, 1):
+        if begins == end - 1 and line.lstrip()[:1] in ("", "#"):
+            begins, first = end, end if first == begins else first
+            continue
+        if end - first > _LONGEST_STATEMENT:
+            return
+        statement = "".join(lines[first:end])
+        for closer in _CLOSERS:
+            if (data := _parsed(statement + closer)) is not None:
+                yield data, begins + 1, statement.lstrip().startswith("[")
+                begins, first = end, end if closer == "" else first
                 break
-            statement = "".join(self._lines[first:end])
-            closer = next((closer for closer in _CLOSERS if _parsed(statement + closer) is not None), None)
-            if closer is None:
-                continue
-            ends.append((end, closer, begins + 1))
-            begins, first = end, end if closer == "" else first
-        return ends
-
-    def _data(self, place: int) -> Any:
-        end, closer, _ = self._ends[place]
-        return _parsed("".join(self._lines[:end]) + closer)
-
-    def _depth(self, place: int, path: tuple[str | int, ...]) -> int:
-        """How much of the way there is up to that place."""
-        data, depth = self._upto(place), 0
-        try:
-            for part in path:
-                data = data[part]
-                depth += 1
-        except (KeyError, IndexError, TypeError):
-            pass
-        return depth
 
 
 def _parsed(text: str) -> Any:
