@@ -18,6 +18,7 @@ answer holds ``</think>``, what stands before it is reasoning, as it is of any e
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import threading
@@ -296,6 +297,18 @@ def _stopped(text: str, stops: Sequence[str]) -> tuple[str, str | None]:
     return text[:at], stop
 
 
+@functools.cache
+def _builtin_dialogue() -> tuple[Any, Mapping[Any, Any]]:
+    """The built-in pair's tokenizer and both its chat templates, read once per process."""
+    from transformers import PreTrainedTokenizerFast  # AutoTokenizer would bring torch along
+
+    from dami_agent.checkpoints.pair import builtin_checkpoints
+
+    instruct, thinking = builtin_checkpoints()
+    templates = {"instruct": instruct.chat_template, "thinking": thinking.chat_template}
+    return PreTrainedTokenizerFast.from_pretrained(instruct.path), templates
+
+
 def fake_chat_model(
     replies: Iterable[str | FakeReply] | Callable[[FakeRequest], str | FakeReply],
     *,
@@ -311,22 +324,17 @@ def fake_chat_model(
         seconds_per_token: how long each token takes.
         settings: of ``ChatDAMI``: ``reasoning_effort``, ``policy``, ``estimator``, ``ledger``, …
     """
-    from transformers import AutoTokenizer
-
     from dami_agent.chat_model import ChatDAMI
-    from dami_agent.checkpoints import CheckpointPair
     from dami_agent.dialogue import Dialogue
     from dami_agent.estimators import FixedEstimator
     from dami_agent.ledger import Ledger
 
-    pair = CheckpointPair.builtin()
-    tokenizer = AutoTokenizer.from_pretrained(pair.instruct.path)
+    tokenizer, templates = _builtin_dialogue()
 
     def encode(text: str) -> list[int]:
         return list(tokenizer.encode(text, add_special_tokens=False))
 
     engine = FakeEngine(replies, encode, seconds_per_token=seconds_per_token)
-    templates: Any = {"instruct": pair.instruct.chat_template, "thinking": pair.thinking.chat_template}
     own = {
         "engine": engine,
         "dialogue": Dialogue(tokenizer, templates=templates),

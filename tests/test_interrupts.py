@@ -12,11 +12,13 @@ import time
 import pytest
 
 PRELUDE = """
-    import asyncio, os, sys, threading
+    import asyncio, os, signal, sys, threading
     from concurrent.futures import ThreadPoolExecutor
     from langchain_core.runnables import RunnableLambda, RunnableParallel
     from dami_agent.ledger import Ledger
     from dami_agent.testing import FakeReply, fake_chat_model
+
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it in what it starts in the background
 
     # A hundred tokens of 10 s each: whatever ends within seconds was cancelled.
     model = fake_chat_model([FakeReply("word " * 100)] * 100, seconds_per_token=10.0, ledger=Ledger.open(sys.argv[1]))
@@ -82,7 +84,6 @@ def test_ctrl_c_ends_every_call(way: str, tmp_path: object) -> None:
 
 
 GOES_ON = """
-import signal
 answers = []
 other = fake_chat_model([FakeReply("word " * 5)] * 100, seconds_per_token=0.3)
 background = threading.Thread(target=lambda: answers.append(other.invoke("a").content))

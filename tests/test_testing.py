@@ -143,6 +143,16 @@ def test_many_threads_get_one_reply_each() -> None:
     assert sorted(got, key=int) == [str(n) for n in range(64)]
 
 
+def test_a_fake_model_answers_without_torch() -> None:
+    code = """
+import sys
+from dami_agent.testing import fake_chat_model
+print(fake_chat_model(["sure"]).invoke("hi").content, "torch" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["sure", "False"]
+
+
 def test_importing_it_takes_no_torch() -> None:
     code = "import sys, dami_agent.testing; print('torch' in sys.modules, 'transformers' in sys.modules)"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout

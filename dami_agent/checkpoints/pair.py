@@ -133,13 +133,7 @@ class CheckpointPair:
     @classmethod
     def builtin(cls) -> CheckpointPair:
         """The small pair this package ships. Raises ``CheckpointNotFound`` when the installation lacks it."""
-        folder = Path(str(resources.files("dami_agent.checkpoints"))) / "builtin"
-        if not (folder / "instruct").is_dir() or not (folder / "thinking").is_dir():
-            raise CheckpointNotFound(
-                f"the built-in pair is not at {folder}", hint="reinstall dami-agent from its wheel, unpacked on disk"
-            )
-        sides = [Checkpoint.open(folder / side, source=f"{BUILTIN}/{side}") for side in ("instruct", "thinking")]
-        return cls.of(sides[0], sides[1], name=BUILTIN)
+        return cls.of(*builtin_checkpoints(), name=BUILTIN)
 
     @property
     def eos_token_ids(self) -> tuple[int, ...]:
@@ -245,3 +239,18 @@ def _beside(a: Path, b: Path) -> Path | None:
 
 def _first(folder: Path | None, names: tuple[str, ...]) -> Path | None:
     return next((folder / n for n in names if (folder / n).is_file()), None) if folder else None
+
+
+def builtin_checkpoints() -> tuple[Checkpoint, Checkpoint]:
+    """Open both sides of the small pair this package ships, unverified and without torch; Instruct first.
+
+    Raises:
+        CheckpointNotFound: the installation lacks them.
+    """
+    folder = Path(str(resources.files("dami_agent.checkpoints"))) / "builtin"
+    if not (folder / "instruct").is_dir() or not (folder / "thinking").is_dir():
+        raise CheckpointNotFound(
+            f"the built-in pair is not at {folder}", hint="reinstall dami-agent from its wheel, unpacked on disk"
+        )
+    sides = [Checkpoint.open(folder / side, source=f"{BUILTIN}/{side}") for side in ("instruct", "thinking")]
+    return sides[0], sides[1]
