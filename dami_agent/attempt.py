@@ -158,7 +158,7 @@ class Attempt:
             model=self._info.model,
             fingerprint=self._info.fingerprint,
             frontier=self.frontier,
-            dropped_tokens=discarded + unknown,
+            discarded_tokens=discarded + unknown,
             started_at=self.started_at,
             seconds=time.perf_counter() - self.clock,
             error=None if error is None else _error_text(error),

@@ -285,7 +285,7 @@ def test_time_that_runs_out_in_a_probe_leaves_an_answer() -> None:
     assert [row.error is None for row in book.rows] == [False, True]
 
 
-def test_money_by_the_second_leaves_an_answer_too() -> None:
+def test_cost_by_the_second_leaves_an_answer_too() -> None:
     run = {"max_cost": 1.0, "price": {"device_second": 0.001}, "on_exhausted": "end"}
     pipeline, _, engine = made([LONG, "Seven."], run=run)
     assert pipeline.run(adding(1.0)).reply.content == "Seven."

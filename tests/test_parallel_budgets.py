@@ -91,7 +91,7 @@ def test_who_names_no_cap_waits_for_a_tools_thoughts_rather_than_have_none() -> 
 
 
 @pytest.mark.slow
-def test_money_does_not_disable_tools_while_it_is_hardly_touched() -> None:
+def test_cost_does_not_disable_tools_while_it_is_hardly_touched() -> None:
     for price in (Price(output=2.0), Price(output=2.0, device_second=1e-4), Price(device_second=1e-3)):
         run = RunBudget(max_cost=0.1, price=price)
         model = gathering(policy=ReasoningPolicy(run=run), seconds_per_token=1e-3)

@@ -130,7 +130,7 @@ def test_any_cap_at_any_intensity(
     for row in rows:
         assert row.reasoning_tokens <= cap
         assert row.output_tokens == sum(
-            (row.probe_tokens, row.reasoning_tokens, row.answer_tokens, row.dropped_tokens or 0)
+            (row.probe_tokens, row.reasoning_tokens, row.answer_tokens, row.discarded_tokens or 0)
         )
     assert all("think>" not in str(message.content) for message in messages)
 

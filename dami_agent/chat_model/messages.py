@@ -42,10 +42,10 @@ def usage(attempts: Sequence[CallRecord]) -> UsageMetadata:
 
 
 def _usage(record: CallRecord) -> UsageMetadata:
-    """Of one attempt. ``discarded`` is what was decoded and thrown away: a probe, or an answer begun at another λ."""
+    """Count the tokens of one attempt; ``discarded`` are those of a probe, or of an answer begun at another λ."""
     prompt = len(record.prompt.token_ids) if record.prompt else 0
     details = OutputTokenDetails(reasoning=record.generation.reasoning_tokens if record.generation else 0)
-    if discarded := record.probe_tokens + record.dropped_tokens:
+    if discarded := record.probe_tokens + record.discarded_tokens:
         details["discarded"] = discarded  # type: ignore[typeddict-unknown-key]
     return UsageMetadata(
         input_tokens=prompt,

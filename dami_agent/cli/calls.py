@@ -101,7 +101,7 @@ def local(at: datetime) -> str:
     return at.astimezone().strftime("%m-%d %H:%M:%S")
 
 
-def money(amounts: Mapping[str, float]) -> str:
+def cost_text(amounts: Mapping[str, float]) -> str:
     """``0.00123 USD``; "" where nothing has a price."""
     return ", ".join(f"{amount:.4g} {currency}" for currency, amount in amounts.items())
 

@@ -129,7 +129,7 @@ def _cost(row: Row, savings: Savings) -> Iterator[tuple[str, str]]:
     cached = f" ({row.cached_tokens} of them cached)" if row.cached_tokens else ""
     closed = f", closed by {row.thought_closed_by}" if row.thought_closed_by else ""
     probe = f", {row.probe_tokens} of a discarded probe" if row.probe_tokens else ""
-    probe += f", {row.dropped_tokens} begun at the thought's λ and discarded" if row.dropped_tokens else ""
+    probe += f", {row.discarded_tokens} begun at the thought's λ and discarded" if row.discarded_tokens else ""
     yield "tokens", f"{row.prompt_tokens} read{cached}; {row.output_tokens} decoded:"
     yield "", f"{row.reasoning_tokens} of thought{closed}, {row.answer_tokens} of answer{probe}"
     if row.charged_to:
@@ -138,8 +138,8 @@ def _cost(row: Row, savings: Savings) -> Iterator[tuple[str, str]]:
     parts = ((name, getattr(row, f"{name}_seconds")) for name in names)
     times = ", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in parts if value)
     yield "seconds", f"{row.seconds:.3f}{f' ({times})' if times else ''}"
-    if row.money is not None:
-        yield "money", f"{row.money:.6g} {row.currency}"
+    if row.cost is not None:
+        yield "cost", f"{row.cost:.6g} {row.currency}"
     saved = savings.of(row)
     if saved is not None:
         statement = savings.statement([row])

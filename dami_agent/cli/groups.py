@@ -36,7 +36,7 @@ COUNTS = (
     Column("thought", right=True),
     Column("answer", right=True),
     Column("s", rank=2, right=True),
-    Column("money", rank=1, right=True),
+    Column("cost", rank=1, right=True),
     Column("saved (expected)", rank=6, right=True),
 )
 
@@ -81,6 +81,6 @@ def _line(key: str, rows: Sequence[Row], savings: Savings | None) -> tuple[str, 
         f"{sums['output_tokens'] - sums['answer_tokens']:,}",
         f"{sums['answer_tokens']:,}",
         f"{sums['seconds']:,.2f}",
-        calls.money(sums["money"]),
+        calls.cost_text(sums["cost"]),
         "" if saved is None else f"{saved:,.0f}",
     )

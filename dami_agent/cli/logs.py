@@ -118,7 +118,7 @@ def _show_totals(sums: Mapping[str, Any]) -> None:
     table.add_column(justify="right")
     for name, value in sums.items():
         if isinstance(value, Mapping):
-            shown = calls.money(value)
+            shown = calls.cost_text(value)
         else:
             shown = "" if value is None else f"{value:,.2f}" if isinstance(value, float) else f"{value:,}"
         table.add_row(name.replace("_", " "), shown)

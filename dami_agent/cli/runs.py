@@ -41,7 +41,7 @@ COLUMNS = (
     Column("thought", right=True),
     Column("answer", right=True),
     Column("s", rank=2, right=True),
-    Column("money", rank=1, right=True),
+    Column("cost", rank=1, right=True),
     Column("saved (expected)", right=True),
 )
 
@@ -61,7 +61,7 @@ def runs(
     frontier: FrontierOption = None,
     ledger: LedgerOption = None,
 ) -> None:
-    """Show agent runs: steps, tokens, range of λ, money, and tokens saved against a stated baseline."""
+    """Show agent runs: steps, tokens, range of λ, cost, and tokens saved against a stated baseline."""
     after = calls.moment(since) if since else None
     from dami_agent.cli.savings import Savings
     from dami_agent.ledger import Ledger, unmatched_rules
@@ -144,7 +144,7 @@ def _show(console: Console, found: Sequence[Run], savings: Savings) -> None:
                 str(sums["output_tokens"] - sums["answer_tokens"]),
                 str(sums["answer_tokens"]),
                 f"{run.seconds:.2f}",
-                calls.money(sums["money"]),
+                calls.cost_text(sums["cost"]),
                 share,
             )
         )

@@ -81,7 +81,7 @@ class Savings:
 
 
 def _thrown_away(row: Row) -> int:
-    return row.probe_tokens + (row.dropped_tokens or 0)
+    return row.probe_tokens + (row.discarded_tokens or 0)
 
 
 @cache

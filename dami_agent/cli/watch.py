@@ -98,6 +98,6 @@ def frame(shown: Sequence[Row], new: Sequence[Row], size: ConsoleDimensions) -> 
     thought = sums["output_tokens"] - sums["answer_tokens"]
     counts = f"{sums['prompt_tokens']:,} prompt, {thought:,} thought, {sums['answer_tokens']:,} answer tokens"
     calls_ = f"{sums['calls']:,} call{'' if sums['calls'] == 1 else 's'} since the start, {sums['failed']} failed"
-    said = " · ".join(part for part in (calls_, counts, calls.money(sums["money"])) if part)
+    said = " · ".join(part for part in (calls_, counts, calls.cost_text(sums["cost"])) if part)
     rows = list(shown)[-max(size.height - MARGIN, 1) :]
     return Group(calls.table(rows, size.width, wrap=False), Text(said, style="dim"))

@@ -41,7 +41,7 @@ class Ledger:
         keep_text: keep prompts, thoughts and answers too; off unless asked for.
         redact: shown every text that is kept (tags, metadata, reasons and errors as well; not the ids of calls and runs
             nor the names of tools, nodes, models and rules); what it returns is kept instead.
-        prices: price table that fills the ``money`` column; without one it stays empty.
+        prices: price table that fills the ``cost`` column; without one it stays empty.
 
     Raises:
         LedgerError: if the URL's database driver is not installed.

@@ -20,7 +20,7 @@ SOURCE = """\
 <p><b>{{ name or "trace" }}</b>: {{ sums.calls }} calls{% if sums.failed %}, {{ sums.failed }} failed{% endif %},
 {{ sums.prompt_tokens }} prompt + {{ sums.output_tokens }} output tokens
 ({{ sums.output_tokens - sums.answer_tokens }} thought), {{ "%.2f" % sums.seconds }} s
-{%- for currency, amount in sums.money.items() %}, {{ "%.6g" % amount }} {{ currency }}{% endfor %}</p>
+{%- for currency, amount in sums.cost.items() %}, {{ "%.6g" % amount }} {{ currency }}{% endfor %}</p>
 {% if left_out %}<p>{{ left_out }} earlier steps are not shown.</p>{% endif %}
 {% if bars %}
 <svg role="img" aria-label="tokens of each step: prompt, thought, answer; coloured by λ"

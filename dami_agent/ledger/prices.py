@@ -1,4 +1,4 @@
-"""What calls cost in money, by a table the user writes: a price for each model."""
+"""Compute what calls cost from a table that the user writes: a price for each model."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ HINT = "a JSON file of prices per million tokens, or per device_second; see docs
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prices:
-    """A price table: by model as the ledger names it, ``"*"`` for every other. Without an entry money stays unknown.
+    """A price table: by model as the ledger names it, ``"*"`` for every other. Without an entry the cost is unknown.
 
     As a JSON file::
 

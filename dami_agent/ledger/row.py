@@ -24,7 +24,7 @@ class Row:
         features: the estimator's numbers.
         messages: how many the prompt held.
         probe_tokens: decoded to estimate and discarded.
-        output_tokens: probe, reasoning, answer and dropped ones together.
+        output_tokens: probe, reasoning, answer and discarded ones together.
         scored_tokens: only read, by teacher forcing.
         error_type, error: class and message of what failed; None for a call that did not.
         version: of this package.
@@ -35,10 +35,10 @@ class Row:
         tools_disabled: a budget was used up, so no tool could be called.
         cached_tokens: of the prompt, not computed anew; None in rows of the first release.
         fingerprint, frontier: which weights, and which measured table the policy used.
-        money, currency: by the price table; None without one.
+        cost, currency: by the price table; None without one.
         intensity_bounded: λ as requested, or as estimated and moved by ``accuracy_over_cost``, within the bounds.
         intensity_snapped: the measured λ that became of it; None where λ was to run as given. Both None in older rows.
-        dropped_tokens: begun at the thought's λ after the thought, where the answer has its own, and thrown away; None
+        discarded_tokens: begun at the thought's λ after the thought, where the answer has its own, and discarded; None
             in older rows.
         prompt_text, reasoning_text, answer_text: None unless the user had the ledger keep text. ``prompt_text`` is
             JSON: messages, tools, tool choice, response format.
@@ -109,14 +109,14 @@ class Row:
     cached_tokens: int | None
     fingerprint: str | None
     frontier: str | None
-    money: float | None
+    cost: float | None
     currency: str | None
     prompt_text: str | None
     reasoning_text: str | None
     answer_text: str | None
     intensity_bounded: float | None
     intensity_snapped: float | None
-    dropped_tokens: int | None
+    discarded_tokens: int | None
     run_name: str | None
     root_run_name: str | None
     trace_names: tuple[str, ...]

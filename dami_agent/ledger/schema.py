@@ -7,7 +7,7 @@ out itself, so that it does the same for ever; a test compares what they add up 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -153,10 +153,15 @@ def _columns_v4() -> tuple[Column[Any], ...]:
     )
 
 
+RENAMED_V5 = {"money": "cost", "dropped_tokens": "discarded_tokens"}
+"""Columns of schemas 2 to 4 -> what they are called since."""
+
+
 def _newest_calls(meta: MetaData) -> Table:
     table = _calls_v1(meta)
     for column in (*_columns_v2(), *_columns_v3(), *_columns_v4()):
-        table.append_column(column)
+        name = RENAMED_V5.get(column.name, column.name)
+        table.append_column(Column(name, column.type, nullable=column.nullable))
     return table
 
 
@@ -182,6 +187,11 @@ def _add(connection: Connection, columns: tuple[Column[Any], ...]) -> None:
         connection.exec_driver_sql(f"ALTER TABLE calls ADD COLUMN {definition}")
 
 
+def _rename(connection: Connection, names: Mapping[str, str]) -> None:
+    for old, new in names.items():
+        connection.exec_driver_sql(f"ALTER TABLE calls RENAME COLUMN {old} TO {new}")
+
+
 MIGRATIONS: tuple[Migration, ...] = (
     Migration(1, "one row per attempt at a call", _create_calls),
     Migration(
@@ -189,6 +199,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     ),
     Migration(3, "λ as bounded and as snapped to the grid, tokens dropped", lambda c: _add(c, _columns_v3())),
     Migration(4, "names of runs and traces", lambda c: _add(c, _columns_v4())),
+    Migration(5, "cost for money, discarded_tokens for dropped_tokens", lambda c: _rename(c, RENAMED_V5)),
 )
 
 

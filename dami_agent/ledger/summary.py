@@ -15,7 +15,10 @@ TOKENS = ("prompt_tokens", "probe_tokens", "reasoning_tokens", "answer_tokens", 
 
 
 def totals(rows: Sequence[Row]) -> dict[str, Any]:
-    """Plain sums, ready for JSON; the mean λ is weighted by calls, money is by currency, priced calls only."""
+    """Add up calls, tokens, seconds and cost, ready for JSON.
+
+    The mean λ is weighted by calls. Cost is by currency, over priced calls only.
+    """
     used = [row.intensity for row in rows if row.intensity is not None]
     return {
         "calls": len(rows),
@@ -23,18 +26,18 @@ def totals(rows: Sequence[Row]) -> dict[str, Any]:
         "runs": len({row.run for row in rows}),
         "mean_intensity": sum(used) / len(used) if used else None,
         **{name: sum(getattr(row, name) for row in rows) for name in TOKENS},
-        **{name: sum(getattr(row, name) or 0 for row in rows) for name in ("dropped_tokens", "cached_tokens")},
+        **{name: sum(getattr(row, name) or 0 for row in rows) for name in ("discarded_tokens", "cached_tokens")},
         "seconds": sum(row.seconds for row in rows),
-        "money": money(rows),
+        "cost": costs(rows),
     }
 
 
-def money(rows: Iterable[Row]) -> dict[str, float]:
-    """By currency; {} where nothing has a price."""
+def costs(rows: Iterable[Row]) -> dict[str, float]:
+    """Add up what calls cost, by currency; {} where none has a price."""
     sums: dict[str, float] = {}
     for row in rows:
-        if row.money is not None:
-            sums[row.currency or ""] = sums.get(row.currency or "", 0.0) + row.money
+        if row.cost is not None:
+            sums[row.currency or ""] = sums.get(row.currency or "", 0.0) + row.cost
     return sums
 
 

@@ -55,7 +55,7 @@ class RunTrace:
 
     @property
     def totals(self) -> dict[str, Any]:
-        """Calls, tokens, seconds and money (by currency), added up."""
+        """Calls, tokens, seconds and cost (by currency), added up."""
         return totals(self.steps)
 
     def by_tool(self) -> dict[str, dict[str, Any]]:

@@ -38,14 +38,14 @@ def values_of(
 
     Args:
         record: the attempt.
-        prices: for ``money``; None, or no price of its model, leaves it NULL.
+        prices: for ``cost``; None, or no price of its model, leaves it NULL.
         keep_text: fill the columns of text, uncut.
         redact: shown every text that is kept, see ``REDACTED``; what it returns is kept.
         trace_names: names of the traces that are open around the call, the outermost first.
     """
     redaction = redact or Redaction(None)
     error_type, _, error = str(record.error or "").partition(": ")
-    money = _money(record, prices)
+    cost = _cost(record, prices)
     values: dict[str, Any] = {
         **_of_step(record.step),
         **_of_decision(record.decision),
@@ -54,7 +54,7 @@ def values_of(
         "tools_called": [c.name for c in record.reply.tool_calls] if record.reply else [],
         "accepted": record.reply.accepted if record.reply else None,
         "probe_tokens": record.probe_tokens,
-        "dropped_tokens": record.dropped_tokens,
+        "discarded_tokens": record.discarded_tokens,
         "output_tokens": record.output_tokens,
         "error_type": error_type or None,
         "error": error or None,
@@ -65,8 +65,8 @@ def values_of(
         "cached_tokens": record.cached_tokens,
         "fingerprint": record.fingerprint or None,
         "frontier": record.frontier or None,
-        "money": money,
-        "currency": None if prices is None or money is None else prices.currency,
+        "cost": cost,
+        "currency": None if prices is None or cost is None else prices.currency,
         "trace_names": trace_names,
     }
     if record.generation is None and record.prompt is not None:
@@ -79,7 +79,7 @@ def values_of(
     return fitted(kept | texts)
 
 
-def _money(record: CallRecord, prices: Prices | None) -> float | None:
+def _cost(record: CallRecord, prices: Prices | None) -> float | None:
     try:
         return None if prices is None else prices.cost_of(record)
     except Exception as e:  # a table of the user's own making

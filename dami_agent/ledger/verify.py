@@ -104,15 +104,15 @@ def _wrong(values: Mapping[Any, Any]) -> Iterator[str]:
     except DamagedCell as e:
         yield str(e)
         return
-    dropped = row.dropped_tokens or 0
-    if row.output_tokens != row.probe_tokens + row.reasoning_tokens + row.answer_tokens + dropped:
-        yield f"output_tokens {row.output_tokens} is not the sum of probe, reasoning, answer and dropped"
+    discarded = row.discarded_tokens or 0
+    if row.output_tokens != row.probe_tokens + row.reasoning_tokens + row.answer_tokens + discarded:
+        yield f"output_tokens {row.output_tokens} is not the sum of probe, reasoning, answer and discarded"
     if (
-        min(dropped, *(getattr(row, name) for name in TOKENS)) < 0
+        min(discarded, *(getattr(row, name) for name in TOKENS)) < 0
         or not 0 <= (row.cached_tokens or 0) <= row.prompt_tokens
     ):
         yield "a count of tokens that cannot be"
     if not all(0 <= value <= 1 for name in INTENSITIES if (value := getattr(row, name)) is not None):
         yield "an intensity outside [0, 1]"
-    if (row.money is None) != (row.currency is None):
-        yield "money without currency, or currency without money"
+    if (row.cost is None) != (row.currency is None):
+        yield "cost without currency, or currency without cost"

@@ -23,7 +23,7 @@ from dami_agent.types.price import PER
 
 _LAST_TENTH = 0.1
 _ANSWER = 64
-_WORDS = {"tokens": "tokens", "reasoning_tokens": "reasoning tokens", "seconds": "seconds", "cost": "money"}
+_WORDS = {"tokens": "tokens", "reasoning_tokens": "reasoning tokens", "seconds": "seconds", "cost": "cost budget"}
 _ENOUGH_SECONDS = 20.0  # of a timeout; with less, a call waits for what others have set aside
 
 
@@ -198,7 +198,7 @@ class RemainingBudget:
         empty = {name: f"no {_WORDS[name]} left" for name in names if self._free(name) <= 0}
         for budget in self._token_budgets() if self._shared else []:
             if budget.free < budget.need(own):
-                many = f"{budget.free} tokens" if budget.name == "tokens" else "too little money"
+                many = f"{budget.free} tokens" if budget.name == "tokens" else "too little of the cost budget"
                 empty.setdefault(budget.name, f"{many} left, {budget.need(own):g} tokens are reserved for the answer")
         if not empty:
             return
@@ -264,7 +264,7 @@ class RemainingBudget:
         return max(0, min(own, free)), closed
 
     def _timeout(self, limits: Limits, final: bool) -> float | None:
-        """The last tenth of the seconds is the final answer's; of money by the second, others get half."""
+        """The last tenth of the seconds is the final answer's; of a budget of device seconds, others get half."""
         alone = final or not self._shared
         paid = self._affordable(self._free("cost"), self.run.price.device_second)
         seconds = self._free("seconds")

@@ -21,8 +21,8 @@ the same time get the λs that they would get one after another.
 - Seconds count while at least one call of the account is running; they bound a step's deadline.
 - Money is what the ledger's rows of the run add up to at the same price. A step sets aside what its tokens and its
   seconds may cost at most (half of its share for each, where both have a price), so it bounds tokens and deadline.
-- The last tenth of seconds and money is the final answer's. A prompt's price is only known once it was paid, so money
-  may be overshot by one prompt, and seconds and money by one decode step.
+- The last tenth of seconds and cost is the final answer's. A prompt's price is only known once it was paid, so cost
+  may be overshot by one prompt, and seconds and cost by one decode step.
 - Under ``taper`` λ's ceiling falls from 1, once less than half of any budget is left, to 0, when it is drained.
 - A tool's ``run_max_reasoning_tokens`` is hard too; used up, the tool's steps are answered at λ=0.
 - A call that comes to its deadline before the final answer's tenth ends; where nothing of its answer was shown yet, the

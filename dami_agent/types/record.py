@@ -82,7 +82,7 @@ class CallRecord:
     Attributes:
         fingerprint: identifies the pair's weights.
         frontier: identifies the measured table that the policy used.
-        dropped_tokens: decoded at the thought's λ after the thought's end and discarded, where the answer has a λ of
+        discarded_tokens: decoded at the thought's λ after the thought's end and discarded, where the answer has a λ of
             its own.
     """
 
@@ -97,7 +97,7 @@ class CallRecord:
     error: str | None = None
     fingerprint: str = ""
     frontier: str = ""
-    dropped_tokens: int = 0
+    discarded_tokens: int = 0
 
     @property
     def _estimate(self) -> Estimate | None:
@@ -119,7 +119,7 @@ class CallRecord:
     @property
     def output_tokens(self) -> int:
         """All output tokens the call cost: thought, answer, and what was discarded."""
-        return self.probe_tokens + self.dropped_tokens + (self.generation.output_tokens if self.generation else 0)
+        return self.probe_tokens + self.discarded_tokens + (self.generation.output_tokens if self.generation else 0)
 
     @property
     def cached_tokens(self) -> int:

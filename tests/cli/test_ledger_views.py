@@ -93,7 +93,7 @@ def test_search(dami: Dami, records: list[CallRecord]) -> None:
 
 def test_verify_says_what_is_broken(dami: Dami, records: list[CallRecord], ledger_file: Path) -> None:
     whole = dami("logs", "--verify")
-    assert (whole.status, whole.out.strip()) == (0, f"sqlite:///{ledger_file}: 12 calls, schema 4: whole")
+    assert (whole.status, whole.out.strip()) == (0, f"sqlite:///{ledger_file}: 12 calls, schema 5: whole")
     with sqlite3.connect(ledger_file) as connection:
         connection.execute("update calls set output_tokens = output_tokens + 1 where id = 3")
     connection.close()
@@ -146,7 +146,7 @@ def test_runs_are_sums_of_calls(dami: Dami, records: list[CallRecord], frontier:
         assert (run["steps"], run["calls"], run["intensity"]) == (4, 4, [min(used), max(used)])
         assert run["failed"] == sum(r["error_type"] is not None for r in calls)
         assert run["output_tokens"] == sum(r["output_tokens"] for r in calls)
-        assert run["money"] == {"EUR": pytest.approx(run["output_tokens"])}
+        assert run["cost"] == {"EUR": pytest.approx(run["output_tokens"])}
         saved = 0.0
         for r in calls:
             more = 40 * (1 - (r["intensity"] or 0)) if r["tools_bound"] else 100 - slow_expectation(r["intensity"] or 0)
@@ -240,7 +240,7 @@ def test_explain_says_rule_features_bounds_and_what_else(dami: Dami, explained: 
         "snapped     λ = 0.5, the nearest that was measured",
         "sampled     temperature 0.6",
         f"because     {decision.reason}",
-        f"money       {explained.output_tokens:.6g} EUR",
+        f"cost        {explained.output_tokens:.6g} EUR",
         "node model, step 3",
         "expected, not measured",
         "attempt",

@@ -140,8 +140,8 @@ def test_the_answers_own_intensity_and_the_tokens_dropped_for_it() -> None:
     pipeline.run(now)
     (row,) = ledger.rows()
     assert (row.intensity, row.intensity_answer) == (1, 0.2)
-    assert row.dropped_tokens == 1  # that the answer had begun is how the thought's end is known
-    assert row.output_tokens == row.reasoning_tokens + row.answer_tokens + row.dropped_tokens
+    assert row.discarded_tokens == 1  # that the answer had begun is how the thought's end is known
+    assert row.output_tokens == row.reasoning_tokens + row.answer_tokens + row.discarded_tokens
     assert row.output_tokens == pipeline.budgets.spent(pipeline.policy, now.run_context).tokens
     assert ledger.verify().whole
 
@@ -208,7 +208,7 @@ async def test_an_async_stream_left_early_is_a_row_and_makes_no_noise(caplog: py
 
 @pytest.mark.parametrize("probe", [0, 3, 100])
 def test_what_a_policy_says_was_spent_is_what_the_rows_add_up_to(probe: int) -> None:
-    """Calls that end and streams closed early; probes thrown away, carried on, and taken as the answer."""
+    """Calls that end and streams closed early; probes discarded, carried on, and taken as the answer."""
     price = Price(prompt=2.0, cached=1.0, output=7.0, device_second=11.0)
     model = MODEL()
     said = [FakeReply("one two three four five six", reasoning="first this, then that")] * 12
@@ -233,7 +233,7 @@ def test_what_a_policy_says_was_spent_is_what_the_rows_add_up_to(probe: int) -> 
     assert sum(row.error_type is not None for row in rows) == 2
     spent = budgets.spent(policy, RunContext(root_run_id="run"))
     assert spent.tokens == sum(row.output_tokens for row in rows)
-    assert spent.cost == pytest.approx(sum(row.money or 0.0 for row in rows))
+    assert spent.cost == pytest.approx(sum(row.cost or 0.0 for row in rows))
     assert spent.cost > 0
     assert ledger.verify().whole
 

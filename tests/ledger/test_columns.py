@@ -1,5 +1,5 @@
-"""What schemas 2 and 3 added: bounds, rule, charge, cache, fingerprint, money, text; λ bounded and snapped, tokens
-dropped; and that older files get it in place."""
+"""What schemas 2 and 3 added: bounds, rule, charge, cache, fingerprint, cost, text; λ bounded and snapped, tokens
+discarded; and that older files get it in place."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from dami_agent.errors import LedgerError
 from dami_agent.ledger import Ledger, Price, Prices, trace
+from dami_agent.ledger.schema import RENAMED_V5
 from dami_agent.ledger.text import FAILED, step_of
 from dami_agent.types import CallRecord, Intensity, Limits, Message, ResponseFormat, Tool, ToolCall
 from tests.ledger.records import make_record
@@ -52,10 +53,10 @@ def test_a_row_says_why() -> None:
     assert (row.fingerprint, row.frontier, row.cached_tokens) == ("abc", "frontier.json", 7)
     assert (plain.intensity_low, plain.intensity_high, plain.intensity_answer, plain.rule) == (None,) * 4
     assert (plain.considered, plain.charged_to, plain.cached_tokens) == ((), "answer", 0)
-    assert (plain.money, plain.currency, plain.fingerprint, plain.frontier) == (None,) * 4
+    assert (plain.cost, plain.currency, plain.fingerprint, plain.frontier) == (None,) * 4
 
 
-@pytest.mark.parametrize("schema", [1, 2, 3])
+@pytest.mark.parametrize("schema", [1, 2, 3, 4])
 def test_an_older_file_is_upgraded_in_place(tmp_path: Path, schema: int) -> None:
     path = tmp_path / "ledger.sqlite"
     with sqlite3.connect(path) as connection:
@@ -68,11 +69,12 @@ def test_an_older_file_is_upgraded_in_place(tmp_path: Path, schema: int) -> None
     assert [(r.call_id, r.reason, r.output_tokens, r.error) for r in rows] == [
         (v["call_id"], v["reason"], v["output_tokens"], v["error"]) for v in before
     ]
-    assert {(r.run_name, r.root_run_name, r.trace_names, r.names) for r in rows} == {(None, None, (), ())}
+    if schema < 4:
+        assert {(r.run_name, r.root_run_name, r.trace_names, r.names) for r in rows} == {(None, None, (), ())}
     if schema < 3:
-        assert {(r.intensity_bounded, r.intensity_snapped, r.dropped_tokens) for r in rows} == {(None, None, None)}
+        assert {(r.intensity_bounded, r.intensity_snapped, r.discarded_tokens) for r in rows} == {(None, None, None)}
     if schema == 1:
-        assert {(r.cached_tokens, r.charged_to, r.considered, r.money, r.prompt_text) for r in rows} == {
+        assert {(r.cached_tokens, r.charged_to, r.considered, r.cost, r.prompt_text) for r in rows} == {
             (None, None, (), None, None)
         }
     ledger.record(decided(make_record(77), rule="new", bounded=0.4, snapped=0.25))
@@ -80,32 +82,50 @@ def test_an_older_file_is_upgraded_in_place(tmp_path: Path, schema: int) -> None
     assert ledger.verify().whole
     ledger.close()
     with sqlite3.connect(path) as connection:
-        assert [n for (n,) in connection.execute("select number from dami_migrations order by 1")] == [1, 2, 3, 4]
-        names = ", ".join(before[0])
+        assert [n for (n,) in connection.execute("select number from dami_migrations order by 1")] == [1, 2, 3, 4, 5]
+        names = ", ".join(RENAMED_V5.get(name, name) for name in before[0])
         after = connection.execute(f"select {names} from calls order by id").fetchall()
     connection.close()
     assert after[:-1] == [tuple(v.values()) for v in before]  # not a bit of the old columns has changed
     assert len(after) == len(before) + 1
 
 
-# ---- money ----------------------------------------------------------------------------------------------------------
+def test_the_previous_schema_opens_with_its_values_under_the_new_names(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    with sqlite3.connect(path) as connection:
+        connection.executescript((FOLDER / "ledger_v4.sql").read_text(encoding="utf-8"))
+        before = connection.execute("select money, currency, dropped_tokens from calls order by id").fetchall()
+    connection.close()
+    ledger = Ledger.open(path)
+    rows = ledger.rows()
+    assert [(r.cost, r.currency, r.discarded_tokens) for r in rows] == before
+    assert {r.discarded_tokens for r in rows} == {0, 2}
+    assert all(r.cost for r in rows)
+    assert {(r.run_name, r.root_run_name, r.trace_names) for r in rows} == {("digest", "nightly-agent", ("nightly",))}
+    assert "money" not in rows[0].to_dict()
+    ledger.record(make_record(77))
+    assert ledger.verify().whole
+    ledger.close()
+
+
+# ---- cost -----------------------------------------------------------------------------------------------------------
 
 
 @given(st.integers(0, 10**6), st.integers(0, 50), st.booleans())
-def test_money_against_a_sum_by_hand(seed: int, cached: int, failed: bool) -> None:
+def test_cost_against_a_sum_by_hand(seed: int, cached: int, failed: bool) -> None:
     record = make_record(seed, error="E: x" if failed else None)
     decision = record.decision
     assert record.generation is not None
     assert decision is not None
     assert decision.estimate is not None
     generation = dataclasses.replace(record.generation, cached_tokens=cached)
-    record = dataclasses.replace(record, generation=generation, dropped_tokens=seed % 5)
+    record = dataclasses.replace(record, generation=generation, discarded_tokens=seed % 5)
     price = Price(prompt=3.0, cached=1.0, output=7.0, device_second=0.5)
     expected = decision.estimate.seconds * 0.5 + (0.2 + 0.3 + 1.5) * 0.5
     hit = min(cached, generation.prompt_tokens)
     probe = decision.estimate.probe
     for tokens, each in (
-        (probe.prompt_tokens if probe is not None and probe.output_tokens else 0, 3e-6),  # read, and thrown away
+        (probe.prompt_tokens if probe is not None and probe.output_tokens else 0, 3e-6),  # read, and discarded
         (seed % 5, 7e-6),
         (generation.prompt_tokens - hit, 3e-6),
         (hit, 1e-6),
@@ -131,7 +151,7 @@ def test_a_price_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ):
         ledger.record(record)
         (row,) = ledger.rows()
-        assert (row.money, row.currency) == (pytest.approx(2 * record.output_tokens), "EUR")
+        assert (row.cost, row.currency) == (pytest.approx(2 * record.output_tokens), "EUR")
 
 
 @pytest.mark.parametrize(

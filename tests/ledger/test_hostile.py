@@ -191,10 +191,10 @@ class BrokenPrices(Prices):
         raise ZeroDivisionError
 
 
-def test_a_price_table_that_fails_costs_the_money_alone(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_price_table_that_fails_leaves_the_cost_unknown(caplog: pytest.LogCaptureFixture) -> None:
     ledger = Ledger.open(":memory:", prices=BrokenPrices())
     ledger.record(make_record(1))
-    assert [row.money for row in ledger.rows()] == [None]
+    assert [row.cost for row in ledger.rows()] == [None]
     assert "price" in caplog.text
 
 
@@ -264,7 +264,7 @@ def test_other_odd_settings_cost_no_answer_and_no_row(
     ledger = model.pipeline().ledger
     assert isinstance(ledger, Ledger)
     (row,) = ledger.rows()
-    assert (row.prompt_text, row.money) == (None, None)
+    assert (row.prompt_text, row.cost) == (None, None)
     assert "cannot be used" in caplog.text
     ledger.close()
 

@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import create_engine, event, inspect, make_url
 
 from dami_agent.ledger import Ledger, Price, Prices
-from dami_agent.ledger.schema import calls
+from dami_agent.ledger.schema import RENAMED_V5, calls
 from tests.ledger.conftest import NewDatabase
 from tests.ledger.records import make_record
 
@@ -72,6 +72,27 @@ def test_rows_and_filters_are_those_of_sqlite(new_database: NewDatabase, tmp_pat
     assert (found.rows, found.problems) == (40, ())
     for ledger in ledgers:
         ledger.close()
+
+
+def test_the_previous_schema_opens_with_its_values_under_the_new_names(new_database: NewDatabase) -> None:
+    url, prices = new_database(), Prices(models={"*": Price(output=3.0)})
+    ledger = Ledger.open(url, prices=prices)
+    ledger.record(make_record(1))
+    (before,) = ledger.rows()
+    ledger.close()
+    engine = create_engine(make_url(url).set(drivername="postgresql+psycopg"))
+    with engine.begin() as connection:
+        for old, new in RENAMED_V5.items():
+            connection.exec_driver_sql(f"ALTER TABLE calls RENAME COLUMN {new} TO {old}")
+        connection.exec_driver_sql("DELETE FROM dami_migrations WHERE number = 5")
+    engine.dispose()
+    opened = Ledger.open(url, prices=prices)
+    assert opened.rows() == [before]
+    opened.record(make_record(2))
+    assert (opened.waiting, opened.verify().rows, opened.verify().schema) == (0, 2, 5)
+    assert before.cost
+    columns(url)
+    opened.close()
 
 
 def test_processes_that_start_at_once_all_write(new_database: NewDatabase) -> None:

@@ -128,7 +128,7 @@ def test_totals_by_tool_and_by_run_add_up() -> None:
     for parts in (list(t.by_tool().values()), [run.totals for run in runs(t.steps)]):
         for name in (*TOKENS, "calls", "failed", "cached_tokens"):
             assert sum(part[name] for part in parts) == t.totals[name], name
-        assert sum(part["money"].get("EUR", 0) for part in parts) == pytest.approx(t.totals["money"]["EUR"])
+        assert sum(part["cost"].get("EUR", 0) for part in parts) == pytest.approx(t.totals["cost"]["EUR"])
     for tool, sums in t.by_tool().items():
         rows = [row for row in t.steps if row.charged_to == tool]
         assert sums == totals(rows) == by_tool(rows)[tool]

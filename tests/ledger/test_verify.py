@@ -26,7 +26,7 @@ def path(tmp_path: Path) -> Path:
 
 def test_a_whole_ledger(path: Path, tmp_path: Path) -> None:
     found = Ledger.open(path).verify()
-    assert (found.rows, found.schema, found.problems, found.whole) == (30, 4, (), True)
+    assert (found.rows, found.schema, found.problems, found.whole) == (30, 5, (), True)
     assert Ledger.open(tmp_path / "none").verify().whole
     assert Ledger.disabled().verify().whole
 
@@ -41,13 +41,13 @@ def test_a_whole_ledger(path: Path, tmp_path: Path) -> None:
         ("update calls set started_at = 1e300 where id = 9", "row 9: does not parse"),
         ("update calls set intensity = 1.5 where id = 2", "row 2: an intensity"),
         ("update calls set intensity_snapped = -0.5 where id = 2", "row 2: an intensity"),
-        ("update calls set dropped_tokens = 3 where id = 7", "row 7: output_tokens"),
+        ("update calls set discarded_tokens = 3 where id = 7", "row 7: output_tokens"),
         (
             "update calls set answer_tokens = -1, output_tokens = -1 + probe_tokens + reasoning_tokens where id = 2",
             "row 2",
         ),
         ("update calls set cached_tokens = prompt_tokens + 1 where id = 5", "row 5: a count"),
-        ("update calls set money = 1.0 where id = 5", "row 5: money without"),
+        ("update calls set cost = 1.0 where id = 5", "row 5: cost without"),
         ("update calls set call_id = 'twice', attempt = 0 where id in (4, 8)", "call twice, attempt 0 stands there 2"),
         ("update dami_migrations set name = 'other' where number = 2", "migration 2 is 'other'"),
     ],

@@ -261,7 +261,7 @@ def test_seconds_count_once_for_calls_that_run_together_and_bound_the_deadline()
         budgets.reserve("run", 4, Limits(), "answer")
 
 
-def test_money_bounds_tokens() -> None:
+def test_cost_bounds_tokens() -> None:
     price = Price(prompt=10, output=100)
     budgets = Budgets(RunBudget(max_cost=0.01, price=price, on_exhausted="error"))  # 100 output tokens
     assert budgets.reserve("run", 0, Limits(max_tokens=60), "answer").limits.max_tokens == 60

@@ -60,7 +60,7 @@ def _step(rng: random.Random, run: str, step: int, at: datetime, digested: tuple
     deep = intensity or 0.0
     thought = int(deep * rng.randint(20, 160))
     answer = 0 if bad else rng.randint(5, 60)
-    probe, dropped = rng.choice([0, 0, 8]), rng.choice([0, 0, 0, None, 1])
+    probe, discarded = rng.choice([0, 0, 8]), rng.choice([0, 0, 0, None, 1])
     decode = (thought + answer) * 0.012
     wait = rng.random() * 0.2
     return make_row(
@@ -94,8 +94,8 @@ def _step(rng: random.Random, run: str, step: int, at: datetime, digested: tuple
         probe_tokens=probe,
         reasoning_tokens=thought,
         answer_tokens=answer,
-        dropped_tokens=dropped,
-        output_tokens=probe + thought + answer + (dropped or 0),
+        discarded_tokens=discarded,
+        output_tokens=probe + thought + answer + (discarded or 0),
         intensity_bounded=intensity,
         intensity_snapped=intensity,
         finish_reason=None if bad else rng.choice(["stop", "tool_calls"]),

@@ -74,7 +74,7 @@ def test_numbers_are_the_ledgers(browser: Browser) -> None:
         for name, members in groups.items():
             columns = ("output_tokens", "reasoning_tokens", "answer_tokens", "prompt_tokens")
             sums = [sum(getattr(r, column) for r in members) for column in columns]
-            sums.insert(3, sum(r.probe_tokens + (r.dropped_tokens or 0) for r in members))
+            sums.insert(3, sum(r.probe_tokens + (r.discarded_tokens or 0) for r in members))
             assert [number(shown[name][at]) for at in (1, 3, 4, 5, 6, 7)] == [len(members), *sums]
     slowest = sorted(rows, key=lambda r: -r.seconds)[:8]
     shown_seconds = [float(line[1].split()[0]) for line in browser.table("#slowest")]
@@ -339,15 +339,15 @@ def test_a_hundred_thousand_calls(browser: Browser, record_property: Callable[[s
     browser.until(lambda: browser.text("#matches") == "1 of 100,000 calls")
 
 
-def test_money_is_by_currency_and_ranks_the_steps(browser: Browser) -> None:
-    rows = [make_row(call_id=str(i), root_run_id="run", node="n", money=i / 1000, currency="EUR") for i in range(20)]
+def test_cost_is_by_currency_and_ranks_the_steps(browser: Browser) -> None:
+    rows = [make_row(call_id=str(i), root_run_id="run", node="n", cost=i / 1000, currency="EUR") for i in range(20)]
     browser.show([*rows, make_row(call_id="free", root_run_id="run")])
-    assert card(browser, "Money") == "0.19 EUR"
-    assert "20 priced calls" in browser.text('#totals [data-name="Money"]')
+    assert card(browser, "Cost") == "0.19 EUR"
+    assert "20 priced calls" in browser.text('#totals [data-name="Cost"]')
     assert [line[1] for line in browser.table("#costliest")][:2] == ["0.019 EUR", "0.018 EUR"]
     assert {line[0]: line[-1] for line in browser.table("#by-node")} == {"n": "0.19 EUR", "none": "–"}
-    browser.show([*rows, make_row(call_id="other", root_run_id="run", money=2.5, currency="USD")])
-    assert card(browser, "Money") == "0.19 EUR, 2.50 USD"
+    browser.show([*rows, make_row(call_id="other", root_run_id="run", cost=2.5, currency="USD")])
+    assert card(browser, "Cost") == "0.19 EUR, 2.50 USD"
     assert browser.script("return document.querySelector('#costliest thead').textContent").startswith("StartedTokens")
 
 
@@ -382,10 +382,10 @@ def test_steps_at_the_same_time_lie_in_lanes(browser: Browser) -> None:
     browser.until(lambda: browser.script(filled).strip(".").count("#.") == 2)
 
 
-def test_tokens_and_money_of_every_group_are_in_sight(browser: Browser) -> None:
-    rows = [dataclasses.replace(row, money=row.output_tokens / 1e4, currency="EUR") for row in make_rows(300, 8)]
+def test_tokens_and_cost_of_every_group_are_in_sight(browser: Browser) -> None:
+    rows = [dataclasses.replace(row, cost=row.output_tokens / 1e4, currency="EUR") for row in make_rows(300, 8)]
     browser.show(rows, width=1280)
     for box in ("by-tool", "by-node", "by-step"):
-        assert "Money" in browser.texts(f"#{box} th")
+        assert "Cost" in browser.texts(f"#{box} th")
         fits = "const t = document.querySelector(arguments[0]); return t.scrollWidth <= t.clientWidth + 1"
         assert browser.script(fits, f"#{box} > *"), box

@@ -2,7 +2,7 @@
 
 /** Lengths of a step's three parts, in tokens or seconds; decoding time is divided by tokens. */
 function partsOf(row, scale) {
-  const thought = N.lost[row] + N.reasoning[row],
+  const thought = N.discarded[row] + N.reasoning[row],
     answer = N.answer[row];
   if (scale === "tokens") return [N.prompt[row], thought, answer];
   if (scale === "output") return [0, thought, answer];

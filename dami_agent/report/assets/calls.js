@@ -12,11 +12,11 @@ const CALL_COLUMNS = [
   ["Tool", "", 110, (i) => W.tool.values[W.tool.codes[i]], (i) => W.tool.values[W.tool.codes[i]]],
   ["λ", "", 74, (i) => (Number.isNaN(N.intensity[i]) ? -1 : N.intensity[i]), (i) => chip(N.intensity[i])],
   ["Prompt", "num", 82, (i) => N.prompt[i], (i) => whole(N.prompt[i])],
-  ...(HAS_LOST ? [["Discarded", "num", 98, (i) => N.lost[i], (i) => whole(N.lost[i])]] : []),
+  ...(HAS_DISCARDED ? [["Discarded", "num", 98, (i) => N.discarded[i], (i) => whole(N.discarded[i])]] : []),
   ["Reasoning", "num", 98, (i) => N.reasoning[i], (i) => whole(N.reasoning[i])],
   ["Answer", "num", 80, (i) => N.answer[i], (i) => whole(N.answer[i])],
   ["Time", "num", 96, (i) => N.seconds[i], (i) => seconds(N.seconds[i])],
-  ...(HAS_MONEY ? [["Money", "num", 110, (i) => (Number.isNaN(N.money[i]) ? -1 : N.money[i]), (i) => money([i])]] : []),
+  ...(HAS_COST ? [["Cost", "num", 110, (i) => (Number.isNaN(N.cost[i]) ? -1 : N.cost[i]), (i) => costText([i])]] : []),
   ["End", "", 120, ending, (i) => el("span", { class: failed(i) ? "bad" : "" }, ending(i))],
   ["Why", "why", 340, whyOf, whyOf],
 ];

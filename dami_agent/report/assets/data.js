@@ -52,15 +52,15 @@ const N = {
   last: numbers("intensity_answer"), // of the answer, where it is another
   prompt: numbers("prompt_tokens", 0),
   cached: numbers("cached_tokens", 0),
-  lost: numbers("probe_tokens", 0), // decoded and thrown away: probes, and answers begun at the thought's λ
+  discarded: numbers("probe_tokens", 0), // decoded and discarded: probes, and answers begun at the thought's λ
   reasoning: numbers("reasoning_tokens", 0),
   answer: numbers("answer_tokens", 0),
   output: numbers("output_tokens", 0),
   saved: numbers("saved"),
-  money: numbers("money"),
+  cost: numbers("cost"),
   ordinal: numbers("ordinal", 0),
 };
-numbers("dropped_tokens", 0).forEach((tokens, i) => (N.lost[i] += tokens));
+numbers("discarded_tokens", 0).forEach((tokens, i) => (N.discarded[i] += tokens));
 const W = {
   run: words("run"),
   tool: words("tool"),
@@ -101,6 +101,6 @@ function largest(things, measure, least) {
 }
 
 const CURRENCIES = W.currency.values.filter((name) => name !== null);
-const HAS_MONEY = N.money.some((m) => !Number.isNaN(m));
-const HAS_LOST = N.lost.some((tokens) => tokens > 0);
+const HAS_COST = N.cost.some((m) => !Number.isNaN(m));
+const HAS_DISCARDED = N.discarded.some((tokens) => tokens > 0);
 const HAS_CACHED = N.cached.some((c) => c > 0);

@@ -25,18 +25,18 @@ const SECTIONS = [
     ],
   ],
   [
-    "Tokens and money",
+    "Tokens and cost",
     [
       "prompt_tokens",
       "cached_tokens",
       "reasoning_tokens",
       "answer_tokens",
       "probe_tokens",
-      "dropped_tokens",
+      "discarded_tokens",
       "output_tokens",
       "saved",
       "scored_tokens",
-      "money",
+      "cost",
       "currency",
       "limits",
     ],
@@ -98,7 +98,7 @@ function shownAs(name, thing) {
   if (name.endsWith("seconds") && typeof thing === "number") return seconds(thing);
   if (name.startsWith("intensity") && typeof thing === "number") return chip(thing);
   if (name === "saved") return `${tenth(thing)} output tokens, expected`;
-  if (name === "money") return amountOf(thing);
+  if (name === "cost") return amountOf(thing);
   return name.endsWith("tokens") ? whole(thing) : plain(thing);
 }
 

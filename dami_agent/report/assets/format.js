@@ -27,11 +27,11 @@ function seconds(number) {
 const amountOf = (amount) => (Math.abs(amount) < 1 ? SMALL : CENTS).format(amount);
 
 /** What some rows cost, by currency: "0.42 EUR"; a dash where nothing has a price. */
-function money(rows) {
+function costText(rows) {
   const sums = new Map();
   for (const i of rows) {
     const currency = W.currency.values[W.currency.codes[i]] || "";
-    if (!Number.isNaN(N.money[i])) sums.set(currency, (sums.get(currency) || 0) + N.money[i]);
+    if (!Number.isNaN(N.cost[i])) sums.set(currency, (sums.get(currency) || 0) + N.cost[i]);
   }
   return [...sums].map(([currency, amount]) => `${amountOf(amount)} ${currency}`.trim()).join(", ") || NONE;
 }

@@ -1,4 +1,4 @@
-// Tokens and money by tool, node, step, name, tag, user and day; the slowest and the costliest steps.
+// Tokens and cost by tool, node, step, name, tag, user and day; the slowest and the costliest steps.
 
 const FIRST = 8; // groups shown before "Show all"
 const TOP = 8;
@@ -26,19 +26,19 @@ function drawGroups(id, heading, groups, name) {
     ["Output tokens", "graph"],
     ["Reasoning", "num"],
     ["Answer", "num"],
-    ...(HAS_LOST ? [["Discarded", "num"]] : []),
+    ...(HAS_DISCARDED ? [["Discarded", "num"]] : []),
     ["Prompt", "num"],
     ["Time", "num"],
-    ...(HAS_MONEY ? [["Money", "num"]] : []),
+    ...(HAS_COST ? [["Cost", "num"]] : []),
   ];
   const width = (part) => `${((100 * part) / most).toFixed(2)}%`;
   const line = ({ key, members, output }) => {
-    const [thought, lost, answer] = [N.reasoning, N.lost, N.answer].map((column) => sum(column, members));
+    const [thought, discarded, answer] = [N.reasoning, N.discarded, N.answer].map((column) => sum(column, members));
     const depth = mean(N.intensity, members);
     const graph = el(
       "div",
       { class: "bar", "aria-hidden": "true", style: { "--c": colour(depth) } },
-      el("i", { class: "thought", style: { width: width(thought + lost) } }),
+      el("i", { class: "thought", style: { width: width(thought + discarded) } }),
       el("i", { class: "answer", style: { width: width(answer) } }),
     );
     return [
@@ -48,10 +48,10 @@ function drawGroups(id, heading, groups, name) {
       el("div", { class: "barred" }, graph, el("span", { class: "num" }, whole(output))),
       whole(thought),
       whole(answer),
-      ...(HAS_LOST ? [whole(lost)] : []),
+      ...(HAS_DISCARDED ? [whole(discarded)] : []),
       whole(sum(N.prompt, members)),
       seconds(sum(N.seconds, members)),
-      ...(HAS_MONEY ? [money(members)] : []),
+      ...(HAS_COST ? [costText(members)] : []),
     ];
   };
   const shown = expanded.has(id) ? groups : groups.slice(0, FIRST);
@@ -156,10 +156,10 @@ function drawTops(rows) {
   $("slowest").replaceChildren(
     simpleTable("Slowest steps", columns("Time"), slowest.map(line((i) => seconds(N.seconds[i])))),
   );
-  const priced = HAS_MONEY && CURRENCIES.length < 2; // amounts in two currencies have no order
-  const cost = priced ? (i) => (Number.isNaN(N.money[i]) ? -1 : N.money[i]) : (i) => N.output[i] + N.prompt[i];
-  const text = priced ? (i) => money([i]) : (i) => whole(N.output[i] + N.prompt[i]);
+  const priced = HAS_COST && CURRENCIES.length < 2; // amounts in two currencies have no order
+  const cost = priced ? (i) => (Number.isNaN(N.cost[i]) ? -1 : N.cost[i]) : (i) => N.output[i] + N.prompt[i];
+  const text = priced ? (i) => costText([i]) : (i) => whole(N.output[i] + N.prompt[i]);
   $("costliest").replaceChildren(
-    simpleTable("Costliest steps", columns(priced ? "Money" : "Tokens"), top(rows, cost).map(line(text))),
+    simpleTable("Costliest steps", columns(priced ? "Cost" : "Tokens"), top(rows, cost).map(line(text))),
   );
 }

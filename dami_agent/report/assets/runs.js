@@ -66,7 +66,7 @@ function legend(full) {
         ]
       : [
           ["prompt", "prompt"],
-          ["thought", HAS_LOST ? "reasoning and discarded" : "reasoning"],
+          ["thought", HAS_DISCARDED ? "reasoning and discarded" : "reasoning"],
           ["answer", "answer"],
         ];
   const steps = [0, 0.25, 0.5, 0.75, 1];
@@ -98,7 +98,7 @@ function runItem(run, full) {
     `${whole(run.output)} output tokens`,
     seconds(run.seconds),
   ];
-  if (HAS_MONEY) facts.push(money(rows));
+  if (HAS_COST) facts.push(costText(rows));
   if (bad) facts.push(`${whole(bad)} failed`);
   const strip = el("canvas", { class: "strip", role: "img", "aria-label": facts.join(", ") });
   const steps = el("div", { class: "steps", id: `run-${code}`, hidden: true });
@@ -168,7 +168,7 @@ function stepCells(i, scale, full, from) {
   const attempt = value("attempt", i),
     name = `${N.ordinal[i]}${attempt > 0 ? `, attempt ${attempt + 1}` : ""}`;
   const opener = button(name, () => showDetail(i), { class: "link", "aria-label": `Step ${name}: all about it` });
-  const numbers = [N.prompt[i], N.lost[i] + N.reasoning[i], N.answer[i]].map(whole);
+  const numbers = [N.prompt[i], N.discarded[i] + N.reasoning[i], N.answer[i]].map(whole);
   const why = el("span", { class: failed(i) ? "bad" : "" }, whyOf(i));
   const tools = [value("node", i) || "", readAndCalled(i)];
   return [opener, ...tools, chip(N.intensity[i]), bar(i, scale, full, from), ...numbers, seconds(N.seconds[i]), why];

@@ -40,14 +40,14 @@ function split(parts) {
 
 /** Output tokens and their parts. */
 function outputCard(rows) {
-  const [lost, thought, answer] = [N.lost, N.reasoning, N.answer].map((column) => sum(column, rows));
+  const [discarded, thought, answer] = [N.discarded, N.reasoning, N.answer].map((column) => sum(column, rows));
   const parts = [
     `reasoning ${whole(thought)}`,
     `answer ${whole(answer)}`,
-    ...(lost ? [`discarded ${whole(lost)}`] : []),
+    ...(discarded ? [`discarded ${whole(discarded)}`] : []),
   ];
   const line = split([
-    [thought + lost, "thought"],
+    [thought + discarded, "thought"],
     [answer, "answer"],
   ]);
   return ["Output tokens", whole(sum(N.output, rows)), parts.join(" · "), "", line];
@@ -64,7 +64,7 @@ function drawTotals(rows) {
   const runs = new Set(rows.map((i) => W.run.codes[i])).size,
     bad = count(rows, failed);
   const prompt = sum(N.prompt, rows),
-    priced = count(rows, (i) => !Number.isNaN(N.money[i]));
+    priced = count(rows, (i) => !Number.isNaN(N.cost[i]));
   const [median, late] = [0.5, 0.95].map((q) => seconds(quantile(N.seconds, rows, q)));
   const cards = [
     ["Calls", whole(rows.length), `in ${plural(runs, "run")}, ${bad ? `${whole(bad)} failed` : "none failed"}`],
@@ -76,7 +76,7 @@ function drawTotals(rows) {
     ],
     lambdaCard(rows),
     ["Time in calls", seconds(sum(N.seconds, rows)), `median ${median}, 95th percentile ${late}`],
-    ...(HAS_MONEY ? [["Money", money(rows), `by the ledger's price table, ${plural(priced, "priced call")}`]] : []),
+    ...(HAS_COST ? [["Cost", costText(rows), `by the ledger's price table, ${plural(priced, "priced call")}`]] : []),
     savedCard(rows),
   ];
   const shown = ([name, number, text, kind = "", extra = null]) =>

@@ -38,7 +38,7 @@ def test_a_run_has_spent_what_its_rows_add_up_to(price: Price, seeds: list[int])
 
 @settings(max_examples=100, deadline=None)
 @given(tables, st.sampled_from(["taper", "end", "error"]), st.integers(0, 2**31))
-def test_branches_together_never_use_more_money_than_their_budget(price: Price, end: Any, seed: int) -> None:
+def test_branches_together_never_use_more_than_their_cost_budget(price: Price, end: Any, seed: int) -> None:
     rng = random.Random(seed)
     if not (price.output or price.device_second):
         return
@@ -105,7 +105,7 @@ def test_a_failed_call_costs_what_it_used(tmp_path: Path) -> None:
     record = make_record(7, error="Cancelled: by its caller")
     ledger.record(record)
     (row,) = ledger.rows()
-    assert row.money == pytest.approx(price.cost_of(record.usage))
-    assert row.money is not None
-    assert row.money > 0
+    assert row.cost == pytest.approx(price.cost_of(record.usage))
+    assert row.cost is not None
+    assert row.cost > 0
     assert BudgetTracker().spent(ReasoningPolicy(), RunContext()).cost == 0
