@@ -9,7 +9,7 @@ WORKERS ?= 2
 PYTEST_ARGS ?=
 SUITE_ENV := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 
-.PHONY: demo quick test test-oldest test-newest check bench results publish browser clean
+.PHONY: demo quick test wheel test-oldest test-newest check bench results publish browser clean
 
 demo: $(VENV)/.installed
 	$(BIN)/dami demo
@@ -41,6 +41,10 @@ test: $(VENV)/.installed-dev browser
 QUICK := tests/policy tests/dialogue tests/weights tests/estimators
 quick: $(VENV)/.installed-dev
 	$(SUITE_ENV) $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m 'not slow' $(QUICK)
+
+# The wheel in a bare virtual environment, as a newcomer installs it (two minutes and a gigabyte).
+wheel: $(VENV)/.installed-dev
+	$(SUITE_ENV) DAMI_BARE_INSTALL=1 $(BIN)/python -m pytest tests/test_wheel.py
 
 # The suites against both ends of what pyproject.toml allows, each in an environment of its own.
 test-oldest test-newest: test-%: .venv-%/.installed browser
