@@ -210,9 +210,13 @@ def _largest_step(means: Sequence[float]) -> float:
 def _step_interval(found: Sequence[Sequence[Outcome]], *, thinking_only: bool) -> tuple[float, float] | None:
     """Bootstrap over the questions, each with its tokens at every λ; None where it does not count there."""
     each = [[outcome.tokens if outcome.thought or not thinking_only else None for outcome in row] for row in found]
+    some_missing = any(None in row for row in each)
 
     def share(drawn: Sequence[tuple[int | None, ...]]) -> float | None:
-        columns = [[tokens for tokens in column if tokens is not None] for column in zip(*drawn, strict=True)]
+        columns: Any = zip(*drawn, strict=True)
+        columns = [
+            [tokens for tokens in column if tokens is not None] if some_missing else column for column in columns
+        ]
         return _largest_step([mean(column) for column in columns]) if all(columns) else None
 
     return bootstrap(list(zip(*each, strict=True)), share, resamples=500)

@@ -66,18 +66,22 @@ def parity_cells(asked: SeededQuestions, instruct: Sequence[Outcome], thinking: 
 
 def _chosen(pairs: Iterable[Pair]) -> Mapping[Cell, float]:
     """Choose the cells that count, and what Instruct loses in each."""
-    cells: dict[Cell, list[Pair]] = {}
+    cells: dict[Cell, list[int]] = {}  # questions, what Instruct loses, its tokens, Thinking's
     for pair in pairs:
-        cells.setdefault(pair.cell, []).append(pair)
+        sums = cells.setdefault(pair.cell, [0, 0, 0, 0])
+        sums[0] += 1
+        sums[1] += pair.loss
+        sums[2] += pair.instruct
+        sums[3] += pair.thinking
     losses = sorted(
-        (sum(pair.loss for pair in inside) / len(inside), cell)
-        for cell, inside in cells.items()
-        if sum(pair.instruct for pair in inside) <= SHARE * sum(pair.thinking for pair in inside)
+        (loss / questions, cell)
+        for cell, (questions, loss, instruct, thinking) in cells.items()
+        if instruct <= SHARE * thinking
     )
     chosen: dict[Cell, float] = {}
     lost = taken = 0.0
     for loss, cell in losses:
-        lost, taken = lost + loss * len(cells[cell]), taken + len(cells[cell])
+        lost, taken = lost + loss * cells[cell][0], taken + cells[cell][0]
         if lost > BEHIND * taken or loss > ALONE:
             break
         chosen[cell] = loss

@@ -91,3 +91,12 @@ def test_bootstrap_finds_the_quantiles_of_all_resamples() -> None:
 def test_bootstrap_without_a_defined_statistic_is_none() -> None:
     assert stats.bootstrap([1, 2, 3], lambda _: None, resamples=50) is None
     assert stats.bootstrap([], lambda _: 1.0) is None
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 8, 9, 100])
+def test_resamples_are_those_of_randrange(count: int) -> None:
+    """So intervals that were printed before are printed again."""
+    seen: list[list[int]] = []
+    stats.bootstrap(range(count), lambda drawn: seen.append(list(drawn)) or 0.0, resamples=50, seed=4)
+    rng = random.Random(4)
+    assert seen == [[rng.randrange(count) for _ in range(count)] for _ in range(50)]
