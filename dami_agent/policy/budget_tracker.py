@@ -10,22 +10,47 @@ import threading
 import time
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from dami_agent.policy.accounts import Spent
 from dami_agent.policy.budget_allowance import Allowance
 from dami_agent.policy.budgets import Budgets
 from dami_agent.policy.match import Facts
+from dami_agent.policy.rules import Rule, RunBudget
 from dami_agent.policy.spelling import Spelling
 from dami_agent.types import Limits, RunContext, Step, Usage
 
-if TYPE_CHECKING:
-    from dami_agent.policy.policy import ReasoningPolicy
-
 MOST_POLICIES = 4096
 """Policies that a tracker keeps; beyond that it forgets the one that was unused longest, and its accounts."""
+
+
+class BudgetedPolicy(Protocol):
+    """What a tracker reads of a :class:`~dami_agent.policy.policy.ReasoningPolicy`, which imports this module."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Return the key of the policy's accounts."""
+
+    @property
+    def budgeted(self) -> bool:
+        """Return whether any budget is set."""
+
+    @property
+    def run_budget(self) -> RunBudget:
+        """Return what the steps of one run or thread may use together."""
+
+    @property
+    def tool_budgets(self) -> Mapping[str, int]:
+        """Return the reasoning tokens that one run may spend, by tool."""
+
+    @property
+    def all_rules(self) -> Sequence[Rule]:
+        """Return all rules, the short forms included."""
+
+    def account(self, run_context: RunContext) -> str:
+        """Return the account that a step is charged to."""
 
 
 @dataclass(slots=True)
@@ -71,7 +96,7 @@ class BudgetTracker:
 
     def reserve(
         self,
-        policy: ReasoningPolicy,
+        policy: BudgetedPolicy,
         step: Step,
         attempt: int,
         limits: Limits,
@@ -84,7 +109,7 @@ class BudgetTracker:
 
         Args:
             policy: whose budgets are meant.
-            step: the call; its trace names run and thread.
+            step: the call; its run context names run and thread.
             attempt: number of the attempt.
             limits: those that it would have without a budget.
             charged_to: the tool that pays, or ``answer``.
@@ -97,7 +122,7 @@ class BudgetTracker:
         budgets, account = self._state(policy).budgets, policy.account(step.run_context)
         return budgets.reserve(account, _key(step, attempt), limits, charged_to, final=final, check=check)
 
-    def settle(self, policy: ReasoningPolicy, step: Step, attempt: int, usage: Usage | None) -> None:
+    def settle(self, policy: BudgetedPolicy, step: Step, attempt: int, usage: Usage | None) -> None:
         """Charge what an attempt used and free the rest; None charges all that was set aside.
 
         Args:
@@ -109,7 +134,7 @@ class BudgetTracker:
         if policy.budgeted:
             self._state(policy).budgets.settle(policy.account(step.run_context), _key(step, attempt), usage)
 
-    def charge(self, policy: ReasoningPolicy, run_context: RunContext, usage: Usage, charged_to: str) -> None:
+    def charge(self, policy: BudgetedPolicy, run_context: RunContext, usage: Usage, charged_to: str) -> None:
         """Put on the account of a run or thread what was used before, without a reservation.
 
         Args:
@@ -120,25 +145,25 @@ class BudgetTracker:
         """
         self._state(policy).budgets.charge(policy.account(run_context), usage, charged_to)
 
-    def spent(self, policy: ReasoningPolicy, run_context: RunContext) -> Spent:
+    def spent(self, policy: BudgetedPolicy, run_context: RunContext) -> Spent:
         """Return what a run or thread has used so far; counted only where the policy sets a budget."""
         return self._state(policy).budgets.spent(policy.account(run_context))
 
-    def stopped_by_budget(self, policy: ReasoningPolicy, step: Step, attempt: int) -> bool:
+    def stopped_by_budget(self, policy: BudgetedPolicy, step: Step, attempt: int) -> bool:
         """Whether an attempt that timed out was stopped by the budget, which has kept time for an answer."""
         return self._state(policy).budgets.timed(policy.account(step.run_context), _key(step, attempt))
 
-    def check_names(self, policy: ReasoningPolicy, facts: Facts) -> None:
+    def check_names(self, policy: BudgetedPolicy, facts: Facts) -> None:
         """Warn of names of tools and nodes that the policy misspells, once each."""
         self._state(policy).spelling.check(facts)
 
-    def first_greedy_thought(self, policy: ReasoningPolicy) -> bool:
+    def first_greedy_thought(self, policy: BudgetedPolicy) -> bool:
         """Whether no step of the policy has yet thought under greedy decoding; from now on one has."""
         state = self._state(policy)
         first, state.warned_of_greedy = not state.warned_of_greedy, True
         return first
 
-    def _state(self, policy: ReasoningPolicy) -> _PolicyState:
+    def _state(self, policy: BudgetedPolicy) -> _PolicyState:
         key = policy.fingerprint
         with self._lock:
             if key not in self._states:

@@ -20,8 +20,9 @@ from dataclasses import dataclass, field
 
 from dami_agent.patterns import compile_pattern
 from dami_agent.policy.challenge import is_challenge
+from dami_agent.policy.fields import Level
 from dami_agent.policy.frontier import Frontier
-from dami_agent.policy.rules import Level, PolicyFile, Rule, Settings, When
+from dami_agent.policy.rules import PolicyFile, Rule, Settings, When
 from dami_agent.types import Message, Step
 from dami_agent.types.record import ANSWER
 

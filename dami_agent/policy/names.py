@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 
+from dami_agent.policy.fields import close_match
 from dami_agent.policy.policy import ReasoningPolicy
-from dami_agent.policy.rules import close_match
 
 
 def unknown_names(

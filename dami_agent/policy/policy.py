@@ -12,7 +12,7 @@ from typing import Any
 
 from typing_extensions import Self
 
-from dami_agent.policy import caps, escalation, load
+from dami_agent.policy import caps, escalation, policy_file
 from dami_agent.policy.accounts import RUN, THREAD
 from dami_agent.policy.budget_allowance import Allowance
 from dami_agent.policy.budget_tracker import BudgetTracker
@@ -65,7 +65,7 @@ class ReasoningPolicy:
     def __post_init__(self) -> None:
         default = _settings_of(self.default) if isinstance(self.default, IntensityRequest) else self.default
         given = {name: getattr(self, name) for name in PolicyFile.model_fields} | {"default": default}
-        spec = load.read_dict(given, "ReasoningPolicy")
+        spec = policy_file.read_dict(given, "ReasoningPolicy")
         vars(self).update({name: getattr(spec, name) for name in PolicyFile.model_fields}, _spec=spec)
 
     def __repr__(self) -> str:
@@ -94,7 +94,7 @@ class ReasoningPolicy:
         Raises:
             InvalidPolicy: naming file, line and field.
         """
-        return cls._of(load.read_file(path), Path(path).stem, frontier, verifier)
+        return cls._of(policy_file.read_file(path), Path(path).stem, frontier, verifier)
 
     @classmethod
     def from_dict(
@@ -105,7 +105,7 @@ class ReasoningPolicy:
         Raises:
             InvalidPolicy: naming the field.
         """
-        return cls._of(load.read_dict(data), "dict", frontier, verifier)
+        return cls._of(policy_file.read_dict(data), "dict", frontier, verifier)
 
     @classmethod
     def preset(cls, name: str, *, frontier: Frontier | None = None, verifier: Verifier | None = None) -> Self:

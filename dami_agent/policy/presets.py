@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from dami_agent.errors import InvalidPolicy
-from dami_agent.policy.load import read_dict
-from dami_agent.policy.rules import PolicyFile, close_match
+from dami_agent.policy.fields import close_match
+from dami_agent.policy.policy_file import read_dict
+from dami_agent.policy.rules import PolicyFile
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     # The estimator one notch cheaper, never above medium effort.

@@ -12,8 +12,8 @@ from typing import Any
 from pydantic import BaseModel
 
 from dami_agent.errors import InvalidPolicy
+from dami_agent.policy.fields import shown
 from dami_agent.policy.policy import ReasoningPolicy
-from dami_agent.policy.rules import shown
 
 
 def read_policy(value: Any) -> ReasoningPolicy | None:

@@ -23,7 +23,7 @@ class UnknownNameWarning(UserWarning):
     """A policy names a tool or a node that does not occur, and one with nearly that name does."""
 
 
-class Names:
+class KnownNames:
     """The names of one kind (``tool`` or ``node``): those that a policy speaks of, and those that have occurred.
 
     Threads may share it: its sets are replaced and never changed, and what a race loses is seen again by the next step.
@@ -77,8 +77,8 @@ class Spelling:
 
     def __init__(self, rules: Sequence[Rule]) -> None:
         tools = ("digests", "calls", "tools")
-        self._tools = Names("tool", ((n, r.name) for r in rules for f in tools for n in getattr(r.when, f) or ()))
-        self._nodes = Names("node", ((name, rule.name) for rule in rules for name in rule.when.node or ()))
+        self._tools = KnownNames("tool", ((n, r.name) for r in rules for f in tools for n in getattr(r.when, f) or ()))
+        self._nodes = KnownNames("node", ((name, rule.name) for rule in rules for name in rule.when.node or ()))
 
     def check(self, facts: Facts) -> None:
         """Compare with the tools and the node of a step."""

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from dami_agent.policy import BudgetTracker, ReasoningPolicy, UnknownNameWarning
-from dami_agent.policy.spelling import Names
+from dami_agent.policy.spelling import KnownNames
 from tests.policy.support import FRONTIER, never, requested, round_of, step, user
 
 
@@ -118,7 +118,7 @@ def test_another_process_warns_for_itself() -> None:
 
 
 def test_names_made_up_without_end_are_forgotten() -> None:
-    names = Names("node", [("planer", "nodes.planer")])
+    names = KnownNames("node", [("planer", "nodes.planer")])
     for n in range(5_000):
         names.unknown(frozenset({f"x{n}"}))
     assert len(names._seen) == 4_096

@@ -10,8 +10,9 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from dami_agent.errors import DamiError, InvalidPolicy
+from dami_agent.policy.fields import close_match, shown
 from dami_agent.policy.limits import DEEPEST, LARGEST_FILE, MOST_FINDINGS, MOST_VALUES
-from dami_agent.policy.rules import PolicyFile, close_match, shown
+from dami_agent.policy.rules import PolicyFile
 from dami_agent.policy.toml_text import read_toml
 from dami_agent.policy.yaml_text import LineOf, read_yaml, too_large
 
