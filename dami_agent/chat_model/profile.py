@@ -11,7 +11,7 @@ from typing import Any, cast
 
 from langchain_core.language_models.model_profile import ModelProfile
 
-from dami_agent.checkpoints import generation
+from dami_agent.checkpoints import generation_settings
 from dami_agent.errors import CheckpointError
 from dami_agent.policy import EFFORTS
 
@@ -103,9 +103,9 @@ def default_temperature(folders: Sequence[Path | None], intensity: Any) -> float
     for folder in folders:
         if folder is None:
             return None
-        path = folder / generation.FILE
+        path = folder / generation_settings.FILE
         try:
-            found.add(generation.temperature(generation.checked(_json(path), path)))
+            found.add(generation_settings.temperature(generation_settings.checked(_json(path), path)))
         except CheckpointError:  # opening the pair says what is wrong
             return None
     return found.pop() if len(found) == 1 else None

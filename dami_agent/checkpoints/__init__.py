@@ -4,7 +4,7 @@ Knows files, configs and headers; no weight is read here, and no code that comes
 """
 
 from dami_agent.checkpoints.checkpoint import Checkpoint
-from dami_agent.checkpoints.compare import Check, Inspection, compare
+from dami_agent.checkpoints.compatibility import Check, Inspection, compare
 from dami_agent.checkpoints.headers import TensorEntry
 from dami_agent.checkpoints.layout import Layout
 from dami_agent.checkpoints.pair import CheckpointPair

@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dami_agent.checkpoints import generation, refusals
+from dami_agent.checkpoints import generation_settings, layout, refusals, tokenizer_file
 from dami_agent.checkpoints.guard import AGAIN, guarded, read_json, read_text, refuse_numbers
 from dami_agent.checkpoints.headers import TensorEntry, complete, identity, read_tensors, weight_files
 from dami_agent.errors import CheckpointNotFound, UnsupportedCheckpoint
@@ -98,8 +98,8 @@ class Checkpoint:
         tensors = complete(path, remote.tensors) if remote else read_tensors(path)
         refusals.refuse_tensors(tensors, source)
         refusals.refuse_counts(config, len(tensors), path / "config.json")
-        beside = path / generation.FILE
-        generation_config = generation.checked(read_json(beside), beside) if beside.is_file() else {}
+        beside = path / generation_settings.FILE
+        generation_config = generation_settings.checked(read_json(beside), beside) if beside.is_file() else {}
         template = _chat_template(path)
         files = remote.identities if remote else {name: identity(path / name) for name in weight_files(path)}
         digest = _digest(path, files, config, generation_config, template)
@@ -113,11 +113,9 @@ class Checkpoint:
         """All ids that end a sequence, in generation_config.json or config.json; ends given as text are looked up."""
 
         def vocabulary() -> dict[str, int]:
-            from dami_agent.checkpoints.vocabulary import FILE, token_ids
+            return tokenizer_file.token_ids(read_json(self.path / tokenizer_file.FILE))
 
-            return token_ids(read_json(self.path / FILE))
-
-        return generation.end_ids(self.generation_config, self.config, self.path, vocabulary)
+        return generation_settings.end_ids(self.generation_config, self.config, self.path, vocabulary)
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -152,14 +150,12 @@ class Checkpoint:
         return tokenizer
 
     def model_config(self) -> PreTrainedConfig:
-        """A fresh transformers config of the *native* class, built from config.json without its ``auto_map``.
+        """Build a fresh transformers config of the *native* class from config.json without its ``auto_map``.
 
         Raises:
             UnsupportedCheckpoint: transformers has no causal language model of this ``model_type``.
         """
-        from dami_agent.checkpoints.layout import model_config
-
-        return model_config(self)
+        return layout.model_config(self.config, self.source)
 
 
 def _chat_template(path: Path) -> str | None:

@@ -20,7 +20,6 @@ from dami_agent.errors import CheckpointError, UnsupportedCheckpoint
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
 
-    from dami_agent.checkpoints.checkpoint import Checkpoint
     from dami_agent.checkpoints.headers import TensorEntry
 
 
@@ -66,14 +65,17 @@ def native_class(config: Mapping[str, Any]) -> str | None:
     return str(name) if name else None
 
 
-def model_config(checkpoint: Checkpoint) -> PreTrainedConfig:
-    """See :meth:`Checkpoint.model_config`. The class is looked up by ``model_type`` among transformers' own."""
+def model_config(config: Mapping[str, Any], source: str) -> PreTrainedConfig:
+    """Build a config of transformers' own class for this ``model_type`` from a parsed config.json.
+
+    Raises:
+        UnsupportedCheckpoint: transformers has no causal language model of this ``model_type``.
+    """
     from transformers import CONFIG_MAPPING
 
-    config = checkpoint.config
-    refusals.refuse_foreign_code(config, native_class(config), checkpoint.source)
+    refusals.refuse_foreign_code(config, native_class(config), source)
     plain = {key: value for key, value in config.items() if key != "auto_map"}
-    what = f"{checkpoint.source}: config.json is not valid for model_type {config['model_type']!r}"
+    what = f"{source}: config.json is not valid for model_type {config['model_type']!r}"
     with guarded(what, hint="compare it with the family's published config.json"), quiet_transformers():
         return CONFIG_MAPPING[config["model_type"]].from_dict(plain)
 
@@ -107,7 +109,7 @@ def layout_of(model: PreTrainedModel) -> Layout:
     return Layout(shapes, tied)
 
 
-def dry_load(checkpoint: Checkpoint, config: PreTrainedConfig) -> tuple[Layout, LoadFindings]:
+def dry_load(stored: Mapping[str, TensorEntry], config: PreTrainedConfig) -> tuple[Layout, LoadFindings]:
     """Let transformers' loader place tensors without data: the module's layout, and what did not fit into it.
 
     Raises:
@@ -115,7 +117,7 @@ def dry_load(checkpoint: Checkpoint, config: PreTrainedConfig) -> tuple[Layout, 
     """
     from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
 
-    tensors = {name: _without_data(entry) for name, entry in checkpoint.tensors.items()}
+    tensors = {name: _without_data(entry) for name, entry in stored.items()}
     native: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
     ties = getattr(native, "_tied_weights_keys", None) if getattr(config, "tie_word_embeddings", False) else None
     for name, target in ties.items() if isinstance(ties, Mapping) else ():
@@ -134,13 +136,13 @@ def dry_load(checkpoint: Checkpoint, config: PreTrainedConfig) -> tuple[Layout, 
     except Exception as error:  # whatever a model's class makes of a config and tensors that it never expected
         layout = layout_of(empty_model(config))  # if the module itself cannot be built, this says so
         return layout, LoadFindings(failed=str(error).strip().partition("\n")[0] or repr(error))
-    misshapen = {str(name): (_shape(stored), _shape(wanted)) for name, stored, wanted in info["mismatched_keys"]}
+    misshapen = {str(name): (_shape(has), _shape(wanted)) for name, has, wanted in info["mismatched_keys"]}
     found = LoadFindings(tuple(sorted(info["missing_keys"])), tuple(sorted(info["unexpected_keys"])), misshapen)
     return layout_of(model), found
 
 
 def _without_data(entry: TensorEntry) -> Any:
-    """A tensor on the meta device. torch is asked through accelerate: this room imports none."""
+    """A tensor on the meta device. torch is asked through accelerate: this layer does not import it."""
     from accelerate.utils import modeling
     from transformers.modeling_utils import str_to_torch_dtype
 
@@ -153,7 +155,7 @@ def _shape(size: Any) -> str:
 
 @contextlib.contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """Hush the library's load report and progress bars while it only inspects; both are put back as they were.
+    """Silence transformers' load report and progress bars, and restore both on exit.
 
     The two switches are the process's, so this holds the lock of :mod:`dami_agent.checkpoints.loading`.
     """

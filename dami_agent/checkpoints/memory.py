@@ -22,7 +22,7 @@ LOGIT_ROWS = 16  # rows whose float32 logits are held at once
 
 
 @dataclass(frozen=True, slots=True)
-class Need:
+class MemoryNeed:
     """What the weights of one mode take on one device.
 
     Attributes:
@@ -76,7 +76,7 @@ class Shapes:
         width = tokens * (8 * self.hidden + 4 * self.intermediate) * ITEMSIZE[dtype]
         return width * (2 if mode == "mixed" else 1) + 4 * tokens * tokens + 4 * LOGIT_ROWS * self.vocab
 
-    def need(self, mode: WeightsMode, dtype: str, device: str) -> Need:
+    def need(self, mode: WeightsMode, dtype: str, device: str) -> MemoryNeed:
         """What the weights take, as ``weights.load_weights`` holds them.
 
         Endpoints in the files' own dtype stay memory-mapped on the CPU. Mixed reads both for every token, so they
@@ -84,8 +84,8 @@ class Shapes:
         """
         one, mapped = self.weights(dtype), device == "cpu" and dtype == self.stored
         if mode == "mixed":
-            return Need(2 * one)
-        return Need(one, 2 * one) if mapped else Need(3 * one)
+            return MemoryNeed(2 * one)
+        return MemoryNeed(one, 2 * one) if mapped else MemoryNeed(3 * one)
 
 
 def shapes_of(pair: CheckpointPair) -> Shapes:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from dami_agent.checkpoints import hub
 from dami_agent.checkpoints.checkpoint import Checkpoint
-from dami_agent.checkpoints.compare import Check, Inspection, compare
+from dami_agent.checkpoints.compatibility import Check, Inspection, compare
 from dami_agent.checkpoints.layout import Layout
 from dami_agent.errors import CheckpointNotFound, IncompatiblePair, UsageError
 from dami_agent.types import BUILTIN
@@ -89,11 +89,13 @@ class CheckpointPair:
             IncompatiblePair: they do not fit; every mismatch is listed.
             UsageError: a revision given for a local folder.
         """
-        sources = Source.of((instruct, thinking), revision=revision, revisions=(instruct_revision, thinking_revision))
+        sources = CheckpointSource.of(
+            (instruct, thinking), revision=revision, revisions=(instruct_revision, thinking_revision)
+        )
         asked = hub.Hub(cache_dir=cache_dir, local_files_only=local_files_only, token=token, endpoint=endpoint)
         a, b = (source.open(asked, weights=False) for source in sources)
         if not (a.downloaded and b.downloaded):
-            accept(compare(a, b), a, b)  # before gigabytes are fetched
+            require_compatible(compare(a, b), a, b)  # before gigabytes are fetched
             a, b = (source.open(asked) for source in sources)
         pair = cls.of(a, b, inspection=compare(a, b, allow_unrelated=allow_unrelated))
         for check in pair.checks:
@@ -117,7 +119,7 @@ class CheckpointPair:
             UnsupportedCheckpoint: an architecture that transformers does not ship.
         """
         inspection = inspection or compare(instruct, thinking)
-        layout = accept(inspection, instruct, thinking)
+        layout = require_compatible(inspection, instruct, thinking)
         beside = _beside(instruct.path, thinking.path)
         return cls(
             instruct=instruct,
@@ -161,7 +163,7 @@ class CheckpointPair:
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class CheckpointSource:
     """Where a checkpoint comes from: ``name`` as the user gave it, a local folder or not, a revision on the hub."""
 
     name: str
@@ -175,7 +177,7 @@ class Source:
         *,
         revision: str | None = None,
         revisions: Sequence[str | None] = (None, None),
-    ) -> tuple[Source, ...]:
+    ) -> tuple[CheckpointSource, ...]:
         """Tell folders from hub ids. Raises ``UsageError`` for a revision that no hub id can take."""
         local = [
             isinstance(name, Path) or Path(name).expanduser().exists() or not hub.looks_like_hub_id(name)
@@ -201,7 +203,7 @@ class Source:
         return Checkpoint.open(folder, source=self.name, revision=commit, remote=remote)
 
 
-def accept(inspection: Inspection, instruct: Checkpoint, thinking: Checkpoint) -> Layout:
+def require_compatible(inspection: Inspection, instruct: Checkpoint, thinking: Checkpoint) -> Layout:
     """The common layout, or ``IncompatiblePair`` with every mismatch."""
     if inspection.layout is None:
         raise IncompatiblePair(

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from dami_agent.checkpoints.choices import MIXED_FAMILIES, Choice, choices, refuse
 from dami_agent.checkpoints.guard import guarded
-from dami_agent.checkpoints.memory import ITEMSIZE, RESERVE, Need, Shapes, free_memory, gigabytes, shapes_of
+from dami_agent.checkpoints.memory import ITEMSIZE, RESERVE, MemoryNeed, Shapes, free_memory, gigabytes, shapes_of
+from dami_agent.checkpoints.placements import MIXED_FAMILIES, Placement, placements, refuse
 from dami_agent.errors import InsufficientMemory
 from dami_agent.types import WeightsMode
 
@@ -47,7 +47,7 @@ class Plan:
     context_length: int
     device_map: Mapping[str, int | str] | None = None
     weights_bytes: int
-    needs: Mapping[WeightsMode, Need]
+    needs: Mapping[WeightsMode, MemoryNeed]
     kv_bytes_per_token: int
     activation_bytes: int
     available: Mapping[str, int]
@@ -94,14 +94,14 @@ def plan(
     free = free_memory(memory)
     tried: list[str] = []
     fallback: Plan | None = None
-    for choice in choices(shapes, family, device, dtype, mode, free):
-        found = _fit(pair, shapes, choice, context_length, limit, free, tried)
+    for placement in placements(shapes, family, device, dtype, mode, free):
+        found = _fit(pair, shapes, placement, context_length, limit, free, tried)
         if found is None:
             continue
         cramped = context_length is None and found.context_length < min(limit or UNSTATED_CONTEXT, ENOUGH_CONTEXT)
         if not cramped:
             return _explained(found, fallback)
-        tried.append(f"{choice}: fits, but leaves room for {found.context_length} tokens of context only")
+        tried.append(f"{placement}: fits, but leaves room for {found.context_length} tokens of context only")
         if fallback is None or found.context_length > fallback.context_length:
             fallback = found
     if fallback is not None:
@@ -128,52 +128,52 @@ def _explained(found: Plan, passed_over: Plan | None) -> Plan:
 def _fit(
     pair: CheckpointPair,
     shapes: Shapes,
-    choice: Choice,
+    placement: Placement,
     wanted: int | None,
     limit: int | None,
     free: Mapping[str, int],
     tried: list[str],
 ) -> Plan | None:
-    """The plan for one choice, or None (and a line in ``tried``) when it does not fit."""
-    need = shapes.need(choice.mode, choice.dtype, choice.device)
-    per_token = shapes.kv_per_token(choice.dtype)
-    usable = int(choice.free * (1 - RESERVE))
+    """The plan for one placement, or None (and a line in ``tried``) when it does not fit."""
+    need = shapes.need(placement.mode, placement.dtype, placement.device)
+    per_token = shapes.kv_per_token(placement.dtype)
+    usable = int(placement.free * (1 - RESERVE))
     ceiling = wanted or limit or UNSTATED_CONTEXT
-    activations = shapes.activations(choice.dtype, choice.mode, ceiling)
-    parts = max(1, len(choice.spread))
+    activations = shapes.activations(placement.dtype, placement.mode, ceiling)
+    parts = max(1, len(placement.spread))
     room = usable - need.resident - activations * parts
     context = min(ceiling, room // per_token if per_token else ceiling)
     if room <= 0 or context < (wanted or min(ceiling, 256)):
         asked = need.resident + activations * parts + per_token * (wanted or min(ceiling, 256))
-        tried.append(f"{choice}: needs {gigabytes(asked)}, {gigabytes(usable)} usable")
+        tried.append(f"{placement}: needs {gigabytes(asked)}, {gigabytes(usable)} usable")
         return None
     if wanted is None and context < ceiling:
         context = max(context // 256 * 256, 1)
     device_map = None
-    while choice.spread and device_map is None:
-        device_map = _spread(pair, shapes, choice, free, activations, per_token * context)
+    while placement.spread and device_map is None:
+        device_map = _spread(pair, shapes, placement, free, activations, per_token * context)
         if device_map is None and (wanted is not None or context <= ENOUGH_CONTEXT):
-            tried.append(f"{choice}: accelerate finds no placement of whole layers")
+            tried.append(f"{placement}: accelerate cannot distribute whole layers")
             return None
         context = context if device_map else max(context // 512 * 256, 256)  # whole layers leave gaps: try half
     return Plan(
-        device=choice.device,
-        dtype=choice.dtype,
-        mode=choice.mode,
+        device=placement.device,
+        dtype=placement.dtype,
+        mode=placement.mode,
         context_length=context,
         device_map=device_map,
-        weights_bytes=shapes.weights(choice.dtype),
-        needs=_needs(shapes, str(pair.config.get("model_type")), choice),
+        weights_bytes=shapes.weights(placement.dtype),
+        needs=_needs(shapes, str(pair.config.get("model_type")), placement),
         kv_bytes_per_token=per_token,
         activation_bytes=activations * parts,
         available=free,
-        reasons={**choice.why, "context_length": _why_context(context, wanted, limit)},
+        reasons={**placement.why, "context_length": _why_context(context, wanted, limit)},
     )
 
 
-def _needs(shapes: Shapes, family: str, choice: Choice) -> dict[WeightsMode, Need]:
+def _needs(shapes: Shapes, family: str, placement: Placement) -> dict[WeightsMode, MemoryNeed]:
     modes: tuple[WeightsMode, ...] = ("merged", "mixed") if family in MIXED_FAMILIES else ("merged",)
-    return {mode: shapes.need(mode, choice.dtype, choice.device) for mode in modes}
+    return {mode: shapes.need(mode, placement.dtype, placement.device) for mode in modes}
 
 
 def _why_context(context: int, wanted: int | None, limit: int | None) -> str:
@@ -187,19 +187,19 @@ def _why_context(context: int, wanted: int | None, limit: int | None) -> str:
 
 
 def _spread(
-    pair: CheckpointPair, shapes: Shapes, choice: Choice, free: Mapping[str, int], activations: int, kv: int
+    pair: CheckpointPair, shapes: Shapes, placement: Placement, free: Mapping[str, int], activations: int, kv: int
 ) -> dict[str, int | str] | None:
-    """accelerate's placement of whole layers; every device holds three tensors where it plans for one."""
+    """Compute accelerate's distribution of whole layers; every device holds three tensors where it plans for one."""
     from accelerate import infer_auto_device_map
 
     from dami_agent.checkpoints.layout import empty_model
 
     model = empty_model(pair.model_config())
-    share = kv // len(choice.spread)
-    room = {int(d.partition(":")[2]): int(free[d] * (1 - RESERVE)) - activations - share for d in choice.spread}
+    share = kv // len(placement.spread)
+    room = {int(d.partition(":")[2]): int(free[d] * (1 - RESERVE)) - activations - share for d in placement.spread}
     budget: dict[int | str, int] = {index: max(size, 0) // 3 for index, size in sorted(room.items())}
     blocks = list(getattr(model, "_no_split_modules", None) or [])
-    found = infer_auto_device_map(model, max_memory=budget, no_split_module_classes=blocks, dtype=choice.dtype)
+    found = infer_auto_device_map(model, max_memory=budget, no_split_module_classes=blocks, dtype=placement.dtype)
     return None if {"cpu", "disk"} & {str(d) for d in found.values()} else dict(found)
 
 

@@ -60,8 +60,8 @@ def doctor(
     """
     if (instruct is None) != (thinking is None):
         raise typer.BadParameter("name both checkpoints, or neither for the built-in pair")
-    wishes = {"device": device, "dtype": dtype, "mode": mode, "context_length": context}
-    report = examine(instruct, thinking, revision=revision, wishes=wishes, speed=speed, force=force or None)
+    requested = {"device": device, "dtype": dtype, "mode": mode, "context_length": context}
+    report = examine(instruct, thinking, revision=revision, requested=requested, speed=speed, force=force or None)
     if as_json:
         typer.echo(json.dumps(as_data(report), indent=2, ensure_ascii=False))
     else:
@@ -77,7 +77,7 @@ def examine(
     thinking: str | None,
     *,
     revision: str | None,
-    wishes: Mapping[str, Any],
+    requested: Mapping[str, Any],
     speed: bool = False,
     force: bool | None = None,
 ) -> Report:
@@ -85,7 +85,7 @@ def examine(
     from dami_agent.checkpoints import CheckpointPair, compare, plan
     from dami_agent.checkpoints.hub import Hub
     from dami_agent.checkpoints.memory import free_memory
-    from dami_agent.checkpoints.pair import Source
+    from dami_agent.checkpoints.pair import CheckpointSource
 
     report = Report()
     try:
@@ -93,7 +93,7 @@ def examine(
             report.pair = CheckpointPair.builtin()
             report.checkpoints = report.pair.instruct, report.pair.thinking
         else:
-            sources = Source.of((instruct, thinking), revision=revision)
+            sources = CheckpointSource.of((instruct, thinking), revision=revision)
             report.checkpoints = tuple(source.open(Hub(), weights=False) for source in sources)
         report.inspection = compare(report.checkpoints[0], report.checkpoints[1], allow_unrelated=force)
         report.pair = report.pair or CheckpointPair.of(
@@ -102,8 +102,8 @@ def examine(
         if report.pair.frontier_path is None:
             report.inspection = replace(report.inspection, checks=(*report.inspection.checks, _unmeasured(report.pair)))
         free = free_memory()
-        report.options = _options(report.pair, free, wishes)
-        report.plan = plan(report.pair, memory=free, **wishes)
+        report.options = _options(report.pair, free, requested)
+        report.plan = plan(report.pair, memory=free, **requested)
         if speed:
             from dami_agent.cli.speed import measure
 
@@ -124,11 +124,11 @@ def _unmeasured(pair: CheckpointPair) -> Check:
 
 
 def _options(
-    pair: CheckpointPair, free: Mapping[str, int], wishes: Mapping[str, Any]
+    pair: CheckpointPair, free: Mapping[str, int], requested: Mapping[str, Any]
 ) -> tuple[tuple[str, str, Plan | InsufficientMemory], ...]:
     """Every device with every weights mode: the plan for it, or why it does not fit."""
     from dami_agent.checkpoints import plan
-    from dami_agent.checkpoints.choices import MIXED_FAMILIES
+    from dami_agent.checkpoints.placements import MIXED_FAMILIES
 
     modes = ("mixed", "merged") if pair.config.get("model_type") in MIXED_FAMILIES else ("merged",)
     found: list[tuple[str, str, Plan | InsufficientMemory]] = []
@@ -136,7 +136,7 @@ def _options(
         for mode in modes:
             try:
                 verdict: Plan | InsufficientMemory = plan(
-                    pair, memory=free, **{**wishes, "device": device, "mode": mode}
+                    pair, memory=free, **{**requested, "device": device, "mode": mode}
                 )
             except InsufficientMemory as error:
                 verdict = error

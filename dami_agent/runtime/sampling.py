@@ -24,7 +24,7 @@ from transformers.generation.logits_process import (
     TopPLogitsWarper,
 )
 
-from dami_agent.checkpoints.generation import temperature
+from dami_agent.checkpoints.generation_settings import temperature
 from dami_agent.errors import InvalidRequest
 from dami_agent.types import Sampling
 

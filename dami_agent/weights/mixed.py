@@ -14,7 +14,7 @@ from transformers.models.llama.modeling_llama import LlamaRMSNorm
 from transformers.models.qwen2.modeling_qwen2 import Qwen2RMSNorm
 from transformers.models.qwen3.modeling_qwen3 import Qwen3RMSNorm
 
-from dami_agent.checkpoints.choices import MIXED_FAMILIES
+from dami_agent.checkpoints.placements import MIXED_FAMILIES
 from dami_agent.errors import UnsupportedCheckpoint, UsageError
 from dami_agent.types import Intensity, WeightsMode
 from dami_agent.weights.base import Weights, unique_nbytes

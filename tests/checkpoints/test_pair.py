@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from dami_agent.checkpoints import Checkpoint, CheckpointPair, layout
+from dami_agent.checkpoints import Checkpoint, CheckpointPair
 from dami_agent.checkpoints.pair import fingerprint
 from dami_agent.errors import CheckpointNotFound, UsageError
 from tests.pairs import INSTRUCT_TEMPLATE, QWEN3_0_6B, QWEN3_4B, THINKING_TEMPLATE, edit_json, write_sparse_pair
@@ -110,7 +110,7 @@ class TestFingerprint:
 
 def test_the_real_4b_shape_opens_without_reading_a_weight(tmp_path):
     paths = write_sparse_pair(tmp_path, shards=3, **QWEN3_4B)
-    layout.model_config(Checkpoint.open(paths[0]))  # imports first
+    Checkpoint.open(paths[0]).model_config()  # imports first
     before = psutil.Process().memory_info().rss
     pair = CheckpointPair.open(*paths)
     assert psutil.Process().memory_info().rss - before < 200e6  # of 16 GB

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, DynamicCache
 
 from dami_agent.checkpoints import CheckpointPair, memory, plan
-from dami_agent.checkpoints.choices import MIXED_FAMILIES
+from dami_agent.checkpoints.placements import MIXED_FAMILIES
 from dami_agent.errors import InsufficientMemory, UsageError
 from dami_agent.weights import load_weights, supports_mixed
 from dami_agent.weights.base import cache_argument
@@ -35,7 +35,7 @@ def small(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def modern_gpus(monkeypatch):
-    monkeypatch.setattr("dami_agent.checkpoints.choices.computes_bfloat16", lambda device: True)
+    monkeypatch.setattr("dami_agent.checkpoints.placements.computes_bfloat16", lambda device: True)
 
 
 class TestArithmetic:
@@ -43,8 +43,8 @@ class TestArithmetic:
         """2 bytes x 4.022 G: 16 GB for both endpoints (mixed), 24 GB with a merged copy, 144 KiB of KV per token."""
         found = plan(four_b, memory={"cpu": 200 * GB, "cuda:0": 80 * GB})
         assert found.weights_bytes == 2 * 4_022_468_096
-        assert found.needs["mixed"] == memory.Need(16_089_872_384)
-        assert found.needs["merged"] == memory.Need(24_134_808_576)
+        assert found.needs["mixed"] == memory.MemoryNeed(16_089_872_384)
+        assert found.needs["merged"] == memory.MemoryNeed(24_134_808_576)
         assert found.kv_bytes_per_token == 144 * 1024
         assert found.kv_bytes_per_token * 32 * 1024 == pytest.approx(4.8 * GB, rel=0.01)
         assert (found.device, found.dtype, found.mode) == ("cuda:0", "bfloat16", "mixed")
@@ -53,7 +53,7 @@ class TestArithmetic:
 
     def test_on_the_cpu_the_endpoints_stay_mapped(self, four_b):
         found = plan(four_b, mode="merged", memory={"cpu": 64 * GB})
-        assert found.needs["merged"] == memory.Need(resident=8_044_936_192, mapped=16_089_872_384)
+        assert found.needs["merged"] == memory.MemoryNeed(resident=8_044_936_192, mapped=16_089_872_384)
         assert plan(four_b, dtype="float32", mode="merged", memory={"cpu": 64 * GB}).needs["merged"].mapped == 0
 
     def test_qwen3_0_6b(self, small):
@@ -136,7 +136,7 @@ class TestAutomatic:
         assert set(found.needs) == {"merged"}
 
     def test_a_gpu_without_bfloat16(self, four_b, monkeypatch):
-        monkeypatch.setattr("dami_agent.checkpoints.choices.computes_bfloat16", lambda device: False)
+        monkeypatch.setattr("dami_agent.checkpoints.placements.computes_bfloat16", lambda device: False)
         found = plan(four_b, memory={"cpu": GB, "cuda:0": 40 * GB})
         assert found.dtype == "float16"
         assert "overflow" in found.reasons["dtype"]
@@ -172,9 +172,9 @@ class TestAutomatic:
 
 class TestWishes:
     def test_are_kept(self, four_b):
-        wishes = {"device": "cpu", "dtype": "float32", "mode": "merged", "context_length": 1000}
-        found = plan(four_b, memory={"cpu": 200 * GB, "cuda:0": 80 * GB}, **wishes)
-        assert {k: getattr(found, k) for k in wishes} == wishes
+        requested = {"device": "cpu", "dtype": "float32", "mode": "merged", "context_length": 1000}
+        found = plan(four_b, memory={"cpu": 200 * GB, "cuda:0": 80 * GB}, **requested)
+        assert {k: getattr(found, k) for k in requested} == requested
         assert set(found.reasons.values()) == {"as asked"}
 
     def test_cuda_means_the_freest(self, four_b):

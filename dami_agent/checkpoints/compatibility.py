@@ -19,7 +19,8 @@ from dami_agent.checkpoints import layout as layouts
 from dami_agent.checkpoints.checkpoint import Checkpoint
 from dami_agent.checkpoints.guard import guarded
 from dami_agent.checkpoints.headers import stored_alike
-from dami_agent.checkpoints.vocabulary import FILE, compare_vocabularies
+from dami_agent.checkpoints.tokenizer_comparison import compare_vocabularies
+from dami_agent.checkpoints.tokenizer_file import FILE
 from dami_agent.errors import Mismatch
 
 if TYPE_CHECKING:
@@ -187,11 +188,11 @@ def _parameters(
     instruct: Checkpoint, thinking: Checkpoint, configs: tuple[PreTrainedConfig, PreTrainedConfig], same: bool
 ) -> tuple[list[Mismatch], layouts.Layout]:
     """Each checkpoint against its own module, and the two modules against each other; ``same``: the configs agree."""
-    a, findings_a = layouts.dry_load(instruct, configs[0])
+    a, findings_a = layouts.dry_load(instruct.tensors, configs[0])
     if same and _stored_shapes(instruct) == _stored_shapes(thinking):  # then the loader would say the same again
         b, findings_b = a, findings_a
     else:
-        b, findings_b = layouts.dry_load(thinking, configs[1])
+        b, findings_b = layouts.dry_load(thinking.tensors, configs[1])
     found = []
     for name, fields in _grouped(n for n in a.parameters.keys() | b.parameters.keys()):
         x, y = ({str(list(s.parameters[f])) if f in s.parameters else "absent" for f in fields} for s in (a, b))

@@ -17,7 +17,7 @@ SMALL = 256 << 20  # bytes: a model whose float32 weights take less runs in floa
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class Placement:
     """One way to run: where, in which dtype and mode, with reasons, and the bytes free there."""
 
     device: str
@@ -53,21 +53,21 @@ def refuse(dtype: str, mode: str, family: str, context_length: int | None, limit
         )
 
 
-def choices(
+def placements(
     shapes: Shapes, family: str, device: str, dtype: str, mode: str, free: Mapping[str, int]
-) -> Iterator[Choice]:
+) -> Iterator[Placement]:
     """All ways that the wishes allow, best first: one accelerator, several, then the CPU; mixed before merged."""
     accelerators = [name for name in free if name != "cpu"]
     for name, why_device in _devices(device, free):
         chosen, why_dtype = (dtype, "as asked") if dtype != "auto" else _dtype(shapes, name, free[name])
         for wanted, why_mode in _modes(mode, family):
             why = {"device": why_device, "dtype": why_dtype, "mode": why_mode}
-            yield Choice(name, chosen, wanted, free[name], why)
+            yield Placement(name, chosen, wanted, free[name], why)
         cudas = tuple(a for a in accelerators if a.startswith("cuda"))
         if len(cudas) > 1 and name == cudas[-1] and ":" not in device and mode != "mixed":
             why = {"device": f"no single one of {len(cudas)} GPUs holds it: its layers are spread by accelerate"}
             why |= {"dtype": why_dtype, "mode": "merged: mixed runs on one device only"}
-            yield Choice(cudas[0], chosen, "merged", sum(free[c] for c in cudas), why, cudas)
+            yield Placement(cudas[0], chosen, "merged", sum(free[c] for c in cudas), why, cudas)
 
 
 def _devices(device: str, free: Mapping[str, int]) -> list[tuple[str, str]]:

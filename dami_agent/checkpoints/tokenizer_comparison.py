@@ -21,9 +21,9 @@ from tokenizers import Tokenizer
 
 from dami_agent.checkpoints.checkpoint import Checkpoint
 from dami_agent.checkpoints.guard import guarded, read_json
+from dami_agent.checkpoints.tokenizer_file import FILE, token_ids
 from dami_agent.errors import Mismatch
 
-FILE = "tokenizer.json"
 SAME_TOKENIZER = "use checkpoints with one tokenizer; token ids must mean the same in both"
 WIDTH = 80  # characters of a long value that are shown
 PIPELINE = ("normalizer", "pre_tokenizer", "decoder")
@@ -90,16 +90,6 @@ def _normal(data: Mapping[str, Any]) -> dict[str, Any]:
         found = json.loads(Tokenizer.from_str(json.dumps(data)).to_str())
     found["model"] = {key: value for key, value in found["model"].items() if key not in ("vocab", "merges")}
     return {key: value for key, value in found.items() if key not in ("added_tokens", "truncation", "padding")}
-
-
-def token_ids(tokenizer: Mapping[str, Any]) -> dict[str, int]:
-    """The full token → id map of a parsed tokenizer.json: model vocabulary and added tokens."""
-    vocab = tokenizer["model"].get("vocab", {})
-    if isinstance(vocab, list):  # Unigram: a list of [token, score]
-        ids = {str(entry[0]): index for index, entry in enumerate(vocab)}
-    else:
-        ids = {str(token): int(index) for token, index in vocab.items()}
-    return ids | {str(t["content"]): int(t["id"]) for t in tokenizer.get("added_tokens") or ()}
 
 
 def compare_vocabularies(instruct: Checkpoint, thinking: Checkpoint) -> tuple[list[Mismatch], list[str]]:

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer
 
-from dami_agent.checkpoints import Checkpoint, CheckpointPair, compare, vocabulary
+from dami_agent.checkpoints import Checkpoint, CheckpointPair, compare, tokenizer_comparison
 from dami_agent.errors import CheckpointError, IncompatiblePair
 from tests.pairs import edit_json, write_pair, write_tokenizer
 
@@ -360,8 +360,8 @@ class TestVocabulary:
 
     def test_merges_in_another_order_are_refused_though_no_text_tried_shows_it(self, copied, monkeypatch):
         paths = copied()
-        monkeypatch.setattr(vocabulary, "_probes", lambda side: ["a"])
-        monkeypatch.setattr(vocabulary, "_merged", lambda a, b: [])
+        monkeypatch.setattr(tokenizer_comparison, "_probes", lambda side: ["a"])
+        monkeypatch.setattr(tokenizer_comparison, "_merged", lambda a, b: [])
         self.change(paths[1], lambda data: data["model"]["merges"].reverse())
         assert mismatches(paths).keys() == {"model.merges"}
 
