@@ -16,7 +16,7 @@ from typing import Any
 from dami_agent.errors import UsageError
 from dami_agent.evaluation import agents
 from dami_agent.ledger import Ledger, default_location
-from dami_agent.ledger.engine import file_of
+from dami_agent.ledger.database import file_of
 from dami_agent.ledger.location import resolve
 from dami_agent.tasks import agent_tasks
 from dami_agent.types import CallRecord

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dami_agent.cli import calls
+from dami_agent.cli import call_view
 from dami_agent.cli.options import FrontierOption, LedgerOption
 from dami_agent.cli.output import print_json, visible
 from dami_agent.errors import UsageError
 
 if TYPE_CHECKING:
     from dami_agent.cli.savings import Savings
-    from dami_agent.ledger import Row
+    from dami_agent.ledger import CallRow
 
 LAST = "last"
 
@@ -35,14 +35,14 @@ def explain(
     found = opened.rows(call=newest[0].call_id if call == LAST and newest else call)
     ids = list(dict.fromkeys(row.call_id for row in found))
     if not ids:
-        why = calls.nothing(opened, newest if call == LAST else found, {} if call == LAST else {"call": call})
+        why = call_view.nothing(opened, newest if call == LAST else found, {} if call == LAST else {"call": call})
         known = newest and call != LAST
         raise UsageError(
             visible(f"no call {call} in {opened.url}" if known else why),
             hint="`dami logs` shows the ids" if known else "run something first, or name another ledger with --ledger",
         )
     opened.close()
-    calls.warn_of_damage(found)
+    call_view.warn_of_damage(found)
     if len(ids) > 1 and call not in ids:
         shown = ", ".join(ids[:5]) + (", …" if len(ids) > 5 else "")
         raise UsageError(visible(f"{len(ids)} calls begin with {call}: {shown}"), hint="give more of the id")
@@ -56,16 +56,16 @@ def explain(
             typer.echo(f"{name:<12}{visible(value)}")
 
 
-def story(row: Row, savings: Savings) -> Iterator[tuple[str, str]]:
+def story(row: CallRow, savings: Savings) -> Iterator[tuple[str, str]]:
     """(what, how it was) in the order in which it happened."""
     place = [f"node {row.node}" if row.node else "", f"step {row.step}" if row.step is not None else ""]
     place += [f"thread {row.thread_id}" if row.thread_id else "", f"run {row.run}" if row.run != row.call_id else ""]
-    yield "call", f"{row.call_id}, attempt {row.attempt + 1}, {calls.local(row.started_at)}"
+    yield "call", f"{row.call_id}, attempt {row.attempt + 1}, {call_view.local(row.started_at)}"
     yield "where", ", ".join(filter(None, place)) or "outside any run"
     if row.names or row.user:
         yield "names", ", ".join((*row.names, *((f"user {row.user}",) if row.user else ())))
     yield "model", ", ".join(filter(None, (row.model, row.fingerprint, row.weights_mode)))
-    yield "tools", f"{calls.tools(row) or 'none read, none called'}; bound: {', '.join(row.tools_bound) or 'none'}"
+    yield "tools", f"{call_view.tools(row) or 'none read, none called'}; bound: {', '.join(row.tools_bound) or 'none'}"
     yield from _depth(row)
     yield from _cost(row, savings)
     yield from _limits(row)
@@ -78,7 +78,7 @@ def story(row: Row, savings: Savings) -> Iterator[tuple[str, str]]:
         yield "ended", f"{row.finish_reason}{'' if row.accepted in (None, True) else ', not accepted'}"
 
 
-def _depth(row: Row) -> Iterator[tuple[str, str]]:
+def _depth(row: CallRow) -> Iterator[tuple[str, str]]:
     """From what was asked to the λ used."""
     yield "asked", f"{row.asked or 'nothing'} (set by {row.asked_by or 'nobody'})"
     if row.estimator:
@@ -112,20 +112,20 @@ _CAP_BY = {
 }
 
 
-def _limits(row: Row) -> Iterator[tuple[str, str]]:
+def _limits(row: CallRow) -> Iterator[tuple[str, str]]:
     most, by = row.limits.get("max_tokens"), row.limits.get("max_tokens_by", "")
     if most is not None:
         yield "at most", f"{most} tokens{f', {_CAP_BY[by]}' if by in _CAP_BY else ''}"
 
 
-def _snapped(row: Row) -> str:
+def _snapped(row: CallRow) -> str:
     if row.intensity_snapped is not None:
         return f"λ = {row.intensity_snapped:g}, the nearest that was measured"
     asked = row.intensity_requested is not None
     return "no: λ runs as it was asked for" if asked else "no: nothing within the bounds was measured"
 
 
-def _cost(row: Row, savings: Savings) -> Iterator[tuple[str, str]]:
+def _cost(row: CallRow, savings: Savings) -> Iterator[tuple[str, str]]:
     cached = f" ({row.cached_tokens} of them cached)" if row.cached_tokens else ""
     closed = f", closed by {row.thought_closed_by}" if row.thought_closed_by else ""
     probe = f", {row.probe_tokens} of a discarded probe" if row.probe_tokens else ""

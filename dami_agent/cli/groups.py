@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from dami_agent.cli import calls
+from dami_agent.cli import call_view
 from dami_agent.cli.grid import Column, grid
 from dami_agent.cli.options import By
 from dami_agent.cli.output import print_json, stdout
 
 if TYPE_CHECKING:
     from dami_agent.cli.savings import Savings
-    from dami_agent.ledger import Row
+    from dami_agent.ledger import CallRow
 
 NONE = "(none)"
 # What is shown for each: (the grouping's name in JSON, heading, note where the lines do not add up)
@@ -41,7 +41,7 @@ COUNTS = (
 )
 
 
-def show(rows: Sequence[Row], by: By, *, as_json: bool, savings: Savings | None = None) -> None:
+def show(rows: Sequence[CallRow], by: By, *, as_json: bool, savings: Savings | None = None) -> None:
     """Print ``rows`` added up by ``by``, one table or JSON list for each way to see it."""
     from dami_agent.ledger import group
 
@@ -59,14 +59,14 @@ def show(rows: Sequence[Row], by: By, *, as_json: bool, savings: Savings | None 
             console.print(note, markup=False, style="dim")
 
 
-def _plain(key: str, rows: Sequence[Row], savings: Savings | None) -> Mapping[str, Any]:
+def _plain(key: str, rows: Sequence[CallRow], savings: Savings | None) -> Mapping[str, Any]:
     from dami_agent.ledger import totals
 
     saved = {} if savings is None else {"saved_tokens_expected": savings.sum(rows)}
     return {"key": key or None, **totals(rows), **saved}
 
 
-def _line(key: str, rows: Sequence[Row], savings: Savings | None) -> tuple[str, ...]:
+def _line(key: str, rows: Sequence[CallRow], savings: Savings | None) -> tuple[str, ...]:
     from dami_agent.ledger import totals
 
     sums = totals(rows)
@@ -81,6 +81,6 @@ def _line(key: str, rows: Sequence[Row], savings: Savings | None) -> tuple[str, 
         f"{sums['output_tokens'] - sums['answer_tokens']:,}",
         f"{sums['answer_tokens']:,}",
         f"{sums['seconds']:,.2f}",
-        calls.cost_text(sums["cost"]),
+        call_view.cost_text(sums["cost"]),
         "" if saved is None else f"{saved:,.0f}",
     )

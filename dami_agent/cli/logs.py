@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dami_agent.cli import calls, groups
+from dami_agent.cli import call_view, groups
 from dami_agent.cli.options import (
     ByOption,
     LedgerOption,
@@ -26,7 +26,7 @@ from dami_agent.cli.output import print_json, stdout, visible
 from dami_agent.errors import UsageError
 
 if TYPE_CHECKING:
-    from dami_agent.ledger import Ledger, Row, Verification
+    from dami_agent.ledger import CallRow, Ledger, Verification
 
 LAST = 20  # rows shown on a terminal unless --limit says otherwise
 
@@ -65,7 +65,7 @@ def logs(
         raise UsageError("--json and --csv cannot be combined")
     if by and (as_csv or short or usage):
         raise UsageError("--by prints a table or, with --json, JSON", hint="leave out --csv, --short and --usage")
-    after = calls.moment(since) if since else None  # refused before anything is opened
+    after = call_view.moment(since) if since else None  # refused before anything is opened
     from dami_agent.ledger import Ledger, totals
 
     opened = Ledger.open(ledger)
@@ -79,9 +79,9 @@ def logs(
     )
     wanted = {"run": run, "name": name, "tag": tag, "user": user, "tool": tool, "node": node, "since": since}
     if not rows:
-        typer.echo(visible(calls.nothing(opened, rows, {**wanted, "query": query})), err=True)
+        typer.echo(visible(call_view.nothing(opened, rows, {**wanted, "query": query})), err=True)
     opened.close()
-    calls.warn_of_damage(rows)
+    call_view.warn_of_damage(rows)
     if usage:
         print_json(totals(rows)) if as_json else _show_totals(totals(rows))
     elif by and (rows or as_json):
@@ -92,17 +92,17 @@ def logs(
         typer.echo(_csv(rows), nl=False)
     elif short:
         for row in rows:
-            typer.echo(calls.line(row))
+            typer.echo(call_view.line(row))
     elif rows:
         console = stdout()
-        console.print(calls.table(rows, console.width))
+        console.print(call_view.table(rows, console.width))
 
 
-def _csv(rows: Sequence[Row]) -> str:
-    from dami_agent.ledger import Row
+def _csv(rows: Sequence[CallRow]) -> str:
+    from dami_agent.ledger import CallRow
 
     text = io.StringIO()
-    writer = csv.DictWriter(text, list(Row.__dataclass_fields__), lineterminator="\n")
+    writer = csv.DictWriter(text, list(CallRow.__dataclass_fields__), lineterminator="\n")
     writer.writeheader()
     for row in rows:
         plain = row.to_dict().items()
@@ -118,7 +118,7 @@ def _show_totals(sums: Mapping[str, Any]) -> None:
     table.add_column(justify="right")
     for name, value in sums.items():
         if isinstance(value, Mapping):
-            shown = calls.cost_text(value)
+            shown = call_view.cost_text(value)
         else:
             shown = "" if value is None else f"{value:,.2f}" if isinstance(value, float) else f"{value:,}"
         table.add_row(name.replace("_", " "), shown)
@@ -126,7 +126,7 @@ def _show_totals(sums: Mapping[str, Any]) -> None:
 
 
 def _verify(ledger: Ledger, timing: bool, as_json: bool) -> None:
-    from dami_agent.ledger import Rows
+    from dami_agent.ledger import CallRows
 
     found: Verification = ledger.verify()
     cost = ledger.write_cost() if timing else {}
@@ -141,7 +141,7 @@ def _verify(ledger: Ledger, timing: bool, as_json: bool) -> None:
         if ledger.exists():
             typer.echo(f"{ledger.url}: {found.rows} calls, schema {found.schema}: {verdict}")
         else:
-            typer.echo(calls.nothing(ledger, Rows(), {}))
+            typer.echo(call_view.nothing(ledger, CallRows(), {}))
         if timing:
             shown = ", ".join(f"{name} {value:.0f} µs" for name, value in cost.items() if name != "rows")
             typer.echo(f"writing a row takes {shown} ({cost['rows']:.0f} rows, written beside the ledger and deleted)")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dami_agent.cli import calls
+from dami_agent.cli import call_view
 from dami_agent.cli.grid import Column, distinct, grid
 from dami_agent.cli.options import InstructOption, LedgerOption, ThinkingOption
 from dami_agent.cli.output import print_json, stdout, visible
@@ -18,7 +18,7 @@ from dami_agent.errors import DamiError, LedgerError, RunError, UsageError
 from dami_agent.types import Intensity, IntensityRequest, Limits, RunContext, Sampling, Step, Template
 
 if TYPE_CHECKING:
-    from dami_agent.ledger import Row
+    from dami_agent.ledger import CallRow
     from dami_agent.pipeline import Pipeline
 
 LAST = "last"
@@ -57,19 +57,19 @@ def replay(
 ) -> None:
     """Decode a recorded run again at another λ and compare tokens. Needs a ledger with texts; records nothing."""
     intensity = _intensity(target)
-    from dami_agent.ledger import Ledger, Rows
+    from dami_agent.ledger import CallRows, Ledger
 
     opened = Ledger.open(ledger)
     if run == LAST:
         newest = opened.rows(limit=1)
         if not newest:
-            raise UsageError(visible(calls.nothing(opened, newest, {})), hint=FIRST)
+            raise UsageError(visible(call_view.nothing(opened, newest, {})), hint=FIRST)
         run = newest[0].run
     rows = opened.rows(run=run) or opened.rows(call=run)
     if not rows and not opened.rows(limit=1):
-        raise UsageError(visible(calls.nothing(opened, Rows(), {})), hint=FIRST)
+        raise UsageError(visible(call_view.nothing(opened, CallRows(), {})), hint=FIRST)
     opened.close()
-    calls.warn_of_damage(rows)
+    call_view.warn_of_damage(rows)
     check(rows, run)
     from dami_agent import ChatDAMI
 
@@ -89,7 +89,7 @@ def replay(
     _show(run, intensity, done, as_json)
 
 
-def check(rows: Sequence[Row], run: str) -> None:
+def check(rows: Sequence[CallRow], run: str) -> None:
     """Raise ``UsageError`` if there is nothing to decode again, or not the text of all of it."""
     if not rows:
         raise UsageError(f"no call of run {run} is on record", hint="`dami runs` shows the ids; `last` is the newest")
@@ -105,7 +105,7 @@ def check(rows: Sequence[Row], run: str) -> None:
         )
 
 
-def check_prompts(rows: Sequence[Row], pipeline: Pipeline, run: str) -> None:
+def check_prompts(rows: Sequence[CallRow], pipeline: Pipeline, run: str) -> None:
     """Raise ``UsageError`` where the text on record is not as long as the prompt that was sent: it was redacted."""
     changed = set()
     for row in rows:
@@ -122,16 +122,16 @@ def check_prompts(rows: Sequence[Row], pipeline: Pipeline, run: str) -> None:
         )
 
 
-def again(rows: Sequence[Row], pipeline: Pipeline, intensity: Intensity, concurrency: int = 4) -> list[Replayed]:
+def again(rows: Sequence[CallRow], pipeline: Pipeline, intensity: Intensity, concurrency: int = 4) -> list[Replayed]:
     """Decode every call of ``rows`` once more at ``intensity``; ``rows`` have their text, see :func:`check`."""
-    attempts: dict[str, list[Row]] = {}
+    attempts: dict[str, list[CallRow]] = {}
     for row in rows:
         attempts.setdefault(row.call_id, []).append(row)
     with ThreadPoolExecutor(concurrency) as pool:
         return list(pool.map(lambda group: _one(group, pipeline, intensity), attempts.values()))
 
 
-def _one(attempts: Sequence[Row], pipeline: Pipeline, intensity: Intensity) -> Replayed:
+def _one(attempts: Sequence[CallRow], pipeline: Pipeline, intensity: Intensity) -> Replayed:
     generation, error = None, None
     try:
         generation = pipeline.run(step(attempts[0], intensity)).record.generation
@@ -149,7 +149,7 @@ def _one(attempts: Sequence[Row], pipeline: Pipeline, intensity: Intensity) -> R
     )
 
 
-def step(row: Row, intensity: Intensity) -> Step:
+def step(row: CallRow, intensity: Intensity) -> Step:
     """The recorded step, to be decoded at ``intensity``.
 
     Raises:
@@ -207,7 +207,7 @@ def _show(run: str, intensity: Intensity, done: Sequence[Replayed], as_json: boo
         Column("of thought", rank=1, right=True),
         Column("end", rank=2),
     ]
-    names = distinct([call.call_id for call in done], calls.SHORT_ID)
+    names = distinct([call.call_id for call in done], call_view.SHORT_ID)
     lines = []
     for call in done:
         then = "" if call.intensity is None else f"{call.intensity:g}"

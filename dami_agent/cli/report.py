@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dami_agent.cli.calls import moment, nothing, warn_of_damage
+from dami_agent.cli.call_view import moment, nothing, warn_of_damage
 from dami_agent.cli.options import (
     FrontierOption,
     LedgerOption,
@@ -45,7 +45,7 @@ def report(
     from dami_agent.cli.savings import BASELINE, METHOD, Savings
     from dami_agent.ledger import Ledger
     from dami_agent.policy import Frontier
-    from dami_agent.report import Saved, Source, write
+    from dami_agent.report import ReportSource, Saved, write
 
     savings = Savings(frontier)
     shipped = Path(str(resources.files("dami_agent.checkpoints"))) / "builtin" / "frontier.json"
@@ -60,7 +60,7 @@ def report(
     scope = ", ".join(f"{word} {asked}" for word, asked in wanted.items() if asked)
     saved = Saved(tokens=[savings.of(row) for row in rows], baseline=BASELINE, method=METHOD)
     table = Frontier.from_file(measured) if measured is not None else None
-    source = Source(ledger=_name(opened.url), scope=scope, skipped=rows.skipped)
+    source = ReportSource(ledger=_name(opened.url), scope=scope, skipped=rows.skipped)
     size = write(output, rows, source, table, saved, text=text)
     kept = " with prompts and answers" if text and any(row.prompt_text for row in rows) else ""
     typer.echo(

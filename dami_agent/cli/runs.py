@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dami_agent.cli import calls, groups
+from dami_agent.cli import call_view, groups
 from dami_agent.cli.grid import Column
 from dami_agent.cli.options import (
     ByOption,
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from dami_agent.cli.savings import Savings
-    from dami_agent.ledger import Run
+    from dami_agent.ledger import RunSummary
 
 LAST = 20
 COLUMNS = (
@@ -62,7 +62,7 @@ def runs(
     ledger: LedgerOption = None,
 ) -> None:
     """Show agent runs: steps, tokens, range of λ, cost, and tokens saved against a stated baseline."""
-    after = calls.moment(since) if since else None
+    after = call_view.moment(since) if since else None
     from dami_agent.cli.savings import Savings
     from dami_agent.ledger import Ledger, unmatched_rules
     from dami_agent.ledger import runs as by_run
@@ -72,9 +72,9 @@ def runs(
     rows = opened.rows(name=name, tag=tag, user=user, node=node, tool=tool, since=after)
     if not rows:
         wanted = {"name": name, "tag": tag, "user": user, "node": node, "tool": tool, "since": since}
-        typer.echo(visible(calls.nothing(opened, rows, wanted)), err=True)
+        typer.echo(visible(call_view.nothing(opened, rows, wanted)), err=True)
     opened.close()
-    calls.warn_of_damage(rows)
+    call_view.warn_of_damage(rows)
     found = by_run(rows)
     limit = LAST if limit is None and not (as_json or by) else limit
     found = found[-limit:] if limit else found
@@ -97,7 +97,7 @@ def runs(
             console.print(f"\n{line}", markup=False, style="dim")
 
 
-def _plain(run: Run, savings: Savings) -> dict[str, Any]:
+def _plain(run: RunSummary, savings: Savings) -> dict[str, Any]:
     from dami_agent.ledger import by_called_tool, by_tool
 
     saved, sums = savings.sum(run.rows), run.totals
@@ -122,10 +122,10 @@ def _outputs(sums: Mapping[str, Mapping[str, Any]]) -> dict[str, int]:
     return {tool: each["output_tokens"] for tool, each in sums.items()}
 
 
-def _show(console: Console, found: Sequence[Run], savings: Savings) -> None:
+def _show(console: Console, found: Sequence[RunSummary], savings: Savings) -> None:
     from dami_agent.cli.grid import distinct, grid
 
-    names = distinct([run.id for run in found], calls.SHORT_ID)
+    names = distinct([run.id for run in found], call_view.SHORT_ID)
     lines = []
     for run in found:
         sums, used, saved = run.totals, run.intensities, savings.sum(run.rows)
@@ -134,7 +134,7 @@ def _show(console: Console, found: Sequence[Run], savings: Savings) -> None:
         lines.append(
             (
                 names[run.id],
-                calls.local(run.started_at),
+                call_view.local(run.started_at),
                 ", ".join(run.names)[:32],
                 (run.rows[0].thread_id or "")[:12],
                 str(run.steps),
@@ -144,7 +144,7 @@ def _show(console: Console, found: Sequence[Run], savings: Savings) -> None:
                 str(sums["output_tokens"] - sums["answer_tokens"]),
                 str(sums["answer_tokens"]),
                 f"{run.seconds:.2f}",
-                calls.cost_text(sums["cost"]),
+                call_view.cost_text(sums["cost"]),
                 share,
             )
         )

@@ -21,7 +21,7 @@ from dami_agent.policy import Frontier
 from dami_agent.types import BUILTIN
 
 if TYPE_CHECKING:
-    from dami_agent.ledger import Row
+    from dami_agent.ledger import CallRow
 
 BASELINE = "λ=1 on every call, as the frontier expects it"
 METHOD = (
@@ -53,13 +53,13 @@ class Savings:
     def __init__(self, frontier: str | Path | None = None) -> None:
         self._given = None if frontier is None else _read(frontier)
 
-    def frontier(self, row: Row) -> Frontier | None:
+    def frontier(self, row: CallRow) -> Frontier | None:
         """The measured table that speaks for this call, if there is one: of tool dialogues, or of questions."""
         tables = self._given or (_builtin() if row.model == BUILTIN else None)
         found = None if tables is None else tables[1 if row.tools_bound else 0]
         return found if found is not None and found.rows else None
 
-    def of(self, row: Row) -> float | None:
+    def of(self, row: CallRow) -> float | None:
         """Expected tokens saved by one call, negative where λ cost more; None if nobody has measured its pair."""
         frontier = self.frontier(row)
         if frontier is None:
@@ -68,19 +68,19 @@ class Savings:
             return float(-_thrown_away(row))
         return expected_tokens(frontier, 1.0) - expected_tokens(frontier, row.intensity) - _thrown_away(row)
 
-    def sum(self, rows: Iterable[Row]) -> float | None:
+    def sum(self, rows: Iterable[CallRow]) -> float | None:
         """Over calls; None if one of them has no frontier: a part would pass for the whole."""
         each = [self.of(row) for row in rows]
         known = [value for value in each if value is not None]
         return sum(known) if each and len(known) == len(each) else None
 
-    def statement(self, rows: Iterable[Row]) -> Mapping[str, str | list[str]]:
+    def statement(self, rows: Iterable[CallRow]) -> Mapping[str, str | list[str]]:
         """What the sum is measured against, and how."""
         used = {f"{f.pair} ({f.source})" for row in rows if (f := self.frontier(row)) is not None}
         return {"baseline": BASELINE, "method": METHOD, "frontiers": sorted(used)}
 
 
-def _thrown_away(row: Row) -> int:
+def _thrown_away(row: CallRow) -> int:
     return row.probe_tokens + (row.discarded_tokens or 0)
 
 

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dami_agent.cli import calls
+from dami_agent.cli import call_view
 from dami_agent.cli.options import LedgerOption, RunOption
 from dami_agent.cli.output import stdout, visible
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleDimensions, Group
 
-    from dami_agent.ledger import Ledger, Row
+    from dami_agent.ledger import CallRow, Ledger
 
 LAST = 20  # calls in the live table
 MARGIN = 4  # lines of the window that hold no call: the heading, the sums, the prompt
@@ -37,7 +37,7 @@ def watch(
     opened = Ledger.open(ledger)
     end = None if seconds is None else time.monotonic() + seconds
     before = opened.rows(limit=1)
-    said = "" if before else f" ({calls.nothing(opened, before, {})})"
+    said = "" if before else f" ({call_view.nothing(opened, before, {})})"
     typer.echo(visible(f"watching {opened.url or 'nothing'}{said}"), err=True)
     try:
         follow(opened, stdout(), run=run, every=every, stop=lambda _: end is not None and time.monotonic() >= end)
@@ -51,10 +51,10 @@ def follow(
     ledger: Ledger,
     console: Console,
     *,
-    stop: Callable[[Sequence[Row]], bool],
+    stop: Callable[[Sequence[CallRow]], bool],
     run: str | None = None,
     every: float = 0.5,
-) -> list[Row]:
+) -> list[CallRow]:
     """Show calls that end from now on; returns them, the last 10,000 at most.
 
     Args:
@@ -69,8 +69,8 @@ def follow(
     before = ledger.rows(run=run, limit=LAST)
     last = max((row.id for row in before), default=0)
     seen = {row.id for row in before}  # a long call may end late: its id is higher than its start suggests
-    shown: deque[Row] = deque(before, maxlen=LAST)
-    new: deque[Row] = deque(maxlen=10_000)
+    shown: deque[CallRow] = deque(before, maxlen=LAST)
+    new: deque[CallRow] = deque(maxlen=10_000)
     with Live(console=console, auto_refresh=False) if console.is_terminal else nullcontext() as live:
         while True:
             found = [row for row in ledger.rows(run=run, after=last) if row.id not in seen]
@@ -81,13 +81,13 @@ def follow(
                 live.update(frame(shown, new, console.size), refresh=True)
             else:
                 for row in found:
-                    console.print(calls.line(row), markup=False, soft_wrap=True)
+                    console.print(call_view.line(row), markup=False, soft_wrap=True)
             if stop(new):
                 return list(new)
             time.sleep(every)
 
 
-def frame(shown: Sequence[Row], new: Sequence[Row], size: ConsoleDimensions) -> Group:
+def frame(shown: Sequence[CallRow], new: Sequence[CallRow], size: ConsoleDimensions) -> Group:
     """The last calls, one a line, and the sums of those that ended while we watched; no higher than the window."""
     from rich.console import Group
     from rich.text import Text
@@ -98,6 +98,6 @@ def frame(shown: Sequence[Row], new: Sequence[Row], size: ConsoleDimensions) -> 
     thought = sums["output_tokens"] - sums["answer_tokens"]
     counts = f"{sums['prompt_tokens']:,} prompt, {thought:,} thought, {sums['answer_tokens']:,} answer tokens"
     calls_ = f"{sums['calls']:,} call{'' if sums['calls'] == 1 else 's'} since the start, {sums['failed']} failed"
-    said = " · ".join(part for part in (calls_, counts, calls.cost_text(sums["cost"])) if part)
+    said = " · ".join(part for part in (calls_, counts, call_view.cost_text(sums["cost"])) if part)
     rows = list(shown)[-max(size.height - MARGIN, 1) :]
-    return Group(calls.table(rows, size.width, wrap=False), Text(said, style="dim"))
+    return Group(call_view.table(rows, size.width, wrap=False), Text(said, style="dim"))

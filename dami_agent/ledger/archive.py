@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 from sqlalchemy import URL, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from dami_agent.ledger.engine import immutable, make_engine
+from dami_agent.ledger.database import immutable, make_engine
 from dami_agent.ledger.schema import migrate
 
 log = logging.getLogger("dami_agent.ledger")

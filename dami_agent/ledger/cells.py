@@ -26,8 +26,8 @@ from sqlalchemy import (
     type_coerce,
 )
 
-from dami_agent.ledger.engine import to_json
-from dami_agent.ledger.row import Row
+from dami_agent.ledger.database import to_json
+from dami_agent.ledger.row import CallRow
 from dami_agent.ledger.schema import calls
 
 Cell = Callable[[Any], Any]
@@ -60,7 +60,7 @@ def raw_columns() -> Select[Any]:
     return select(*map(_as_stored, calls.columns))
 
 
-def row_of(values: Mapping[str, Any]) -> Row:
+def row_of(values: Mapping[str, Any]) -> CallRow:
     """Build a row from a result of :func:`raw_columns`.
 
     Raises:
@@ -68,7 +68,7 @@ def row_of(values: Mapping[str, Any]) -> Row:
     """
     cells = {name: read(values[name]) for name, read in _READERS.items()}
     try:
-        return Row.read(cells)
+        return CallRow.read(cells)
     except (TypeError, ValueError, OverflowError, OSError) as e:
         raise DamagedCell(f"does not parse: {type(e).__name__}: {e}") from e
 

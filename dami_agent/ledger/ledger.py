@@ -13,15 +13,15 @@ from sqlalchemy import URL
 
 from dami_agent.errors import LedgerError
 from dami_agent.ledger import tracing
-from dami_agent.ledger.engine import first_line
+from dami_agent.ledger.call_text import Redact, Redaction
+from dami_agent.ledger.columns import values_of
+from dami_agent.ledger.database import first_line
 from dami_agent.ledger.location import prices_file, resolve, text_wanted
-from dami_agent.ledger.prices import Prices
-from dami_agent.ledger.query import Filter, Rows, find
+from dami_agent.ledger.price_table import Prices
+from dami_agent.ledger.query import CallRows, Filter, find
 from dami_agent.ledger.store import Store
-from dami_agent.ledger.text import Redact, Redaction
-from dami_agent.ledger.timing import write_cost
-from dami_agent.ledger.values import values_of
 from dami_agent.ledger.verify import Verification, verify
+from dami_agent.ledger.write_latency import write_cost
 from dami_agent.types import CallRecord
 
 log = logging.getLogger("dami_agent.ledger")
@@ -201,7 +201,7 @@ class Ledger:
         after: int | None = None,
         containing: str | None = None,
         limit: int | None = None,
-    ) -> Rows:
+    ) -> CallRows:
         """Rows that match all filters, oldest first; ``limit`` keeps the newest. A ledger never written to has none.
 
         Rows with a damaged cell are left out and counted in ``skipped``; :meth:`verify` names them.
@@ -224,7 +224,7 @@ class Ledger:
             LedgerError: if the ledger cannot be read.
         """
         if not self.exists() or (limit is not None and limit <= 0):
-            return Rows()
+            return CallRows()
         assert self._store is not None
         wanted = Filter(
             run=run, call=call, thread=thread, tool=tool, node=node, name=name, tag=tag, user=user,

@@ -13,7 +13,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 from dami_agent.errors import LedgerError
-from dami_agent.ledger.engine import LOCATION_HINT, first_line
+from dami_agent.ledger.database import LOCATION_HINT, first_line
 
 VARIABLE = "DAMI_LEDGER"
 TEXT_VARIABLE = "DAMI_LEDGER_TEXT"

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from dami_agent.ledger.row import Row
+from dami_agent.ledger.row import CallRow
 from dami_agent.ledger.summary import totals
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ blue is λ = 0, orange λ = 1.</small></p>
 TITLES = ("step", "node", "read", "called", "λ", "why", "prompt", "thought", "answer", "s", "end")
 
 
-def html(name: str, rows: Sequence[Row]) -> str:
+def html(name: str, rows: Sequence[CallRow]) -> str:
     """One ``<div>`` that needs no script and no network; every text in it is escaped."""
     shown = rows[-MOST:]
     return _template().render(
@@ -65,7 +65,7 @@ def _template() -> Template:
     return Environment(autoescape=True).from_string(SOURCE)
 
 
-def _cells(row: Row) -> tuple[object, ...]:
+def _cells(row: CallRow) -> tuple[object, ...]:
     return (
         row.id,
         row.node or "",
@@ -81,7 +81,7 @@ def _cells(row: Row) -> tuple[object, ...]:
     )
 
 
-def _bars(rows: Sequence[Row]) -> list[dict[str, Any]]:
+def _bars(rows: Sequence[CallRow]) -> list[dict[str, Any]]:
     longest = max((row.prompt_tokens + row.output_tokens for row in rows), default=0) or 1
     scale = (WIDTH - LABEL) / longest
     bars = []

@@ -10,12 +10,12 @@ from typing import Any
 from sqlalchemy import ColumnElement, Select, Text, cast, func, or_, true
 
 from dami_agent.ledger.cells import DamagedCell, raw_columns, row_of
-from dami_agent.ledger.row import Row
+from dami_agent.ledger.row import CallRow
 from dami_agent.ledger.schema import calls
 from dami_agent.ledger.store import Store
 
 
-class Rows(list[Row]):
+class CallRows(list[CallRow]):
     """Rows, oldest first; ``skipped`` is how many more there are that cannot be read because a cell is damaged."""
 
     skipped: int = 0
@@ -61,7 +61,7 @@ class Filter:
         """Whether SQL alone cannot tell: names in JSON lists, and text whatever its case and script."""
         return any(value is not None for value in (self.tool, self.name, self.tag, self.user, self.containing))
 
-    def keeps(self, row: Row) -> bool:
+    def keeps(self, row: CallRow) -> bool:
         """Whether a row of :meth:`query` is really wanted."""
         return (
             (self.tool is None or self.tool in (*row.tools_called, *row.tools_digested))
@@ -72,9 +72,9 @@ class Filter:
         )
 
 
-def find(store: Store, wanted: Filter, limit: int | None) -> Rows:
+def find(store: Store, wanted: Filter, limit: int | None) -> CallRows:
     """All rows that ``wanted`` keeps, or the newest ``limit`` of them, oldest first."""
-    found = Rows()
+    found = CallRows()
     with store.reading() as connection:
         result = connection.execute(wanted.query().execution_options(yield_per=500))
         with result:  # a server's cursor is closed at the limit
@@ -88,7 +88,7 @@ def find(store: Store, wanted: Filter, limit: int | None) -> Rows:
     return found
 
 
-def _readable(results: Any, found: Rows) -> Iterator[Row]:
+def _readable(results: Any, found: CallRows) -> Iterator[CallRow]:
     for values in results:
         try:
             row = row_of(values)
@@ -110,5 +110,5 @@ def _may_name(tool: str) -> ColumnElement[bool]:
     return or_(*(cast(c, Text).contains(f'"{tool}"', autoescape=True) for c in lists))
 
 
-def _contains(row: Row, text: str) -> bool:
+def _contains(row: CallRow, text: str) -> bool:
     return any(text in str(value).casefold() for value in row.to_dict().values())

@@ -13,7 +13,7 @@ USER_KEYS = ("user_id", "user", "langgraph_auth_user_id", "enduser.id", "user.id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+class CallRow:
     """One attempt at one call, as kept.
 
     Attributes:
@@ -122,7 +122,7 @@ class Row:
     trace_names: tuple[str, ...]
 
     @classmethod
-    def read(cls, values: Mapping[str, Any]) -> Row:
+    def read(cls, values: Mapping[str, Any]) -> CallRow:
         """From a database row, by column name."""
         fields: dict[str, Any] = dict(values)
         for name in ("tags", "tools_bound", "tools_digested", "tools_called", "considered", "trace_names"):

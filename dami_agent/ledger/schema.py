@@ -30,7 +30,7 @@ from sqlalchemy import (
 from sqlalchemy.schema import CreateColumn
 
 from dami_agent.errors import LedgerError
-from dami_agent.ledger.engine import BEGIN
+from dami_agent.ledger.database import BEGIN
 
 MIGRATION_LOCK = 0xDA31  # PostgreSQL's advisory lock for it; any number that others are unlikely to use
 metadata = MetaData()

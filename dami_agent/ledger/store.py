@@ -19,7 +19,7 @@ from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random
 
 from dami_agent.ledger.archive import archived
 from dami_agent.ledger.cells import encoded
-from dami_agent.ledger.engine import BEGIN, file_of, first_line, in_memory, is_busy, is_rows_fault, make_engine
+from dami_agent.ledger.database import BEGIN, file_of, first_line, in_memory, is_busy, is_rows_fault, make_engine
 from dami_agent.ledger.plain import plain
 from dami_agent.ledger.schema import calls, migrate
 
@@ -32,7 +32,7 @@ PATIENCE = 0.4  # seconds that keeping a call may delay its answer while another
 FLUSH_PATIENCE = 5.0  # the same at flush and close, where no answer waits
 REPLACED = 3  # how often a row is written anew because its file was replaced meanwhile
 
-Row = dict[str, Any]
+Values = dict[str, Any]
 _stores: weakref.WeakSet[Store] = weakref.WeakSet()
 
 
@@ -50,7 +50,7 @@ class Store:
         self._reader = self.engine if in_memory(url) else make_engine(url)
         self._file = file_of(url)
         self._direct = str(INSERT.compile(dialect=self.engine.dialect, column_keys=NAMES))
-        self._waiting: deque[tuple[int, Row]] = deque(maxlen=backlog)
+        self._waiting: deque[tuple[int, Values]] = deque(maxlen=backlog)
         self._added = 0
         self._inherited: list[Any] = []
         self._start()
@@ -80,7 +80,7 @@ class Store:
         """Rows not written yet."""
         return len(self._waiting)
 
-    def add(self, values: Row) -> None:
+    def add(self, values: Values) -> None:
         """Write a row and all that wait; when it returns the row is committed or waits. Raises nothing."""
         deadline = time.monotonic() + PATIENCE
         try:
@@ -195,7 +195,7 @@ class Store:
                 self._waiting.popleft()
         return len(rows)
 
-    def _write_one(self, rows: Sequence[Row]) -> bool:
+    def _write_one(self, rows: Sequence[Values]) -> bool:
         """The usual case, one row more in an SQLite file, straight to the driver; False where it is not that case.
 
         SQLAlchemy's way there takes longer than the row itself, at each call of a model. A row that the database
@@ -219,7 +219,7 @@ class Store:
             connection.close()  # rolls back what was not committed
         return True
 
-    def _insert(self, connection: Connection, rows: Sequence[Row]) -> None:
+    def _insert(self, connection: Connection, rows: Sequence[Values]) -> None:
         """All in one transaction; where the database refuses a value, one by one, so that one row blocks no other."""
         try:
             with connection.begin():
@@ -231,7 +231,7 @@ class Store:
                 for row in rows:
                     self._insert_or_lose(connection, row)
 
-    def _insert_or_lose(self, connection: Connection, row: Row) -> None:
+    def _insert_or_lose(self, connection: Connection, row: Values) -> None:
         try:
             with connection.begin_nested():
                 connection.execute(INSERT, row)
@@ -240,7 +240,7 @@ class Store:
                 raise
             self._lose(row, e)
 
-    def _lose(self, row: Row, error: Exception) -> None:
+    def _lose(self, row: Values, error: Exception) -> None:
         call = plain(row.get("call_id"))
         log.warning("the ledger at %s refuses call %s, it is lost: %s", self.url, call, first_line(error))
 

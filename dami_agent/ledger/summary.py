@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from dami_agent.ledger.row import Row
+from dami_agent.ledger.row import CallRow
 from dami_agent.types.record import ANSWER
 
 TOKENS = ("prompt_tokens", "probe_tokens", "reasoning_tokens", "answer_tokens", "output_tokens")
 
 
-def totals(rows: Sequence[Row]) -> dict[str, Any]:
+def totals(rows: Sequence[CallRow]) -> dict[str, Any]:
     """Add up calls, tokens, seconds and cost, ready for JSON.
 
     The mean λ is weighted by calls. Cost is by currency, over priced calls only.
@@ -32,7 +32,7 @@ def totals(rows: Sequence[Row]) -> dict[str, Any]:
     }
 
 
-def costs(rows: Iterable[Row]) -> dict[str, float]:
+def costs(rows: Iterable[CallRow]) -> dict[str, float]:
     """Add up what calls cost, by currency; {} where none has a price."""
     sums: dict[str, float] = {}
     for row in rows:
@@ -42,7 +42,7 @@ def costs(rows: Iterable[Row]) -> dict[str, float]:
 
 
 # Under which keys a call counts; where it may be more than one, the groups do not add up to the whole.
-GROUPINGS: dict[str, Callable[[Row], Iterable[str]]] = {
+GROUPINGS: dict[str, Callable[[CallRow], Iterable[str]]] = {
     "tool_read": lambda row: (row.charged_to or ANSWER,),  # its result was read, and its reasoning budget paid
     "tool_called": lambda row: row.tools_called or (ANSWER,),
     "node": lambda row: (row.node or "",),
@@ -53,36 +53,36 @@ GROUPINGS: dict[str, Callable[[Row], Iterable[str]]] = {
 }
 
 
-def group(rows: Iterable[Row], by: str) -> dict[str, list[Row]]:
+def group(rows: Iterable[CallRow], by: str) -> dict[str, list[CallRow]]:
     """Rows by one of ``GROUPINGS``, in the order of its keys; ``""`` holds those without a node, name, tag or user."""
-    groups: dict[str, list[Row]] = defaultdict(list)
+    groups: dict[str, list[CallRow]] = defaultdict(list)
     for row in rows:
         for key in dict.fromkeys(GROUPINGS[by](row)):
             groups[key].append(row)
     return {key: groups[key] for key in sorted(groups)}
 
 
-def by_tool(rows: Iterable[Row]) -> dict[str, dict[str, Any]]:
+def by_tool(rows: Iterable[CallRow]) -> dict[str, dict[str, Any]]:
     """Totals by the tool whose result a call read, which pays for it; each call counts once, so they add up."""
     return {key: totals(found) for key, found in group(rows, "tool_read").items()}
 
 
-def by_called_tool(rows: Iterable[Row]) -> dict[str, dict[str, Any]]:
+def by_called_tool(rows: Iterable[CallRow]) -> dict[str, dict[str, Any]]:
     """Totals by the tool that a call ended up calling, or ``answer``; a call of several tools is under each of them."""
     return {key: totals(found) for key, found in group(rows, "tool_called").items()}
 
 
-def by_node(rows: Iterable[Row]) -> dict[str, dict[str, Any]]:
+def by_node(rows: Iterable[CallRow]) -> dict[str, dict[str, Any]]:
     """Totals by LangGraph node, ``""`` for calls outside a graph; each call counts once, so they add up."""
     return {key: totals(found) for key, found in group(rows, "node").items()}
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class RunSummary:
     """The calls of one agent or chain run on record, oldest first; never empty."""
 
     id: str
-    rows: tuple[Row, ...]
+    rows: tuple[CallRow, ...]
 
     @property
     def steps(self) -> int:
@@ -117,10 +117,10 @@ class Run:
         return totals(self.rows)
 
 
-def runs(rows: Iterable[Row]) -> list[Run]:
+def runs(rows: Iterable[CallRow]) -> list[RunSummary]:
     """Rows by run, the run that began last at the end."""
-    groups: dict[str, list[Row]] = defaultdict(list)
+    groups: dict[str, list[CallRow]] = defaultdict(list)
     for row in rows:
         groups[row.run].append(row)
-    found = [Run(key, tuple(sorted(group, key=lambda r: (r.started_at, r.id)))) for key, group in groups.items()]
+    found = [RunSummary(key, tuple(sorted(group, key=lambda r: (r.started_at, r.id)))) for key, group in groups.items()]
     return sorted(found, key=lambda run: (run.started_at, run.rows[0].id))

@@ -7,7 +7,7 @@ from contextvars import ContextVar
 from types import TracebackType
 from typing import Any
 
-from dami_agent.ledger.row import Row
+from dami_agent.ledger.row import CallRow
 from dami_agent.ledger.summary import by_called_tool, by_node, by_tool, totals
 
 _open: ContextVar[tuple[RunTrace, ...]] = ContextVar("dami_traces", default=())
@@ -23,7 +23,7 @@ class RunTrace:
 
     def __init__(self, name: str = "") -> None:
         self.name = name
-        self._rows: list[Row] = []
+        self._rows: list[CallRow] = []
         self._ids = itertools.count(1)  # no lock, which a forked process could inherit locked for ever
         self._depth = 0
 
@@ -46,10 +46,10 @@ class RunTrace:
     def add(self, values: dict[str, Any]) -> None:
         """A call has ended; ``values`` are its columns. Nothing is added once the block is left."""
         if self._depth > 0:
-            self._rows.append(Row.read({"id": next(self._ids), **values}))
+            self._rows.append(CallRow.read({"id": next(self._ids), **values}))
 
     @property
-    def steps(self) -> tuple[Row, ...]:
+    def steps(self) -> tuple[CallRow, ...]:
         """One row per attempt at a call, failed ones too, in the order they ended; ``id`` counts from 1."""
         return tuple(sorted(self._rows, key=lambda row: row.id))
 
@@ -81,7 +81,7 @@ class RunTrace:
         except ModuleNotFoundError as error:
             raise ImportError(f'{error}; pip install "dami-agent[report]"') from error
 
-        return pd.DataFrame([row.to_dict() for row in self.steps], columns=list(Row.__dataclass_fields__))
+        return pd.DataFrame([row.to_dict() for row in self.steps], columns=list(CallRow.__dataclass_fields__))
 
     def __len__(self) -> int:
         return len(self._rows)

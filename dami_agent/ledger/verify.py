@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, func, select
 
 from dami_agent.ledger.cells import DamagedCell, raw_columns, row_of
-from dami_agent.ledger.engine import first_line
+from dami_agent.ledger.database import first_line
 from dami_agent.ledger.schema import MIGRATIONS, calls, migrations
 from dami_agent.ledger.store import Store
 from dami_agent.ledger.summary import TOKENS

@@ -20,10 +20,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from dami_agent.errors import LedgerError
-from dami_agent.ledger import Row, totals, unmatched_rules
-from dami_agent.ledger.text import TEXTS
+from dami_agent.ledger import CallRow, totals, unmatched_rules
+from dami_agent.ledger.call_text import TEXTS
 from dami_agent.policy import Frontier
-from dami_agent.report.columns import table
+from dami_agent.report.page_table import table
 
 # In the order they need each other; the page holds them as one script.
 SCRIPTS = (
@@ -45,7 +45,7 @@ SCRIPTS = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Source:
+class ReportSource:
     """What the page says about where its numbers come from.
 
     Attributes:
@@ -77,8 +77,8 @@ class Saved:
 
 
 def render(
-    rows: Sequence[Row],
-    source: Source,
+    rows: Sequence[CallRow],
+    source: ReportSource,
     frontier: Frontier | None = None,
     saved: Saved | None = None,
     *,
@@ -126,8 +126,8 @@ def render(
 
 def write(
     path: Path,
-    rows: Sequence[Row],
-    source: Source,
+    rows: Sequence[CallRow],
+    source: ReportSource,
     frontier: Frontier | None = None,
     saved: Saved | None = None,
     *,
@@ -208,7 +208,7 @@ def _frontier(frontier: Frontier | None) -> dict[str, Any] | None:
     }
 
 
-def _totals(rows: Sequence[Row]) -> dict[str, str]:
+def _totals(rows: Sequence[CallRow]) -> dict[str, str]:
     """For a reader without scripts."""
     plain = {name: value for name, value in totals(rows).items() if isinstance(value, (int, float))}
     return {n.replace("_", " "): f"{v:,.2f}" if isinstance(v, float) else f"{v:,}" for n, v in plain.items()}

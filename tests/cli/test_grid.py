@@ -11,7 +11,7 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from dami_agent.cli import runs
-from dami_agent.cli.calls import COLUMNS
+from dami_agent.cli.call_view import COLUMNS
 from dami_agent.cli.grid import GAP, Column, distinct, grid, kept
 
 words = st.text("abλ→ 0", max_size=12)

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from dami_agent.cli.output import visible
-from dami_agent.ledger import Ledger, Row, trace
+from dami_agent.ledger import CallRow, Ledger, trace
 from tests.cli.conftest import Dami
 from tests.ledger.records import make_record
 
@@ -22,7 +22,7 @@ NASTY = "a\x1b[31mred\x1b]0;title\x07\x9b2J\u202ereversed\r\nforged line"
 
 
 @pytest.fixture
-def rows(ledger_file: Path) -> list[Row]:
+def rows(ledger_file: Path) -> list[CallRow]:
     rng = random.Random()
     ledger = Ledger.open()
     for seed in range(60):
@@ -58,7 +58,7 @@ SLOW: dict[str, tuple[str, Keys]] = {
 
 @pytest.mark.parametrize("by", SLOW)
 @pytest.mark.parametrize("command", ["logs", "runs"])
-def test_groups_are_sums_of_calls(dami: Dami, rows: list[Row], command: str, by: str) -> None:
+def test_groups_are_sums_of_calls(dami: Dami, rows: list[CallRow], command: str, by: str) -> None:
     view, keys = SLOW[by]
     expected: dict[Any, list[dict[str, Any]]] = defaultdict(list)
     for row in dami("logs", "--json").json:
@@ -74,7 +74,7 @@ def test_groups_are_sums_of_calls(dami: Dami, rows: list[Row], command: str, by:
     assert all((key or "(none)") in table for key in expected)
 
 
-def test_both_views_of_tools(dami: Dami, rows: list[Row]) -> None:
+def test_both_views_of_tools(dami: Dami, rows: list[CallRow]) -> None:
     """A step that read `search` and called `add` is under the one in the first view, under the other in the second."""
     said = dami("runs", "--by", "tool", "--json").json
     assert {each["key"] for each in said["tool_read"]} == {row.charged_to for row in rows}
@@ -99,7 +99,7 @@ def test_both_views_of_tools(dami: Dami, rows: list[Row]) -> None:
         ("--node", "plan", lambda r: r.node == "plan"),
     ],
 )
-def test_filters(dami: Dami, rows: list[Row], option: str, value: str, test: Callable[[Row], bool]) -> None:
+def test_filters(dami: Dami, rows: list[CallRow], option: str, value: str, test: Callable[[CallRow], bool]) -> None:
     expected = [row.call_id for row in rows if test(row)]
     assert expected
     assert [row["call_id"] for row in dami("logs", option, value, "--json").json] == expected
@@ -113,7 +113,7 @@ def test_runs_show_their_name(dami: Dami, ledger_file: Path) -> None:
     assert "nightly, digest" in dami("explain").out
 
 
-def test_by_goes_with_tables_and_json(dami: Dami, rows: list[Row]) -> None:
+def test_by_goes_with_tables_and_json(dami: Dami, rows: list[CallRow]) -> None:
     assert dami("logs", "--by", "tag", "--csv").status == 2
     assert dami("logs", "--by", "colour").status == 2
 
@@ -156,7 +156,7 @@ def test_nothing_as_json_is_still_json(dami: Dami, ledger_file: Path) -> None:
 
 
 def test_damaged_rows_are_counted_by_every_command(
-    dami: Dami, rows: list[Row], ledger_file: Path, monkeypatch: pytest.MonkeyPatch
+    dami: Dami, rows: list[CallRow], ledger_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(ledger_file.parent)
     with sqlite3.connect(ledger_file) as connection:

@@ -20,7 +20,7 @@ from rich.console import Console, ConsoleDimensions
 import dami_agent
 from dami_agent.cli.savings import expected_tokens
 from dami_agent.cli.watch import follow, frame
-from dami_agent.ledger import Ledger, Price, Prices, Row
+from dami_agent.ledger import CallRow, Ledger, Price, Prices
 from dami_agent.policy import Frontier
 from dami_agent.testing import fake_chat_model
 from dami_agent.types import CallRecord
@@ -296,7 +296,7 @@ def test_watch_shows_calls_as_they_end(ledger_file: Path, terminal: bool) -> Non
     expected = [make_record(seed).step.run_context.call_id for seed in range(5)]
     writers: list[threading.Thread] = []
 
-    def stop(new: Sequence[Row]) -> bool:
+    def stop(new: Sequence[CallRow]) -> bool:
         if not writers:  # only now is it certain that the watch has begun
             writers.append(write_soon(ledger_file, range(5)))
         return len(new) >= 5 or time.monotonic() > deadline

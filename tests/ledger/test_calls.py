@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from dami_agent.errors import EngineBusy, RunError
 from dami_agent.estimators import FixedEstimator
-from dami_agent.ledger import Ledger, Price, Prices, Row
-from dami_agent.ledger.values import values_of
+from dami_agent.ledger import CallRow, Ledger, Price, Prices
+from dami_agent.ledger.columns import values_of
 from dami_agent.pipeline import Pipeline
 from dami_agent.policy import BudgetTracker, Frontier, ReasoningPolicy
 from dami_agent.testing import FakeEngine, FakeReply, fake_chat_model
@@ -65,16 +65,16 @@ class Fragile(FakeEngine):
 class Book:
     """What a ledger would keep of the last call."""
 
-    row: Row
+    row: CallRow
 
     def record(self, record: CallRecord) -> None:
-        self.row = Row.read({"id": 1, **values_of(record)})
+        self.row = CallRow.read({"id": 1, **values_of(record)})
 
 
 MODEL = cache(lambda: fake_chat_model([]))
 
 
-def called(estimate: float, asks: float | None, bounds: list[float], frontier: Frontier = FRONTIER) -> Row:
+def called(estimate: float, asks: float | None, bounds: list[float], frontier: Frontier = FRONTIER) -> CallRow:
     fake, book = MODEL(), Book()
     Pipeline(
         engine=FakeEngine([FakeReply("It is 7.", reasoning="first this")], fake.engine.encode),

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from dami_agent.errors import LedgerError
 from dami_agent.ledger import Ledger, Price, Prices, trace
+from dami_agent.ledger.call_text import FAILED, step_of
 from dami_agent.ledger.schema import RENAMED_V5
-from dami_agent.ledger.text import FAILED, step_of
 from dami_agent.types import CallRecord, Intensity, Limits, Message, ResponseFormat, Tool, ToolCall
 from tests.ledger.records import make_record
 

@@ -34,8 +34,8 @@ def write(path, seed):
     for n in range(100_000):
         record = records[n % len(records)]
         call_id = f"{seed}-{n}"
-        trace = replace(record.step.trace, call_id=call_id)
-        ledger.record(replace(record, step=replace(record.step, trace=trace)))
+        run_context = replace(record.step.run_context, call_id=call_id)
+        ledger.record(replace(record, step=replace(record.step, run_context=run_context)))
         os.write(1, f"{call_id if ledger.waiting == 0 else 'waits'}\\n".encode())  # one write: never half a line
 
 print("ready", flush=True)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from sqlalchemy import create_engine, inspect
 
 from dami_agent.errors import LedgerError
-from dami_agent.ledger import Ledger, Row, default_location
+from dami_agent.ledger import CallRow, Ledger, default_location
 from dami_agent.ledger.schema import MIGRATIONS, calls, migrate
 from dami_agent.types import CallRecord
 from tests.ledger.records import make_record
@@ -284,7 +284,7 @@ def test_migrations_add_up_to_the_table(tmp_path: Path) -> None:
         assert {i["name"] for i in found.get_indexes("calls")} == {i.name for i in calls.indexes}
     engine.dispose()
     assert [m.number for m in MIGRATIONS] == list(range(1, len(MIGRATIONS) + 1))
-    assert [f.name for f in dataclasses.fields(Row)] == [c.name for c in calls.columns]
+    assert [f.name for f in dataclasses.fields(CallRow)] == [c.name for c in calls.columns]
 
 
 def test_a_row_the_database_refuses_blocks_no_other(path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -31,7 +31,7 @@ sys.stdin.readline()
 for seed in range(start, start + count):
     record = make_record(seed)
     ledger.record(record)
-    print(record.step.trace.call_id if ledger.waiting == 0 else "waits", flush=True)
+    print(record.step.run_context.call_id if ledger.waiting == 0 else "waits", flush=True)
 """
 
 

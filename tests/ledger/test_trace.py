@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import dami_agent
-from dami_agent.ledger import Ledger, Price, Prices, Row, RunTrace, by_tool, runs, totals
+from dami_agent.ledger import CallRow, Ledger, Price, Prices, RunTrace, by_tool, runs, totals
 from dami_agent.ledger.summary import TOKENS
 from tests.ledger.records import make_record
 from tests.ledger.test_columns import decided
@@ -145,9 +145,9 @@ def test_pandas() -> None:
             record(Ledger.disabled(), seed)
     frame = t.to_pandas()
     assert isinstance(frame, pandas.DataFrame)
-    assert list(frame.columns) == list(Row.__dataclass_fields__)
+    assert list(frame.columns) == list(CallRow.__dataclass_fields__)
     assert list(frame["output_tokens"]) == [row.output_tokens for row in t.steps]
-    assert list(dami_agent.trace().to_pandas().columns) == list(Row.__dataclass_fields__)
+    assert list(dami_agent.trace().to_pandas().columns) == list(CallRow.__dataclass_fields__)
 
 
 class Tags(HTMLParser):

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from dami_agent.ledger import Row
+from dami_agent.ledger import CallRow
 from dami_agent.policy import Frontier
-from dami_agent.report import Saved, Source, render
+from dami_agent.report import ReportSource, Saved, render
 
 FRONTIER = Frontier.from_dict(
     {
@@ -38,7 +38,7 @@ class Browser:
 
     def show(
         self,
-        rows: list[Row],
+        rows: list[CallRow],
         *,
         width: int = 1360,
         scheme: str = "light",
@@ -50,7 +50,7 @@ class Browser:
         self.look(width, scheme)
         self.opened += 1
         file = self.folder / f"page-{self.opened}.html"
-        file.write_text(render(rows, Source(ledger=ledger), FRONTIER, saved, text=text), encoding="utf-8")
+        file.write_text(render(rows, ReportSource(ledger=ledger), FRONTIER, saved, text=text), encoding="utf-8")
         self.messages()
         self.driver.get(file.as_uri())
         assert self.script("return document.documentElement.dataset.drawn")

@@ -7,14 +7,14 @@ import random
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from dami_agent.ledger import Row
+from dami_agent.ledger import CallRow
 
 FIRST = datetime(2026, 3, 2, 9, 0, tzinfo=timezone.utc)
 TOOLS = ("search", "add", "read_file", "weather")
-_NONE: dict[str, Any] = {f.name: None for f in dataclasses.fields(Row)}
+_NONE: dict[str, Any] = {f.name: None for f in dataclasses.fields(CallRow)}
 
 
-def make_row(**values: Any) -> Row:
+def make_row(**values: Any) -> CallRow:
     """A row with what is given; the rest empty."""
     lists = ("tags", "tools_bound", "tools_digested", "tools_called", "considered", "trace_names")
     empty: dict[str, Any] = dict.fromkeys(lists, ())
@@ -24,13 +24,13 @@ def make_row(**values: Any) -> Row:
     )
     empty |= dict.fromkeys(("reasoning_tokens", "answer_tokens", "output_tokens", "cached_tokens"), 0)
     empty |= {"call_id": "call", "model": "tiny", "version": "0", "started_at": FIRST, "seconds": 0.0}
-    return Row(**{**_NONE, **empty, **values})
+    return CallRow(**{**_NONE, **empty, **values})
 
 
-def make_rows(count: int, seed: int) -> list[Row]:
+def make_rows(count: int, seed: int) -> list[CallRow]:
     """``count`` rows of agent runs of one to nine steps, oldest first; one in fifty failed."""
     rng = random.Random(seed)
-    rows: list[Row] = []
+    rows: list[CallRow] = []
     at = FIRST
     while len(rows) < count:
         run, digested = f"{rng.getrandbits(64):016x}", ()
@@ -42,7 +42,7 @@ def make_rows(count: int, seed: int) -> list[Row]:
     return rows
 
 
-def many_rows(count: int, seed: int) -> list[Row]:
+def many_rows(count: int, seed: int) -> list[CallRow]:
     """As :func:`make_rows`, but what is random repeats every 2,000 rows, ids and times apart."""
     some = make_rows(2_000, seed)
     length = some[-1].started_at - FIRST + timedelta(minutes=1)
@@ -54,7 +54,7 @@ def many_rows(count: int, seed: int) -> list[Row]:
     return rows
 
 
-def _step(rng: random.Random, run: str, step: int, at: datetime, digested: tuple[str, ...]) -> Row:
+def _step(rng: random.Random, run: str, step: int, at: datetime, digested: tuple[str, ...]) -> CallRow:
     bad = rng.random() < 0.02
     intensity = None if bad and rng.random() < 0.5 else rng.choice([0.0, 0.0, 0.0, 0.3, 0.5, 0.6, 0.8, 1.0])
     deep = intensity or 0.0

@@ -10,7 +10,7 @@ from datetime import timedelta
 
 import pytest
 
-from dami_agent.ledger import Row
+from dami_agent.ledger import CallRow
 from dami_agent.report import Saved
 from tests.report.conftest import Browser
 from tests.report.rows import make_row, make_rows, many_rows
@@ -28,7 +28,7 @@ def card(browser: Browser, name: str) -> str:
     return browser.text(f'#totals [data-name="{name}"] .number')
 
 
-def check_totals(browser: Browser, rows: list[Row]) -> None:
+def check_totals(browser: Browser, rows: list[CallRow]) -> None:
     assert number(card(browser, "Calls")) == len(rows)
     assert number(card(browser, "Output tokens")) == sum(r.output_tokens for r in rows)
     assert number(card(browser, "Prompt tokens")) == sum(r.prompt_tokens for r in rows)
@@ -52,7 +52,7 @@ def test_numbers_are_the_ledgers(browser: Browser) -> None:
     browser.show(rows)
     check_totals(browser, rows)
     assert browser.text("#matches") == "300 calls"
-    keys: dict[str, Callable[[Row, int], str]] = {
+    keys: dict[str, Callable[[CallRow, int], str]] = {
         "#by-tool": lambda r, _: r.charged_to or "answer",
         "#by-node": lambda r, _: r.node or "none",
         "#by-step": lambda r, at: str(at),
@@ -66,7 +66,7 @@ def test_numbers_are_the_ledgers(browser: Browser) -> None:
         ordinals.append(seen.index(row.call_id) + 1)
     browser.script("document.querySelectorAll('#by-step > button').forEach(b => b.click())")
     for box, key in keys.items():
-        groups: dict[str, list[Row]] = {}
+        groups: dict[str, list[CallRow]] = {}
         for row, at in zip(rows, ordinals, strict=True):
             groups.setdefault(key(row, at), []).append(row)
         shown = {line[0]: line for line in browser.table(box)}
@@ -97,7 +97,7 @@ def test_groups_that_a_step_may_be_in_several_of(browser: Browser) -> None:
         for row in make_rows(200, random.randrange(10**6))
     ]
     browser.show(rows)
-    keys: dict[str, Callable[[Row], tuple[str, ...]]] = {
+    keys: dict[str, Callable[[CallRow], tuple[str, ...]]] = {
         "#by-called": lambda r: r.tools_called or ("answer",),
         "#by-name": lambda r: r.names or ("none",),
         "#by-tag": lambda r: r.tags or ("none",),
@@ -105,7 +105,7 @@ def test_groups_that_a_step_may_be_in_several_of(browser: Browser) -> None:
         "#by-day": lambda r: (r.started_at.astimezone().date().isoformat(),),
     }
     for box, keys_of in keys.items():
-        groups: dict[str, list[Row]] = {}
+        groups: dict[str, list[CallRow]] = {}
         for row in rows:
             for key in set(keys_of(row)):
                 groups.setdefault(key, []).append(row)
@@ -158,7 +158,7 @@ def test_filters_by_keyboard(browser: Browser) -> None:
     rows = make_rows(300, random.randrange(10**6))
     browser.show(rows)
 
-    def expect(kept: list[Row]) -> None:
+    def expect(kept: list[CallRow]) -> None:
         browser.until(lambda: browser.text("#matches") == f"{len(kept)} of 300 calls")
         check_totals(browser, kept)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from dami_agent.errors import LedgerError
-from dami_agent.report import Source, render, write
+from dami_agent.report import ReportSource, render, write
 from dami_agent.report.page import SCRIPTS
 from tests.report.conftest import FRONTIER
 from tests.report.rows import make_row, make_rows
@@ -29,7 +29,7 @@ def test_a_hostile_ledger_adds_no_markup() -> None:
                     node=t, tools_called=(t,), charged_to=t, model=t, error=t, error_type=t, reason=t, prompt_text=t
                 )
             ],
-            Source(ledger=t, scope=t),
+            ReportSource(ledger=t, scope=t),
             FRONTIER,
             text=True,
         )
@@ -42,7 +42,7 @@ def test_a_hostile_ledger_adds_no_markup() -> None:
 
 
 def test_the_policy_admits_this_script_and_this_style_alone() -> None:
-    page = render(make_rows(5, 0), Source(ledger="x"), FRONTIER)
+    page = render(make_rows(5, 0), ReportSource(ledger="x"), FRONTIER)
     (policy,) = re.findall(r'Content-Security-Policy" content="([^"]*)"', page)
     sources = dict(part.strip().split(" ", 1) for part in policy.replace("&#39;", "'").split(";"))
     assert sources.keys() == {"default-src", "script-src", "style-src", "base-uri", "form-action"}
@@ -53,7 +53,7 @@ def test_the_policy_admits_this_script_and_this_style_alone() -> None:
 
 
 def test_nothing_is_fetched() -> None:
-    page = render(make_rows(5, 0), Source(ledger="x"), FRONTIER)
+    page = render(make_rows(5, 0), ReportSource(ledger="x"), FRONTIER)
     assert set(re.findall(r"\w+://[^\s\"'`]*", page)) == {"http://www.w3.org/2000/svg"}  # a name, not an address
     assert not re.search(r"<link|<img|<iframe|\bsrc=|@import|url\(|fetch\(|XMLHttpRequest|innerHTML|\beval\(", page)
 
@@ -64,7 +64,7 @@ def test_every_script_is_in_the_page() -> None:
 
 def test_totals_without_scripts_are_the_ledgers() -> None:
     rows = make_rows(200, 3)
-    page = render(rows, Source(ledger="x"))
+    page = render(rows, ReportSource(ledger="x"))
     shown = dict(re.findall(r'<th scope="row">([^<]*)</th><td>([^<]*)</td>', page))
     assert shown["calls"] == "200"
     assert shown["output tokens"] == f"{sum(r.output_tokens for r in rows):,}"
@@ -74,19 +74,19 @@ def test_totals_without_scripts_are_the_ledgers() -> None:
 def test_rules_that_never_matched_have_a_card() -> None:
     considered = ("tools.get_prise: digests get_prise, here none", "<b>: tags x missing", "late: step 9, here 1")
     rows = [make_row(policy="mine", rule="any", considered=considered), make_row(policy="mine", rule="late")]
-    page = render(rows, Source(ledger="x"))
+    page = render(rows, ReportSource(ledger="x"))
     assert "<td>mine</td><td>tools.get_prise, &lt;b&gt;</td>" in page
-    assert "Rules that never matched" not in render(rows[1:], Source(ledger="x"))
+    assert "Rules that never matched" not in render(rows[1:], ReportSource(ledger="x"))
 
 
 def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     path = tmp_path / "report.html"
-    assert write(path, make_rows(3, 0), Source(ledger="x")) == path.stat().st_size
+    assert write(path, make_rows(3, 0), ReportSource(ledger="x")) == path.stat().st_size
     assert [file.name for file in tmp_path.iterdir()] == ["report.html"]
     with pytest.raises(LedgerError, match="cannot write the report"):
-        write(tmp_path / "nowhere" / "report.html", [], Source(ledger="x"))
+        write(tmp_path / "nowhere" / "report.html", [], ReportSource(ledger="x"))
     with pytest.raises(LedgerError, match="cannot write the report"):
-        write(tmp_path, [], Source(ledger="x"))
+        write(tmp_path, [], ReportSource(ledger="x"))
 
 
 def luminance(colour: str) -> float:

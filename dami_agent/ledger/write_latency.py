@@ -9,9 +9,9 @@ from tempfile import TemporaryDirectory
 
 from sqlalchemy import URL
 
-from dami_agent.ledger.engine import file_of
+from dami_agent.ledger.columns import values_of
+from dami_agent.ledger.database import file_of
 from dami_agent.ledger.store import Store
-from dami_agent.ledger.values import values_of
 from dami_agent.types import (
     CallRecord,
     Decision,

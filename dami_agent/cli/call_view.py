@@ -15,7 +15,7 @@ from dami_agent.cli.output import visible
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from dami_agent.ledger import Ledger, Row, Rows
+    from dami_agent.ledger import CallRow, CallRows, Ledger
 
 SHORT_ID = 8  # characters of an id that are shown, if they tell it from others; commands take ids by how they begin
 COLUMNS = (
@@ -34,7 +34,7 @@ COLUMNS = (
 )
 
 
-def nothing(ledger: Ledger, rows: Rows, wanted: Mapping[str, str | None]) -> str:
+def nothing(ledger: Ledger, rows: CallRows, wanted: Mapping[str, str | None]) -> str:
     """Say why there is nothing to show: no ledger, no calls in it, none that can be read, or none that match.
 
     Args:
@@ -54,7 +54,7 @@ def nothing(ledger: Ledger, rows: Rows, wanted: Mapping[str, str | None]) -> str
     return f"the ledger at {ledger.url} is empty: no call is on record"
 
 
-def warn_of_damage(rows: Rows) -> None:
+def warn_of_damage(rows: CallRows) -> None:
     """Say on stderr how many rows could not be read, if any."""
     if rows.skipped:
         many = "1 damaged row was" if rows.skipped == 1 else f"{rows.skipped:,} damaged rows were"
@@ -77,7 +77,7 @@ def moment(text: str) -> datetime:
         ) from None
 
 
-def intensity(row: Row) -> str:
+def intensity(row: CallRow) -> str:
     """λ, with the answer's where it is another: ``0.8/0``."""
     if row.intensity is None:
         return ""
@@ -85,13 +85,13 @@ def intensity(row: Row) -> str:
     return f"{row.intensity:g}{other}"
 
 
-def tools(row: Row) -> str:
+def tools(row: CallRow) -> str:
     """``search → add``: the tool whose result was read, then the one called."""
     read, called = ", ".join(row.tools_digested), ", ".join(row.tools_called)
     return f"{read} → {called}".strip() if read or called else ""
 
 
-def end(row: Row) -> str:
+def end(row: CallRow) -> str:
     """How it ended: an error's class, or the finish reason."""
     return row.error_type or row.finish_reason or ""
 
@@ -106,7 +106,7 @@ def cost_text(amounts: Mapping[str, float]) -> str:
     return ", ".join(f"{amount:.4g} {currency}" for currency, amount in amounts.items())
 
 
-def line(row: Row) -> str:
+def line(row: CallRow) -> str:
     """One call on one line."""
     tokens = f"{row.prompt_tokens}+{row.output_tokens} tokens ({row.output_tokens - row.answer_tokens} thought)"
     call = row.call_id[:SHORT_ID]
@@ -114,7 +114,7 @@ def line(row: Row) -> str:
     return visible("  ".join(part for part in (*parts, end(row)) if part))
 
 
-def table(rows: Sequence[Row], width: int, *, wrap: bool = True) -> Table:
+def table(rows: Sequence[CallRow], width: int, *, wrap: bool = True) -> Table:
     """Calls as a table of that width; in a narrow one the columns that matter least are left out."""
     from rich.text import Text
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dami_agent.report.columns import encode, table
+from dami_agent.report.page_table import encode, table
 from tests.report.rows import make_row, make_rows
 
 TEXT = st.text(max_size=4)

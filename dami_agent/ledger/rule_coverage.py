@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from dami_agent.ledger.row import Row
+from dami_agent.ledger.row import CallRow
 
 # How a row says why a rule did not win: the condition that failed, or that it matched and another one won.
 _WHY = re.compile(
@@ -15,7 +15,7 @@ _WHY = re.compile(
 _CALLED = " (call)"
 
 
-def unmatched_rules(rows: Sequence[Row]) -> dict[str, list[str]]:
+def unmatched_rules(rows: Sequence[CallRow]) -> dict[str, list[str]]:
     """Rules that matched none of the calls, by the name of their policy; a policy whose rules all matched is left out.
 
     Every call tells the rule that won and, of all others, why they did not, so the rows know their policies' rules, and

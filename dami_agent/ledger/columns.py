@@ -9,11 +9,11 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from dami_agent.ledger.call_text import TEXTS, Redaction, texts_of
 from dami_agent.ledger.cells import fitted
-from dami_agent.ledger.engine import first_line
+from dami_agent.ledger.database import first_line
 from dami_agent.ledger.plain import plain
-from dami_agent.ledger.prices import Prices
-from dami_agent.ledger.text import TEXTS, Redaction, texts_of
+from dami_agent.ledger.price_table import Prices
 from dami_agent.types import CallRecord, Decision, Generation, Limits, Sampling, Step
 
 log = logging.getLogger("dami_agent.ledger")

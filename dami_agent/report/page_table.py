@@ -16,7 +16,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from dami_agent.ledger import Row
+from dami_agent.ledger import CallRow
 from dami_agent.types.record import ANSWER
 
 MOST_FIELDS = 64  # a mapping with more names than that in all rows together is kept whole
@@ -25,7 +25,7 @@ LEFT_OUT = frozenset({"id", "root_run_id"})  # the first is the ledger's own, th
 Column = dict[str, Any]
 
 
-def table(rows: Sequence[Row], saved: Sequence[float | None] | None = None) -> dict[str, Any]:
+def table(rows: Sequence[CallRow], saved: Sequence[float | None] | None = None) -> dict[str, Any]:
     """All fields of ``rows`` (oldest first), and some more: ``run``, ``tool`` (whose result was read), ``names``,
     ``user``, ``ordinal``; ``saved`` where given, output tokens by row.
 
@@ -33,7 +33,7 @@ def table(rows: Sequence[Row], saved: Sequence[float | None] | None = None) -> d
         ``count``, ``epoch`` (milliseconds UTC since 1970 of the earliest start; ``started_at`` counts from it) and
         ``columns`` by name.
     """
-    names = [f.name for f in dataclasses.fields(Row) if f.name not in LEFT_OUT]
+    names = [f.name for f in dataclasses.fields(CallRow) if f.name not in LEFT_OUT]
     starts = [round(row.started_at.timestamp() * 1000) for row in rows]
     epoch = min(starts, default=0)
     values = {name: [getattr(row, name) for row in rows] for name in names} | {
@@ -49,7 +49,7 @@ def table(rows: Sequence[Row], saved: Sequence[float | None] | None = None) -> d
     return {"count": len(rows), "epoch": epoch, "columns": {name: encode(column) for name, column in values.items()}}
 
 
-def ordinals(rows: Sequence[Row]) -> list[int]:
+def ordinals(rows: Sequence[CallRow]) -> list[int]:
     """The number of each step in its run, from 1, in the order of starting; attempts at one call share it."""
     seen: dict[str, dict[str, int]] = {}
     numbers = []

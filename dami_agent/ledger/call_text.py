@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from dami_agent.ledger.engine import first_line
+from dami_agent.ledger.database import first_line
 from dami_agent.ledger.plain import plain, storable
 from dami_agent.types import CallRecord, Message, Reply, ResponseFormat, Step, Tool, ToolCall, ToolChoice
 

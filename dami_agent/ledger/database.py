@@ -32,7 +32,7 @@ LOCATION_HINT = "a file path, an SQLAlchemy URL such as sqlite:////home/me/ledge
 BEGIN = "dami_begin"  # execution option: DEFERRED (reading, the default) or IMMEDIATE (writing)
 
 
-class Encoded(str):
+class JSONText(str):
     """JSON text that is stored as it is; see :func:`to_json`."""
 
     __slots__ = ()
@@ -40,7 +40,7 @@ class Encoded(str):
 
 def to_json(value: Any) -> str:
     """Serialize ``value`` for a JSON column, unless that was done already. Passed to SQLAlchemy."""
-    return value if isinstance(value, Encoded) else Encoded(json.dumps(value))
+    return value if isinstance(value, JSONText) else JSONText(json.dumps(value))
 
 
 # Bytes that are not UTF-8 come out as lone surrogates; one such cell must not end the reading of all rows.
