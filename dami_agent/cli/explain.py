@@ -13,8 +13,7 @@ from dami_agent.cli.output import print_json, visible
 from dami_agent.errors import UsageError
 
 if TYPE_CHECKING:
-    from dami_agent.cli.savings import Savings
-    from dami_agent.ledger import CallRow
+    from dami_agent.ledger import CallRow, Savings
 
 LAST = "last"
 
@@ -26,10 +25,10 @@ def explain(
     ledger: LedgerOption = None,
 ) -> None:
     """Explain one call: the rule that won, the estimator's features, the bounds, what else was considered."""
-    from dami_agent.cli.savings import Savings
+    from dami_agent.cli.open_savings import open_savings
     from dami_agent.ledger import Ledger
 
-    savings = Savings(frontier)
+    savings = open_savings(frontier)
     opened = Ledger.open(ledger)
     newest = opened.rows(limit=1)
     found = opened.rows(call=newest[0].call_id if call == LAST and newest else call)
@@ -48,7 +47,7 @@ def explain(
         raise UsageError(visible(f"{len(ids)} calls begin with {call}: {shown}"), hint="give more of the id")
     rows = [row for row in found if len(ids) == 1 or row.call_id == call]
     if as_json:
-        print_json([row.to_dict() | {"saved_tokens_expected": savings.of(row)} for row in rows])
+        print_json([row.to_dict() | {"saved_tokens_expected": savings.expected(row)} for row in rows])
         return
     for n, row in enumerate(rows):
         typer.echo("\n" if n else "", nl=False)
@@ -140,7 +139,7 @@ def _cost(row: CallRow, savings: Savings) -> Iterator[tuple[str, str]]:
     yield "seconds", f"{row.seconds:.3f}{f' ({times})' if times else ''}"
     if row.cost is not None:
         yield "cost", f"{row.cost:.6g} {row.currency}"
-    saved = savings.of(row)
+    saved = savings.expected(row)
     if saved is not None:
         statement = savings.statement([row])
         yield "saved", f"{saved:,.0f} of {saved + row.output_tokens:,.0f} tokens against {statement['baseline']}"

@@ -11,8 +11,7 @@ from dami_agent.cli.options import By
 from dami_agent.cli.output import print_json, stdout
 
 if TYPE_CHECKING:
-    from dami_agent.cli.savings import Savings
-    from dami_agent.ledger import CallRow
+    from dami_agent.ledger import CallRow, Savings
 
 NONE = "(none)"
 # What is shown for each: (the grouping's name in JSON, heading, note where the lines do not add up)
@@ -62,7 +61,7 @@ def show(rows: Sequence[CallRow], by: By, *, as_json: bool, savings: Savings | N
 def _plain(key: str, rows: Sequence[CallRow], savings: Savings | None) -> Mapping[str, Any]:
     from dami_agent.ledger import totals
 
-    saved = {} if savings is None else {"saved_tokens_expected": savings.sum(rows)}
+    saved = {} if savings is None else {"saved_tokens_expected": savings.total(rows)}
     return {"key": key or None, **totals(rows), **saved}
 
 
@@ -70,7 +69,7 @@ def _line(key: str, rows: Sequence[CallRow], savings: Savings | None) -> tuple[s
     from dami_agent.ledger import totals
 
     sums = totals(rows)
-    mean, saved = sums["mean_intensity"], None if savings is None else savings.sum(rows)
+    mean, saved = sums["mean_intensity"], None if savings is None else savings.total(rows)
     return (
         key,
         f"{sums['runs']:,}",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -42,14 +41,14 @@ def report(
 ) -> None:
     """Write one HTML page that shows where the tokens went: runs, tools, nodes, λ, frontier. Needs no network."""
     after = moment(since) if since else None  # refused before anything is opened
-    from dami_agent.cli.savings import BASELINE, METHOD, Savings
+    from dami_agent.cli.open_savings import builtin_frontier, open_savings
     from dami_agent.ledger import Ledger
+    from dami_agent.ledger.savings import BASELINE, METHOD
     from dami_agent.policy import Frontier
     from dami_agent.report import ReportSource, Saved, write
 
-    savings = Savings(frontier)
-    shipped = Path(str(resources.files("dami_agent.checkpoints"))) / "builtin" / "frontier.json"
-    measured = frontier or (shipped if shipped.is_file() else None)
+    savings = open_savings(frontier)
+    measured = frontier or builtin_frontier()
     opened = Ledger.open(ledger)
     rows = opened.rows(run=run, name=name, tag=tag, user=user, since=after)
     wanted = {"run": run, "name": name, "tag": tag, "user": user, "since": since}
@@ -58,7 +57,7 @@ def report(
     opened.close()
     warn_of_damage(rows)
     scope = ", ".join(f"{word} {asked}" for word, asked in wanted.items() if asked)
-    saved = Saved(tokens=[savings.of(row) for row in rows], baseline=BASELINE, method=METHOD)
+    saved = Saved(tokens=[savings.expected(row) for row in rows], baseline=BASELINE, method=METHOD)
     table = Frontier.from_file(measured) if measured is not None else None
     source = ReportSource(ledger=_name(opened.url), scope=scope, skipped=rows.skipped)
     size = write(output, rows, source, table, saved, text=text)

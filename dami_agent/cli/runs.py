@@ -25,8 +25,7 @@ from dami_agent.cli.output import print_json, stdout, visible
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from dami_agent.cli.savings import Savings
-    from dami_agent.ledger import RunSummary
+    from dami_agent.ledger import RunSummary, Savings
 
 LAST = 20
 COLUMNS = (
@@ -63,11 +62,11 @@ def runs(
 ) -> None:
     """Show agent runs: steps, tokens, range of λ, cost, and tokens saved against a stated baseline."""
     after = call_view.moment(since) if since else None
-    from dami_agent.cli.savings import Savings
+    from dami_agent.cli.open_savings import open_savings
     from dami_agent.ledger import Ledger, unmatched_rules
     from dami_agent.ledger import runs as by_run
 
-    savings = Savings(frontier)
+    savings = open_savings(frontier)
     opened = Ledger.open(ledger)
     rows = opened.rows(name=name, tag=tag, user=user, node=node, tool=tool, since=after)
     if not rows:
@@ -100,7 +99,7 @@ def runs(
 def _plain(run: RunSummary, savings: Savings) -> dict[str, Any]:
     from dami_agent.ledger import by_called_tool, by_tool
 
-    saved, sums = savings.sum(run.rows), run.totals
+    saved, sums = savings.total(run.rows), run.totals
     return {
         "run": run.id,
         "names": list(run.names),
@@ -128,7 +127,7 @@ def _show(console: Console, found: Sequence[RunSummary], savings: Savings) -> No
     names = distinct([run.id for run in found], call_view.SHORT_ID)
     lines = []
     for run in found:
-        sums, used, saved = run.totals, run.intensities, savings.sum(run.rows)
+        sums, used, saved = run.totals, run.intensities, savings.total(run.rows)
         span = "" if used is None else f"{used[0]:g}" if used[0] == used[1] else f"{used[0]:g}–{used[1]:g}"
         share = "–" if saved is None else f"{saved:,.0f} of {sums['output_tokens'] + saved:,.0f}"
         lines.append(

@@ -11,6 +11,7 @@ from dami_agent.ledger.price_table import Prices
 from dami_agent.ledger.query import CallRows
 from dami_agent.ledger.row import CallRow
 from dami_agent.ledger.rule_coverage import unmatched_rules
+from dami_agent.ledger.savings import Savings
 from dami_agent.ledger.summary import RunSummary, by_called_tool, by_node, by_tool, group, runs, totals
 from dami_agent.ledger.tracing import RunTrace, trace
 from dami_agent.ledger.verify import Verification
@@ -24,6 +25,7 @@ __all__ = [
     "Prices",
     "RunSummary",
     "RunTrace",
+    "Savings",
     "Verification",
     "by_called_tool",
     "by_node",

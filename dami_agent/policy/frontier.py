@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
+from statistics import fmean
+from typing import Any, Literal
 
 from dami_agent.errors import InvalidIntensity, InvalidPolicy
 from dami_agent.types import Intensity, Template
@@ -102,8 +103,13 @@ class Frontier:
     source: str = "unmeasured"
 
     @classmethod
-    def from_file(cls, path: str | Path) -> Frontier:
+    def from_file(cls, path: str | Path, *, of: Literal["questions", "tools"] = "questions") -> Frontier:
         """Read the JSON that ``dami sweep --json`` writes.
+
+        Args:
+            path: the file.
+            of: ``tools`` reads what its tool dialogues took, a mean over their settings: rows whose ``tokens`` alone
+                were measured, empty if there are none. λ is chosen by ``questions``.
 
         Raises:
             InvalidPolicy: naming the file and the field.
@@ -115,7 +121,8 @@ class Frontier:
                 f"cannot read the frontier {path}: {error}",
                 hint="write one with `dami sweep`",
             ) from error
-        return cls.from_dict(data, source=Path(path).name)
+        source = Path(path).name
+        return cls.from_dict(data, source=source) if of == "questions" else cls._of_tools(data, source)
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], *, source: str = "dict") -> Frontier:
@@ -153,6 +160,21 @@ class Frontier:
             pair=str(data.get("pair", "")),
             source=source,
         )
+
+    @classmethod
+    def _of_tools(cls, data: Any, source: str) -> Frontier:
+        """Read the tool dialogues of a parsed frontier; the file's questions must be valid too."""
+        pair = cls.from_dict(data, source=source).pair
+        tokens: dict[float, list[float]] = {}
+        try:
+            for row in data.get("tools") or ():
+                tokens.setdefault(float(row["lambda"]), []).append(_measured(row, "tokens"))
+        except Exception as error:  # as above
+            raise InvalidPolicy(
+                f"frontier {source}: tools: {type(error).__name__}: {error}", hint="regenerate it with `dami sweep`"
+            ) from error
+        rows = [{"lambda": at, "accuracy": 0.0, "tokens": fmean(each)} for at, each in tokens.items()]
+        return cls.from_dict({"rows": rows, "pair": pair}, source=source)
 
     @property
     def fingerprint(self) -> str:

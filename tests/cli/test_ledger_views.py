@@ -18,9 +18,9 @@ import pytest
 from rich.console import Console, ConsoleDimensions
 
 import dami_agent
-from dami_agent.cli.savings import expected_tokens
 from dami_agent.cli.watch import follow, frame
 from dami_agent.ledger import CallRow, Ledger, Price, Prices
+from dami_agent.ledger.savings import expected_tokens
 from dami_agent.policy import Frontier
 from dami_agent.testing import fake_chat_model
 from dami_agent.types import CallRecord

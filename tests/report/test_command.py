@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from dami_agent.cli import main
-from dami_agent.cli.savings import BASELINE
 from dami_agent.ledger import Ledger
+from dami_agent.ledger.savings import BASELINE
 from tests.ledger.records import make_record
 
 

@@ -1,0 +1,33 @@
+"""Open the tables that token savings are estimated with: a file the user names, or the built-in pair's."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dami_agent.types import BUILTIN
+
+if TYPE_CHECKING:
+    from dami_agent.ledger import Savings
+
+
+def builtin_frontier() -> Path | None:
+    """Return the built-in pair's frontier file; None where it is not installed."""
+    path = Path(str(resources.files("dami_agent.checkpoints"))) / "builtin" / "frontier.json"
+    return path if path.is_file() else None
+
+
+def open_savings(frontier: Path | None) -> Savings:
+    """Estimate savings by a frontier file, for calls of every model; None: by the built-in pair's, for its calls alone.
+
+    Raises:
+        InvalidPolicy: if the file is not a frontier.
+    """
+    from dami_agent.ledger import Savings
+    from dami_agent.policy import Frontier
+
+    file, model = (builtin_frontier(), BUILTIN) if frontier is None else (frontier, None)
+    if file is None:
+        return Savings(None)
+    return Savings(Frontier.from_file(file), Frontier.from_file(file, of="tools"), model=model)
