@@ -111,17 +111,20 @@ class StopCutter:
 
     Newlines that open the text are the template's habit (``</think>\\n\\n``), so a stop string lying wholly in them
     does not count.
+
+    Attributes:
+        stop_string: the stop string that ended the text; None so far.
     """
 
     def __init__(self, stop: Sequence[str]) -> None:
         self._stop = tuple(s for s in stop if s)
         self._buffer = ""
         self._lead: int | None = None  # how many of the buffer's characters are opening newlines; None: all so far
-        self.stopped = False
+        self.stop_string: str | None = None
 
     def feed(self, text: str) -> str:
         """The part of the text so far that is certain and was not given out before."""
-        if self.stopped or not text:
+        if self.stop_string is not None or not text:
             return ""
         self._buffer += text
         if self._lead is None:
@@ -133,10 +136,9 @@ class StopCutter:
         for stop in self._stop:
             at = self._buffer.find(stop, max(0, self._lead - len(stop) + 1))
             if at >= 0:
-                found.append((at + len(stop), at))
+                found.append((at + len(stop), at, stop))
         if found:
-            _, at = min(found)
-            self.stopped = True
+            _, at, self.stop_string = min(found)
             return self._take(at)
         return self._take(len(self._buffer) - held_back(self._buffer, self._stop))
 
@@ -147,4 +149,4 @@ class StopCutter:
 
     def finish(self) -> str:
         """What was held back."""
-        return "" if self.stopped else self._take(len(self._buffer))
+        return "" if self.stop_string is not None else self._take(len(self._buffer))

@@ -6,7 +6,6 @@ Requests are checked, and their grammars compiled, in the caller's thread; one w
 from __future__ import annotations
 
 import os
-import threading
 import weakref
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,14 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 from typing_extensions import Self
 
-from dami_agent.errors import ContextOverflow, EngineClosed, InvalidRequest
+from dami_agent.errors import EngineClosed, InvalidRequest
+from dami_agent.request_checks import check_fits, check_request, check_tokens
 from dami_agent.runtime.factory import engine_arguments
 from dami_agent.runtime.failures import panics_to_dami_error
 from dami_agent.runtime.grammar import GrammarCompiler, Matcher
 from dami_agent.runtime.hidden_ids import ids_without_text
 from dami_agent.runtime.job import LocalJob
 from dami_agent.runtime.repetition import LoopDetector, LoopRule
-from dami_agent.runtime.sampling import RandomStream, resolve_sampling, shown, warper_key
+from dami_agent.runtime.sampling import RandomStream, resolve_sampling, warper_key
 from dami_agent.runtime.scoring import ScoreRequest
 from dami_agent.runtime.sequence import SequenceState
 from dami_agent.runtime.stop_strings import StopStrings
@@ -156,11 +156,11 @@ class LocalEngine:
         """
         self._check_process()
         context = (*prompt.token_ids, *prompt.reply_ids)
-        self._check_tokens("prompt", context)
+        check_tokens("prompt", context, self._info)
         if not completion:
             return ()
-        self._check_tokens("completion", completion)
-        self._check_room(len(context), len(completion))
+        check_tokens("completion", completion, self._info)
+        check_fits(len(context), len(completion), self._info)
         request = ScoreRequest(context=context, completion=tuple(completion), intensity=Intensity(intensity))
         with self._arriving():
             self._worker.queue.add_score(request)
@@ -239,18 +239,13 @@ class LocalEngine:
 
     def _check_request(self, prompt: Prompt, limits: Limits) -> int:
         """Refuse what makes no sense; returns how many tokens may be written."""
-        _check_limits(limits)
-        self._check_tokens("prompt", prompt.token_ids)
-        self._check_tokens("reply_ids", prompt.reply_ids, empty=True)
+        max_tokens = check_request(prompt, limits, self._info)
         if prompt.in_thought and self._markers.close_id is None:
             raise InvalidRequest(
                 "the prompt opens a thought, but the vocabulary has no token that closes one",
                 hint="use the Instruct template with this pair",
             )
-        used = len(prompt.token_ids)
-        self._check_room(used, limits.max_tokens or len(prompt.reply_ids) + 1)
-        room = self._info.context_length - used
-        return min(limits.max_tokens or room, room)
+        return max_tokens
 
     def _forbidden(self, constraint: Constraint | None, matcher: Matcher | None) -> int | None:
         """The tool-call token, where a thought may not end in it: the answer may not begin with it."""
@@ -261,24 +256,6 @@ class LocalEngine:
 
     def _job_ended(self) -> None:
         """Its reference keeps the engine alive while a job of it runs; nothing else is needed."""
-
-    def _check_tokens(self, what: str, tokens: Sequence[int], *, empty: bool = False) -> None:
-        if not tokens and not empty:
-            raise InvalidRequest(f"the {what} has no tokens")
-        for token in tokens:
-            if isinstance(token, bool) or not isinstance(token, int) or not 0 <= token < self._info.vocab_size:
-                raise InvalidRequest(
-                    f"the {what} holds {shown(token)}, which is not in the vocabulary of {self._info.vocab_size}",
-                    hint="render it with this pair's tokenizer",
-                )
-
-    def _check_room(self, used: int, wanted: int) -> None:
-        if used + wanted > self._info.context_length:
-            raise ContextOverflow(
-                f"{used} prompt tokens and {wanted} more do not fit the context window of "
-                f"{self._info.context_length} tokens",
-                hint="shorten the messages, lower max_tokens, or open the engine with a larger context_length",
-            )
 
     def _check_process(self) -> None:
         if os.getpid() != self._pid:
@@ -291,21 +268,6 @@ class LocalEngine:
             yield
         finally:
             self._worker.queue.announce(-1)
-
-
-def _check_limits(limits: Limits) -> None:
-    for name, low in (("max_tokens", 1), ("max_reasoning_tokens", 0), ("answer_reserve", 0)):
-        value = getattr(limits, name)
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < low):
-            raise InvalidRequest(f"{name} must be a whole number of at least {low}, got {shown(value)}")
-    if any(not isinstance(s, str) or not s for s in limits.stop):
-        raise InvalidRequest(f"stop strings must be non-empty texts, got {limits.stop!r}")
-    timeout = limits.timeout
-    if timeout is not None and (not isinstance(timeout, (int, float)) or not 0 <= timeout <= threading.TIMEOUT_MAX):
-        raise InvalidRequest(
-            f"timeout must be a number of seconds in [0, {threading.TIMEOUT_MAX:g}], got {shown(timeout)}",
-            hint="leave it out for none",
-        )
 
 
 def _shut_down(worker: Worker, pid: int) -> None:

@@ -7,7 +7,6 @@ ids. So a request draws the same tokens alone, in any batch, and when it is inte
 from __future__ import annotations
 
 import math
-import reprlib
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -25,10 +24,10 @@ from transformers.generation.logits_process import (
 )
 
 from dami_agent.checkpoints.generation_settings import temperature
-from dami_agent.errors import InvalidRequest
+from dami_agent.errors import InvalidRequest, shown
 from dami_agent.types import Sampling
 
-__all__ = ["RandomStream", "choose", "resolve_sampling", "shown", "warper_key"]
+__all__ = ["RandomStream", "choose", "resolve_sampling", "warper_key"]
 
 # Below this a temperature is greedy: dividing by it would overflow float32.
 _COLDEST = 1e-6
@@ -86,13 +85,6 @@ def _number(name: str, value: object, low: float, high: float) -> float:
             hint="1 turns it off" if name == "repetition_penalty" else "leave it out for the default",
         )
     return float(value)
-
-
-def shown(value: object) -> str:
-    """A value as text, cut where it is long; a whole number of thousands of digits cannot be printed at all."""
-    if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= 10**40:
-        return f"a whole number of {value.bit_length()} bits"
-    return reprlib.repr(value)
 
 
 def _integer(name: str, value: object, low: int, high: int) -> int:

@@ -29,7 +29,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from dami_agent.dialogue.one_thought import one_thought
-from dami_agent.errors import Cancelled, ContextOverflow, DeadlineExceeded, EngineClosed, InvalidRequest, RunError
+from dami_agent.dialogue.text import StopCutter
+from dami_agent.errors import Cancelled, DeadlineExceeded, EngineClosed, InvalidRequest, RunError
+from dami_agent.request_checks import check_fits, check_limits, check_tokens
 from dami_agent.types import (
     Decision,
     EngineInfo,
@@ -190,15 +192,13 @@ class FakeEngine:
         """Answer with the next scripted reply.
 
         Raises:
-            InvalidRequest: the script is over.
-            ContextOverflow: the prompt is longer than ``context_length``.
+            InvalidRequest: the script is over, or limits and prompt make no sense to any engine.
+            ContextOverflow: prompt and reply are longer than ``context_length``.
             EngineClosed: after ``close``.
         """
-        if len(prompt.token_ids) + len(prompt.reply_ids) >= self.info.context_length:
-            raise ContextOverflow(
-                f"the prompt's {len(prompt.token_ids)} tokens do not fit {self.info.context_length}",
-                hint="raise context_length= of the fake engine",
-            )
+        check_limits(decision.limits)
+        check_tokens("prompt", prompt.token_ids, self.info)
+        check_fits(len(prompt.token_ids), len(prompt.reply_ids) + 1, self.info)
         request = FakeRequest(prompt=prompt, decision=decision)
         with self._lock:
             if self._closed:
@@ -254,7 +254,8 @@ class FakeEngine:
         closed_by: ThoughtClosedBy | None = None
         if prompt.in_thought:
             events, closed_by = self._thought(reply.reasoning, decision.limits, most)
-        text, stop = _stopped(reply.text, decision.limits.stop)
+        cutter = StopCutter(decision.limits.stop)
+        text = cutter.feed(reply.text) + cutter.finish()
         events += [TokenEvent(token_id=token, part="answer") for token in self.encode(text)]
         events = list(one_thought(events, open_id=self._marker(OPEN), close_id=self._marker(CLOSE)))
         finish: FinishReason = "stop" if len(events) <= most else "length"
@@ -262,7 +263,7 @@ class FakeEngine:
             events=tuple(events[:most]),
             finish_reason=finish,
             thought_closed_by=closed_by,
-            stop_string=stop if finish == "stop" else None,
+            stop_string=cutter.stop_string if finish == "stop" else None,
             intensity=decision.intensity,
             sampling=replace(decision.sampling, seed=decision.sampling.seed or 0),
             prompt_tokens=len(prompt.token_ids),
@@ -288,18 +289,9 @@ class FakeEngine:
         return thought[:cap] + closing, "model" if len(thought) <= cap else "cap"
 
 
-def _stopped(text: str, stops: Sequence[str]) -> tuple[str, str | None]:
-    """``text`` up to the first stop string, and which that was."""
-    found = [(text.index(stop), stop) for stop in stops if stop and stop in text]
-    if not found:
-        return text, None
-    at, stop = min(found)
-    return text[:at], stop
-
-
 @functools.cache
 def _builtin_dialogue() -> tuple[Any, Mapping[Any, Any]]:
-    """The built-in pair's tokenizer and both its chat templates, read once per process."""
+    """Read the built-in pair's tokenizer and both its chat templates, once per process."""
     from transformers import PreTrainedTokenizerFast  # AutoTokenizer would bring torch along
 
     from dami_agent.checkpoints.pair import builtin_checkpoints
