@@ -1,4 +1,4 @@
-"""Every exception this package raises on purpose, in one tree.
+"""Define every exception this package raises on purpose, in one tree.
 
 ::
 
@@ -66,7 +66,7 @@ __all__ = [
 
 
 class DamiError(Exception):
-    """Base of all errors of this package.
+    """Serves as the base of all errors of this package.
 
     Args:
         message: what was wrong and where.
@@ -83,44 +83,44 @@ class DamiError(Exception):
 
 
 class UsageError(DamiError, ValueError):
-    """The call itself was wrong; nothing was run."""
+    """Raised when the call itself was wrong; nothing was run."""
 
 
 class InvalidIntensity(UsageError):
-    """A reasoning intensity that is no finite number in [0, 1] and no known effort."""
+    """Raised for a reasoning intensity that is neither a finite number in [0, 1] nor a known effort."""
 
 
 class InvalidRequest(UsageError):
-    """Messages, sampling parameters or limits that make no sense."""
+    """Raised for messages, sampling parameters or limits that make no sense."""
 
 
 class ContextOverflow(InvalidRequest):
-    """The prompt (and the room asked for the reply) is longer than the context window."""
+    """Raised when the prompt (and the room asked for the reply) is longer than the context window."""
 
 
 class InvalidSchema(UsageError):
-    """A tool's or a structured output's JSON schema that no grammar can be made of."""
+    """Raised for a tool's or a structured output's JSON schema that cannot be made into a grammar."""
 
 
 class InvalidPolicy(UsageError):
-    """A policy or frontier that does not validate."""
+    """Raised for a policy or frontier that does not validate."""
 
 
 class CheckpointError(DamiError):
-    """Checkpoints that cannot be used."""
+    """Raised when checkpoints cannot be used."""
 
 
 class CheckpointNotFound(CheckpointError):
-    """A folder, a file in it or a hub id that is not there (or not reachable)."""
+    """Raised when a folder, a file in it or a hub id is not there (or not reachable)."""
 
 
 class UnsupportedCheckpoint(CheckpointError):
-    """A kind of checkpoint that cannot be interpolated, named together with its remedy."""
+    """Raised for a kind of checkpoint that cannot be interpolated, named together with its remedy."""
 
 
 @dataclass(frozen=True, slots=True)
 class Mismatch:
-    """One difference between the two checkpoints of a pair.
+    """Describes one difference between the two checkpoints of a pair.
 
     Attributes:
         file: the file it stands in, for example ``config.json``.
@@ -141,7 +141,7 @@ class Mismatch:
 
 
 class IncompatiblePair(CheckpointError):
-    """Two checkpoints that cannot be interpolated; ``mismatches`` lists all of the differences."""
+    """Raised for two checkpoints that cannot be interpolated; ``mismatches`` lists all of the differences."""
 
     def __init__(
         self,
@@ -156,37 +156,37 @@ class IncompatiblePair(CheckpointError):
 
 
 class InsufficientMemory(CheckpointError):
-    """No weights mode fits into the memory of the chosen device."""
+    """Raised when no weights mode fits into the memory of the chosen device."""
 
 
 class RunError(DamiError):
-    """The request was sound, but running it failed; ``generation`` is what had been decoded by then, or None."""
+    """Raised when a sound request failed while it ran; ``generation`` is what had been decoded by then, or None."""
 
     generation: Generation | None = None
 
 
 class EngineClosed(RunError):
-    """The engine was closed before the request was finished."""
+    """Raised when the engine was closed before the request was finished."""
 
 
 class EngineBusy(RunError):
-    """The engine's bounded queue is full; try again later."""
+    """Raised when the engine's bounded queue is full; try again later."""
 
 
 class BudgetExhausted(RunError):
-    """A run's (or thread's) budget has no room left for another step; ``hint`` names the setting to raise."""
+    """Raised when a run's (or thread's) budget has no room for another step; ``hint`` names the setting to raise."""
 
 
 class Cancelled(RunError):
-    """The caller cancelled the request."""
+    """Raised when the caller cancelled the request."""
 
 
 class DeadlineExceeded(RunError):
-    """The deadline passed before the answer was complete."""
+    """Raised when the deadline passed before the answer was complete."""
 
 
 class OutputError(RunError):
-    """The generated output is not what was asked for; ``text`` holds all of it."""
+    """Raised when the output is not what was asked for; ``text`` holds all of it."""
 
     def __init__(self, message: str, *, text: str = "", hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
@@ -194,11 +194,11 @@ class OutputError(RunError):
 
 
 class OutputTruncated(OutputError):
-    """A token cap came before the structured output was complete."""
+    """Raised when a token cap came before the structured output was complete."""
 
 
 class OutputInvalid(OutputError):
-    """The output does not parse or does not validate."""
+    """Raised when the output does not parse or does not validate."""
 
 
 @contextmanager
@@ -222,7 +222,7 @@ def one_error(what: str) -> Iterator[None]:
 
 
 def shown(value: object, most: int = 200) -> str:
-    """``value`` as text of at most ``most`` characters, whatever it is."""
+    """Format ``value`` as text of at most ``most`` characters, whatever it is."""
     try:
         text = str(value) if isinstance(value, BaseException) else repr(value)
     except Exception:  # a cycle, a number of 5,000 digits, a hostile __repr__
@@ -231,4 +231,4 @@ def shown(value: object, most: int = 200) -> str:
 
 
 class LedgerError(DamiError):
-    """A ledger that cannot be opened, read or migrated."""
+    """Raised when a ledger cannot be opened, read or migrated."""

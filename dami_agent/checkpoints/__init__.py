@@ -1,4 +1,4 @@
-"""Two folders or hub ids to one verified pair: what fits, what does not, and what it will take to run.
+"""Turn two folders or hub ids into one verified pair: what fits, what does not, and what it will take to run.
 
 Knows files, configs and headers; no weight is read here, and no code that comes with a checkpoint is ever run.
 """

@@ -1,4 +1,4 @@
-"""One checkpoint on disk: its configuration, its chat template and the headers of its weights.
+"""Open one checkpoint on disk: its configuration, its chat template and the headers of its weights.
 
 Knows nothing of a second checkpoint, and reads no weight.
 """
@@ -27,7 +27,7 @@ NO_TOKENIZER = "save one into the folder: AutoTokenizer.from_pretrained(...).sav
 
 @dataclass(frozen=True)
 class RemoteWeights:
-    """Weights that lie on the hub still: their ``tensors``, and file name → identity as :func:`identity` would give."""
+    """Describes weights not downloaded yet: ``tensors``, and file name → identity as :func:`identity` gives it."""
 
     tensors: Mapping[str, TensorEntry] = field(repr=False)
     identities: Mapping[str, str] = field(repr=False)
@@ -35,7 +35,7 @@ class RemoteWeights:
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """An opened checkpoint.
+    """Represents an opened checkpoint, of which no weight has been read.
 
     Attributes:
         path: the folder its files lie in (a hub checkpoint's: in the cache).
@@ -110,7 +110,7 @@ class Checkpoint:
 
     @cached_property
     def eos_token_ids(self) -> tuple[int, ...]:
-        """All ids that end a sequence, in generation_config.json or config.json; ends given as text are looked up."""
+        """Collect all ids that end a sequence, from generation_config.json or config.json; texts are looked up."""
 
         def vocabulary() -> dict[str, int]:
             return tokenizer_file.token_ids(read_json(self.path / tokenizer_file.FILE))
@@ -119,19 +119,19 @@ class Checkpoint:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """The safetensors files."""
+        """List the safetensors files."""
         return tuple(self.path / name for name in sorted({entry.file for entry in self.tensors.values()}))
 
     @property
     def dtype(self) -> str:
-        """Name of the dtype that most weights are stored in: ``bfloat16``, ``float16``, ``float32`` or ``float64``."""
+        """Name the dtype that most weights are stored in: ``bfloat16``, ``float16``, ``float32`` or ``float64``."""
         sizes: dict[str, int] = {}
         for entry in self.tensors.values():
             sizes[entry.dtype] = sizes.get(entry.dtype, 0) + entry.nbytes
         return DTYPES.get(max(sizes, key=lambda name: sizes[name], default="F32"), "float32")
 
     def tokenizer(self) -> PreTrainedTokenizerBase:
-        """The checkpoint's tokenizer, of a class that transformers ships; code beside it is not run, nor asked about.
+        """Build the checkpoint's tokenizer, of a class that transformers ships; code beside it is never run.
 
         Raises:
             UnsupportedCheckpoint: only code of its own could build it.
@@ -159,7 +159,7 @@ class Checkpoint:
 
 
 def _chat_template(path: Path) -> str | None:
-    """Newest place first: chat_template.jinja, then tokenizer_config.json (a text, or a list with a default)."""
+    """Read the template from the newest place: chat_template.jinja, then tokenizer_config.json (text or list)."""
     if (path / "chat_template.jinja").is_file():
         return read_text(path / "chat_template.jinja")
     for name in ("chat_template.json", "tokenizer_config.json"):

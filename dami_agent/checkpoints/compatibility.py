@@ -1,4 +1,4 @@
-"""Are two checkpoints fine-tunings of one base, so that θ(λ) = (1−λ)·θ_I + λ·θ_T means something?
+"""Verify that two checkpoints are fine-tunings of one base, so that θ(λ) = (1−λ)·θ_I + λ·θ_T means something.
 
 Compared: architecture, every config field that changes the computation, the parameters as transformers lays them out,
 ties, dtypes, vocabulary and special tokens; every difference is found. Then a sample of the weights tells whether they
@@ -46,7 +46,7 @@ _LAYER = re.compile(r"(?<=\.)\d+(?=\.)")
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One line of the examination: ``ok``, ``note`` (worth knowing), ``warning`` (likely a mistake), ``mismatch``."""
+    """Reports one examined point: ``ok``, ``note`` (worth knowing), ``warning`` (likely a mistake) or ``mismatch``."""
 
     name: str
     status: Literal["ok", "note", "warning", "mismatch"]
@@ -55,7 +55,7 @@ class Check:
 
 @dataclass(frozen=True)
 class Inspection:
-    """What comparing found: all ``mismatches``, the ``checks`` for a person, the common layout if they fit."""
+    """Holds what comparing found: all ``mismatches``, the ``checks`` for people, the common layout if they fit."""
 
     mismatches: tuple[Mismatch, ...]
     checks: tuple[Check, ...]
@@ -124,7 +124,7 @@ def _compare(instruct: Checkpoint, thinking: Checkpoint, allow_unrelated: bool) 
 
 
 def _kinship(instruct: Checkpoint, thinking: Checkpoint, allow_unrelated: bool) -> tuple[Check, list[Mismatch]]:
-    """Whether the weights come from one base, by a sample of them."""
+    """Judge by a sample of the weights whether they come from one base."""
     if not (instruct.downloaded and thinking.downloaded):
         return Check("kinship", "note", "measured once the weights are here"), []
     found = kinship.measure(instruct, thinking)
@@ -157,7 +157,7 @@ def _architecture(instruct: Checkpoint, thinking: Checkpoint) -> list[Mismatch]:
 
 
 def _config_fields(a: PreTrainedConfig, b: PreTrainedConfig) -> tuple[list[Mismatch], list[str]]:
-    """Differences after transformers filled in every default; and notes on such as do no harm."""
+    """List differences after transformers filled in every default; and notes on those that do no harm."""
     left, right = (_flat(c.to_dict()) for c in (a, b))
     for flat in (left, right):
         if not flat.get("use_sliding_window", True) or "layer_types" in flat:
@@ -187,7 +187,7 @@ def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def _parameters(
     instruct: Checkpoint, thinking: Checkpoint, configs: tuple[PreTrainedConfig, PreTrainedConfig], same: bool
 ) -> tuple[list[Mismatch], layouts.Layout]:
-    """Each checkpoint against its own module, and the two modules against each other; ``same``: the configs agree."""
+    """Compare each checkpoint with its own module, and the two modules; ``same``: the configs agree."""
     a, findings_a = layouts.dry_load(instruct.tensors, configs[0])
     if same and _stored_shapes(instruct) == _stored_shapes(thinking):  # then the loader would say the same again
         b, findings_b = a, findings_a
@@ -208,7 +208,7 @@ def _stored_shapes(checkpoint: Checkpoint) -> dict[str, tuple[int, ...]]:
 
 
 def _stored(a: layouts.LoadFindings, b: layouts.LoadFindings) -> list[Mismatch]:
-    """What the loader found wrong in the files of either."""
+    """List what the loader found wrong in the files of either."""
     found = []
     for name, fields in _grouped({*a.missing, *b.missing}):
         x, y = ("missing" if set(fields) & set(f.missing) else "there" for f in (a, b))
@@ -225,7 +225,7 @@ def _stored(a: layouts.LoadFindings, b: layouts.LoadFindings) -> list[Mismatch]:
 
 
 def _grouped(names: Iterable[str]) -> list[tuple[str, list[str]]]:
-    """Names that differ only in their layer number, together: ``model.layers.*.mlp.up_proj.weight (36 tensors)``."""
+    """Group names that differ only in their layer number: ``model.layers.*.mlp.up_proj.weight (36 tensors)``."""
     groups: dict[str, list[str]] = {}
     for name in sorted(names):
         groups.setdefault(_LAYER.sub("*", name), []).append(name)
@@ -236,7 +236,7 @@ def _grouped(names: Iterable[str]) -> list[tuple[str, list[str]]]:
 
 
 def _dtypes(instruct: Checkpoint, thinking: Checkpoint) -> list[Mismatch]:
-    """Tensors of one name must be stored in one dtype: a lerp between dtypes would hide a lossy conversion."""
+    """Require one dtype for tensors of one name: a lerp between dtypes would hide a lossy conversion."""
     common = instruct.tensors.keys() & thinking.tensors.keys()
     differing: dict[tuple[str, str], list[str]] = {}
     for name in sorted(common):
@@ -252,7 +252,7 @@ def _dtypes(instruct: Checkpoint, thinking: Checkpoint) -> list[Mismatch]:
 
 
 def _ties(checkpoints: tuple[Checkpoint, Checkpoint], layout: layouts.Layout) -> tuple[list[Mismatch], str, list[str]]:
-    """A tied weight that is stored apart with other values would silently be untied by the loader."""
+    """Refuse a tied weight stored apart with other values: the loader would silently untie it."""
     found, notes = [], []
     for name, target in layout.tied.items():
         sides = []

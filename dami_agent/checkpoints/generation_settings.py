@@ -1,4 +1,4 @@
-"""What generation_config.json says: its sampling settings checked, its ends of sequence as token ids.
+"""Read generation_config.json: its sampling settings checked, its ends of sequence as token ids.
 
 Public checkpoints write an end as an id, as a list of ids, and sometimes as text; a value that only ever means "off"
 is understood as such.
@@ -20,7 +20,7 @@ _LARGEST_ID = 2**31
 
 
 def checked(settings: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    """The settings, those that this package reads validated; ``top_k: -1`` becomes 0, which is off.
+    """Validate the settings that this package reads; ``top_k: -1`` becomes 0, which is off.
 
     Raises:
         CheckpointError: a value of another type or out of its range, by name.
@@ -47,7 +47,7 @@ def checked(settings: Mapping[str, Any], path: Path) -> dict[str, Any]:
 
 
 def temperature(settings: Mapping[str, Any]) -> float:
-    """At which tokens are drawn where a call says nothing: 0, greedy, for ``do_sample: false``, and for nothing."""
+    """Return the default temperature: 0 (greedy) for ``do_sample: false``, and where nothing is said."""
     greedy = not settings.get("do_sample", "temperature" in settings)
     return 0.0 if greedy else settings.get("temperature") or 1.0
 
@@ -55,7 +55,13 @@ def temperature(settings: Mapping[str, Any]) -> float:
 def end_ids(
     generation: Mapping[str, Any], config: Mapping[str, Any], folder: Path, vocabulary: Callable[[], Mapping[str, int]]
 ) -> tuple[int, ...]:
-    """Ids of all tokens that end a sequence; texts are looked up in ``vocabulary``. A negative id means none.
+    """Collect the ids of all tokens that end a sequence; a negative id means none.
+
+    Args:
+        generation: generation_config.json.
+        config: config.json.
+        folder: where both lie, for errors.
+        vocabulary: gives token → id; called only where an end is given as text.
 
     Raises:
         CheckpointError: a value that is neither an id nor a token's text, naming file and value.

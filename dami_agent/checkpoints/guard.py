@@ -1,4 +1,4 @@
-"""Strangers' files are read behind one guard: whatever a library raises over them leaves as one error of ours.
+"""Read untrusted files behind one guard: whatever a library raises over them leaves as one error of ours.
 
 A list of expected exceptions is never complete there: parsers, tokenizers and model classes raise what they like, and
 libraries written in Rust panic with an exception that is no ``Exception``.
@@ -40,7 +40,7 @@ def guarded(what: str, *, hint: str, kind: type[CheckpointError] = CheckpointErr
 
 
 def said(error: BaseException) -> str:
-    """An exception's class and words on one line, whatever its ``__str__`` does."""
+    """Format an exception's class and message on one line, whatever its ``__str__`` does."""
     try:
         text = " ".join(str(error).split())
     except Exception:
@@ -50,7 +50,7 @@ def said(error: BaseException) -> str:
 
 
 def read_text(path: Path) -> str:
-    """The text of a regular file of bearable size.
+    """Read the text of a regular file of bearable size.
 
     Raises:
         CheckpointNotFound: no such file, or something else of that name (a folder, a pipe, a link that leads nowhere).
@@ -66,7 +66,7 @@ def read_text(path: Path) -> str:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The JSON object in ``path``.
+    """Read the JSON object in ``path``.
 
     Raises:
         CheckpointError: not readable, not JSON, not an object, nested too deep, or numbers out of all bounds.

@@ -1,4 +1,4 @@
-"""Safetensors headers: which tensors a checkpoint holds, of which shape and dtype, in which file. No weight is read.
+"""Read safetensors headers: which tensors a checkpoint holds, their shapes, dtypes and files. No weight is read.
 
 Sharded (``model.safetensors.index.json``) or not; what is missing or cut off is an error that names the file.
 """
@@ -29,7 +29,7 @@ BLOCK, SAMPLES = 4096, 64  # bytes read at a time, and how often, to see whether
 
 @dataclass(frozen=True, slots=True)
 class TensorEntry:
-    """One stored tensor: ``shape``, ``dtype`` as safetensors names it (``BF16``), ``file`` inside the folder."""
+    """Describes one stored tensor: ``shape``, ``dtype`` as safetensors names it (``BF16``), ``file`` in the folder."""
 
     shape: tuple[int, ...]
     dtype: str
@@ -37,7 +37,7 @@ class TensorEntry:
 
     @property
     def nbytes(self) -> int:
-        """Bytes it takes in the file."""
+        """Count the bytes the tensor takes in the file."""
         return math.prod(self.shape) * BITS.get(self.dtype, 8) // 8
 
     def __str__(self) -> str:
@@ -45,7 +45,7 @@ class TensorEntry:
 
 
 def weight_files(folder: Path) -> tuple[str, ...]:
-    """Names of the safetensors files that make up the checkpoint, chosen as transformers does; empty: there are none.
+    """Name the safetensors files that make up the checkpoint, chosen as transformers does; empty: there are none.
 
     A folder of small files alone (a hub checkpoint before its weights are fetched) is asked for its index.
     """
@@ -63,7 +63,7 @@ def weight_files(folder: Path) -> tuple[str, ...]:
 
 
 def read_tensors(folder: Path) -> Mapping[str, TensorEntry]:
-    """Name → entry of every stored tensor, from the headers alone.
+    """Read name → entry of every stored tensor from the headers alone.
 
     Raises:
         CheckpointNotFound: a shard is missing, or the index names a tensor its shard does not hold.
@@ -80,7 +80,7 @@ def read_tensors(folder: Path) -> Mapping[str, TensorEntry]:
 
 
 def complete(folder: Path, tensors: Mapping[str, TensorEntry]) -> Mapping[str, TensorEntry]:
-    """The tensors, if they are those that the folder's index (if there is one) promises."""
+    """Return ``tensors`` if they are those that the folder's index (if there is one) promises."""
     if (folder / INDEX).is_file() and not (folder / SINGLE).is_file():
         for name, file in _weight_map(folder).items():
             if name not in tensors or tensors[name].file != file:
@@ -92,7 +92,7 @@ def complete(folder: Path, tensors: Mapping[str, TensorEntry]) -> Mapping[str, T
 
 
 def _weight_map(folder: Path) -> dict[str, str]:
-    """Tensor → file name. A name that leads out of the folder is refused: an index must not pick files elsewhere."""
+    """Read tensor → file name; a name that leads out of the folder is refused."""
     weight_map = read_json(folder / INDEX).get("weight_map")
     if not isinstance(weight_map, dict) or not all(isinstance(f, str) for f in weight_map.values()):
         raise CheckpointError(f"{folder / INDEX} has no weight_map from tensor to file", hint=AGAIN)
@@ -119,9 +119,14 @@ def _read_header(path: Path) -> dict[str, TensorEntry]:
 
 
 def stored_alike(folder: Path, tensors: Mapping[str, TensorEntry], a: str, b: str) -> bool:
-    """Whether two stored tensors hold the same values, judged by ``SAMPLES`` evenly spread blocks of their bytes.
+    """Tell whether two stored tensors hold the same values, by ``SAMPLES`` evenly spread blocks of their bytes.
 
     For weights that a config ties: training that touched one of them changed nearly all of it.
+
+    Args:
+        folder: where the files lie.
+        tensors: name → entry of every stored tensor.
+        a, b: names of the two.
     """
     if (tensors[a].shape, tensors[a].dtype) != (tensors[b].shape, tensors[b].dtype):
         return False
@@ -141,7 +146,7 @@ def stored_alike(folder: Path, tensors: Mapping[str, TensorEntry], a: str, b: st
 
 
 def identity(path: Path) -> str:
-    """A short text that changes with the file's content, without reading gigabytes.
+    """Compute a short text that changes with the file's content, without reading gigabytes.
 
     A hub file is known by its blob's name (its hash on the hub); a small one by its SHA-256; a large one by size,
     time of change and header.

@@ -1,4 +1,4 @@
-"""A hub id to a folder in the Hugging Face cache, by ``huggingface_hub``: its progress bars, its resumption.
+"""Fetch a hub id into the Hugging Face cache with ``huggingface_hub``: its progress bars, its resumption.
 
 What this file adds: which files are wanted, a refusal before gigabytes are fetched, patience with a flaky network,
 and errors that say what to do. ``HF_HUB_OFFLINE``, ``HF_TOKEN``, ``HF_HOME`` and ``HF_ENDPOINT`` work as ever.
@@ -31,13 +31,13 @@ LONGEST_WAIT = 20.0
 
 
 def looks_like_hub_id(source: str) -> bool:
-    """``owner/name`` or ``name``: what is no path by its looks. Whether such a folder exists is asked before."""
+    """Tell whether a text reads as ``owner/name`` or ``name``, not as a path; folders are looked for before."""
     return not source.startswith((".", "/", "~")) and "\\" not in source and source.count("/") <= 1
 
 
 @dataclass(frozen=True)
 class Hub:
-    """Where and how the hub is asked. Every field is huggingface_hub's own; None leaves it to its environment."""
+    """Says where and how the hub is asked; every field is huggingface_hub's own, None leaves it to its environment."""
 
     cache_dir: str | Path | None = None
     local_files_only: bool | None = None
@@ -63,7 +63,7 @@ class Hub:
         return folder, folder.name
 
     def preview(self, source: str, revision: str | None = None) -> tuple[Path, str, RemoteWeights | None]:
-        """As ``fetch``, but of weights that are not in the cache only the headers are read, over the network.
+        """Fetch all but the weights; of those not in the cache only the headers are read, over the network.
 
         Returns:
             Folder, commit, and what the hub says about the weights; None if the folder holds them.
@@ -79,7 +79,7 @@ class Hub:
         return folder, folder.name, remote
 
     def _look(self, source: str, revision: str | None) -> Path | list[str]:
-        """The names of the hub's files; or, when it cannot or may not be asked, the folder in the cache."""
+        """List the hub's files; or, when it cannot or may not be asked, find the folder in the cache."""
         from huggingface_hub import HfApi, constants
 
         offline = constants.HF_HUB_OFFLINE if self.local_files_only is None else self.local_files_only
@@ -161,7 +161,7 @@ def _patiently(source: str, revision: str | None, call: Callable[[], T]) -> T:
 
 
 def is_transient(error: BaseException) -> bool:
-    """Whether trying again may help: the network, a busy or failing server; not a wrong id, revision or token."""
+    """Tell whether trying again may help: the network, a busy or failing server; not a wrong id, revision or token."""
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
     if isinstance(error, LocalEntryNotFoundError):  # "not in the cache, and could not ask": look at why not
@@ -175,7 +175,7 @@ def is_transient(error: BaseException) -> bool:
 
 
 def _http_error() -> type[Exception]:
-    """Base of the HTTP client's errors. Which client it is differs between versions of huggingface_hub."""
+    """Find the base of the HTTP client's errors, which differs between versions of huggingface_hub."""
     from huggingface_hub import errors
 
     return errors.HTTPError  # type: ignore[attr-defined]

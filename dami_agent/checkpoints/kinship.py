@@ -1,4 +1,4 @@
-"""How near two checkpoints are to each other, measured on a sample of their weights; and whether their roles fit.
+"""Measure how near two checkpoints are on a sample of their weights, and whether their roles fit.
 
 Two fine-tunings of one base point the same way, weight by weight; two models that were trained apart do not, though
 they may have the same shapes and names. A few megabytes tell: slices are read from where the headers say, so that a
@@ -36,7 +36,7 @@ _INSTRUCT_NAME = re.compile(r"instruct|\bchat\b|non-?think|no-?think", re.IGNORE
 
 @dataclass(frozen=True, slots=True)
 class Kinship:
-    """What the sample says.
+    """Holds what the sample says.
 
     Attributes:
         cosine: median over the sampled tensors of the cosine between both checkpoints' weights; NaN without any.
@@ -56,7 +56,7 @@ class Kinship:
 
     @property
     def verdict(self) -> str:
-        """``equal``, ``unrelated``, ``far``, ``related``, or ``unknown`` where there was nothing to compare."""
+        """Judge: ``equal``, ``unrelated``, ``far``, ``related``, or ``unknown`` where there was nothing to compare."""
         if self.equal:
             return "equal" if self.tensors else "unknown"
         if not self.cosine >= UNRELATED:  # NaN too: one side is all zero
@@ -101,7 +101,7 @@ def measure(instruct: Checkpoint, thinking: Checkpoint) -> Kinship:
 
 
 def _sample(a: Mapping[str, TensorEntry], b: Mapping[str, TensorEntry]) -> list[str]:
-    """Names of matrices that both have in one shape and dtype, evenly spread over the layers.
+    """Choose matrices that both have in one shape and dtype, evenly spread over the layers.
 
     Vectors are left out: norms are near one in every model, so that their cosine says nothing.
     """
@@ -125,7 +125,7 @@ class _Reader:
         self._starts: dict[str, dict[str, int]] = {}
 
     def slices(self, name: str) -> Iterator[np.ndarray[Any, np.dtype[Any]]]:
-        """Up to ``SLICES`` vectors of float64, evenly spread over the tensor's bytes."""
+        """Read up to ``SLICES`` vectors of float64, evenly spread over the tensor's bytes."""
         import numpy
 
         entry = self._checkpoint.tensors[name]
@@ -151,13 +151,13 @@ class _Reader:
 
 
 def opens_thought(template: str | None) -> bool:
-    """Whether a chat template's prompt for an answer ends inside a thought, by its text: Thinking's do."""
+    """Tell whether a chat template's prompt for an answer ends inside a thought, by its text: Thinking's do."""
     tail = (template or "").rsplit("add_generation_prompt", 1)
     return len(tail) == 2 and "<think>" in tail[1] and "</think>" not in tail[1]
 
 
 def swapped(instruct: Checkpoint, thinking: Checkpoint) -> str | None:
-    """Why the two look as if they were given the wrong way round, or None. Templates go before names."""
+    """Say why the two look as if given the wrong way round, or None. Templates count before names."""
     opens = opens_thought(instruct.chat_template), opens_thought(thinking.chat_template)
     if opens == (True, False):
         return f"the chat template of {instruct.source} (Instruct) opens <think>, that of {thinking.source} does not"

@@ -1,4 +1,4 @@
-"""What transformers makes of a checkpoint: its native config, and the loaded module's parameters, on the meta device.
+"""Build what transformers makes of a checkpoint: its native config, and the module's parameters on the meta device.
 
 Checkpoints are compared in the *loaded module's* layout, not by the names in their files: transformers fuses, splits
 and renames tensors while it loads (a mixture of experts is stored per expert and held fused). Its own loader runs here
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Layout:
-    """The loaded module's layout.
+    """Describes the loaded module's parameters.
 
     Attributes:
         parameters: name → shape, each tied parameter once.
@@ -38,7 +38,7 @@ class Layout:
 
 @dataclass(frozen=True)
 class LoadFindings:
-    """What the loader would say about a checkpoint's tensors. All empty: it fits its own config.
+    """Holds what the loader would say about a checkpoint's tensors. All empty: it fits its own config.
 
     Attributes:
         missing: parameters of the module that no tensor fills.
@@ -54,7 +54,7 @@ class LoadFindings:
 
 
 def native_class(config: Mapping[str, Any]) -> str | None:
-    """Name of transformers' own causal language model class for this config, or None."""
+    """Name transformers' own causal language model class for this config, or None."""
     from transformers import CONFIG_MAPPING
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
@@ -81,7 +81,7 @@ def model_config(config: Mapping[str, Any], source: str) -> PreTrainedConfig:
 
 
 def empty_model(config: PreTrainedConfig) -> PreTrainedModel:
-    """The module on the meta device: structure, shapes and ties, no data.
+    """Build the module on the meta device: structure, shapes and ties, no data.
 
     Raises:
         UnsupportedCheckpoint: the module cannot be built from this config.
@@ -102,7 +102,7 @@ def empty_model(config: PreTrainedConfig) -> PreTrainedModel:
 
 
 def layout_of(model: PreTrainedModel) -> Layout:
-    """The layout of a module (on any device)."""
+    """Read the layout off a module (on any device)."""
     ties = getattr(model, "all_tied_weights_keys", None)
     tied = {str(k): str(v) for k, v in ties.items()} if isinstance(ties, Mapping) else {}
     shapes = {name: tuple(p.shape) for name, p in model.named_parameters() if name not in tied}
@@ -110,7 +110,7 @@ def layout_of(model: PreTrainedModel) -> Layout:
 
 
 def dry_load(stored: Mapping[str, TensorEntry], config: PreTrainedConfig) -> tuple[Layout, LoadFindings]:
-    """Let transformers' loader place tensors without data: the module's layout, and what did not fit into it.
+    """Let transformers' loader place tensors without data; return the module's layout and what did not fit into it.
 
     Raises:
         UnsupportedCheckpoint: the module cannot be built from this config.
@@ -142,7 +142,7 @@ def dry_load(stored: Mapping[str, TensorEntry], config: PreTrainedConfig) -> tup
 
 
 def _without_data(entry: TensorEntry) -> Any:
-    """A tensor on the meta device. torch is asked through accelerate: this layer does not import it."""
+    """Make a tensor on the meta device. torch is asked through accelerate: this layer does not import it."""
     from accelerate.utils import modeling
     from transformers.modeling_utils import str_to_torch_dtype
 

@@ -1,4 +1,4 @@
-"""One lock around everything that lets transformers build or load a model, because the library patches itself to do so.
+"""Hold one lock around everything that lets transformers build or load a model: the library patches itself to do so.
 
 While ``from_pretrained`` runs, ``PreTrainedModel.tie_weights`` is an empty function and torch has another default
 dtype; accelerate's ``init_empty_weights`` replaces ``nn.Module.register_parameter``. Each is put back afterwards to
@@ -72,7 +72,7 @@ def exclusively() -> Iterator[None]:
 
 
 def _places() -> dict[str, tuple[Any, str]]:
-    """The attributes that loading replaces, by the name of the context manager that does it."""
+    """List the attributes that loading replaces, by the name of the context manager that does it."""
     from accelerate.utils import modeling  # torch is asked through accelerate: this layer imports none
     from transformers import PreTrainedModel
 
@@ -85,7 +85,7 @@ def _places() -> dict[str, tuple[Any, str]]:
 
 
 def _patched() -> list[str]:
-    """Names of the context managers whose patches are in place now."""
+    """Name the context managers whose patches are in place now."""
     found = []
     for name, (owner, attribute) in _places().items():
         function = getattr(owner, attribute)
@@ -113,7 +113,7 @@ def _settle() -> None:
 
 
 def _settings() -> dict[str, Any]:
-    """The process's settings that loading changes for a while."""
+    """Read the process's settings that loading changes for a while."""
     from accelerate.utils import modeling
     from transformers.utils import logging as library
 
@@ -126,7 +126,7 @@ def _settings() -> dict[str, Any]:
 
 
 def _after_fork() -> None:
-    """In a forked child: a fresh lock, and everything as it was before the load that the fork interrupted."""
+    """Make a fresh lock in a forked child, and undo the load that the fork interrupted."""
     global _lock, _depth, _before
     interrupted, _before, _depth = _before, None, 0
     _lock = threading.RLock()

@@ -1,4 +1,4 @@
-"""Arithmetic of memory: what weights, KV cache and activations take, and what the devices have free. All in bytes.
+"""Calculate memory in bytes: what weights, KV cache and activations take, and what the devices have free.
 
 Knows the shapes of a verified pair and asks the machine; decides nothing (``plan`` does).
 """
@@ -23,7 +23,7 @@ LOGIT_ROWS = 16  # rows whose float32 logits are held at once
 
 @dataclass(frozen=True, slots=True)
 class MemoryNeed:
-    """What the weights of one mode take on one device.
+    """Says what the weights of one mode take on one device.
 
     Attributes:
         resident: bytes that must stay in memory at any time.
@@ -36,13 +36,13 @@ class MemoryNeed:
 
     @property
     def total(self) -> int:
-        """Both: with this much free, nothing is read from disk twice."""
+        """Add both up: with this much free, nothing is read from disk twice."""
         return self.resident + self.mapped
 
 
 @dataclass(frozen=True, slots=True)
 class Shapes:
-    """The sizes of a pair that memory depends on.
+    """Holds the sizes of a pair that memory depends on.
 
     Attributes:
         parameters: of one model; tied ones once.
@@ -59,15 +59,15 @@ class Shapes:
     stored: str
 
     def weights(self, dtype: str) -> int:
-        """Bytes of one model's weights in ``dtype``."""
+        """Count the bytes of one model's weights in ``dtype``."""
         return self.parameters * ITEMSIZE[dtype]
 
     def kv_per_token(self, dtype: str) -> int:
-        """KV-cache bytes per token and request: 2 · layers · KV heads · head size · itemsize."""
+        """Count KV-cache bytes per token and request: 2 · layers · KV heads · head size · itemsize."""
         return self.kv_values * ITEMSIZE[dtype]
 
     def activations(self, dtype: str, mode: WeightsMode, tokens: int) -> int:
-        """An estimate, on the high side, of what a prefill of ``tokens`` needs at its widest point, and the logits.
+        """Estimate, on the high side, what a prefill of ``tokens`` needs at its widest point, logits included.
 
         Per token eight hidden states and four MLP widths (input, gate, up, product); one float mask of tokens²; mixed
         weights hold each linear layer's two outputs.
@@ -77,7 +77,7 @@ class Shapes:
         return width * (2 if mode == "mixed" else 1) + 4 * tokens * tokens + 4 * LOGIT_ROWS * self.vocab
 
     def need(self, mode: WeightsMode, dtype: str, device: str) -> MemoryNeed:
-        """What the weights take, as ``weights.load_weights`` holds them.
+        """Calculate what the weights take, as ``weights.load_weights`` holds them.
 
         Endpoints in the files' own dtype stay memory-mapped on the CPU. Mixed reads both for every token, so they
         have to stay in memory all the same; merged reads them only when λ changes. Elsewhere all are copied.
@@ -102,7 +102,7 @@ def shapes_of(pair: CheckpointPair) -> Shapes:
 
 
 def _kv_values(config: Any) -> int:
-    """Keys and values per token. Sliding windows are counted as if they did not slide: an upper bound."""
+    """Count keys and values per token. Sliding windows count as if they did not slide: an upper bound."""
     heads = config.num_attention_heads
     kinds = getattr(config, "layer_types", None)
     layers = sum(k != "linear_attention" for k in kinds) if kinds else config.num_hidden_layers
@@ -113,7 +113,7 @@ def _kv_values(config: Any) -> int:
 
 
 def free_memory(memory: Mapping[str, int] | None = None) -> dict[str, int]:
-    """Bytes free per device (``cpu``, ``cuda:0``, ``mps``…), accelerators by falling size, then the CPU.
+    """Measure the bytes free per device (``cpu``, ``cuda:0``, ``mps``…), accelerators by falling size, then the CPU.
 
     Args:
         memory: said instead of measured, for example by a test.
@@ -130,7 +130,7 @@ def free_memory(memory: Mapping[str, int] | None = None) -> dict[str, int]:
 
 
 def computes_bfloat16(device: str) -> bool:
-    """Whether the device has bfloat16 units of its own (CUDA: compute capability 8.0); emulation does not count."""
+    """Tell whether the device has bfloat16 units (CUDA: compute capability 8.0); emulation does not count."""
     if not device.startswith("cuda"):
         return True
     # torch's own is_bf16_supported counts emulation. torch is asked through accelerate: this room imports none.
@@ -141,7 +141,7 @@ def computes_bfloat16(device: str) -> bool:
 
 
 def gigabytes(size: float) -> str:
-    """``16.1 GB`` (10⁹ bytes), ``3.2 MB`` or ``1.4 kB`` for people."""
+    """Format bytes for people: ``16.1 GB`` (10⁹ bytes), ``3.2 MB`` or ``1.4 kB``."""
     for unit, scale in (("GB", 1e9), ("MB", 1e6)):
         if size >= scale * 0.95:
             return f"{size / scale:.1f} {unit}"

@@ -1,4 +1,4 @@
-"""Two folders or hub ids to one verified pair.
+"""Open and verify a pair of checkpoints from two folders or hub ids.
 
 ``CheckpointPair.open`` is the only way to a pair, and whatever it returns is proven to fit.
 """
@@ -31,7 +31,7 @@ CARDS = ("card.md", "CARD.md", "MODEL_CARD.md", "README.md")
 
 @dataclass(frozen=True, eq=False)
 class CheckpointPair:
-    """An Instruct and a Thinking checkpoint, proven compatible. Of their weights only a sample has been read.
+    """Holds an Instruct and a Thinking checkpoint, proven compatible; only a sample of their weights has been read.
 
     Attributes:
         instruct: λ=0.
@@ -112,7 +112,13 @@ class CheckpointPair:
         name: str | None = None,
         inspection: Inspection | None = None,
     ) -> CheckpointPair:
-        """Verify two opened checkpoints (unless ``compare`` has already been asked: pass what it said).
+        """Make a pair of two opened checkpoints, verifying that they fit.
+
+        Args:
+            instruct: the checkpoint at λ=0.
+            thinking: the checkpoint at λ=1.
+            name: for people and the ledger; None: of the checkpoints' names.
+            inspection: what ``compare`` has said of them; None: compare now.
 
         Raises:
             IncompatiblePair: they do not fit; every mismatch is listed.
@@ -134,28 +140,28 @@ class CheckpointPair:
 
     @classmethod
     def builtin(cls) -> CheckpointPair:
-        """The small pair this package ships. Raises ``CheckpointNotFound`` when the installation lacks it."""
+        """Open the small pair this package ships. Raises ``CheckpointNotFound`` when the installation lacks it."""
         return cls.of(*builtin_checkpoints(), name=BUILTIN)
 
     @property
     def eos_token_ids(self) -> tuple[int, ...]:
-        """Ids that end a sequence in either checkpoint, Instruct's first."""
+        """Collect the ids that end a sequence in either checkpoint, Instruct's first."""
         return tuple(dict.fromkeys(self.instruct.eos_token_ids + self.thinking.eos_token_ids))
 
     @property
     def config(self) -> Mapping[str, Any]:
-        """The common config.json (Instruct's; where the two differ it does not matter to the computation)."""
+        """Return the common config.json (Instruct's; where the two differ the computation does not depend on it)."""
         return self.instruct.config
 
     @cached_property
     def context_length(self) -> int | None:
-        """Longest context both were made for, in tokens; None if the configs do not say."""
+        """Find the longest context both were made for, in tokens; None if the configs do not say."""
         lengths = [getattr(c.model_config(), "max_position_embeddings", None) for c in (self.instruct, self.thinking)]
         known = [int(n) for n in lengths if n]
         return min(known) if known else None
 
     def model_config(self) -> PreTrainedConfig:
-        """A fresh transformers config of the native class, with the common context length; runs no code of theirs."""
+        """Build a fresh config of transformers' own class with the common context length; runs no foreign code."""
         config = self.instruct.model_config()
         if self.context_length is not None and hasattr(config, "max_position_embeddings"):
             config.max_position_embeddings = self.context_length
@@ -164,7 +170,7 @@ class CheckpointPair:
 
 @dataclass(frozen=True, slots=True)
 class CheckpointSource:
-    """Where a checkpoint comes from: ``name`` as the user gave it, a local folder or not, a revision on the hub."""
+    """Says where a checkpoint comes from: ``name`` as the user gave it, a folder or not, a revision on the hub."""
 
     name: str
     local: bool
@@ -193,7 +199,7 @@ class CheckpointSource:
         )
 
     def open(self, asked: hub.Hub, *, weights: bool = True) -> Checkpoint:
-        """Open it; with ``weights=False`` those of a hub id that are not in the cache stay on the hub."""
+        """Open the checkpoint; with ``weights=False`` weights that are not in the cache stay on the hub."""
         if self.local:
             return Checkpoint.open(Path(self.name).expanduser().absolute(), source=self.name)
         if weights:
@@ -204,7 +210,7 @@ class CheckpointSource:
 
 
 def require_compatible(inspection: Inspection, instruct: Checkpoint, thinking: Checkpoint) -> Layout:
-    """The common layout, or ``IncompatiblePair`` with every mismatch."""
+    """Return the common layout, or raise ``IncompatiblePair`` with every mismatch."""
     if inspection.layout is None:
         raise IncompatiblePair(
             f"{instruct.source} and {thinking.source} cannot be interpolated: {len(inspection.mismatches)} mismatches",
@@ -215,12 +221,12 @@ def require_compatible(inspection: Inspection, instruct: Checkpoint, thinking: C
 
 
 def fingerprint(instruct: Checkpoint, thinking: Checkpoint) -> str:
-    """Identity of the pair; swapping the two gives another."""
+    """Compute the identity of the pair; swapping the two gives another."""
     return hashlib.sha256(f"{instruct.identity}\n{thinking.identity}".encode()).hexdigest()[:16]
 
 
 def unmeasured(instruct: str, thinking: str) -> str:
-    """What to say of a pair that has no frontier, with the command that measures it."""
+    """Say what a pair without a frontier lacks, with the command that measures it."""
     return (
         "not measured: there is no frontier.json beside the pair, so that efforts and auto go by rules of thumb; "
         f"run: dami sweep --instruct {instruct} --thinking {thinking} -o frontier.json, "
@@ -235,7 +241,7 @@ def _short(source: str) -> str:
 
 
 def _beside(a: Path, b: Path) -> Path | None:
-    """The folder that holds both, if they lie side by side."""
+    """Find the folder that holds both, if they lie side by side."""
     return a.parent if a.parent == b.parent and a.parent.name != "snapshots" else None
 
 

@@ -1,4 +1,4 @@
-"""The ways a pair could run: devices, dtypes and weights modes that the user's wishes allow, best first, with reasons.
+"""List the ways a pair could run: devices, dtypes and weights modes that were requested, best first, with reasons.
 
 Says nothing about what fits; ``plan`` tries these in order.
 """
@@ -18,7 +18,7 @@ SMALL = 256 << 20  # bytes: a model whose float32 weights take less runs in floa
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """One way to run: where, in which dtype and mode, with reasons, and the bytes free there."""
+    """Describes one way to run: where, in which dtype and mode, with reasons, and the bytes free there."""
 
     device: str
     dtype: str
@@ -32,7 +32,17 @@ class Placement:
 
 
 def refuse(dtype: str, mode: str, family: str, context_length: int | None, limit: int | None) -> None:
-    """Refuse wishes that no machine could grant. Raises ``UsageError``."""
+    """Refuse settings that no machine could satisfy.
+
+    Args:
+        dtype, mode: as requested; ``auto`` is always possible.
+        family: the model type.
+        context_length: tokens requested, if any.
+        limit: tokens the checkpoints were made for, if they say.
+
+    Raises:
+        UsageError: a setting that is unknown or impossible.
+    """
     if dtype != "auto" and dtype not in ITEMSIZE:
         raise UsageError(f"unknown dtype {dtype!r}", hint=f"auto, {', '.join(ITEMSIZE)}")
     if mode not in ("auto", "merged", "mixed"):
@@ -56,7 +66,17 @@ def refuse(dtype: str, mode: str, family: str, context_length: int | None, limit
 def placements(
     shapes: Shapes, family: str, device: str, dtype: str, mode: str, free: Mapping[str, int]
 ) -> Iterator[Placement]:
-    """All ways that the wishes allow, best first: one accelerator, several, then the CPU; mixed before merged."""
+    """Yield all placements allowed, best first: one accelerator, several, then the CPU; mixed before merged.
+
+    Args:
+        shapes: the pair's sizes.
+        family: the model type.
+        device, dtype, mode: as requested, or ``auto``.
+        free: bytes free per device.
+
+    Raises:
+        UsageError: a device that this machine does not have.
+    """
     accelerators = [name for name in free if name != "cpu"]
     for name, why_device in _devices(device, free):
         chosen, why_dtype = (dtype, "as asked") if dtype != "auto" else _dtype(shapes, name, free[name])

@@ -1,4 +1,4 @@
-"""Where and how a pair will run: device, dtype, weights mode and context length, each with the reason for it.
+"""Plan where and how a pair will run: device, dtype, weights mode and context length, each with the reason for it.
 
 Nothing is loaded. An explicit wish is kept or refused, never bent; what is ``"auto"`` is chosen so that it fits.
 """
@@ -25,7 +25,7 @@ UNSTATED_CONTEXT = 4096  # tokens, for a config that states no maximum
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """How a pair will be loaded, what it takes, and why.
+    """Says how a pair will be loaded, what it takes, and why.
 
     Attributes:
         device: ``cpu``, ``cuda:0``, ``mps``…; of the embedding when there is a ``device_map``.
@@ -55,12 +55,12 @@ class Plan:
 
     @property
     def kv_bytes(self) -> int:
-        """KV cache of one request at its full context length."""
+        """Count the bytes of the KV cache of one request at its full context length."""
         return self.kv_bytes_per_token * self.context_length
 
     @property
     def total_bytes(self) -> int:
-        """What must be in memory: the mode's weights, one full request's KV cache, activations."""
+        """Add up what must be in memory: the mode's weights, one full request's KV cache, activations."""
         return self.needs[self.mode].resident + self.kv_bytes + self.activation_bytes
 
 
@@ -113,7 +113,7 @@ def plan(
 
 
 def _explained(found: Plan, passed_over: Plan | None) -> Plan:
-    """The plan with what only comes to light at the end: what was passed over for it, and what a switch may cost."""
+    """Add what only comes to light at the end: what was passed over for the plan, and what a switch may cost."""
     why = found.reasons["mode"]
     if passed_over is not None and passed_over.mode == "mixed" and found.mode == "merged" and why != "as asked":
         why = (
@@ -134,7 +134,7 @@ def _fit(
     free: Mapping[str, int],
     tried: list[str],
 ) -> Plan | None:
-    """The plan for one placement, or None (and a line in ``tried``) when it does not fit."""
+    """Make the plan for one placement, or return None (and a line in ``tried``) when it does not fit."""
     need = shapes.need(placement.mode, placement.dtype, placement.device)
     per_token = shapes.kv_per_token(placement.dtype)
     usable = int(placement.free * (1 - RESERVE))

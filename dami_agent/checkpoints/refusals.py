@@ -1,4 +1,4 @@
-"""Kinds of checkpoint that cannot be interpolated, refused by name before a byte of weights is read.
+"""Refuse checkpoints that cannot be interpolated, naming their kind, before a byte of weights is read.
 
 Interpolation needs both endpoints' own floating-point weights. Nothing here, or anywhere, executes code that comes
 with a checkpoint: an ``auto_map`` is only looked at to say that it was ignored.
@@ -39,7 +39,7 @@ _PACKED = re.compile(r"\.(qweight|qzeros|g_idx|weight_scale|weight_scale_inv|wei
 
 
 def bf16_source(source: str) -> str:
-    """The likely name of the checkpoint ``source`` was quantised from, for a hint."""
+    """Guess the name of the checkpoint ``source`` was quantised from, for a hint."""
     name = _SUFFIX.sub("", source.rstrip("/"))
     if name == source.rstrip("/"):
         return "the bf16 checkpoint it was made from"
@@ -157,7 +157,7 @@ def refuse_counts(config: Mapping[str, Any], tensors: int, path: Path) -> None:
 
 
 def refuse_irregular(folder: Path) -> None:
-    """Refuse pipes and devices, which could hang whoever reads them, and files of the checkpoint that are no files.
+    """Refuse pipes and devices, which could hang whoever reads them, and checkpoint files that are not regular files.
 
     Raises:
         CheckpointNotFound: naming the file.

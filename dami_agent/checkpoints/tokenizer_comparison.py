@@ -1,4 +1,4 @@
-"""Do two checkpoints read and write the same token ids? Their tokenizer files are compared as the library reads them.
+"""Verify that two checkpoints read and write the same token ids, comparing tokenizer files as the library reads them.
 
 A tokenizer that was only saved again is another file: defaults are spelt out, older notations are rewritten. So both
 files go through ``tokenizers``' own parser and writer first. Vocabulary and added tokens must then be equal. Where the
@@ -46,7 +46,7 @@ TEXTS = (
 
 @dataclass(frozen=True)
 class _Side:
-    """One tokenizer file: its own ``data``, its ``rest`` (all but vocabulary, merges and added tokens) normalised."""
+    """Holds one tokenizer file: its ``data``, and its normalised ``rest`` (no vocabulary, merges or added tokens)."""
 
     path: Path
     data: Mapping[str, Any]
@@ -81,7 +81,7 @@ class _Side:
 
 
 def _normal(data: Mapping[str, Any]) -> dict[str, Any]:
-    """The file without its vocabulary, merges and added tokens, as the library writes what it has read."""
+    """Return the file without vocabulary, merges and added tokens, as the library writes what it has read."""
     model = {**data["model"], "vocab": {}, "merges": []}
     slim = {**data, "added_tokens": [], "truncation": None, "padding": None, "model": model}
     try:
@@ -93,7 +93,7 @@ def _normal(data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def compare_vocabularies(instruct: Checkpoint, thinking: Checkpoint) -> tuple[list[Mismatch], list[str]]:
-    """Every difference between the two tokenizers that changes ids or text; and notes on such as do not.
+    """List every difference between two tokenizers that changes ids or text; and notes on those that do not.
 
     Raises:
         CheckpointError: a tokenizer.json that no tokenizer can be built from.
@@ -121,7 +121,7 @@ def compare_vocabularies(instruct: Checkpoint, thinking: Checkpoint) -> tuple[li
 
 
 def _differing(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
-    """The fields that differ beside vocabulary and added tokens, with both values."""
+    """List the fields that differ beside vocabulary and added tokens, with both values."""
     models = a["model"], b["model"]
     found = [(f"model.{key}", models[0].get(key), models[1].get(key)) for key in sorted({*models[0], *models[1]})]
     found += [(key, a.get(key), b.get(key)) for key in (*PIPELINE, *UNUSED)]
@@ -129,7 +129,7 @@ def _differing(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[tuple[str, An
 
 
 def _disagreement(a: _Side, b: _Side) -> tuple[str, str, str] | None:
-    """The shortest text tried with what each tokenizer makes of it, or None: ids first, then text for equal ids."""
+    """Find the shortest tried text on which the tokenizers differ: in ids, else in text for equal ids; or None."""
     texts = sorted({*_probes(a), *_merged(a, b)}, key=lambda text: (len(text), text))
     left, right = a.encode(texts), b.encode(texts)
     for text, x, y in zip(texts, left, right, strict=True):
@@ -143,7 +143,7 @@ def _disagreement(a: _Side, b: _Side) -> tuple[str, str, str] | None:
 
 
 def _probes(side: _Side) -> list[str]:
-    """Texts of many kinds: fixed ones, the vocabulary's own by themselves and in pairs, added tokens among text."""
+    """Compose texts of many kinds: fixed ones, vocabulary entries alone and in pairs, added tokens among text."""
     draw = random.Random(0)
     ids = sorted(side.ids.values())
     drawn = draw.sample(ids, min(DRAWN, len(ids)))
@@ -155,14 +155,14 @@ def _probes(side: _Side) -> list[str]:
 
 
 def _merged(a: _Side, b: _Side) -> list[str]:
-    """Texts of the tokens that only one side's merges make, or that stand in another place among them."""
+    """Collect texts of tokens that only one side's merges make, or that stand in another place among them."""
     differing = [m for pair in zip_longest(a.merges, b.merges) if pair[0] != pair[1] for m in pair if m][:DRAWN]
     ids = [[a.ids[token]] for merge in differing if (token := merge.replace(" ", "")) in a.ids]
     return a.decode(ids)
 
 
 def _few(ids: list[int], at: int = 0) -> str:
-    """Some of the ids as text, from shortly before place ``at``."""
+    """Format some of the ids as text, from shortly before place ``at``."""
     start = max(0, at - 2)
     shown = [str(i) for i in ids[start : start + SHOWN]]
     return f"[{', '.join([*['…'] * (start > 0), *shown, *['…'] * (len(ids) > start + SHOWN)])}]"
@@ -187,7 +187,7 @@ def _tokens(a: Mapping[str, int], b: Mapping[str, int]) -> list[Mismatch]:
 
 
 def _added(a: Mapping[str, Mapping[str, Any]], b: Mapping[str, Mapping[str, Any]]) -> list[Mismatch]:
-    """Added tokens that only one side has, or that have another id or are special on one side only."""
+    """List added tokens that only one side has, or that have another id or are special on one side only."""
     return [
         Mismatch(FILE, f"special token {token!r}", _flags(a.get(token)), _flags(b.get(token)), SAME_TOKENIZER)
         for token in sorted(a.keys() | b.keys())
@@ -200,7 +200,7 @@ def _kind(token: Mapping[str, Any] | None) -> tuple[Any, Any] | None:
 
 
 def _beyond_embedding(ids: Mapping[str, int], instruct: Checkpoint, thinking: Checkpoint) -> list[Mismatch]:
-    """A token id that the embedding has no row for would fail in the middle of a run."""
+    """Find token ids that the embedding has no row for: they would fail in the middle of a run."""
     top = max(ids.values(), default=-1)
     sizes = [c.config.get("vocab_size") for c in (instruct, thinking)]
     if all(not isinstance(size, int) or top < size for size in sizes):
@@ -217,7 +217,7 @@ def _flags(token: Mapping[str, Any] | None) -> str:
 
 
 def _shown(left: Any, right: Any) -> tuple[str, str]:
-    """Both values so that the difference is seen: of lists the first entry that differs, of texts from there on."""
+    """Format both values so that the difference is seen: the first differing entry of lists, texts from there on."""
     if isinstance(left, list) and isinstance(right, list):
         at = next((i for i, (x, y) in enumerate(zip(left, right, strict=False)) if x != y), min(len(left), len(right)))
         shown = (f"{v[at]!r}" if at < len(v) else "nothing" for v in (left, right))

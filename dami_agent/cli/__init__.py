@@ -1,4 +1,4 @@
-"""``dami ...``: one file per command. Nothing heavy is imported before a command runs, so that help is quick."""
+"""Run ``dami ...``: one file per command. Nothing heavy is imported before a command runs, so that help is quick."""
 
 from dami_agent.cli.app import main
 

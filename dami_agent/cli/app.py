@@ -1,4 +1,4 @@
-"""The ``dami`` command: its commands, its version, and how errors end it."""
+"""Define the ``dami`` command: its subcommands, its version, and how errors end it."""
 
 from __future__ import annotations
 

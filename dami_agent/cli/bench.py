@@ -1,4 +1,4 @@
-"""``dami bench``: DAMI, and a policy with budgets per tool, against always-Instruct and always-Thinking."""
+"""Run ``dami bench``: DAMI, and a policy with budgets per tool, against always-Instruct and always-Thinking."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def _share(value: float | None, interval: list[float] | None) -> str:
 
 
 def _policy(found: Mapping[str, Any]) -> str:
-    """What the policy saved of always-Thinking's thought, whether it cost success, and whose thought that was."""
+    """Say what the policy saved of always-Thinking's thought, whether it cost success, and whose thought that was."""
     from dami_agent.evaluation.policy_arm import describe_against_auto
 
     saved, spent = found["reasoning_saved"], found["reasoning_tokens"]

@@ -1,4 +1,4 @@
-"""Rows of the ledger as people read them: shared by logs, runs, explain and watch."""
+"""Show rows of the ledger to people: shared by logs, runs, explain and watch."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def warn_of_damage(rows: CallRows) -> None:
 
 
 def moment(text: str) -> datetime:
-    """``2h`` ago, or an ISO date or time (local unless it says otherwise)."""
+    """Read a point in time: ``2h`` ago, or an ISO date or time (local unless it says otherwise)."""
     if match := re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text):
         unit = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}[match[2]]
         try:
@@ -78,7 +78,7 @@ def moment(text: str) -> datetime:
 
 
 def intensity(row: CallRow) -> str:
-    """λ, with the answer's where it is another: ``0.8/0``."""
+    """Format λ, with the answer's where it is another: ``0.8/0``."""
     if row.intensity is None:
         return ""
     other = "" if row.intensity_answer in (None, row.intensity) else f"/{row.intensity_answer:g}"
@@ -86,28 +86,28 @@ def intensity(row: CallRow) -> str:
 
 
 def tools(row: CallRow) -> str:
-    """``search → add``: the tool whose result was read, then the one called."""
+    """Format the tool whose result was read, then the one called: ``search → add``."""
     read, called = ", ".join(row.tools_digested), ", ".join(row.tools_called)
     return f"{read} → {called}".strip() if read or called else ""
 
 
 def end(row: CallRow) -> str:
-    """How it ended: an error's class, or the finish reason."""
+    """Say how a call ended: an error's class, or the finish reason."""
     return row.error_type or row.finish_reason or ""
 
 
 def local(at: datetime) -> str:
-    """In the reader's time zone."""
+    """Format a time in the reader's time zone."""
     return at.astimezone().strftime("%m-%d %H:%M:%S")
 
 
 def cost_text(amounts: Mapping[str, float]) -> str:
-    """``0.00123 USD``; "" where nothing has a price."""
+    """Format amounts as ``0.00123 USD``; "" where nothing has a price."""
     return ", ".join(f"{amount:.4g} {currency}" for currency, amount in amounts.items())
 
 
 def line(row: CallRow) -> str:
-    """One call on one line."""
+    """Format one call on one line."""
     tokens = f"{row.prompt_tokens}+{row.output_tokens} tokens ({row.output_tokens - row.answer_tokens} thought)"
     call = row.call_id[:SHORT_ID]
     parts = (call, local(row.started_at), f"λ={intensity(row)}", tokens, f"{row.seconds:.2f}s", row.node, tools(row))
@@ -115,7 +115,7 @@ def line(row: CallRow) -> str:
 
 
 def table(rows: Sequence[CallRow], width: int, *, wrap: bool = True) -> Table:
-    """Calls as a table of that width; in a narrow one the columns that matter least are left out."""
+    """Lay out calls as a table of that width; in a narrow one the columns that matter least are left out."""
     from rich.text import Text
 
     from dami_agent.cli.grid import distinct, grid

@@ -1,4 +1,4 @@
-"""``dami chat``: talk to a pair and see what each reply cost. The answer goes to stdout, all else to stderr."""
+"""Run ``dami chat``: talk to a pair and see what each reply cost. The answer goes to stdout, all else to stderr."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def chat(
 
 
 def _talks() -> bool:
-    """Whether a person is typing."""
+    """Tell whether a person is typing."""
     return sys.stdin.isatty()
 
 
@@ -96,7 +96,7 @@ def _number(intensity: str | None) -> float | str | None:
 
 
 def _model(**settings: Any) -> ChatDAMI:
-    """The chat model; an error of ours comes out of pydantic's wrapping."""
+    """Make the chat model; an error of ours comes out of pydantic's wrapping."""
     from pydantic import ValidationError
 
     from dami_agent import ChatDAMI
@@ -112,7 +112,7 @@ def _model(**settings: Any) -> ChatDAMI:
 
 
 def _ask() -> str | None:
-    """The next line that is not empty; None at the end of input (Ctrl-D)."""
+    """Read the next line that is not empty; None at the end of input (Ctrl-D)."""
     with suppress(ImportError):  # lines can be edited and called back
         import readline  # noqa: F401
     while True:
@@ -143,7 +143,7 @@ def _obey(line: str, history: list[BaseMessage]) -> bool:
 
 
 def _reply_or_stop(model: ChatDAMI, messages: list[BaseMessage], thought: bool) -> AIMessageChunk | None:
-    """One reply; None if Ctrl-C stopped it or it failed, which is said: the chat goes on without that question."""
+    """Show one reply; None if Ctrl-C stopped it or it failed, which is said: the chat goes on without that question."""
     try:
         return _reply(model, messages, thought)
     except KeyboardInterrupt:
@@ -178,7 +178,7 @@ def _reply(model: ChatDAMI, messages: list[BaseMessage], thought: bool) -> AIMes
 
 
 def _footer(reply: AIMessageChunk) -> str:
-    """``λ 0.5 (estimated 0.43) · 12 prompt, 30 thought (8 of them to estimate), 5 answer tokens · 0.8 s · …``."""
+    """Format ``λ 0.5 (estimated 0.43) · 12 prompt, 30 thought (8 of them to estimate), 5 answer tokens · 0.8 s``."""
     metadata = reply.response_metadata
     usage: Any = reply.usage_metadata or {}
     output = usage.get("output_tokens", 0)

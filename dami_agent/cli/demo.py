@@ -1,4 +1,4 @@
-"""``dami demo``: watch a LangChain agent choose its λ step by step."""
+"""Run ``dami demo``: watch a LangChain agent choose its λ step by step."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def demo(
 
 
 def _printer(console: Console) -> Callable[[AgentTask, AgentRun, StepRow | None], None]:
-    """Prints a line for each step as it ends and one for each finished task; may be called from many threads."""
+    """Return a function that prints each step as it ends and each finished task; it may be called from many threads."""
     from rich.text import Text
 
     def listen(task: AgentTask, run: AgentRun, row: StepRow | None) -> None:
@@ -66,7 +66,7 @@ def _printer(console: Console) -> Callable[[AgentTask, AgentRun, StepRow | None]
 
 
 def line(row: StepRow) -> str:
-    """One step; ``←`` before a tool whose result it read, ``→`` before one it called."""
+    """Format one step; ``←`` before a tool whose result it read, ``→`` before one it called."""
     parts = [f"← {name}" for name in dict.fromkeys(row.digested)] + [f"→ {name}" for name in row.called]
     tool = " ".join(parts) or "–"
     value = "–" if row.intensity is None else f"{row.intensity:.2f}"

@@ -1,4 +1,4 @@
-"""``dami doctor``: do these two checkpoints fit together, and how would they run here? Loads weights for speed only."""
+"""Run ``dami doctor``: show whether two checkpoints fit together and how they would run here."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ STYLES = {"ok": "green", "note": "yellow", "warning": "bold yellow", "mismatch":
 
 @dataclass
 class Report:
-    """All that was found out, as far as it went; ``error`` is what ended it, if something did."""
+    """Holds all that was found out, as far as it went; ``error`` is what ended it, if something did."""
 
     checkpoints: tuple[Checkpoint, ...] = ()
     inspection: Inspection | None = None
@@ -81,7 +81,15 @@ def examine(
     speed: bool = False,
     force: bool | None = None,
 ) -> Report:
-    """Go as far as it goes; an error of ours ends the examination and stands in the report."""
+    """Examine a pair as far as possible; an error of ours ends the examination and stands in the report.
+
+    Args:
+        instruct, thinking: folders or hub ids; None: the built-in pair.
+        revision: hub revision of both.
+        requested: device, dtype, mode and context_length, as :func:`~dami_agent.checkpoints.plan` takes them.
+        speed: load the weights and measure how fast they decode.
+        force: examine unrelated checkpoints too; None: as the environment says.
+    """
     from dami_agent.checkpoints import CheckpointPair, compare, plan
     from dami_agent.checkpoints.hub import Hub
     from dami_agent.checkpoints.memory import free_memory
@@ -126,7 +134,7 @@ def _unmeasured(pair: CheckpointPair) -> Check:
 def _options(
     pair: CheckpointPair, free: Mapping[str, int], requested: Mapping[str, Any]
 ) -> tuple[tuple[str, str, Plan | InsufficientMemory], ...]:
-    """Every device with every weights mode: the plan for it, or why it does not fit."""
+    """Plan every device with every weights mode, or say why it does not fit."""
     from dami_agent.checkpoints import plan
     from dami_agent.checkpoints.placements import MIXED_FAMILIES
 
@@ -145,7 +153,7 @@ def _options(
 
 
 def as_data(report: Report) -> dict[str, Any]:
-    """The report as JSON data."""
+    """Convert the report to JSON data."""
     data: dict[str, Any] = {"ok": report.error is None}
     for side, checkpoint in zip(("instruct", "thinking"), report.checkpoints, strict=False):
         size = sum(entry.nbytes for entry in checkpoint.tensors.values())
@@ -179,7 +187,7 @@ def _plan_data(plan: Plan) -> dict[str, Any]:
 
 
 def show(report: Report, console: Console) -> None:
-    """The report as tables for a terminal."""
+    """Print the report as tables for a terminal."""
     from dami_agent.checkpoints.memory import gigabytes
 
     for side, checkpoint in zip(("instruct", "thinking"), report.checkpoints, strict=False):

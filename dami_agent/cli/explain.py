@@ -1,4 +1,4 @@
-"""``dami explain``: why one call got its λ, and what it cost."""
+"""Run ``dami explain``: show why one call got its λ, and what it cost."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def explain(
 
 
 def story(row: CallRow, savings: Savings) -> Iterator[tuple[str, str]]:
-    """(what, how it was) in the order in which it happened."""
+    """Yield (what, how it was) in the order in which it happened."""
     place = [f"node {row.node}" if row.node else "", f"step {row.step}" if row.step is not None else ""]
     place += [f"thread {row.thread_id}" if row.thread_id else "", f"run {row.run}" if row.run != row.call_id else ""]
     yield "call", f"{row.call_id}, attempt {row.attempt + 1}, {call_view.local(row.started_at)}"
@@ -78,7 +78,7 @@ def story(row: CallRow, savings: Savings) -> Iterator[tuple[str, str]]:
 
 
 def _depth(row: CallRow) -> Iterator[tuple[str, str]]:
-    """From what was asked to the λ used."""
+    """Tell the way from what was asked to the λ used."""
     yield "asked", f"{row.asked or 'nothing'} (set by {row.asked_by or 'nobody'})"
     if row.estimator:
         features = ", ".join(f"{name} {_number(value)}" for name, value in row.features.items())

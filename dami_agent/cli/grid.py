@@ -1,4 +1,4 @@
-"""Tables that, where the window is narrow, leave out what matters least instead of cutting everything short."""
+"""Draw tables that, in a narrow window, leave out what matters least instead of cutting everything short."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ GAP = 2  # columns of the terminal between two of the table's
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column.
+    """Describes one column.
 
     Attributes:
         name: its heading.
@@ -35,7 +35,7 @@ class Column:
 
 
 def grid(columns: Sequence[Column], lines: Sequence[Sequence[Cell]], width: int, *, wrap: bool = True) -> Table:
-    """``lines`` under ``columns``, within ``width`` where the columns of rank 0 allow it; cells are text, never markup.
+    """Lay out ``lines`` under ``columns`` within ``width``, if those of rank 0 allow it; cells are text, never markup.
 
     Args:
         columns: from left to right.
@@ -64,7 +64,7 @@ def grid(columns: Sequence[Column], lines: Sequence[Sequence[Cell]], width: int,
 
 
 def kept(columns: Sequence[Column], lines: Sequence[Sequence[str]], width: int) -> tuple[list[int], int]:
-    """Places of the columns that are shown, from left to right, and how much of ``width`` they leave."""
+    """Choose the columns that are shown, from left to right, and return how much of ``width`` they leave."""
     from rich.cells import cell_len
 
     needs, ranks = [], []
@@ -85,7 +85,7 @@ def kept(columns: Sequence[Column], lines: Sequence[Sequence[str]], width: int) 
 
 
 def distinct(ids: Sequence[str], least: int = 8) -> dict[str, str]:
-    """Each id by how it begins: all to one length, at least ``least``, at which no two different ones look the same.
+    """Shorten ids to one length, at least ``least``, at which no two different ones look the same.
 
     Ids that begin with a time, as LangChain's runs have them, share their first characters within a minute.
     """

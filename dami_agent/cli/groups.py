@@ -1,4 +1,4 @@
-"""Calls added up by name, tag, user, day, node or tool: shared by logs and runs."""
+"""Add calls up by name, tag, user, day, node or tool: shared by logs and runs."""
 
 from __future__ import annotations
 
@@ -41,7 +41,14 @@ COUNTS = (
 
 
 def show(rows: Sequence[CallRow], by: By, *, as_json: bool, savings: Savings | None = None) -> None:
-    """Print ``rows`` added up by ``by``, one table or JSON list for each way to see it."""
+    """Print ``rows`` added up by ``by``, one table or JSON list for each way to see it.
+
+    Args:
+        rows: the calls.
+        by: what they are added up by.
+        as_json: print JSON instead of tables.
+        savings: estimates a column of tokens saved; None leaves it out.
+    """
     from dami_agent.ledger import group
 
     views = {view: group(rows, view) for view, _, _ in VIEWS[by]}

@@ -1,4 +1,4 @@
-"""``dami logs``: what every call cost, and why; and whether the ledger is whole."""
+"""Run ``dami logs``: show what every call cost, and why; and whether the ledger is whole."""
 
 from __future__ import annotations
 

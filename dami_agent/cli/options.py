@@ -1,4 +1,4 @@
-"""Options that several commands share, so that they read the same everywhere."""
+"""Declare options that several commands share, so that they read the same everywhere."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 
 
 class By(str, Enum):
-    """What calls can be added up by."""
+    """Names what calls can be added up by."""
 
     name = "name"
     tag = "tag"

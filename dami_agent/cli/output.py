@@ -1,4 +1,4 @@
-"""Where output goes: results to stdout, as tables or JSON; everything on the way to stderr.
+"""Send results to stdout, as tables or JSON, and everything on the way to stderr.
 
 Whatever comes from a ledger, a model or a task is made visible first: no text of a stranger reaches the terminal as an
 escape sequence, and none can pass for a line of ours.
@@ -20,7 +20,7 @@ _REORDER = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u20
 
 
 def stdout() -> Console:
-    """For tables: the terminal's width, or unlimited where a program reads."""
+    """Open the console for tables: the terminal's width, or unlimited where a program reads."""
     from rich.console import Console
 
     console = Console(highlight=False)

@@ -1,4 +1,4 @@
-"""``dami pair``: the card of the built-in pair."""
+"""Run ``dami pair``: show the card of the built-in pair."""
 
 from __future__ import annotations
 

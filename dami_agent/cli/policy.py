@@ -1,4 +1,4 @@
-"""``dami policy check``: whether a policy file can be read, and whether the tools and nodes it names exist."""
+"""Run ``dami policy check``: check that a policy file can be read and that the tools and nodes it names exist."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A progress bar on stderr for long measurements; plain lines where stderr is no terminal."""
+"""Draw a progress bar on stderr for long measurements; plain lines where stderr is not a terminal."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Tell = Callable[[str, int, int], None]
 
 @contextmanager
 def progress_bar() -> Iterator[Tell]:
-    """Gives the function to call with what is being done, how much of it is done, and how much there is."""
+    """Yield the function to call with what is being done, how much of it is done, and how much there is."""
     if not sys.stderr.isatty():
         yield _plain
         return

@@ -1,4 +1,4 @@
-"""``dami replay``: decode a recorded run again at another λ, and so measure what it saved."""
+"""Run ``dami replay``: decode a recorded run again at another λ, and so measure what it saved."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ METHOD = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Replayed:
-    """One call, as recorded (all of its attempts) and as decoded again. Tokens are output tokens, probes included."""
+    """Compares one call as recorded (all attempts) with the same decoded again; output tokens, probes included."""
 
     call_id: str
     node: str | None
@@ -123,7 +123,14 @@ def check_prompts(rows: Sequence[CallRow], pipeline: Pipeline, run: str) -> None
 
 
 def again(rows: Sequence[CallRow], pipeline: Pipeline, intensity: Intensity, concurrency: int = 4) -> list[Replayed]:
-    """Decode every call of ``rows`` once more at ``intensity``; ``rows`` have their text, see :func:`check`."""
+    """Decode every call of ``rows`` once more at ``intensity``; ``rows`` have their text, see :func:`check`.
+
+    Args:
+        rows: all attempts at the calls, oldest first.
+        pipeline: decodes them.
+        intensity: λ.
+        concurrency: calls in flight.
+    """
     attempts: dict[str, list[CallRow]] = {}
     for row in rows:
         attempts.setdefault(row.call_id, []).append(row)
@@ -150,7 +157,7 @@ def _one(attempts: Sequence[CallRow], pipeline: Pipeline, intensity: Intensity) 
 
 
 def step(row: CallRow, intensity: Intensity) -> Step:
-    """The recorded step, to be decoded at ``intensity``.
+    """Rebuild the recorded step, to be decoded at ``intensity``.
 
     Raises:
         LedgerError: what is on record is damaged.

@@ -1,4 +1,4 @@
-"""``dami report``: the ledger as one offline HTML page."""
+"""Run ``dami report``: write the ledger as one offline HTML page."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def report(
 
 
 def _name(url: URL | None) -> str:
-    """The ledger's file name, or its database on a server; no folder and no credentials, for pages are passed on."""
+    """Name the ledger's file, or its database on a server; no folder and no credentials, for pages are passed on."""
     if url is None:
         return "a ledger that is off"
     if url.get_backend_name() == "sqlite":

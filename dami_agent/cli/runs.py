@@ -1,4 +1,4 @@
-"""``dami runs``: one line per agent run."""
+"""Run ``dami runs``: show one line per agent run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What ``dami doctor --speed`` measures: how fast a pair loads, changes λ and decodes on this machine."""
+"""Measure for ``dami doctor --speed`` how fast a pair loads, changes λ and decodes on this machine."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ QUESTION = "Count from 1 to 100, one number after another, and explain each step
 
 @dataclass(frozen=True, kw_only=True)
 class Speed:
-    """Measured on this machine, with nothing else in the engine.
+    """Holds what was measured on this machine, with nothing else in the engine.
 
     Attributes:
         load_seconds: both endpoints from disk; the second time it may be less, from the system's cache.
@@ -76,7 +76,7 @@ def _rate(engine: LocalEngine, dialogue: Dialogue, size: int) -> float:
 
 
 def _decode(engine: LocalEngine, dialogue: Dialogue, size: int) -> int:
-    """Decode ``size`` replies at once at λ=1; the number of output tokens."""
+    """Decode ``size`` replies at once at λ=1; return the number of output tokens."""
     from dami_agent.types import Decision, Intensity, Limits, Message, Sampling, Step
 
     decision = Decision(

@@ -1,4 +1,4 @@
-"""``dami sweep``: measure a pair's frontier."""
+"""Run ``dami sweep``: measure a pair's frontier."""
 
 from __future__ import annotations
 

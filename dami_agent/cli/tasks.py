@@ -1,4 +1,4 @@
-"""``dami tasks``: look at the questions and agent tasks that sweeps and benchmarks ask."""
+"""Run ``dami tasks``: look at the questions and agent tasks that sweeps and benchmarks ask."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def _show_tasks(found: Sequence[AgentTask]) -> None:
 
 
 def _lines(task: AgentTask) -> Iterator[tuple[str, str]]:
-    """Labelled lines of a task: the prompt, the tools, turn by turn what is worked out and called, the answer."""
+    """Yield labelled lines of a task: the prompt, the tools, turn by turn what is worked out and called, the answer."""
     yield task.name, task.prompt
     for place, tool in enumerate(task.tools):
         yield "" if place else "tools", f"{tool.spec.name}: {' '.join(tool.spec.description.split())}"
@@ -125,14 +125,14 @@ def _lines(task: AgentTask) -> Iterator[tuple[str, str]]:
 
 
 def _turn(label: str, work: Sequence[Working], said: str) -> Iterator[tuple[str, str]]:
-    """What is worked out, if anything is, and on the next line what is then called or answered."""
+    """Format what is worked out, if anything is, and on the next line what is then called or answered."""
     if work:
         yield label, ", ".join(step.line for step in work)
     yield "" if work else label, said
 
 
 def _call(call: PlannedCall) -> str:
-    """``get_price(item="lamp") → 12``"""
+    """Format a call and its result: ``get_price(item="lamp") → 12``."""
     given = ", ".join(f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in call.arguments.items())
     return f"{call.name}({given}) → {call.result}"
 
@@ -143,7 +143,7 @@ def _data(question: Question) -> dict[str, Any]:
 
 
 def _task_data(task: AgentTask) -> dict[str, Any]:
-    """A task with its tools and, a list of calls for each turn, its plan; ``work`` is what comes before the answer."""
+    """Convert a task with its tools and plan, a list of calls per turn; ``work`` is what comes before the answer."""
     return {
         "kind": task.kind,
         "name": task.name,

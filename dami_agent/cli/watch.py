@@ -1,4 +1,4 @@
-"""``dami watch``: calls as they end, in whatever process."""
+"""Run ``dami watch``: show calls as they end, in whatever process."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def follow(
     run: str | None = None,
     every: float = 0.5,
 ) -> list[CallRow]:
-    """Show calls that end from now on; returns them, the last 10,000 at most.
+    """Show calls that end from now on; return them, the last 10,000 at most.
 
     Args:
         ledger: where they are written, by whatever process.
@@ -88,7 +88,7 @@ def follow(
 
 
 def frame(shown: Sequence[CallRow], new: Sequence[CallRow], size: ConsoleDimensions) -> Group:
-    """The last calls, one a line, and the sums of those that ended while we watched; no higher than the window."""
+    """Draw the last calls, one a line, and the sums of those that ended while we watched; no higher than the window."""
     from rich.console import Group
     from rich.text import Text
 

@@ -1,4 +1,4 @@
-"""Every call on record, and questions to it. Knows SQL; knows neither tokens nor models.
+"""Keep every call on record, and answer questions about it. Knows SQL; knows neither tokens nor models.
 
 One row per attempt at a call, failures included, committed before the answer is returned. No prompt and no answer text,
 unless the user turns it on. :func:`trace` shows the calls of a ``with`` block, with or without a ledger.

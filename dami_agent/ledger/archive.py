@@ -1,4 +1,4 @@
-"""Reading a ledger where nothing can be written: an archived file on a read-only disk or in a read-only folder."""
+"""Read a ledger where nothing can be written: an archived file on a read-only disk or in a read-only folder."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def _has_log(file: Path) -> bool:
 
 
 def _opens(engine: Engine) -> bool:
-    """Whether the database can be opened and has the newest schema, or can be given it."""
+    """Tell whether the database can be opened and has the newest schema, or can be given it."""
     try:
         with engine.connect() as connection:
             migrate(connection)

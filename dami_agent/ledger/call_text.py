@@ -1,4 +1,4 @@
-"""The text of a call, kept only where the user asks for it, and the user's redaction of all text that is kept."""
+"""Keep the text of a call only where the user asks for it, and redact all text that is kept."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Redaction:
         self._warned = False
 
     def __call__(self, value: Any) -> Any:
-        """``value`` with its strings redacted, keys of mappings left as they are."""
+        """Redact the strings of ``value``; keys of mappings stay as they are."""
         if self.hook is None:
             return value
         if isinstance(value, str):
@@ -57,7 +57,7 @@ class Redaction:
 
 
 def texts_of(record: CallRecord, redact: Redaction) -> dict[str, str | None]:
-    """Columns ``prompt_text`` (JSON, see :func:`step_of`), ``reasoning_text`` and ``answer_text``, whole."""
+    """Fill the columns ``prompt_text`` (JSON, see :func:`step_of`), ``reasoning_text`` and ``answer_text``, uncut."""
     try:
         return _texts(record.step, record.reply, redact)
     except Exception as e:  # arguments of a foreign tool call that JSON cannot hold, and whatever else they do
@@ -82,7 +82,7 @@ def _texts(step: Step, reply: Reply | None, redact: Redaction) -> dict[str, str 
 
 
 def step_of(text: str) -> Step:
-    """The step whose ``prompt_text`` this is: messages, tools and form, without settings and trace."""
+    """Rebuild the step whose ``prompt_text`` this is: messages, tools and form, without settings and run context."""
     asked = json.loads(text)
     form = asked["response_format"]
     return Step(
@@ -110,7 +110,7 @@ def _message(message: Message, redact: Redaction) -> dict[str, Any]:
 
 
 def _answer(reply: Reply, redact: Redaction) -> str:
-    """Content, then tool calls, as the model writes them."""
+    """Join content and then tool calls, as the model writes them."""
     calls = [{"name": c.name, "arguments": redact(c.arguments)} for c in reply.tool_calls]
     bodies = [json.dumps(call, ensure_ascii=False, default=str) for call in calls]
     bodies += [redact(call.text) for call in reply.invalid_tool_calls]

@@ -1,4 +1,4 @@
-"""A record as a row's columns: what the ledger keeps of a call."""
+"""Convert a record to a row's columns: what the ledger keeps of a call."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def values_of(
     redact: Redaction | None = None,
     trace_names: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """The columns of ``schema.calls`` for a record, all but ``id``; plain values that any database takes.
+    """Return the columns of ``schema.calls`` for a record, all but ``id``; plain values that any database takes.
 
     Args:
         record: the attempt.
@@ -174,5 +174,5 @@ def _of_generation(generation: Generation | None) -> dict[str, Any]:
 
 
 def _fields(value: Sampling | Limits) -> dict[str, Any]:
-    """By name; not ``dataclasses.asdict``, which copies deeply and takes ten times as long."""
+    """Map fields by name; not ``dataclasses.asdict``, which copies deeply and takes ten times as long."""
     return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}

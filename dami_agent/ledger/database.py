@@ -1,4 +1,4 @@
-"""How a database is opened: for SQLite, many writers, WAL, and transactions that begin when we say so."""
+"""Open a database: for SQLite, many writers, WAL, and transactions that begin when we say so."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ BEGIN = "dami_begin"  # execution option: DEFERRED (reading, the default) or IMM
 
 
 class JSONText(str):
-    """JSON text that is stored as it is; see :func:`to_json`."""
+    """Marks JSON text that is stored as it is; see :func:`to_json`."""
 
     __slots__ = ()
 
@@ -121,12 +121,12 @@ def immutable(file: Path) -> URL:
 
 
 def in_memory(url: URL) -> bool:
-    """Whether it is an SQLite database in this process's memory."""
+    """Tell whether it is an SQLite database in this process's memory."""
     return url.get_backend_name() == "sqlite" and url.database in (None, "", ":memory:")
 
 
 def file_of(url: URL) -> Path | None:
-    """The SQLite file; None for another database, one in memory, or a ``file:`` URI."""
+    """Return the SQLite file; None for another database, one in memory, or a ``file:`` URI."""
     if url.get_backend_name() != "sqlite" or in_memory(url) or str(url.database).startswith("file:"):
         return None
     return Path(str(url.database))

@@ -1,4 +1,4 @@
-"""The ledger: one committed row per attempt at a call, and questions to it."""
+"""Keep one committed row per attempt at a call, and answer questions about them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 
 class Ledger:
-    """Every call on record. Nothing touches the disk before the first ``record``; for threads, processes, forks.
+    """Keeps every call on record; touches no disk before the first ``record``; safe for threads, processes and forks.
 
     SQLite runs in WAL mode with ``synchronous=NORMAL``: a killed process loses no committed row; a power cut may lose
     the last ones, and corrupts nothing. Rows that cannot be written wait in memory (the newest ``backlog`` of them) and
@@ -74,7 +74,7 @@ class Ledger:
         redact: Redact | None = None,
         prices: Prices | str | Path | None = None,
     ) -> Ledger:
-        """A ledger as the user set it up.
+        """Open a ledger as the user set it up.
 
         Args:
             location: path or SQLAlchemy URL; None is :func:`default_location`, ``"off"`` keeps nothing.
@@ -95,7 +95,7 @@ class Ledger:
 
     @classmethod
     def from_environment(cls) -> Ledger:
-        """The ledger that the environment asks for, for a chat model that was given none.
+        """Open the ledger that the environment asks for, for a chat model that was given none.
 
         An environment that asks for what cannot be costs no answer: the ledger is then off, keeps no text or knows no
         prices, and a warning says why.
@@ -106,7 +106,7 @@ class Ledger:
 
     @classmethod
     def of(cls, ledger: Ledger | str | Path | None) -> Ledger:
-        """The ledger of a chat model: ``ledger`` itself, the one at that place, or what the environment asks for.
+        """Find a chat model's ledger: ``ledger`` itself, the one at that place, or what the environment asks for.
 
         Raises:
             LedgerError: if the place is no usable path or URL.
@@ -117,7 +117,7 @@ class Ledger:
 
     @classmethod
     def disabled(cls) -> Ledger:
-        """A ledger that keeps nothing and has no rows."""
+        """Make a ledger that keeps nothing and has no rows."""
         return cls(None)
 
     def __deepcopy__(self, memo: object) -> Ledger:
@@ -133,7 +133,7 @@ class Ledger:
 
     @property
     def waiting(self) -> int:
-        """Rows that could not be written yet."""
+        """Count the rows that could not be written yet."""
         return 0 if self._store is None else self._store.waiting
 
     def record(self, record: CallRecord) -> None:
@@ -163,7 +163,7 @@ class Ledger:
             trace.add(values)
 
     def flush(self) -> bool:
-        """Write what waits, now; whether nothing waits afterwards."""
+        """Write what waits, now; return whether nothing waits afterwards."""
         return self._store is None or self._store.flush()
 
     def close(self) -> None:
@@ -176,14 +176,14 @@ class Ledger:
         return Verification(rows=0, schema=0, problems=()) if self._store is None else verify(self._store)
 
     def write_cost(self, rows: int = 500) -> dict[str, float]:
-        """What :meth:`record` costs: ``median``, ``p95`` and ``p99`` in µs over ``rows`` calls, and ``rows``.
+        """Measure what :meth:`record` costs: ``median``, ``p95``, ``p99`` in µs over ``rows`` calls, and ``rows``.
 
         Written to a file of its own beside this one's, on the same disk, and deleted; in memory where this is no file.
         """
         return write_cost(self._store, rows)
 
     def exists(self) -> bool:
-        """Whether there is a ledger to read: False if it is off, or its file was never made."""
+        """Tell whether there is a ledger to read: False if it is off, or its file was never made."""
         return self._store is not None and self._store.exists()
 
     def rows(
@@ -202,7 +202,7 @@ class Ledger:
         containing: str | None = None,
         limit: int | None = None,
     ) -> CallRows:
-        """Rows that match all filters, oldest first; ``limit`` keeps the newest. A ledger never written to has none.
+        """Find rows that match all filters, oldest first; ``limit`` keeps the newest. An empty ledger has none.
 
         Rows with a damaged cell are left out and counted in ``skipped``; :meth:`verify` names them.
 
@@ -247,7 +247,7 @@ def _prices_of_the_environment() -> Prices:
 
 
 def _usable(read: Callable[[], T], otherwise: T) -> T:
-    """What ``read`` returns; if it raises, ``otherwise``, and a warning that says why."""
+    """Return what ``read`` returns; if it raises, ``otherwise``, and warn why."""
     try:
         return read()
     except Exception as e:

@@ -1,4 +1,4 @@
-"""How the environment sets up the ledger: where it is, whether it keeps text, and its prices.
+"""Read from the environment where the ledger is, whether it keeps text, and its prices.
 
 Where: an argument, else ``DAMI_LEDGER``, else a file in the user's data directory.
 """
@@ -23,7 +23,7 @@ ON = frozenset({"on", "1", "yes", "true"})
 
 
 def default_location() -> str:
-    """``DAMI_LEDGER`` (a path, an SQLAlchemy URL, or ``off``) if set, else a file in the user's data directory."""
+    """Return ``DAMI_LEDGER`` (a path, an SQLAlchemy URL, or ``off``) or else a file in the user's data directory."""
     said = os.environ.get(VARIABLE, "").strip()
     if said and said.lower() not in ON:
         return said
@@ -31,7 +31,7 @@ def default_location() -> str:
 
 
 def text_wanted() -> bool:
-    """Whether ``DAMI_LEDGER_TEXT`` turns the keeping of text on.
+    """Tell whether ``DAMI_LEDGER_TEXT`` turns the keeping of text on.
 
     Raises:
         LedgerError: if it says neither yes nor no: whether text is kept is not to be guessed.
@@ -43,12 +43,12 @@ def text_wanted() -> bool:
 
 
 def prices_file() -> str | None:
-    """The price table that ``DAMI_LEDGER_PRICES`` names."""
+    """Return the price table that ``DAMI_LEDGER_PRICES`` names."""
     return os.environ.get(PRICES_VARIABLE) or None
 
 
 def resolve(location: str | Path | None) -> URL | None:
-    """The database's URL; None for ``off``. Without a location: :func:`default_location`. Writes nothing.
+    """Return the database's URL; None for ``off``. Without a location: :func:`default_location`. Writes nothing.
 
     Raises:
         LedgerError: for text that looks like a URL and is none, or a path that no file can have.

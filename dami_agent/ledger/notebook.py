@@ -1,4 +1,4 @@
-"""Rows as HTML for a notebook: a bar per step, and a table."""
+"""Draw rows as HTML for a notebook: a bar per step, and a table."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ TITLES = ("step", "node", "read", "called", "λ", "why", "prompt", "thought", "a
 
 
 def html(name: str, rows: Sequence[CallRow]) -> str:
-    """One ``<div>`` that needs no script and no network; every text in it is escaped."""
+    """Return one ``<div>`` that needs no script and no network; every text in it is escaped."""
     shown = rows[-MOST:]
     return _template().render(
         name=name,
@@ -106,7 +106,7 @@ def _bars(rows: Sequence[CallRow]) -> list[dict[str, Any]]:
 
 
 def _colour(intensity: float | None) -> str:
-    """Blue at λ = 0 to orange at λ = 1, of equal lightness; grey where the call failed before λ was chosen."""
+    """Mix blue at λ = 0 to orange at λ = 1, of equal lightness; grey where the call failed before λ was chosen."""
     if intensity is None:
         return "#888"
     ends = ((59, 110, 200), (220, 110, 30))

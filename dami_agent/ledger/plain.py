@@ -52,7 +52,7 @@ class _Plain:
             return f"<{type(value).__name__}>"
 
     def _inner(self, value: Any, depth: int) -> Any:
-        """A value in a container: it may use half of what is left, so that those after it are kept too."""
+        """Convert a value in a container: it may use half of what is left, so that those after it are kept too."""
         left = self._left
         self._left = share = (left + 1) // 2
         try:

@@ -18,7 +18,7 @@ HINT = "a JSON file of prices per million tokens, or per device_second; see docs
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prices:
-    """A price table: by model as the ledger names it, ``"*"`` for every other. Without an entry the cost is unknown.
+    """Holds prices by model as the ledger names it, ``"*"`` for every other. Without an entry the cost is unknown.
 
     As a JSON file::
 
@@ -55,7 +55,7 @@ class Prices:
         return cls(models={str(n): _price(source, str(n), p) for n, p in data["models"].items()}, currency=currency)
 
     def cost_of(self, record: CallRecord) -> float | None:
-        """Money of one attempt, failed ones included; None if the model has no price."""
+        """Compute the cost of one attempt, failed ones included; None if the model has no price."""
         price = self.models.get(record.model) or self.models.get(ANY_MODEL)
         return None if price is None else price.cost_of(record.usage)
 

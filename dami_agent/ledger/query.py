@@ -1,4 +1,4 @@
-"""Finding rows: what the database can ask, and what is asked of the rows it gives back."""
+"""Find rows: what the database can ask, and what is asked of the rows it gives back."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from dami_agent.ledger.store import Store
 
 
 class CallRows(list[CallRow]):
-    """Rows, oldest first; ``skipped`` is how many more there are that cannot be read because a cell is damaged."""
+    """Lists rows, oldest first; ``skipped`` counts those that cannot be read because a cell is damaged."""
 
     skipped: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filter:
-    """Which rows are wanted; see :meth:`Ledger.rows`. None asks for nothing."""
+    """Says which rows are wanted; see :meth:`Ledger.rows`. None asks for nothing."""
 
     run: str | None = None
     call: str | None = None
@@ -58,11 +58,11 @@ class Filter:
 
     @property
     def looks_at_rows(self) -> bool:
-        """Whether SQL alone cannot tell: names in JSON lists, and text whatever its case and script."""
+        """Tell whether SQL alone cannot tell: names in JSON lists, and text whatever its case and script."""
         return any(value is not None for value in (self.tool, self.name, self.tag, self.user, self.containing))
 
     def keeps(self, row: CallRow) -> bool:
-        """Whether a row of :meth:`query` is really wanted."""
+        """Tell whether a row of :meth:`query` is really wanted."""
         return (
             (self.tool is None or self.tool in (*row.tools_called, *row.tools_digested))
             and (self.name is None or self.name in row.names)
@@ -73,7 +73,7 @@ class Filter:
 
 
 def find(store: Store, wanted: Filter, limit: int | None) -> CallRows:
-    """All rows that ``wanted`` keeps, or the newest ``limit`` of them, oldest first."""
+    """Find all rows that ``wanted`` keeps, or the newest ``limit`` of them, oldest first."""
     found = CallRows()
     with store.reading() as connection:
         result = connection.execute(wanted.query().execution_options(yield_per=500))
@@ -103,7 +103,7 @@ def _begins(column: ColumnElement[Any], text: str) -> ColumnElement[bool]:
 
 
 def _may_name(tool: str) -> ColumnElement[bool]:
-    """Rows whose lists of tools could hold the name; :meth:`Filter.keeps` looks at the names themselves."""
+    """Match rows whose lists of tools could hold the name; :meth:`Filter.keeps` looks at the names themselves."""
     if not (tool.isascii() and tool.isidentifier()):
         return true()  # JSON may write it with escapes
     lists = (calls.c.tools_called, calls.c.tools_digested)

@@ -1,4 +1,4 @@
-"""One attempt at one call, as the ledger gives it back."""
+"""Define one attempt at one call, as the ledger gives it back."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ USER_KEYS = ("user_id", "user", "langgraph_auth_user_id", "enduser.id", "user.id
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallRow:
-    """One attempt at one call, as kept.
+    """Holds one attempt at one call, as kept.
 
     Attributes:
         id: counts up in the order of writing.
@@ -123,7 +123,7 @@ class CallRow:
 
     @classmethod
     def read(cls, values: Mapping[str, Any]) -> CallRow:
-        """From a database row, by column name."""
+        """Build a row from a database's columns by name."""
         fields: dict[str, Any] = dict(values)
         for name in ("tags", "tools_bound", "tools_digested", "tools_called", "considered", "trace_names"):
             fields[name] = tuple(fields[name] or ())
@@ -132,22 +132,22 @@ class CallRow:
 
     @property
     def run(self) -> str:
-        """What this call is counted under: the root of its run tree as far as it is known, else the call itself."""
+        """Return what this call is counted under: the root of its run tree as far as known, else the call itself."""
         return self.root_run_id or self.parent_run_id or self.run_id or self.call_id
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Names that the user gave: of traces, of the whole run, of this call; the widest first, each once."""
+        """List the names that the user gave: of traces, of the whole run, of this call; the widest first, each once."""
         given = (*self.trace_names, self.root_run_name, self.run_name)
         return tuple(dict.fromkeys(name for name in given if name))
 
     @property
     def user(self) -> str | None:
-        """Who asked, if the call's metadata says so under one of ``USER_KEYS``."""
+        """Name who asked, if the call's metadata says so under one of ``USER_KEYS``."""
         return next((str(self.metadata[key]) for key in USER_KEYS if self.metadata.get(key) not in (None, "")), None)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values only, ready for JSON; the time as ISO 8601."""
+        """Convert the row to plain values, ready for JSON; the time as ISO 8601."""
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         lists = {k: list(v) for k, v in values.items() if isinstance(v, tuple)}
         return values | lists | {"started_at": self.started_at.isoformat()}

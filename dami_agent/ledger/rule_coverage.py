@@ -1,4 +1,4 @@
-"""Rules of policies as the ledger's rows tell them: which there are, and which never matched."""
+"""Find in the ledger's rows which rules policies have, and which never matched."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _CALLED = " (call)"
 
 
 def unmatched_rules(rows: Sequence[CallRow]) -> dict[str, list[str]]:
-    """Rules that matched none of the calls, by the name of their policy; a policy whose rules all matched is left out.
+    """List rules that matched none of the calls, by policy; a policy whose rules all matched is left out.
 
     Every call tells the rule that won and, of all others, why they did not, so the rows know their policies' rules, and
     that a rule matched which came after the one that won. A tool's line in a policy is one rule here, whether its
@@ -39,5 +39,5 @@ def unmatched_rules(rows: Sequence[CallRow]) -> dict[str, list[str]]:
 
 
 def _line(rule: str) -> str:
-    """``tools.NAME`` of a policy is kept as two rules."""
+    """Name a rule as its policy does: ``tools.NAME`` is kept as two rules."""
     return rule.removesuffix(_CALLED) if rule.startswith("tools.") else rule

@@ -28,7 +28,7 @@ METHOD = (
 
 
 class MeasuredTokens(Protocol):
-    """The mean output tokens at one measured λ; a :class:`~dami_agent.policy.FrontierRow` is one."""
+    """Gives the mean output tokens at one measured λ, as :class:`~dami_agent.policy.FrontierRow` does."""
 
     @property
     def intensity(self) -> float:
@@ -40,7 +40,7 @@ class MeasuredTokens(Protocol):
 
 
 class TokenTable(Protocol):
-    """What is read of a :class:`~dami_agent.policy.Frontier`: rows ordered by λ, and what they were measured on."""
+    """Gives what is read of a :class:`~dami_agent.policy.Frontier`: rows ordered by λ, and where they come from."""
 
     @property
     def rows(self) -> Sequence[MeasuredTokens]:

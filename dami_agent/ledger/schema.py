@@ -1,4 +1,4 @@
-"""The ledger's tables and the numbered steps that lead to them.
+"""Define the ledger's tables and the numbered migrations that lead to them.
 
 Migrations are append-only: one that was released is never edited, the next is added under it. Each spells its columns
 out itself, so that it does the same for ever; a test compares what they add up to with :data:`calls`.
@@ -114,7 +114,7 @@ def _calls_v1(meta: MetaData) -> Table:
 
 
 def _columns_v2() -> tuple[Column[Any], ...]:
-    """All may be NULL: rows of the first schema know nothing of them."""
+    """List the columns that schema 2 added; all may be NULL: older rows know nothing of them."""
     return (
         Column("intensity_low", Double),
         Column("intensity_high", Double),
@@ -136,7 +136,7 @@ def _columns_v2() -> tuple[Column[Any], ...]:
 
 
 def _columns_v3() -> tuple[Column[Any], ...]:
-    """All may be NULL: older rows know nothing of them."""
+    """List the columns that schema 3 added; all may be NULL: older rows know nothing of them."""
     return (
         Column("intensity_bounded", Double),
         Column("intensity_snapped", Double),
@@ -145,7 +145,7 @@ def _columns_v3() -> tuple[Column[Any], ...]:
 
 
 def _columns_v4() -> tuple[Column[Any], ...]:
-    """All may be NULL: older rows know nothing of them."""
+    """List the columns that schema 4 added; all may be NULL: older rows know nothing of them."""
     return (
         Column("run_name", Text),
         Column("root_run_name", Text),
@@ -170,7 +170,7 @@ calls = _newest_calls(metadata)
 
 @dataclass(frozen=True, slots=True)
 class Migration:
-    """One step of the schema; ``apply`` runs inside the transaction that also notes it in ``dami_migrations``."""
+    """Represents one step of the schema; ``apply`` runs in the transaction that notes it in ``dami_migrations``."""
 
     number: int
     name: str
@@ -235,14 +235,14 @@ def migrate(connection: Connection) -> None:
 
 
 def _exclude_others(connection: Connection) -> None:
-    """Until the transaction ends nobody else migrates; SQLite's BEGIN IMMEDIATE has seen to it already."""
+    """Keep others from migrating until the transaction ends; SQLite's BEGIN IMMEDIATE does so already."""
     if connection.dialect.name == "postgresql":
         connection.exec_driver_sql("SET LOCAL lock_timeout = '30s'")  # once in a database's life
         connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({MIGRATION_LOCK})")
 
 
 def _applied(connection: Connection) -> set[int] | None:
-    """Numbers of the steps done; None where not even their table exists."""
+    """Return the numbers of the migrations applied; None where not even their table exists."""
     if not inspect(connection).has_table(migrations.name):
         return None
     return set(connection.execute(select(migrations.c.number)).scalars())

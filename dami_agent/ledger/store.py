@@ -1,4 +1,4 @@
-"""Writing rows so that a broken disk never breaks an answer: what cannot be written waits in memory, bounded."""
+"""Write rows so that a broken disk never breaks an answer: what cannot be written waits in memory, bounded."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _stores: weakref.WeakSet[Store] = weakref.WeakSet()
 
 
 class Store:
-    """One database: rows go in through :meth:`add`, questions through :meth:`reading`. For threads; survives a fork.
+    """Wraps one database: :meth:`add` writes rows, :meth:`reading` answers questions; thread-safe, survives a fork.
 
     Args:
         url: of the database; not touched before the first row.
@@ -77,7 +77,7 @@ class Store:
 
     @property
     def waiting(self) -> int:
-        """Rows not written yet."""
+        """Count the rows not written yet."""
         return len(self._waiting)
 
     def add(self, values: Values) -> None:
@@ -101,7 +101,7 @@ class Store:
             self._lock.release()
 
     def flush(self) -> bool:
-        """Write what waits, now; whether nothing waits afterwards."""
+        """Write what waits, now; return whether nothing waits afterwards."""
         with self._lock:
             self._write(time.monotonic() + FLUSH_PATIENCE)
             return not self._waiting
@@ -115,7 +115,7 @@ class Store:
             self._reader.dispose()
 
     def exists(self) -> bool:
-        """Whether there is something to read; a database on a server is taken to exist."""
+        """Tell whether there is something to read; a database on a server is taken to exist."""
         return self._file is None or os.path.exists(self._file)
 
     @contextmanager
@@ -139,7 +139,7 @@ class Store:
     # ---- writing, under the lock ------------------------------------------------------------------------------------
 
     def _write(self, deadline: float) -> None:
-        """All waiting rows in one transaction; on failure they stay, it is said once, and the next try is later."""
+        """Write all waiting rows in one transaction; on failure they stay, one warning is logged, and a try follows."""
         if not self._waiting:
             return
         try:
@@ -176,7 +176,7 @@ class Store:
         )(self._write_waiting)
 
     def _write_waiting(self) -> int:
-        """Write all rows that wait; returns how many."""
+        """Write all rows that wait; return how many."""
         with self._queue_lock:
             waiting = list(self._waiting)
         rows = [row for _, row in waiting]
@@ -196,7 +196,7 @@ class Store:
         return len(rows)
 
     def _write_one(self, rows: Sequence[Values]) -> bool:
-        """The usual case, one row more in an SQLite file, straight to the driver; False where it is not that case.
+        """Write one row to an SQLite file, the usual case, straight to the driver; False where it is not that case.
 
         SQLAlchemy's way there takes longer than the row itself, at each call of a model. A row that the database
         refuses is left to that way.
@@ -220,7 +220,7 @@ class Store:
         return True
 
     def _insert(self, connection: Connection, rows: Sequence[Values]) -> None:
-        """All in one transaction; where the database refuses a value, one by one, so that one row blocks no other."""
+        """Insert all in one transaction; if the database refuses a value, one by one, so that no row blocks others."""
         try:
             with connection.begin():
                 connection.execute(INSERT, rows)
@@ -262,7 +262,7 @@ class Store:
 
 
 def _identity(file: Path) -> tuple[int, int] | None:
-    """Device and inode; None where there is no file."""
+    """Return device and inode; None where there is no file."""
     try:
         found = os.stat(file)
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Sums over rows: all together, by run, and by what tells them apart."""
+"""Add rows up: all together, by run, and by what tells them apart."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ GROUPINGS: dict[str, Callable[[CallRow], Iterable[str]]] = {
 
 
 def group(rows: Iterable[CallRow], by: str) -> dict[str, list[CallRow]]:
-    """Rows by one of ``GROUPINGS``, in the order of its keys; ``""`` holds those without a node, name, tag or user."""
+    """Group rows by one of ``GROUPINGS``, keys in order; ``""`` holds those without a node, name, tag or user."""
     groups: dict[str, list[CallRow]] = defaultdict(list)
     for row in rows:
         for key in dict.fromkeys(GROUPINGS[by](row)):
@@ -63,62 +63,62 @@ def group(rows: Iterable[CallRow], by: str) -> dict[str, list[CallRow]]:
 
 
 def by_tool(rows: Iterable[CallRow]) -> dict[str, dict[str, Any]]:
-    """Totals by the tool whose result a call read, which pays for it; each call counts once, so they add up."""
+    """Add up by the tool whose result a call read, which pays for it; each call counts once, so they add up."""
     return {key: totals(found) for key, found in group(rows, "tool_read").items()}
 
 
 def by_called_tool(rows: Iterable[CallRow]) -> dict[str, dict[str, Any]]:
-    """Totals by the tool that a call ended up calling, or ``answer``; a call of several tools is under each of them."""
+    """Add up by the tool that a call ended up calling, or ``answer``; a call of several tools is under each of them."""
     return {key: totals(found) for key, found in group(rows, "tool_called").items()}
 
 
 def by_node(rows: Iterable[CallRow]) -> dict[str, dict[str, Any]]:
-    """Totals by LangGraph node, ``""`` for calls outside a graph; each call counts once, so they add up."""
+    """Add up by LangGraph node, ``""`` for calls outside a graph; each call counts once, so they add up."""
     return {key: totals(found) for key, found in group(rows, "node").items()}
 
 
 @dataclass(frozen=True, slots=True)
 class RunSummary:
-    """The calls of one agent or chain run on record, oldest first; never empty."""
+    """Holds the calls of one agent or chain run on record, oldest first; never empty."""
 
     id: str
     rows: tuple[CallRow, ...]
 
     @property
     def steps(self) -> int:
-        """Calls, however many attempts each took."""
+        """Count the calls, however many attempts each took."""
         return len({row.call_id for row in self.rows})
 
     @property
     def intensities(self) -> tuple[float, float] | None:
-        """Lowest and highest λ used; None if no call came so far."""
+        """Return the lowest and highest λ used; None if no call came so far."""
         used = [row.intensity for row in self.rows if row.intensity is not None]
         return (min(used), max(used)) if used else None
 
     @property
     def started_at(self) -> datetime:
-        """Of its first call."""
+        """Return when its first call started."""
         return self.rows[0].started_at
 
     @property
     def seconds(self) -> float:
-        """From the start of its first call to the end of its last, tools between them included."""
+        """Measure from the start of its first call to the end of its last, tools between them included."""
         end = max(row.started_at + timedelta(seconds=row.seconds) for row in self.rows)
         return (end - self.started_at).total_seconds()
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Names of its traces and runs, each once."""
+        """List the names of its traces and runs, each once."""
         return tuple(dict.fromkeys(name for row in self.rows for name in row.names))
 
     @property
     def totals(self) -> dict[str, Any]:
-        """Sums over its calls."""
+        """Add up its calls."""
         return totals(self.rows)
 
 
 def runs(rows: Iterable[CallRow]) -> list[RunSummary]:
-    """Rows by run, the run that began last at the end."""
+    """Group rows by run, the run that began last at the end."""
     groups: dict[str, list[CallRow]] = defaultdict(list)
     for row in rows:
         groups[row.run].append(row)

@@ -1,4 +1,4 @@
-"""What the calls inside a ``with`` block did and cost, whether or not a ledger keeps them."""
+"""Collect what the calls inside a ``with`` block did and cost, whether or not a ledger keeps them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _open: ContextVar[tuple[RunTrace, ...]] = ContextVar("dami_traces", default=())
 
 
 class RunTrace:
-    """The calls that ended inside the block; use :func:`trace`. Grows while the block runs and stays readable after.
+    """Collects the calls that end inside the block; use :func:`trace`. Grows while it runs and stays readable after.
 
     It sees calls of its own context only: those of this thread or task, of asyncio tasks started inside, and of the
     threads that LangChain starts, which inherit the context; a bare ``threading.Thread`` does so from Python 3.14 on,
@@ -44,34 +44,34 @@ class RunTrace:
         _open.set(tuple(kept))
 
     def add(self, values: dict[str, Any]) -> None:
-        """A call has ended; ``values`` are its columns. Nothing is added once the block is left."""
+        """Add a call that has ended; ``values`` are its columns. Nothing is added once the block is left."""
         if self._depth > 0:
             self._rows.append(CallRow.read({"id": next(self._ids), **values}))
 
     @property
     def steps(self) -> tuple[CallRow, ...]:
-        """One row per attempt at a call, failed ones too, in the order they ended; ``id`` counts from 1."""
+        """List one row per attempt at a call, failed ones too, in the order they ended; ``id`` counts from 1."""
         return tuple(sorted(self._rows, key=lambda row: row.id))
 
     @property
     def totals(self) -> dict[str, Any]:
-        """Calls, tokens, seconds and cost (by currency), added up."""
+        """Add up calls, tokens, seconds and cost (by currency)."""
         return totals(self.steps)
 
     def by_tool(self) -> dict[str, dict[str, Any]]:
-        """Totals by the tool whose result was read and whose reasoning budget paid, or ``answer``; they add up."""
+        """Add up by the tool whose result was read and whose reasoning budget paid, or ``answer``; they add up."""
         return by_tool(self.steps)
 
     def by_called_tool(self) -> dict[str, dict[str, Any]]:
-        """Totals by the tool that a step ended up calling, or ``answer``; one that called several is under each."""
+        """Add up by the tool that a step ended up calling, or ``answer``; one that called several is under each."""
         return by_called_tool(self.steps)
 
     def by_node(self) -> dict[str, dict[str, Any]]:
-        """Totals by LangGraph node, ``""`` for calls outside a graph; they add up to :attr:`totals`."""
+        """Add up by LangGraph node, ``""`` for calls outside a graph; they add up to :attr:`totals`."""
         return by_node(self.steps)
 
     def to_pandas(self) -> Any:
-        """A ``pandas.DataFrame`` with a row per step and the ledger's columns.
+        """Build a ``pandas.DataFrame`` with a row per step and the ledger's columns.
 
         Raises:
             ImportError: if pandas is not installed.
@@ -95,7 +95,7 @@ class RunTrace:
         return f"RunTrace({name}{sums['calls']} calls, {sums['output_tokens']} output tokens, {sums['seconds']:.2f} s)"
 
     def _repr_html_(self) -> str:
-        """A table and a plot, for notebooks; all text escaped."""
+        """Draw a table and a plot, for notebooks; all text escaped."""
         from dami_agent.ledger.notebook import html
 
         return html(self.name, self.steps)
@@ -114,5 +114,5 @@ def trace(name: str = "") -> RunTrace:
 
 
 def listening() -> tuple[RunTrace, ...]:
-    """The traces that are open in this context."""
+    """Return the traces that are open in this context."""
     return _open.get()

@@ -1,4 +1,4 @@
-"""Whether a ledger is whole: the file, its schema, every row, and the sums."""
+"""Verify that a ledger is whole: the file, its schema, every row, and the sums."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ INTENSITIES = ("intensity", *(f"intensity_{stage}" for stage in _STAGES))
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verification:
-    """What was looked at, and what is wrong with it; whole if ``problems`` is empty.
+    """Says what was looked at, and what is wrong with it; whole if ``problems`` is empty.
 
     Attributes:
         rows: how many could be read.
@@ -36,7 +36,7 @@ class Verification:
 
     @property
     def whole(self) -> bool:
-        """Whether nothing is wrong."""
+        """Tell whether nothing is wrong."""
         return not self.problems
 
 
@@ -58,7 +58,7 @@ def verify(store: Store) -> Verification:
 
 
 def _file(connection: Connection) -> list[str]:
-    """SQLite's own check of pages and indexes; a server looks after its files itself."""
+    """Run SQLite's own check of pages and indexes; a server looks after its files itself."""
     if connection.dialect.name != "sqlite":
         return []
     said = connection.exec_driver_sql(f"PRAGMA integrity_check({MOST})").scalars()
@@ -98,7 +98,7 @@ def _rows(connection: Connection) -> tuple[int, list[str]]:
 
 
 def _wrong(values: Mapping[Any, Any]) -> Iterator[str]:
-    """What is wrong with one row."""
+    """Yield what is wrong with one row."""
     try:
         row = row_of(values)
     except DamagedCell as e:

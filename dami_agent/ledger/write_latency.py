@@ -31,7 +31,7 @@ from dami_agent.types import (
 
 
 def write_cost(store: Store | None, rows: int) -> dict[str, float]:
-    """Median, p95 and p99 in µs of making a row and committing it, beside the store's file or in a temporary folder."""
+    """Measure median, p95 and p99 in µs of making and committing a row, beside the store's file or in a new folder."""
     file = None if store is None else file_of(store.url)
     parent = file.parent if file is not None and file.parent.is_dir() else None
     times = []
@@ -48,7 +48,7 @@ def write_cost(store: Store | None, rows: int) -> dict[str, float]:
 
 
 def _typical(n: int) -> CallRecord:
-    """An agent's step: four messages, six tools, a thought of 150 tokens, an answer of 40."""
+    """Make an agent's step: four messages, six tools, a thought of 150 tokens, an answer of 40."""
     call = ToolCall(id="call", name="search", arguments={"query": "price of a lamp"})
     said = (
         Message(role="user", content="How much is a lamp?"),

@@ -1,4 +1,4 @@
-"""Step -> decision: rules, budgets, efforts, frontier. Knows no tokens' text and no weights."""
+"""Turn a step into a decision: rules, budgets, efforts, frontier. Knows no tokens' text and no weights."""
 
 from dami_agent.policy.accounts import Spent
 from dami_agent.policy.budget_tracker import BudgetTracker

@@ -1,4 +1,4 @@
-"""What each run or thread has used, and what it has set aside; nothing that was spent is ever forgotten.
+"""Keep what each run or thread has used, and what it has set aside; nothing that was spent is ever forgotten.
 
 Accounts that were used lately are kept in memory. The others go into a temporary database of this process, whose memory
 is bounded too: SQLite writes it to disk, and removes it when the process ends.
@@ -29,7 +29,7 @@ RUN, THREAD = "run ", "thread "
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spent:
-    """What an account has used so far; ``by_tool`` are the reasoning tokens charged to each tool and to ``answer``."""
+    """Counts what an account has used so far; ``by_tool``: reasoning tokens charged to each tool and to ``answer``."""
 
     tokens: int = 0
     reasoning_tokens: int = 0
@@ -52,7 +52,7 @@ class Spent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reservation:
-    """What a call that is running may use at most.
+    """Says what a call that is running may use at most.
 
     Attributes:
         timed: the timeout is the budget's, and is not its end.
@@ -69,12 +69,12 @@ class Reservation:
 
     @property
     def whole(self) -> Usage:
-        """All of it, for an attempt of which nobody knows what it used."""
+        """Return all of it as used, for an attempt of which nobody knows what it used."""
         return Usage(tokens=self.tokens, reasoning_tokens=self.reasoning_tokens, device_seconds=self.seconds)
 
 
 class Account:
-    """The account of one run or thread."""
+    """Keeps what one run or thread has used."""
 
     def __init__(self, spent: Spent | None = None) -> None:
         self.spent = spent or Spent()
@@ -88,7 +88,7 @@ class Account:
 
 
 class Accounts:
-    """All accounts of one policy, by name. The caller holds a lock around each call.
+    """Keeps all accounts of one policy by name. The caller holds a lock around each call.
 
     Args:
         most: how many are kept in memory; those with open calls always are.
@@ -125,7 +125,7 @@ class Accounts:
         return account
 
     def _put_away(self, name: str) -> bool:
-        """Whether the account is safe on disk now; without one it stays in memory."""
+        """Save the account on disk and return whether it is safe there; without a disk it stays in memory."""
         spent = self._recent[name].spent
         if not spent.steps:
             return True
@@ -147,7 +147,7 @@ class Accounts:
 
 
 class _Archive:
-    """What idle accounts have spent, in a database without a name that lives as long as its connection."""
+    """Stores what idle accounts have spent, in a database without a name that lives as long as its connection."""
 
     def __init__(self) -> None:
         self.pid = os.getpid()
@@ -171,5 +171,5 @@ class _Archive:
 
 
 def _key(name: str) -> bytes:
-    """The name as SQLite takes it; a lone surrogate is no text for it."""
+    """Encode the name as SQLite takes it, which refuses a lone surrogate as text."""
     return name.encode("utf-8", "surrogatepass")

@@ -1,4 +1,4 @@
-"""What a step gets of what is free, so that who comes after it still finds enough; see :mod:`budgets` for the rules.
+"""Compute what a step may use of what is free, so that those after it still find enough; rules: :mod:`budgets`.
 
 How deeply a step may think, and whether it is the last one, follows from what has been **spent**. How much it may use
 at most follows from what is **free**: neither spent nor set aside for calls that are running.
@@ -36,7 +36,7 @@ def _reserve(run: RunBudget, whole: float) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Allowance:
-    """What a step may use: tightened limits, λ's ceiling, whether it must answer without tools, and why.
+    """Says what a step may use: tightened limits, λ's ceiling, whether it must answer without tools, and why.
 
     Attributes:
         answer_reserve: tokens of the limits that a thought may not use up, at least.
@@ -52,29 +52,29 @@ class Allowance:
 
     @property
     def withheld(self) -> int:
-        """How much of a normal reply is withheld: 0 nothing, 1 the thought or time for it, 2 the tools too."""
+        """Grade how much of a normal reply is withheld: 0 nothing, 1 the thought or time for it, 2 the tools too."""
         short = self.timed and self.limits.timeout is not None and self.limits.timeout < _ENOUGH_SECONDS
         return 2 if self.tools_disabled else int(short or self.ceiling == 0 or self.limits.max_reasoning_tokens == 0)
 
 
 @dataclass(frozen=True, slots=True)
 class _TokenBudget:
-    """A budget that is counted in output tokens: what is free of it, and what of it is the final answer's."""
+    """Counts a budget in output tokens: what is free of it, and what of it is kept for the final answer."""
 
     name: str
     free: int
     reserve: int
 
     def need(self, own: float) -> float:
-        """The least that a reply gets: an answer's room, or the caller's own cap where that is smaller."""
+        """Return the least that a reply gets: an answer's room, or the caller's own cap where that is smaller."""
         return min(self.reserve, own)
 
     def final(self, own: float) -> bool:
-        """Whether there is no room for a reply and another answer after it."""
+        """Tell whether there is no room for a reply and another answer after it."""
         return self.free < self.need(own) + self.reserve
 
     def part(self, own: float, final: bool) -> float:
-        """Cap of a reply.
+        """Compute the cap of a reply.
 
         A final one gets twice the reserve. Others get half of what is not reserved, at least room for a thought and an
         answer while that leaves the final answer its own, else at least an answer's.
@@ -87,7 +87,7 @@ class _TokenBudget:
 
 @dataclass(frozen=True, slots=True)
 class RemainingBudget:
-    """The free part of every budget at one moment, and what a step gets of it.
+    """Holds the free part of every budget at one moment, and computes what a step gets of it.
 
     Attributes:
         run, tools: the budgets.
@@ -143,16 +143,16 @@ class RemainingBudget:
 
     @property
     def _shared(self) -> bool:
-        """Whether steps leave something for others; under ``error`` each may take all."""
+        """Tell whether steps leave something for others; under ``error`` each may take all."""
         return self.run.on_exhausted != "error"
 
     def _left(self, name: str) -> float:
-        """Not spent; infinite without a limit."""
+        """Return what is not spent; infinite without a limit."""
         limit = getattr(self.run, f"max_{name}")
         return math.inf if limit is None else limit - getattr(self.spent, name)
 
     def _free(self, name: str) -> float:
-        """Neither spent nor set aside; seconds pass for all at once, so nobody sets them aside."""
+        """Return what is neither spent nor set aside; seconds pass for all at once, so nobody sets them aside."""
         reserved = 0.0 if name == "seconds" else sum(getattr(other, name) for other in self.others)
         return self._left(name) - reserved
 
@@ -168,12 +168,12 @@ class RemainingBudget:
         return budgets
 
     def _affordable(self, cost: float, each: float) -> float:
-        """Output tokens (or device seconds) at that price that this much pays for, beside the other of the two."""
+        """Convert a cost to the output tokens (or device seconds) it pays for, beside the other of the two."""
         priced = (self.run.price.output > 0) + (self.run.price.device_second > 0)
         return cost / priced / each if self.run.max_cost is not None and each else math.inf
 
     def _shares(self) -> dict[str, float]:
-        """Share of each limited budget that is left for steps before the final answer, from 1 down to 0 or below."""
+        """Compute each limited budget's share left for steps before the final answer, from 1 down to 0 or below."""
         shares = {}
         for name in ("tokens", "reasoning_tokens", "seconds", "cost"):
             limit = getattr(self.run, f"max_{name}")
@@ -210,7 +210,7 @@ class RemainingBudget:
         )
 
     def _drained(self, own: float, limits: Limits, shares: Mapping[str, float]) -> list[str]:
-        """Budgets of which only the final answer's part is left."""
+        """List the budgets of which only the final answer's part is left."""
         if not self._shared:
             return []
         names = {name for name, share in shares.items() if share <= 0 and name not in ("tokens", "reasoning_tokens")}
@@ -220,7 +220,7 @@ class RemainingBudget:
         return sorted(names)
 
     def _least(self, limits: Limits, whole: int | None) -> float:
-        """Tokens that a thought gets at least, or none is begun: one that is cut short costs and does not help."""
+        """Return the tokens that a thought gets at least, or none is begun: one cut short costs and does not help."""
         own = math.inf if limits.max_reasoning_tokens is None else limits.max_reasoning_tokens
         return max(1, min(self.run.answer_reserve or _ANSWER, own, math.inf if whole is None else whole // 2))
 
@@ -237,7 +237,7 @@ class RemainingBudget:
     # ---- how much -------------------------------------------------------------------------------------------------
 
     def _tokens(self, own: float, final: bool) -> tuple[float, int]:
-        """Cap of the reply, and the answer's room in it; 0 where the caller's own cap is the tightest."""
+        """Compute the reply's cap, and the answer's room in it; 0 where the caller's own cap is the tightest."""
         tokens, reserve = own, 0
         for budget in self._token_budgets():
             part = budget.part(own, final) if self._shared else budget.free
@@ -246,7 +246,7 @@ class RemainingBudget:
         return tokens, reserve
 
     def _thought(self, limits: Limits, charged_to: str) -> tuple[float, list[str]]:
-        """Cap of the thought, and why there is to be none."""
+        """Compute the thought's cap, and say why there is to be none."""
         own = math.inf if limits.max_reasoning_tokens is None else limits.max_reasoning_tokens
         free, closed = self._free("reasoning_tokens"), list[str]()
         if self._shared and free != math.inf:
@@ -264,7 +264,7 @@ class RemainingBudget:
         return max(0, min(own, free)), closed
 
     def _timeout(self, limits: Limits, final: bool) -> float | None:
-        """The last tenth of the seconds is the final answer's; of a budget of device seconds, others get half."""
+        """Keep the last tenth of the seconds for the final answer; of a budget of device seconds, others get half."""
         alone = final or not self._shared
         paid = self._affordable(self._free("cost"), self.run.price.device_second)
         seconds = self._free("seconds")

@@ -1,4 +1,4 @@
-"""What is kept between the steps of a policy: accounts of its budgets, and which warnings were given.
+"""Keep what lasts between the steps of a policy: accounts of its budgets, and which warnings were given.
 
 A policy is a frozen value. Whoever runs steps under it (a chat model, a pipeline, a middleware) owns a tracker.
 """
@@ -27,7 +27,7 @@ MOST_POLICIES = 4096
 
 
 class BudgetedPolicy(Protocol):
-    """What a tracker reads of a :class:`~dami_agent.policy.policy.ReasoningPolicy`, which imports this module."""
+    """Gives what is read of a :class:`~dami_agent.policy.policy.ReasoningPolicy`, which imports this module."""
 
     @property
     def fingerprint(self) -> str:
@@ -150,7 +150,7 @@ class BudgetTracker:
         return self._state(policy).budgets.spent(policy.account(run_context))
 
     def stopped_by_budget(self, policy: BudgetedPolicy, step: Step, attempt: int) -> bool:
-        """Whether an attempt that timed out was stopped by the budget, which has kept time for an answer."""
+        """Tell whether an attempt that timed out was stopped by the budget, which has kept time for an answer."""
         return self._state(policy).budgets.timed(policy.account(step.run_context), _key(step, attempt))
 
     def check_names(self, policy: BudgetedPolicy, facts: Facts) -> None:
@@ -158,7 +158,7 @@ class BudgetTracker:
         self._state(policy).spelling.check(facts)
 
     def first_greedy_thought(self, policy: BudgetedPolicy) -> bool:
-        """Whether no step of the policy has yet thought under greedy decoding; from now on one has."""
+        """Tell whether no step of the policy has yet thought under greedy decoding; from now on one has."""
         state = self._state(policy)
         first, state.warned_of_greedy = not state.warned_of_greedy, True
         return first

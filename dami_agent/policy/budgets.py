@@ -1,4 +1,4 @@
-"""Budgets of whole runs: one account per agent run or thread, kept by this process, safe to use from many threads.
+"""Keep budgets of whole runs: one account per agent run or thread, in this process, safe for many threads.
 
 A step **reserves** before its first token and **settles** after its last. What is reserved cannot be reserved again,
 so branches that run at the same time never overspend a token budget together, whatever they do. A step reserves what it
@@ -51,7 +51,7 @@ _LOOK = 0.05  # seconds between two looks at whether the waiting call was cancel
 
 
 class Budgets:
-    """The accounts of one policy.
+    """Keeps the accounts of one policy.
 
     Args:
         run: the budget of a run or thread.
@@ -75,7 +75,7 @@ class Budgets:
 
     @property
     def limited(self) -> bool:
-        """Whether there is any budget at all."""
+        """Tell whether there is any budget at all."""
         return self.run.limited or bool(self.tools)
 
     def spent(self, account: str) -> Spent:
@@ -133,7 +133,7 @@ class Budgets:
         return RemainingBudget(self.run, self.tools, held.now(self._clock()), others, final)
 
     def _wait(self, account: str, limits: Limits, charged_to: str, final: bool, check: Callable[[], None]) -> Limits:
-        """Wait while only what others have set aside stands in the way; returns the limits, less the time waited.
+        """Wait while only what others have set aside stands in the way; return the limits, less the time waited.
 
         Whoever began in this very thread (a stream that is read half-way) cannot go on before this step does.
         """
@@ -154,7 +154,7 @@ class Budgets:
         return dataclasses.replace(limits, timeout=limits.timeout - waited)
 
     def timed(self, account: str, key: Hashable) -> bool:
-        """Whether the deadline of an attempt that runs is the budget's, with time kept behind it for an answer."""
+        """Tell whether the deadline of an attempt that runs is the budget's, with time kept behind it for an answer."""
         with self._lock:
             held = self._accounts.find(account)
             return held is not None and key in held.open and held.open[key].timed
@@ -188,7 +188,7 @@ _all: weakref.WeakSet[Budgets] = weakref.WeakSet()
 
 
 def _after_fork() -> None:
-    """In a forked child: its parent's calls never settle here, and another thread may have held the lock."""
+    """Reset a forked child: its parent's calls never settle here, and another thread may have held the lock."""
     for budgets in list(_all):
         budgets._lock = threading.Condition()
         budgets._accounts.close_all()

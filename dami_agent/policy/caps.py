@@ -1,4 +1,4 @@
-"""Caps of one step: the caller's under the policy's, what a pair or window sets, and what a probe leaves of them."""
+"""Cap one step: the caller's caps under the policy's, what a pair or window sets, and what a probe leaves of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Warnings about a λ that runs as asked, although something speaks against it."""
+"""Warn of a λ that runs as asked, although something speaks against it."""
 
 from __future__ import annotations
 

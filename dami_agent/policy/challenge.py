@@ -1,4 +1,4 @@
-"""Per-language patterns that detect a user challenging the previous answer.
+"""Detect, by patterns for each language, a user who challenges the previous answer.
 
 To hear other words, or another language, write a rule::
 
@@ -113,7 +113,7 @@ _CHALLENGE = re.compile(
 
 
 def is_challenge(messages: Sequence[Message]) -> bool:
-    """Whether the last user message challenges an answer given before it."""
+    """Tell whether the last user message challenges an answer given before it."""
     last = next((i for i in reversed(range(len(messages))) if messages[i].role == "user"), None)
     if last is None or not any(m.role == "assistant" for m in messages[:last]):
         return False

@@ -1,4 +1,4 @@
-"""Whether a reply is rejected, and whether another attempt may follow; λ of that one is :mod:`resolve`'s."""
+"""Judge whether a reply is rejected, and whether another attempt may follow; :mod:`resolve` chooses its λ."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def rejection(spec: Escalation, verifier: Verifier | None, step: Step, reply: Re
 
 
 def may_retry(frontier: Frontier, decision: Decision, spec: Escalation, rules: Sequence[Rule]) -> bool:
-    """Whether another attempt is allowed, and λ can still be raised (or a rule is about later attempts).
+    """Tell whether another attempt is allowed, and λ can still be raised (or a rule is about later attempts).
 
     Args:
         frontier: of the pair.
@@ -50,7 +50,7 @@ def may_retry(frontier: Frontier, decision: Decision, spec: Escalation, rules: S
 
 
 def may_redraw(frontier: Frontier, decision: Decision, spec: Escalation) -> bool:
-    """Whether a call that cannot be read would be asked for once more, although no attempts are set.
+    """Tell whether a call that cannot be read would be asked for once more, although no attempts are set.
 
     A λ that was asked for as a number or an effort stays, and the reply is drawn anew from another random stream; where
     nothing is drawn (greedy decoding), only another λ gives another reply.
@@ -61,13 +61,13 @@ def may_redraw(frontier: Frontier, decision: Decision, spec: Escalation) -> bool
 
 
 def _can_rise(frontier: Frontier, decision: Decision) -> bool:
-    """Whether a λ of the grid lies above the decision's, within its bounds."""
+    """Tell whether a λ of the grid lies above the decision's, within its bounds."""
     high = 1.0 if decision.bounds is None else decision.bounds[1]
     return next_on_grid(frontier, decision.intensity, 1, high) > decision.intensity
 
 
 def unreadable_call(step: Step, decision: Decision, reply: Reply) -> str:
-    """What is wrong with a call that cannot be read; "" if there is none, or another draw would not help.
+    """Say what is wrong with a call that cannot be read; "" if there is none, or another draw would not help.
 
     A cap that cut the call off would cut the next one too; a call that was not allowed is not missed.
     """

@@ -26,13 +26,13 @@ Bounds: TypeAlias = "tuple[Level, Level]"
 
 
 def close_match(word: object, known: list[str]) -> str:
-    """``did you mean 'x'?`` or all that is known: the hint beside a name nobody knows."""
+    """Suggest ``did you mean 'x'?``, or list all that is known: the hint beside an unknown name."""
     close = difflib.get_close_matches(str(word)[:80], known, n=1)
     return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"
 
 
 def shown(value: object) -> str:
-    """``repr``, short enough for a message, whatever the value is."""
+    """Format ``value`` as ``repr`` does, short enough for a message, whatever it is."""
     try:
         text = repr(value)
     except Exception:  # an int of thousands of digits, or a class whose __repr__ fails

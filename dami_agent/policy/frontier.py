@@ -1,4 +1,4 @@
-"""The frontier of a pair: the measured table λ -> accuracy, output tokens, think ratio, and what follows from it.
+"""Hold a pair's frontier: the measured table λ -> accuracy, output tokens, think ratio, and what follows from it.
 
 Tokens and accuracy are not monotone in λ (arXiv 2510.10977, tables 2 and 3): between the two ends lies a valley where
 answers get longer and worse. So estimates snap to λs that were measured and are Pareto-efficient, the *grid*.
@@ -46,7 +46,7 @@ _EFFORT_UNMEASURED: Mapping[str, float] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FrontierRow:
-    """One measured λ.
+    """Holds what was measured at one λ.
 
     Attributes:
         intensity: λ.
@@ -70,7 +70,7 @@ class FrontierRow:
 
 
 def _measured(row: Mapping[str, Any], name: str, default: float | None = None) -> float:
-    """A measured number: finite and not negative.
+    """Read a measured number: finite and not negative.
 
     Raises:
         ValueError: it is not.
@@ -83,7 +83,7 @@ def _measured(row: Mapping[str, Any], name: str, default: float | None = None) -
 
 
 def _longest(row: Mapping[str, Any]) -> float:
-    """The longest mean reply among the kinds of questions that the row tells apart."""
+    """Find the longest mean reply among the kinds of questions that the row tells apart."""
     kinds = [cell for family in row.get("cells", {}).values() for cell in family.values()]
     means = [_measured(cell, "tokens") for cell in kinds]
     means += [_measured(row["tokens_by_level"], level) for level in row.get("tokens_by_level", {})]
@@ -92,7 +92,7 @@ def _longest(row: Mapping[str, Any]) -> float:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Frontier:
-    """The rows, ordered by λ, and the point above which Thinking's chat template is used.
+    """Holds the rows, ordered by λ, and the point above which Thinking's chat template is used.
 
     An empty table (``rows=()``) stands for a pair nobody has measured yet: every λ is then allowed.
     """
@@ -178,13 +178,13 @@ class Frontier:
 
     @property
     def fingerprint(self) -> str:
-        """Identifies what was measured, wherever it was read from; "" if nothing was."""
+        """Identify what was measured, wherever it was read from; "" if nothing was."""
         said = repr((self.rows, self.switch_point)).encode()
         return blake2b(said, digest_size=6).hexdigest() if self.rows or self.switch_point else ""
 
     @property
     def grid(self) -> tuple[Intensity, ...]:
-        """λs nobody beats at equal or fewer tokens (Pareto-efficient), and always 0 and 1; () if unmeasured."""
+        """List the Pareto-efficient λs (none is better at equal or fewer tokens), always 0 and 1; () if unmeasured."""
         if not self.rows:
             return ()
         efficient = {
@@ -199,12 +199,12 @@ class Frontier:
         return tuple(sorted(efficient | {Intensity(0), Intensity(1)}))
 
     def snap(self, intensity: Intensity) -> Intensity:
-        """The grid's λ nearest to ``intensity`` (ties go up: thinking a little more is the safer error)."""
+        """Find the grid's λ nearest to ``intensity`` (ties go up: thinking a little more is the safer error)."""
         grid = self.grid
         return min(grid, key=lambda g: (abs(g - intensity), -g)) if grid else intensity
 
     def in_valley(self, intensity: Intensity) -> bool:
-        """Whether the measured λ nearest to this one is beaten beyond its interval by another at no more tokens."""
+        """Tell whether the measured λ nearest to this one is beaten beyond its interval by one at no more tokens."""
         if not self.rows:
             return False
         row = min(self.rows, key=lambda r: abs(r.intensity - intensity))
@@ -214,7 +214,7 @@ class Frontier:
         )
 
     def for_effort(self, effort: str) -> Intensity:
-        """λ of an effort name: the best measured λ whose tokens stay within that share of the way Instruct -> Thinking.
+        """Map an effort name to the best measured λ whose tokens stay within its share of the way Instruct -> Thinking.
 
         Raises:
             InvalidIntensity: if the name is none of :data:`EFFORTS`.
@@ -234,7 +234,7 @@ class Frontier:
 
     @property
     def reply_limit(self) -> int | None:
-        """Output tokens that no reply of this pair normally comes near: the cap where nobody set one; None: unmeasured.
+        """Compute the cap where nobody set one: tokens no reply of this pair normally comes near; None: unmeasured.
 
         It is :data:`LONGEST_TIMES` the mean of the kind of question that takes the most, or :data:`MEAN_TIMES` the mean
         of all where kinds are not told apart, at the λ that writes the most, and at least :data:`LEAST_LIMIT`.
@@ -245,5 +245,5 @@ class Frontier:
         return max(LEAST_LIMIT, math.ceil(most))
 
     def template(self, intensity: Intensity) -> Template:
-        """Instruct's chat template at λ=0 and up to the switch point, Thinking's above it."""
+        """Choose Instruct's chat template at λ=0 and up to the switch point, Thinking's above it."""
         return "instruct" if float(intensity) == 0.0 or intensity <= self.switch_point else "thinking"

@@ -1,4 +1,4 @@
-"""What a policy file may hold at most; far above what people write, far below what stops a process."""
+"""Limit what a policy file may hold; far above what people write, far below what stops a process."""
 
 LARGEST_FILE = 256 * 1024
 """Bytes of a policy file."""

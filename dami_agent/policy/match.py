@@ -1,4 +1,4 @@
-"""Which rule wins a step, and which tool pays for it.
+"""Find which rule wins a step, and which tool pays for it.
 
 Rules are looked at in order: those of ``rules`` as written, then the short forms: ``tools`` (first for the tool whose
 result is digested, then for the one that must be called), then ``nodes``. The first that matches wins.
@@ -31,7 +31,7 @@ LONGEST_SEEN = 10_000
 
 
 def tool_errors(messages: Sequence[Message]) -> int:
-    """How many rounds of tool calls in a row, up to the last message, ended in an error of at least one tool."""
+    """Count the rounds of tool calls in a row, up to the last message, that ended in an error of at least one tool."""
     count, failed, inside = 0, False, False
     for message in reversed(messages):
         if message.role == "tool":
@@ -47,7 +47,7 @@ def tool_errors(messages: Sequence[Message]) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """What rules may ask about a step, found out once."""
+    """Holds what rules may ask about a step, found out once."""
 
     digests: tuple[str, ...]
     calls: str | None
@@ -90,7 +90,7 @@ class Facts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Match:
-    """The winning rule (None: no rule matches), the others with why not, and who pays."""
+    """Holds the winning rule (None: no rule matches), the others with why not, and who pays."""
 
     rule: Rule | None
     considered: tuple[str, ...] = field(default=())
@@ -177,7 +177,7 @@ def first_failed_condition(when: When, facts: Facts) -> str | None:
 
 
 def _equal(one: object, other: object) -> bool:
-    """Whether they are equal; what cannot be compared (an array, a stranger's class) is not."""
+    """Tell whether they are equal; what cannot be compared (an array, a stranger's class) is not."""
     try:
         return bool(one == other)
     except Exception:

@@ -1,4 +1,4 @@
-"""Tool and node names that a policy speaks of, held against those that there are."""
+"""Check the tool and node names that a policy speaks of against those that there are."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dami_agent.policy.policy import ReasoningPolicy
 def unknown_names(
     policy: ReasoningPolicy, tools: Collection[str] | None = None, nodes: Collection[str] | None = None
 ) -> Iterator[str]:
-    """One sentence for each name of a tool or node that does not exist, with the name that was probably meant.
+    """Write one sentence for each name of a tool or node that does not exist, with the name that was probably meant.
 
     Args:
         policy: its rules and short forms.

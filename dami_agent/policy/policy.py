@@ -1,4 +1,4 @@
-"""Step -> decision: what was asked, which rule won, what budgets left, what the estimator says; the reason in words."""
+"""Decide a step: what was asked, which rule won, what budgets left, what the estimator says; the reason in words."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class ReasoningPolicy:
         vars(self).update({name: getattr(spec, name) for name in PolicyFile.model_fields}, _spec=spec)
 
     def __repr__(self) -> str:
-        """All that changes a decision, the same in every process: it is part of cache keys."""
+        """Show all that changes a decision, the same in every process: it is part of cache keys."""
         verifier = f", verifier={self._verifier_name}" if self.verifier is not None else ""
         given = {n: getattr(self._spec, n) for n in PolicyFile.model_fields}
         blank = PolicyFile()
@@ -129,7 +129,7 @@ class ReasoningPolicy:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Identifies what the policy says, its frontier aside: equal for equal policies, in every process."""
+        """Identify what the policy says, its frontier aside: equal for equal policies, in every process."""
         said = repr((canonical(self._spec), self._verifier_name)).encode("utf-8", "surrogatepass")
         return blake2b(said, digest_size=12).hexdigest()
 
@@ -141,7 +141,7 @@ class ReasoningPolicy:
 
     @property
     def estimators(self) -> frozenset[str]:
-        """Names of the estimators that rules ask for."""
+        """Name the estimators that rules ask for."""
         return frozenset(s.estimator for s in (self._spec.default, *self.all_rules) if s.estimator)
 
     # ---- deciding -----------------------------------------------------------------------------------------------
@@ -224,11 +224,11 @@ class ReasoningPolicy:
 
     @cached_property
     def all_rules(self) -> tuple[Rule, ...]:
-        """The rules in the order in which they are looked at, short forms written out."""
+        """List the rules in the order in which they are looked at, short forms written out."""
         return all_rules(self._spec)
 
     def cache_key(self, run_context: RunContext) -> str | None:
-        """What rules read of a call's place in its run, for caches; None where the answer depends on the moment.
+        """Return what rules read of a call's place in its run, for caches; None where the answer depends on the moment.
 
         That is so under a budget, and where a rule counts steps.
         """
@@ -248,7 +248,7 @@ class ReasoningPolicy:
     # ---- budgets and attempts -----------------------------------------------------------------------------------
 
     def account(self, run_context: RunContext) -> str:
-        """The budget account of a step: its thread's or its root run's; a call alone is a run of its own."""
+        """Name the budget account of a step: its thread's or its root run's; a call alone is a run of its own."""
         if self._spec.run.per == "thread" and run_context.thread_id:
             return f"{THREAD}{run_context.thread_id}"
         root = run_context.root_run_id or run_context.parent_run_id or run_context.run_id or run_context.call_id
@@ -256,49 +256,49 @@ class ReasoningPolicy:
 
     @property
     def run_budget(self) -> RunBudget:
-        """What one run or thread may use."""
+        """Return what one run or thread may use."""
         return self._spec.run
 
     @property
     def tool_budgets(self) -> dict[str, int]:
-        """``run_max_reasoning_tokens`` by tool, where it is set."""
+        """Return ``run_max_reasoning_tokens`` by tool, where it is set."""
         budgets = {name: tool.run_max_reasoning_tokens for name, tool in self._spec.tools.items()}
         return {name: budget for name, budget in budgets.items() if budget is not None}
 
     @property
     def budgeted(self) -> bool:
-        """Whether any budget is set, so that attempts must be settled."""
+        """Tell whether any budget is set, so that attempts must be settled."""
         return self._spec.run.limited or bool(self.tool_budgets)
 
     def rejects(self, step: Step, reply: Reply) -> str:
-        """Why a reply is not good enough for ``escalation``; "" if it is."""
+        """Say why a reply is not good enough for ``escalation``; "" if it is."""
         return escalation.rejection(self._spec.escalation, self.verifier, step, reply)
 
     def may_retry(self, decision: Decision) -> bool:
-        """Whether another attempt is allowed, and λ can still be raised (or a rule is about later attempts)."""
+        """Tell whether another attempt is allowed, and λ can still be raised (or a rule is about later attempts)."""
         return escalation.may_retry(self.frontier, decision, self._spec.escalation, self.all_rules)
 
     def may_redraw(self, decision: Decision) -> bool:
-        """Whether a tool call that cannot be read would be asked for once more, although no attempts are set."""
+        """Tell whether a tool call that cannot be read would be asked for once more, although no attempts are set."""
         return escalation.may_redraw(self.frontier, decision, self._spec.escalation)
 
     def redraws(self, step: Step, decision: Decision, reply: Reply) -> str:
-        """Why the reply is asked for once more, although no attempts are set; "" if it is not."""
+        """Say why the reply is asked for once more, although no attempts are set; "" if it is not."""
         return escalation.unreadable_call(step, decision, reply) if self.may_redraw(decision) else ""
 
     def cut_by_budget(self, decision: Decision) -> bool:
-        """Whether the cap on the reply's tokens is what a budget left, and not the caller's or a rule's."""
+        """Tell whether the cap on the reply's tokens is what a budget left, and not the caller's or a rule's."""
         return decision.limits.max_tokens_by == "budget"
 
     @property
     def attempts(self) -> int:
-        """How often a step is tried at most; one more where time is budgeted, to answer when it has run out."""
+        """Count how often a step is tried at most; one more where time is budgeted, to answer when it has run out."""
         spec = self._spec.escalation
         return spec.attempts + spec.redraws_calls + self._spec.run.timed
 
     @property
     def retries_schema_failures(self) -> bool:
-        """Whether an ``OutputError`` is a reason for another attempt."""
+        """Tell whether an ``OutputError`` is a reason for another attempt."""
         return "schema_failure" in self._spec.escalation.on
 
 

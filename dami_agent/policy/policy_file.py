@@ -1,4 +1,4 @@
-"""Policy files and dicts, read into :class:`~dami_agent.policy.rules.PolicyFile`; errors name file, line and field."""
+"""Read policy files and dicts into :class:`~dami_agent.policy.rules.PolicyFile`; errors name file, line and field."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def _checked(data: Any, line_of: LineOf, source: str) -> PolicyFile:
 
 
 def _guarded(source: str, read: Callable[[], Found]) -> Found:
-    """What ``read`` returns; whatever a stranger's policy makes it raise comes out as one error of ours."""
+    """Return what ``read`` returns; whatever an untrusted policy makes it raise comes out as one error of ours."""
     try:
         return read()
     except DamiError:
@@ -122,7 +122,7 @@ def _where(path: Path_, line_of: LineOf, source: str) -> str:
 
 
 def _refused(error: ValidationError, line_of: LineOf, source: str) -> InvalidPolicy:
-    """All of pydantic's findings in our words; the first one's hint."""
+    """Put all of pydantic's findings in our words, with the first one's hint."""
     lines, hint = [], None
     everything = error.errors(include_url=False, include_context=False, include_input=False)
     for found in everything[:MOST_FINDINGS]:
@@ -138,7 +138,7 @@ def _refused(error: ValidationError, line_of: LineOf, source: str) -> InvalidPol
 
 
 def _known_keys(path: Path_) -> list[str]:
-    """The keys that the model at ``path`` knows."""
+    """List the keys that the model at ``path`` knows."""
     model: Any = PolicyFile
     for part in path:
         if isinstance(model, type) and issubclass(model, BaseModel):

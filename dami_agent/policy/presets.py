@@ -1,4 +1,4 @@
-"""Policies by name: no numbers of one pair in them, only efforts, which each pair's own frontier turns into λs."""
+"""Provide policies by name: without numbers of one pair, with efforts, which each pair's frontier turns into λs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where λ is chosen: :func:`resolve` reads from top to bottom, and what it calls stands below it in that order.
+"""Choose λ: :func:`resolve` reads from top to bottom, and what it calls stands below it in that order.
 
 The winning rule and the budget's allowance are known before. Who beats whom is written down at
 :class:`~dami_agent.policy.ReasoningPolicy`. All functions are pure but for the estimator, which is asked at most once.
@@ -28,7 +28,7 @@ _LONGEST_WHY = 200  # characters of a rejection in the next attempt's reason
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IntensityQuery:
-    """All that bears on the λ of one attempt.
+    """Holds all that bears on the λ of one attempt.
 
     Attributes:
         frontier: of the pair.
@@ -57,7 +57,7 @@ class IntensityQuery:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IntensityBounds:
-    """The range that λ must stay in, what set it, and what to say about it."""
+    """Holds the range that λ must stay in, what set it, and what to say about it."""
 
     low: float = 0.0
     high: float = 1.0
@@ -66,18 +66,18 @@ class IntensityBounds:
 
     @property
     def pinned(self) -> bool:
-        """Whether only one λ is left."""
+        """Tell whether only one λ is left."""
         return self.low >= self.high
 
     @property
     def pair(self) -> tuple[float, float] | None:
-        """``(low, high)`` as the decision keeps it: None for all of [0, 1]."""
+        """Return ``(low, high)`` as the decision keeps it: None for all of [0, 1]."""
         return None if (self.low, self.high) == (0, 1) else (self.low, self.high)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """The λ that was asked for, before bounds, and why; ``intensity`` None leaves it to the estimator.
+    """Holds the λ that was asked for, before bounds, and why; ``intensity`` None leaves it to the estimator.
 
     ``number``: someone wrote down this very λ.
     """
@@ -156,7 +156,7 @@ def bounds_for(query: IntensityQuery) -> IntensityBounds:
 
 
 def is_explicit(asked: IntensityRequest) -> bool:
-    """Whether the caller named a λ or an effort."""
+    """Tell whether the caller named a λ or an effort."""
     return isinstance(asked.intensity, float) or (asked.effort is not None)
 
 
@@ -164,7 +164,7 @@ def is_explicit(asked: IntensityRequest) -> bool:
 
 
 def retry_target(query: IntensityQuery, bounds: IntensityBounds) -> Target | None:
-    """After a rejected attempt: one step up the grid, unless a rule about this attempt says otherwise."""
+    """Aim one step up the grid after a rejected attempt, unless a rule about this attempt says otherwise."""
     previous, rule = query.previous, query.rule
     if previous is None:
         return None

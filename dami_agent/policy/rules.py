@@ -1,4 +1,4 @@
-"""What a policy can say: settings, conditions and rules. Frozen and declarative; :mod:`match` applies them.
+"""Declare what a policy can say: settings, conditions and rules, all frozen; :mod:`match` applies them.
 
 The same models are read from YAML, TOML and dicts and written in Python::
 
@@ -52,7 +52,7 @@ def canonical(value: Any) -> Any:
 
 
 class Declared(BaseModel):
-    """Frozen, knows its keys, and shows only what was given."""
+    """Bases the models of a policy: frozen, refusing unknown keys, and showing only what was given."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -77,7 +77,7 @@ class Declared(BaseModel):
 
 
 class Settings(Declared):
-    """What a rule sets. Caps only ever tighten what the caller gave; λ is asked for, or bounded by ``[low, high]``.
+    """Holds what a rule sets. Caps only tighten what the caller gave; λ is asked for, or bounded by ``[low, high]``.
 
     Attributes:
         intensity: λ in [0, 1]; ``"auto"`` (the estimator's); or bounds ``(low, high)`` that come after whatever was
@@ -101,23 +101,23 @@ class Settings(Declared):
 
     @property
     def number(self) -> Intensity | None:
-        """λ, where it is one number."""
+        """Return λ, where it is one number."""
         return self.intensity if isinstance(self.intensity, Intensity) else None
 
     @property
     def bounds(self) -> Bounds | None:
-        """(low, high), where it is a range."""
+        """Return (low, high), where λ is a range."""
         return self.intensity if isinstance(self.intensity, tuple) else None
 
 
 class ToolSettings(Settings):
-    """A tool's own rule, and how many tokens of thought one run may spend on it (a hard budget)."""
+    """Holds a tool's own rule, and how many tokens of thought one run may spend on it (a hard budget)."""
 
     run_max_reasoning_tokens: Count | None = None
 
 
 class When(Declared):
-    """Conditions; all that are given must hold. Names take one or a list (any of them), ranges n or [low, high].
+    """Holds conditions that must all be met. Names take one or a list (any of them), ranges n or [low, high].
 
     Attributes:
         digests: a tool whose result the step reads.
@@ -152,14 +152,14 @@ class When(Declared):
 
 
 class Rule(Settings):
-    """Settings for the steps that ``when`` describes; the first rule that matches wins."""
+    """Holds settings for the steps that ``when`` describes; the first rule that matches wins."""
 
     name: Annotated[str, Field(min_length=1)]
     when: When = When()
 
 
 class RunBudget(Declared):
-    """What all steps of one agent run (or thread) may use together; see :mod:`budgets` for how it is kept.
+    """Limits what all steps of one agent run (or thread) use together; :mod:`budgets` keeps it.
 
     Attributes:
         max_tokens: output tokens: thoughts, answers, and discarded probes.
@@ -188,13 +188,13 @@ class RunBudget(Declared):
 
     @property
     def limited(self) -> bool:
-        """Whether anything is limited at all."""
+        """Tell whether anything is limited at all."""
         ends = (self.max_tokens, self.max_reasoning_tokens, self.max_seconds, self.max_cost)
         return any(end is not None for end in ends)
 
     @property
     def timed(self) -> bool:
-        """Whether the budget limits how long a step may run."""
+        """Tell whether the budget limits how long a step may run."""
         return self.max_seconds is not None or (self.max_cost is not None and self.price.device_second > 0)
 
 
@@ -202,7 +202,7 @@ Trigger: TypeAlias = Literal["invalid_tool_call", "schema_failure", "tool_error"
 
 
 class Escalation(Declared):
-    """When a step is tried again with more λ: one step up the grid per attempt.
+    """Says when a step is tried again with more λ: one step up the grid per attempt.
 
     ``tool_error`` rejects nothing: the step that digests a tool's error starts one step up for each error in a row.
 
@@ -217,17 +217,17 @@ class Escalation(Declared):
 
     @property
     def attempts(self) -> int:
-        """Attempts that may be rejected for any of the reasons, and the last one."""
+        """Count the attempts that may be rejected for any of the reasons, and the last one."""
         return self.max_attempts or 1
 
     @property
     def redraws_calls(self) -> bool:
-        """Whether a call that cannot be read is asked for once more although no attempts are set."""
+        """Tell whether a call that cannot be read is asked for once more although no attempts are set."""
         return self.max_attempts is None and "invalid_tool_call" in self.on
 
 
 class PolicyFile(Declared):
-    """The whole of a policy file; ``tools`` and ``nodes`` are short forms of rules.
+    """Holds the whole of a policy file; ``tools`` and ``nodes`` are short forms of rules.
 
     ``challenge: true`` switches the built-in rule on that answers a challenge ("are you sure?") with more λ. It is
     off as nothing measured says that it helps: on the built-in pair it turned right answers into wrong ones.

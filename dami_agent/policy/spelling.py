@@ -1,4 +1,4 @@
-"""Misspelt names of tools and nodes in a policy, noticed while steps are decided.
+"""Notice misspelt names of tools and nodes in a policy while steps are decided.
 
 A policy may serve several agents, each with tools and nodes of its own, so a name that has not occurred yet is no
 mistake as such. It is taken for one if a name occurs that differs from it as misspellings do and that the policy does
@@ -20,11 +20,11 @@ _LONGEST = 80  # characters compared
 
 
 class UnknownNameWarning(UserWarning):
-    """A policy names a tool or a node that does not occur, and one with nearly that name does."""
+    """Warns that a policy names a tool or a node that does not occur, and one with nearly that name does."""
 
 
 class KnownNames:
-    """The names of one kind (``tool`` or ``node``): those that a policy speaks of, and those that have occurred.
+    """Holds names of one kind (``tool`` or ``node``): those that a policy speaks of, and those that have occurred.
 
     Threads may share it: its sets are replaced and never changed, and what a race loses is seen again by the next step.
     """
@@ -38,7 +38,7 @@ class KnownNames:
         self._seen: frozenset[str] = frozenset()
 
     def unknown(self, here: frozenset[str]) -> list[str]:
-        """A sentence for each name of the policy that one of ``here`` shows to be misspelt; each is said once."""
+        """Yield a sentence for each name of the policy that one of ``here`` shows to be misspelt; each is said once."""
         new = here - self._seen
         if not new or not self._missing or len(self._seen) >= _MOST:
             return []
@@ -54,7 +54,7 @@ class KnownNames:
 
 
 def _meant(name: str, others: frozenset[str]) -> str | None:
-    """That of ``others`` of which ``name`` is a misspelling: case aside it begins alike and is nearly equal.
+    """Find of ``others`` the one of which ``name`` is a misspelling: case aside it begins alike and is nearly equal.
 
     Names that differ in digits alone (``worker_1``, ``worker_2``) are names of different things.
     """
@@ -81,7 +81,7 @@ class Spelling:
         self._nodes = KnownNames("node", ((name, rule.name) for rule in rules for name in rule.when.node or ()))
 
     def check(self, facts: Facts) -> None:
-        """Compare with the tools and the node of a step."""
+        """Compare the policy's names with the tools and the node of a step."""
         found = self._tools.unknown(facts.tools.union(facts.digests))
         found += self._nodes.unknown(frozenset((facts.node,) if facts.node else ()))
         for sentence in found:

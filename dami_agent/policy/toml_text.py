@@ -26,7 +26,7 @@ _QUOTED = re.compile(r"\"[^\"]*\"|'[^']*'")
 
 
 def read_toml(text: str, source: str) -> tuple[Any, LineOf]:
-    """The content of a TOML text and where each of its values stands.
+    """Read the content of a TOML text and where each of its values stands.
 
     Raises:
         InvalidPolicy: naming file and line.
@@ -54,7 +54,7 @@ class _Lines:
         self._table: tuple[str | int, ...] = ()  # of the last header
 
     def line(self, path: tuple[str | int, ...]) -> int | None:
-        """The line where the value at ``path`` begins, or the innermost part of the way that is there."""
+        """Find the line where the value at ``path`` begins, or the innermost part of the way that is there."""
         while path not in self._line and (statement := next(self._statements, None)):
             self._read(*statement)
         return next((self._line[path[:n]] for n in range(len(path), 0, -1) if path[:n] in self._line), None)
@@ -85,7 +85,7 @@ class _Lines:
 
 
 def _statements(text: str) -> Iterator[tuple[dict[str, Any], int, bool]]:
-    """Each header and each ``key = value``: its content, the line where it begins, and whether it is a header.
+    """Yield each header and each ``key = value``: its content, the line where it begins, and whether it is a header.
 
     An array over several lines comes once for each line at which it could end, with where its last part begins.
     """

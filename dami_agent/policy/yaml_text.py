@@ -32,7 +32,7 @@ _RESOLVERS = (
 
 
 class _Loader(_Base):  # type: ignore[misc]
-    """YAML 1.2's numbers and booleans."""
+    """Loads the numbers and booleans of YAML 1.2."""
 
     def construct_policy_int(self, node: Any) -> int:
         text = str(self.construct_scalar(node)).replace("_", "").lower()
@@ -55,7 +55,7 @@ _Loader.add_constructor("tag:yaml.org,2002:float", _Loader.construct_policy_floa
 
 
 def read_yaml(text: str, source: str) -> tuple[Any, LineOf]:
-    """The content of a YAML text and where each of its values stands.
+    """Read the content of a YAML text and where each of its values stands.
 
     Raises:
         InvalidPolicy: naming file and line.
@@ -88,7 +88,7 @@ def _require_shallow(text: str, source: str) -> None:
 
 
 def too_large(where: str, why: str) -> InvalidPolicy:
-    """The error for what nobody writes by hand."""
+    """Make the error for what nobody writes by hand."""
     return InvalidPolicy(
         f"{where}: this is too large for a policy: {why}",
         hint=f"at most {DEEPEST} levels and {MOST_VALUES} values, with aliases written out",
@@ -104,7 +104,7 @@ class _Written:
         self._open: set[int] = set()
 
     def out(self, node: Any) -> tuple[int, int]:
-        """How many values and levels the node has."""
+        """Count how many values and levels the node has."""
         if node is None or isinstance(node, yaml.ScalarNode):
             return 1, 1
         known = self._sizes.get(id(node))
@@ -126,7 +126,7 @@ class _Written:
         return values, levels
 
     def _refuse_twice(self, node: Any) -> None:
-        """PyYAML lets the last of two equal keys win in silence; a budget must not be lost that way."""
+        """Refuse equal keys, of which PyYAML lets the last win: a budget must not be lost that way."""
         seen: set[str] = set()
         for key, _ in node.value:
             where = f"{self._source}:{key.start_mark.line + 1}"
@@ -138,7 +138,7 @@ class _Written:
 
 
 def _line(node: Any, path: tuple[str | int, ...]) -> int | None:
-    """The line of the key or item at ``path``, or of the innermost part of the way that is there."""
+    """Find the line of the key or item at ``path``, or of the innermost part of the way that is there."""
     line = None if node is None else node.start_mark.line + 1
     for part in path:
         if isinstance(node, yaml.MappingNode):

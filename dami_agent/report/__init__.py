@@ -1,4 +1,4 @@
-"""Ledger and frontier files -> one offline HTML page. Reads nothing else, and needs no network to be opened."""
+"""Turn ledger and frontier files into one offline HTML page, and read nothing else."""
 
 from dami_agent.report.page import ReportSource, Saved, render, write
 

@@ -1,4 +1,4 @@
-"""The page: data as JSON, script and style from ``assets``, nothing from anywhere else."""
+"""Render the page: data as JSON, script and style from ``assets``, nothing from anywhere else."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ SCRIPTS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportSource:
-    """What the page says about where its numbers come from.
+    """Holds what the page says about where its numbers come from.
 
     Attributes:
         ledger: its name, without credentials or folders.
@@ -63,7 +63,7 @@ class ReportSource:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Saved:
-    """Output tokens saved, which nobody may claim without saying against what.
+    """Holds output tokens saved, which nobody may claim without saying against what.
 
     Attributes:
         tokens: of each row; negative where it cost more, None where nothing can be said.
@@ -133,9 +133,13 @@ def write(
     *,
     text: bool = False,
 ) -> int:
-    """Write the page to ``path``, a file whole or not at all; returns its bytes.
+    """Write the page to ``path``, a file whole or not at all; return its size in bytes.
 
     A link is followed, a device or pipe is written through, and ``-`` is stdout; see :func:`render` for the rest.
+
+    Args:
+        path: the file, or ``-``.
+        rows, source, frontier, saved, text: as :func:`render` takes them.
 
     Raises:
         LedgerError: if the file cannot be written.
@@ -168,24 +172,24 @@ def _replace(path: Path, page: bytes) -> None:
 
 
 def _umask() -> int:
-    """The process's umask, which can only be read by setting it."""
+    """Read the process's umask, which can only be read by setting it."""
     mask = os.umask(0o077)
     os.umask(mask)
     return mask
 
 
 def _asset(name: str) -> str:
-    """Text of a packaged file, with the line ends a browser hashes."""
+    """Read the text of a packaged file, with the line ends a browser hashes."""
     return (files("dami_agent.report") / "assets" / name).read_text(encoding="utf-8").replace("\r\n", "\n")
 
 
 def _hash(text: str) -> str:
-    """A CSP hash source of an inline element's text."""
+    """Compute the CSP hash source of an inline element's text."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode('utf-8')).digest()).decode()}'"
 
 
 def _embedded(data: Any) -> Markup:
-    """JSON that no HTML parser can take for anything but text."""
+    """Encode JSON that no HTML parser can take for anything but text."""
     text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
@@ -209,6 +213,6 @@ def _frontier(frontier: Frontier | None) -> dict[str, Any] | None:
 
 
 def _totals(rows: Sequence[CallRow]) -> dict[str, str]:
-    """For a reader without scripts."""
+    """Format the totals for a reader without scripts."""
     plain = {name: value for name, value in totals(rows).items() if isinstance(value, (int, float))}
     return {n.replace("_", " "): f"{v:,.2f}" if isinstance(v, float) else f"{v:,}" for n, v in plain.items()}

@@ -1,4 +1,4 @@
-"""Rows as columns: small enough to put 100,000 calls into one page, and quick to read there.
+"""Encode rows as columns: small enough to put 100,000 calls into one page, and quick to read there.
 
 A column is one of four JSON objects, told apart by their keys:
 
@@ -26,8 +26,10 @@ Column = dict[str, Any]
 
 
 def table(rows: Sequence[CallRow], saved: Sequence[float | None] | None = None) -> dict[str, Any]:
-    """All fields of ``rows`` (oldest first), and some more: ``run``, ``tool`` (whose result was read), ``names``,
-    ``user``, ``ordinal``; ``saved`` where given, output tokens by row.
+    """Encode all fields of ``rows`` (oldest first), and some more.
+
+    These are ``run``, ``tool`` (whose result was read), ``names``, ``user``, ``ordinal``; ``saved`` where given, output
+    tokens by row.
 
     Returns:
         ``count``, ``epoch`` (milliseconds UTC since 1970 of the earliest start; ``started_at`` counts from it) and
@@ -50,7 +52,7 @@ def table(rows: Sequence[CallRow], saved: Sequence[float | None] | None = None) 
 
 
 def ordinals(rows: Sequence[CallRow]) -> list[int]:
-    """The number of each step in its run, from 1, in the order of starting; attempts at one call share it."""
+    """Number the steps of each run from 1 in the order of starting; attempts at one call share a number."""
     seen: dict[str, dict[str, int]] = {}
     numbers = []
     for row in rows:
@@ -60,7 +62,7 @@ def ordinals(rows: Sequence[CallRow]) -> list[int]:
 
 
 def encode(values: Sequence[Any]) -> Column:
-    """The shortest of the four forms that holds ``values``."""
+    """Choose the shortest of the four forms that holds ``values``."""
     kinds = set(map(type, values)) - {type(None)}
     if kinds and all(issubclass(kind, Mapping) for kind in kinds):
         names = list(dict.fromkeys(name for v in values if v is not None for name in v))
@@ -84,7 +86,7 @@ def encode(values: Sequence[Any]) -> Column:
 
 
 def _number(value: float | None) -> float | str | None:
-    """A number for JSON, which has no infinity; to six digits, which is finer than anything shown."""
+    """Convert a number for JSON, which has no infinity; to six digits, which is finer than anything shown."""
     if not isinstance(value, float):
         return value
     if not math.isfinite(value):
@@ -93,7 +95,7 @@ def _number(value: float | None) -> float | str | None:
 
 
 def _plain(value: Any) -> Any:
-    """Any value of a row for JSON."""
+    """Convert any value of a row for JSON."""
     if isinstance(value, float):
         return _number(value)
     if isinstance(value, (tuple, list)):

@@ -1,4 +1,4 @@
-"""Value types shared by all subpackages, and the Engine, Job and Estimator protocols.
+"""Define the value types shared by all subpackages, and the Engine, Job and Estimator protocols.
 
 Nothing here knows torch, transformers or LangChain. All values are frozen. Token counts are ints, times are
 seconds (float), λ is an :class:`Intensity`. Token ids are those of the pair's common vocabulary.

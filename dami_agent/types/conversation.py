@@ -1,4 +1,4 @@
-"""Conversation types: messages, tools, tool calls, replies and response formats."""
+"""Define conversation types: messages, tools, tool calls, replies and response formats."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dami_agent.types.intensity import Role
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolCall:
-    """A tool call the model made: parsed name and JSON arguments.
+    """Represents a tool call the model made: parsed name and JSON arguments.
 
     Attributes:
         id: unique within the conversation.
@@ -27,7 +27,7 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InvalidToolCall:
-    """Text after ``<tool_call>`` that cannot be read as a call, or a call that was not allowed.
+    """Holds text after ``<tool_call>`` that cannot be read as a call, or a call that was not allowed.
 
     Attributes:
         text: all that stood there.
@@ -42,7 +42,7 @@ class InvalidToolCall:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
-    """A parsed generation. ``content`` is the answer's text without tool calls; nothing generated is lost."""
+    """Holds a parsed generation. ``content`` is the answer's text without tool calls; nothing generated is lost."""
 
     content: str = ""
     reasoning: str = ""
@@ -54,7 +54,7 @@ class Reply:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
-    """One message of the conversation. ``reasoning`` is an earlier turn's thought, kept apart from ``content``."""
+    """Holds one message of the conversation. ``reasoning`` is an earlier turn's thought, apart from ``content``."""
 
     role: Role
     content: str = ""
@@ -67,7 +67,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tool:
-    """A tool bound to the step.
+    """Describes a tool bound to the step.
 
     Attributes:
         parameters: JSON schema (draft 2020-12) of its arguments object.
@@ -83,7 +83,7 @@ class Tool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolChoice:
-    """Whether and which tool must be called: ``auto`` may, ``any`` must, ``none`` must not, ``tool`` must ``name``."""
+    """Says which tool must be called: ``auto`` may, ``any`` must, ``none`` must not, ``tool`` must call ``name``."""
 
     mode: Literal["auto", "any", "none", "tool"] = "auto"
     name: str | None = None
@@ -91,7 +91,7 @@ class ToolChoice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResponseFormat:
-    """Structured output: a JSON schema, or any JSON object when ``schema`` is None (``json_mode``).
+    """Asks for structured output: a JSON schema, or any JSON object when ``schema`` is None (``json_mode``).
 
     If ``strict``, an object that declares properties and says nothing of others has no others.
     """

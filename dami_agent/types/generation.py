@@ -1,4 +1,4 @@
-"""Token ids in, token ids out."""
+"""Define what goes into an engine and what comes out: token ids, and how they were decoded."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dami_agent.types.step import Sampling
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Constraint:
-    """A grammar that the answer (never the thought) must follow from its first token to its end.
+    """Describes a grammar that the answer (never the thought) must follow from its first token to its end.
 
     Attributes:
         kind: ``lark`` (llguidance's dialect of Lark, with ``%json`` for schemas), ``json_schema`` or ``ebnf`` (GBNF).
@@ -30,7 +30,7 @@ class Constraint:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prompt:
-    """A rendered step: token ids in, and what may come out.
+    """Holds a rendered step: token ids in, and what may come out.
 
     Attributes:
         token_ids: prompt tokens, 1-D, no padding.
@@ -53,7 +53,7 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenLogprob:
-    """Log-probability (natural log, after the logits warpers' input, i.e. of the raw softmax) of one output token."""
+    """Holds the natural-log probability of one output token, of the raw softmax, before any logits warper."""
 
     token_id: int
     logprob: float
@@ -62,7 +62,7 @@ class TokenLogprob:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenEvent:
-    """One output token as it is decoded. ``control`` are the tokens that close the thought; they are not text."""
+    """Holds one output token as it is decoded; ``control`` tokens close the thought and are not text."""
 
     token_id: int
     part: Part
@@ -71,7 +71,7 @@ class TokenEvent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timing:
-    """Seconds: in the queue, switching weights, prefill, first token since submission, decode, all of it."""
+    """Measures seconds: in the queue, switching weights, prefill, first token since submission, decode, all of it."""
 
     queue: float = 0.0
     switch: float = 0.0
@@ -83,7 +83,7 @@ class Timing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Generation:
-    """What the engine produced for one prompt.
+    """Holds what the engine produced for one prompt.
 
     Attributes:
         events: all output tokens in order, without the final end-of-sequence token.
@@ -116,12 +116,12 @@ class Generation:
 
     @property
     def token_ids(self) -> tuple[int, ...]:
-        """Ids of all output tokens."""
+        """Return the ids of all output tokens."""
         return tuple(e.token_id for e in self.events)
 
     @property
     def reasoning_tokens(self) -> int:
-        """Tokens that the model thought. Everything that counts or caps reasoning counts these.
+        """Count the tokens that the model thought. Everything that counts or caps reasoning counts these.
 
         The markers around a thought, and what the engine writes to close one, are output and not reasoning.
         """
@@ -129,10 +129,10 @@ class Generation:
 
     @property
     def answer_tokens(self) -> int:
-        """All other output tokens: the answer, the markers of a thought, and what the engine wrote to close it."""
+        """Count all other output tokens: the answer, the thought's markers, and what the engine wrote to close it."""
         return self.output_tokens - self.reasoning_tokens
 
     @property
     def output_tokens(self) -> int:
-        """All output tokens."""
+        """Count all output tokens."""
         return len(self.events)

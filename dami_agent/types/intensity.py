@@ -1,4 +1,4 @@
-"""λ, and the small vocabularies that records and requests share."""
+"""Define λ, and the small vocabularies that records and requests share."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ WeightsMode = Literal["merged", "mixed"]
 
 
 class Intensity(float):
-    """Reasoning intensity λ: a finite float in [0, 1]; 0 is the Instruct model, 1 the Thinking model.
+    """Represents the reasoning intensity λ: a finite float in [0, 1]; 0 is the Instruct model, 1 the Thinking model.
 
     Raises:
         InvalidIntensity: for anything else (NaN, infinity, bool, text, out of range).

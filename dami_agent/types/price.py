@@ -1,4 +1,4 @@
-"""What an attempt used, and what that costs: the one price that the policy's budgets and the ledger count by."""
+"""Count what an attempt used and price it: the one price that the policy's budgets and the ledger count by."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _MOST = 1e15  # what a run costs stays a finite number
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
-    """What one attempt used.
+    """Counts what one attempt used.
 
     Attributes:
         tokens: decoded: thought, answer, and all that was discarded.
@@ -37,7 +37,7 @@ class Usage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Price:
-    """What using a model costs; what is left out costs nothing.
+    """Prices the use of a model; what is left out costs nothing.
 
     Attributes:
         prompt: per million tokens read, those that an estimator scored among them.
@@ -70,12 +70,12 @@ class Price:
 
     @property
     def is_free(self) -> bool:
-        """Whether every rate is zero."""
+        """Tell whether every rate is zero."""
         return not any(getattr(self, field.name) for field in fields(self))
 
 
 def misfits(data: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """(field, what is wrong with it) of a price as files hold it."""
+    """Yield (field, what is wrong with it) of a price as files hold it."""
     known = [field.name for field in fields(Price)]
     for name, value in data.items():
         number = isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -13,7 +13,7 @@ from dami_agent.types.record import Decision, Estimate
 
 @runtime_checkable
 class Job(Protocol):
-    """A submitted request: iterate for tokens as they come, or wait for ``result``; both work, from any thread."""
+    """Represents a submitted request: iterate for tokens as they come, or wait for ``result``; both from any thread."""
 
     def __iter__(self) -> Iterator[TokenEvent]:
         """Yield every output token in order, from the first, as it is decoded; raises what ``result`` would."""
@@ -38,7 +38,7 @@ BUILTIN = "dami-builtin"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineInfo:
-    """What an engine runs on: for records, cache keys and people.
+    """Says what an engine runs on: for records, cache keys and people.
 
     Attributes:
         masks_markers: no marker of a thought is ever drawn in an answer. Of an engine that does not say so, an answer
@@ -58,7 +58,7 @@ class EngineInfo:
 
 @runtime_checkable
 class Engine(Protocol):
-    """Token ids in, token ids out, at any λ; knows no message. Safe to use from many threads."""
+    """Takes token ids and returns token ids, at any λ; knows no message. Safe to use from many threads."""
 
     @property
     def info(self) -> EngineInfo:
@@ -75,11 +75,11 @@ class Engine(Protocol):
         ...
 
     def generate(self, prompt: Prompt, decision: Decision) -> Generation:
-        """``submit(...).result()``."""
+        """Submit a request and wait for its result."""
         ...
 
     def score(self, prompt: Prompt, completion: Sequence[int], intensity: Intensity) -> tuple[float, ...]:
-        """Natural-log probability of each completion token given all before it, by teacher forcing at λ."""
+        """Compute the natural-log probability of each completion token given all before it, by teacher forcing at λ."""
         ...
 
     def close(self) -> None:

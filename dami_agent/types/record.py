@@ -1,4 +1,4 @@
-"""What was decided about a call, what came of it, and the record of both."""
+"""Record what was decided about a call and what came of it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dami_agent.types.step import Limits, Sampling, Step
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
-    """An estimator's λ(q), before the policy, with the numbers behind it.
+    """Holds an estimator's λ(q), before the policy, with the numbers behind it.
 
     ``probe`` is a generation at λ=0 the estimator made; it becomes the answer when λ stays 0. ``tokens`` are the
     output tokens spent to estimate, ``scored_tokens`` those only read (teacher forcing). ``note`` says why nothing was
@@ -38,7 +38,7 @@ ANSWER = "answer"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """What the policy made of a step: λ, template, limits and why.
+    """Holds what the policy made of a step: λ, template, limits and why.
 
     Attributes:
         intensity: λ of the thought, and of the answer unless ``answer_intensity`` is given.
@@ -77,7 +77,7 @@ class Decision:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallRecord:
-    """One attempt at one call, finished or failed, as the ledger keeps it.
+    """Holds one attempt at one call, finished or failed, as the ledger keeps it.
 
     Attributes:
         fingerprint: identifies the pair's weights.
@@ -109,7 +109,7 @@ class CallRecord:
 
     @property
     def probe_tokens(self) -> int:
-        """Output tokens of a probe that did *not* become the answer; they are part of the call's cost."""
+        """Count output tokens of a probe that did *not* become the answer; they are part of the call's cost."""
         estimate = self._estimate
         if estimate is None or estimate.probe is None:
             return estimate.tokens if estimate else 0
@@ -118,17 +118,17 @@ class CallRecord:
 
     @property
     def output_tokens(self) -> int:
-        """All output tokens the call cost: thought, answer, and what was discarded."""
+        """Count all output tokens the call cost: thought, answer, and what was discarded."""
         return self.probe_tokens + self.discarded_tokens + (self.generation.output_tokens if self.generation else 0)
 
     @property
     def cached_tokens(self) -> int:
-        """Tokens of the prompt that the engine did not compute anew."""
+        """Count the tokens of the prompt that the engine did not compute anew."""
         return min(self.generation.cached_tokens, self.generation.prompt_tokens) if self.generation else 0
 
     @property
     def usage(self) -> Usage:
-        """What prices and budgets count."""
+        """Add up what prices and budgets count."""
         estimate, generation = self._estimate, self.generation
         thrown = estimate.probe if estimate is not None and self.probe_tokens else None
         decoded = [g for g in (generation, thrown) if g is not None]

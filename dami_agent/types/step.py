@@ -1,4 +1,4 @@
-"""One chat-model call as the pipeline sees it, with its settings and its place in a run."""
+"""Define one chat-model call as the pipeline sees it, with its settings and its place in a run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dami_agent.types.intensity import Intensity
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sampling:
-    """How tokens are drawn. None means: the checkpoints' ``generation_config`` (Thinking's for λ > 0).
+    """Says how tokens are drawn. None means: the checkpoints' ``generation_config`` (Thinking's for λ > 0).
 
     Attributes:
         temperature: 0 is greedy.
@@ -32,7 +32,7 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """Bounds on one call.
+    """Bounds one call.
 
     Attributes:
         max_tokens: output tokens, thought and answer together; None: what the context window leaves.
@@ -55,7 +55,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IntensityRequest:
-    """What the caller asked about depth, after precedence (init < configurable < bind < middleware < call).
+    """Says what the caller asked about depth, after precedence (init < configurable < bind < middleware < call).
 
     ``intensity`` is a number, ``"auto"`` (ask the estimator) or None; ``effort`` a LangChain effort name or None.
     A number beats an effort name. ``origin`` says where the winning value came from, for the reason.
@@ -68,7 +68,7 @@ class IntensityRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunContext:
-    """Where in a run this step happens; all optional, all kept in the ledger.
+    """Says where in a run this step happens; all optional, all kept in the ledger.
 
     ``run_name`` and ``root_run_name`` are LangChain's names of the runs with ``run_id`` and ``root_run_id``.
     """
@@ -88,7 +88,7 @@ class RunContext:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """One chat-model call as the pipeline sees it.
+    """Holds one chat-model call as the pipeline sees it.
 
     Attributes:
         structured: an object is asked for, by a ``response_format`` or by the forced call that stands for one.
@@ -109,7 +109,7 @@ class Step:
 
     @property
     def digested_tools(self) -> tuple[str, ...]:
-        """Names of the tools whose results this step reads: the tool messages at the very end."""
+        """Name the tools whose results this step reads: the tool messages at the very end."""
         names: list[str] = []
         by_id = {c.id: c.name for m in self.messages for c in m.tool_calls}
         for message in reversed(self.messages):
