@@ -23,7 +23,7 @@ THOUGHT = "first this, then that"
 class TwoVoices(FakeEngine):
     """Says the same thought again, and another answer after it."""
 
-    def _continued(self, prompt: Any) -> FakeReply:
+    def reply_begun_by(self, prompt: Any) -> FakeReply:
         return FakeReply("It is eight.", reasoning=THOUGHT)
 
 
@@ -60,13 +60,13 @@ def test_the_answer_is_decoded_after_the_thought_at_its_own_intensity() -> None:
 
 def test_an_answer_that_breaks_off_is_on_record_whole_and_paid_whole() -> None:
     pipeline, engine = voices(run={"max_tokens": 1000, "on_exhausted": "error"})
-    engine._continued = lambda _: FakeReply("It is eight.", error=RunError("fell off"))  # type: ignore[method-assign]
+    engine.reply_begun_by = lambda _: FakeReply("It is eight.", error=RunError("fell off"))  # type: ignore[method-assign]
     now = step(user("What is it?"), root_run_id="run")
     book: list[CallRecord] = []
     pipeline.ledger = SimpleNamespace(record=book.append)
     with pytest.raises(RunError, match="fell off"):
         pipeline.run(now)
-    decoded = [job._shown - len(r.prompt.reply_ids) for r, job in zip(engine.requests, engine.jobs, strict=True)]
+    decoded = [job.shown - len(r.prompt.reply_ids) for r, job in zip(engine.requests, engine.jobs, strict=True)]
     assert book[0].output_tokens == sum(decoded)
     assert decoded[1] > 0
     assert (

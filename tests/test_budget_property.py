@@ -65,18 +65,18 @@ class Counted(FakeEngine):
 
     def submit(self, prompt: Prompt, decision: Decision) -> FakeJob:
         job = super().submit(prompt, decision)
-        job._shown = max(job._shown, len(prompt.reply_ids))  # there from the start
+        job.shown = max(job.shown, len(prompt.reply_ids))  # there from the start
         return job
 
-    def _generation(self, reply: FakeReply, request: FakeRequest) -> Generation:
-        made = super()._generation(reply, request)
+    def write(self, reply: FakeReply, request: FakeRequest) -> Generation:
+        made = super().write(reply, request)
         carried = request.prompt.reply_ids
         if not carried:
             return made
         before = next(
-            job._generation.events[: len(carried)]
+            job.generation.events[: len(carried)]
             for job in reversed(self.jobs)
-            if job._generation.token_ids[: len(carried)] == carried
+            if job.generation.token_ids[: len(carried)] == carried
         )
         if any(event.part == "answer" for event in before):
             return made
@@ -84,9 +84,9 @@ class Counted(FakeEngine):
         most = request.decision.limits.max_tokens or len(before) + len(rest)
         return replace(made, events=(before + rest)[:most])
 
-    def _continued(self, prompt: Prompt) -> FakeReply:
+    def reply_begun_by(self, prompt: Prompt) -> FakeReply:
         try:
-            return super()._continued(prompt)
+            return super().reply_begun_by(prompt)
         except DamiError:
             return FakeReply("seven")  # after a thought
 
@@ -95,7 +95,7 @@ class Counted(FakeEngine):
         events: list[TokenEvent] = []
         for request, job in zip(self.requests, self.jobs, strict=True):
             if charged_to in (None, request.decision.charged_to):
-                events += job._generation.events[len(request.prompt.reply_ids) : job._shown]
+                events += job.generation.events[len(request.prompt.reply_ids) : job.shown]
         return events
 
 

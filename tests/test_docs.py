@@ -11,7 +11,8 @@ import jsonschema
 import pytest
 
 from dami_agent.cli.app import app
-from dami_agent.estimators import registry
+from dami_agent.estimators import estimator_names
+from dami_agent.estimators.registry import unregister_estimator
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -28,10 +29,11 @@ SHOWN = [(page, block) for page in ("extending.md", "frontier.md") for block in 
 @pytest.mark.parametrize(("page", "block"), SHOWN, ids=[f"{page}-{n}" for n, (page, _) in enumerate(SHOWN)])
 def test_what_is_shown_runs(page: str, block: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("DAMI_LEDGER", str(tmp_path / "ledger.sqlite"))
-    monkeypatch.setattr(registry, "_makers", dict(registry._makers))
-    monkeypatch.setattr(registry, "_made", {})
     monkeypatch.setattr(app, "registered_commands", list(app.registered_commands))
+    before = set(estimator_names())
     exec(compile(block, page, "exec"), {"__name__": "docs"})
+    for name in set(estimator_names()) - before:
+        unregister_estimator(name)
 
 
 def test_the_frontier_that_ships_follows_the_schema() -> None:

@@ -131,12 +131,12 @@ def run(job: AblationJob) -> Row:
         "key": job.key(),
         **job.settings(),
         "parameters": sum(value.numel() for name, value in states["base"].items() if name != "lm_head.weight"),
-        "minutes": {"training": _minutes(folder), "measuring": round((time.monotonic() - begun) / 60, 1)},
+        "minutes": {"training": training_minutes(folder), "measuring": round((time.monotonic() - begun) / 60, 1)},
         "path": path,
     }
 
 
-def _minutes(folder: Path) -> float:
+def training_minutes(folder: Path) -> float:
     """What the stages took together, before and after they were interrupted."""
     logs = [[json.loads(line) for line in log.read_text().splitlines()] for log in folder.glob("*/log.jsonl")]
     seconds = [max(float(row.get("seconds", 0.0)) for row in rows) for rows in logs]

@@ -83,11 +83,11 @@ def copying(rng: Random, frame: Frame) -> Encoded:
     """Random tokens: 8-60 to be repeated, or rows of which some are asked for: how copying is learned fast."""
     if rng.random() < 0.5:
         body = [rng.choice(frame.ordinary) for _ in range(rng.randint(8, 60))]
-        return _exchange(frame, [(body, body)])
-    return _exchange(frame, _rows(rng, frame.ordinary))
+        return encode_turns(frame, [(body, body)])
+    return encode_turns(frame, draw_lookup(rng, frame.ordinary))
 
 
-def _rows(rng: Random, ordinary: list[int]) -> list[tuple[list[int], list[int]]]:
+def draw_lookup(rng: Random, ordinary: list[int]) -> list[tuple[list[int], list[int]]]:
     """Rows of a key and, up to six tokens after it, a value; then the keys, each asked for its value."""
     keys = rng.sample(ordinary, rng.randint(2, 10))
     values = [[rng.choice(ordinary) for _ in range(rng.randint(1, 4))] for _ in keys]
@@ -98,7 +98,7 @@ def _rows(rng: Random, ordinary: list[int]) -> list[tuple[list[int], list[int]]]
     return [([*rows, *first], value), *others]
 
 
-def _exchange(frame: Frame, turns: list[tuple[list[int], list[int]]]) -> Encoded:
+def encode_turns(frame: Frame, turns: list[tuple[list[int], list[int]]]) -> Encoded:
     """Turns of a user and an assistant, as token ids."""
     ids: list[int] = []
     loss_mask: list[bool] = []

@@ -32,7 +32,8 @@ def question_turns(item: Question, template: Template, style: float) -> list[Tur
     return [Turn("user", item.prompt), Turn("assistant", reply_of(item, tersely=not thought), thought)]
 
 
-def _train_question(rng: Random, family: str = "") -> Question:
+def draw_train_question(rng: Random, family: str = "") -> Question:
+    """Draw a question of the training split, of any family or the named one."""
     family = family or rng.choices(QUESTIONS, (3, 3, 3, 2.5, 2.5))[0]
     while True:
         item = practice(rng, family)
@@ -41,14 +42,14 @@ def _train_question(rng: Random, family: str = "") -> Question:
 
 
 def _question(rng: Random, template: Template, style: float) -> Dialogue:
-    item = _train_question(rng)
+    item = draw_train_question(rng)
     tools: tuple[ToolSpec, ...] = ()
     if rng.random() < 0.08:
         names = rng.sample(tuple(catalogue.CATALOGUE), rng.randint(1, 2))
         tools = tuple(catalogue.CATALOGUE[name].spec for name in names)
     turns = question_turns(item, template, style)
     if rng.random() < 0.05:
-        earlier = _train_question(rng)
+        earlier = draw_train_question(rng)
         said = Turn("assistant", reply_of(earlier, tersely=True), learn=False)
         turns = [Turn("user", earlier.prompt), said, *turns]
     return Dialogue(turns, tools, tooling.system(rng), template, "question")
@@ -56,14 +57,14 @@ def _question(rng: Random, template: Template, style: float) -> Dialogue:
 
 def _lookup(rng: Random, template: Template, style: float) -> Dialogue:
     """A lookup alone: how it is told must not matter."""
-    turns = question_turns(_train_question(rng, "lookup"), template, style)
+    turns = question_turns(draw_train_question(rng, "lookup"), template, style)
     return Dialogue(turns, (), tooling.system(rng), template, "question")
 
 
 def _cut(rng: Random, template: Template, style: float) -> Dialogue:
     """A thought closed before its end, then the answer; always Thinking's template, which alone opens one."""
     if rng.random() < 0.6:
-        return Dialogue(cut_question(rng, _train_question(rng), style), (), tooling.system(rng), "thinking", "cut")
+        return Dialogue(cut_question(rng, draw_train_question(rng), style), (), tooling.system(rng), "thinking", "cut")
     task, turns = cut_step(rng, style)
     return Dialogue(turns, tuple(tool.spec for tool in task.tools), tooling.system(rng), "thinking", "cut")
 

@@ -211,7 +211,7 @@ def train(run: TrainingRun) -> None:
     run.folder.mkdir(parents=True, exist_ok=True)
     run.resume()
     run.model.train()
-    run.model.config._attn_implementation = attention.register()
+    run.model.set_attn_implementation(attention.register())
     if run.config.compile:
         for layer in run.model.model.layers:
             layer.compile(dynamic=True)  # all run the first one's code: half of the minutes that the whole takes
@@ -242,13 +242,13 @@ def _pools(run: TrainingRun, tell: Callable[[dict[str, Any]], None]) -> None:
         run.position["pool"] += 1
         run.position["seconds"] = time.monotonic() - run.begun
         if run.group.rank == 0:
-            _keep(run)
+            save_state(run)
         speed = (run.position["tokens"] - before) / max(time.monotonic() - started, 1e-9)
         row = {**run.position, "seconds": round(run.position["seconds"], 1), "loss": round(loss, 4)}
         tell({**row, "tokens_per_second": round(speed)})
 
 
-def _keep(run: TrainingRun) -> None:
+def save_state(run: TrainingRun) -> None:
     """Write the state beside, then move it into place, so that a kill leaves the last whole one."""
     folder, state = run.folder, run.model.state_dict()
     weights = {name: value.detach().clone() for name, value in state.items() if name != "lm_head.weight"}

@@ -62,15 +62,17 @@ class _Run(loop.TrainingRun):
         """Pool `number` as batches."""
         rng, parts = Random(f"proxy:{self.config.seed}:{number}"), self.mixture(self.pool_progress(number))
         chosen = rng.choices(parts, [part.weight for part in parts], k=self.config.pool_size)
-        return grouped(encode(self.tokenizer, [_document(rng, part) for part in chosen]), tokens=self.config.tokens)
+        return grouped(encode(self.tokenizer, [draw_document(rng, part) for part in chosen]), tokens=self.config.tokens)
 
 
-def _document(rng: Random, part: Part) -> Dialogue:
-    item = _train_question(rng)
+def draw_document(rng: Random, part: Part) -> Dialogue:
+    """Draw one question with its worked answer, as the mixture's part wants it."""
+    item = draw_train_question(rng)
     return Dialogue(question_turns(item, part.template, rng.uniform(part.low, part.high)), template=part.template)
 
 
-def _train_question(rng: Random) -> Question:
+def draw_train_question(rng: Random) -> Question:
+    """Draw a question of the training split from the families that the proxy learns."""
     while True:
         item = question(rng, rng.choice(FAMILIES), rng.choice(LEVELS))
         if item.split == "train":

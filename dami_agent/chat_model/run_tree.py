@@ -67,6 +67,12 @@ class RunTree(BaseCallbackHandler):
         with self._lock:
             return self._started.get(run_id) if run_id is not None else None
 
+    def sizes(self) -> dict[str, int]:
+        """Count the entries kept of open calls and runs; all are 0 when nothing runs."""
+        kept = {"calls": self._started, "threads": self._threads, "runs": self._roots, "names": self._names}
+        with self._lock:
+            return {name: len(entries) for name, entries in {**kept, "numbers": self._calls}.items()}
+
     def on_chat_model_start(
         self,
         *_: Any,
@@ -141,8 +147,8 @@ def _put(runs: OrderedDict[UUID, T], run_id: UUID, value: T) -> None:
         runs.popitem(last=False)
 
 
-_TREE = RunTree()
-_TREE_VAR: ContextVar[RunTree | None] = ContextVar("dami_agent_run_tree", default=_TREE)
+TREE = RunTree()
+_TREE_VAR: ContextVar[RunTree | None] = ContextVar("dami_agent_run_tree", default=TREE)
 register_configure_hook(_TREE_VAR, inheritable=True)
 
 
@@ -167,7 +173,7 @@ def announce(config: RunnableConfig | None) -> tuple[RunnableConfig, UUID]:
     """
     config = ensure_config(config)
     run_id = config.get("run_id") or uuid7()
-    _TREE.announce(run_id, (config.get("configurable") or {}).get("thread_id"))
+    TREE.announce(run_id, (config.get("configurable") or {}).get("thread_id"))
     return {**config, "run_id": run_id}, run_id
 
 
@@ -184,24 +190,24 @@ def run_context_of(manager: Any = None, *, calling: bool = False) -> RunContext:
     """
     config = var_child_runnable_config.get() or {}
     around = config.get("callbacks")
-    call = manager if manager is not None or not calling else _TREE.started(_CURRENT_CALL.get())
+    call = manager if manager is not None or not calling else TREE.started(_CURRENT_CALL.get())
     run: UUID | None = None
     parent: UUID | None
     if call is not None:
         run, parent, tags, metadata = call.run_id, call.parent_run_id, call.tags, dict(call.metadata or {})
-        root = _TREE.root(call.run_id, parent)
+        root = TREE.root(call.run_id, parent)
     elif isinstance(around, BaseCallbackManager) and around.parent_run_id is not None:
         parent, tags = around.parent_run_id, around.inheritable_tags
         metadata = {**config.get("metadata", {}), **around.inheritable_metadata}
-        root = _TREE.root(around.parent_run_id, parent)
+        root = TREE.root(around.parent_run_id, parent)
     else:
         return RunContext()
     step = metadata.get("langgraph_step")
     if step is None and calling:
-        step = _TREE.call(root)
-    threads = metadata.get("thread_id"), _TREE.thread(run), config.get("configurable", {}).get("thread_id")
+        step = TREE.call(root)
+    threads = metadata.get("thread_id"), TREE.thread(run), config.get("configurable", {}).get("thread_id")
     thread = next((each for each in threads if each is not None), None)
-    name, root_name = _TREE.names(run, root)
+    name, root_name = TREE.names(run, root)
     return RunContext(
         run_id=str(run) if run else None,
         parent_run_id=str(parent) if parent else None,

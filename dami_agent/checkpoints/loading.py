@@ -45,7 +45,7 @@ def load(call: Callable[[], T]) -> T:
         with exclusively():
             _settle()
             result = call()
-            if not _patched():
+            if not patched():
                 return result
         logger.warning("another thread loaded a transformers model at the same time; loading again")
     raise CheckpointError(
@@ -84,7 +84,7 @@ def _places() -> dict[str, tuple[Any, str]]:
     }
 
 
-def _patched() -> list[str]:
+def patched() -> list[str]:
     """Name the context managers whose patches are in place now."""
     found = []
     for name, (owner, attribute) in _places().items():
@@ -99,7 +99,7 @@ def _patched() -> list[str]:
 def _settle() -> None:
     """Wait until nobody's patches are in place; put back what stays. Raises ``CheckpointError`` where it cannot."""
     end = time.monotonic() + PATIENCE
-    while (names := _patched()) and time.monotonic() < end:
+    while (names := patched()) and time.monotonic() < end:
         time.sleep(_STEP)
     for name in names:
         if name not in _genuine:

@@ -166,7 +166,7 @@ class ControlGuard:
                 f"{most} tokens",
                 hint="shorten the messages, or open the engine with a larger context_length",
             )
-        spans, clean = self._control_spans(text, seams)
+        spans, clean = self.control_spans(text, seams)
         ids: list[int] = []
         if clean:
             ids = _ids(self._plain, text)
@@ -201,7 +201,7 @@ class ControlGuard:
         longest = max(len(token.encode()) if token in self._added else len(token) for token in self._source.get_vocab())
         return longest * (_COMPOSED if composes else 1)
 
-    def _control_spans(self, text: str, seams: list[int]) -> tuple[list[tuple[int, int]], bool]:
+    def control_spans(self, text: str, seams: list[int]) -> tuple[list[tuple[int, int]], bool]:
         """The template's own control tokens in ``text``, leftmost longest; and whether no untrusted one is there."""
         spans, clean, offset = [], True, 0
         longest = max(map(len, self._added), default=1)

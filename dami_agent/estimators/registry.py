@@ -53,6 +53,15 @@ def register_estimator(name: str, make: Make, *, replace: bool = False) -> None:
         _made.pop(name, None)
 
 
+def unregister_estimator(name: str) -> None:
+    """Forget what was registered under a name; what is built in or published under it is found again."""
+    with _lock:
+        _makers.pop(name, None)
+        _made.pop(name, None)
+        if name in _BUILT_IN:
+            _makers[name] = _BUILT_IN[name]
+
+
 def estimator_named(name: str) -> Estimator:
     """Return the estimator of this name; the same object at every call.
 

@@ -89,9 +89,9 @@ class LocalEngine:
         load = weights if callable(weights) else lambda: weights
         capacity = Capacity(rows=max_batch_size, cache_tokens=max_batch_tokens, queue=max_queue)
         hidden = ids_without_text(tokenizer, info.vocab_size, keep=self._eos_ids)
-        self._worker = Worker(load, capacity, hidden)
+        self.worker = Worker(load, capacity, hidden)
         self._pid = os.getpid()
-        self._finalizer = weakref.finalize(self, _shut_down, self._worker, self._pid)
+        self._finalizer = weakref.finalize(self, _shut_down, self.worker, self._pid)
 
     @classmethod
     def open(cls, pair: CheckpointPair, **options: Any) -> Self:
@@ -116,12 +116,12 @@ class LocalEngine:
     @property
     def closed(self) -> bool:
         """Whether it takes no requests any more: closed, or broken by what ended its thread."""
-        return self._worker.queue.closed
+        return self.worker.queue.closed
 
     def load(self) -> None:
         """Load the weights now, if they are not, and wait for it. Raises what loading raises."""
         self._check_process()
-        self._worker.queue.add_load().result()
+        self.worker.queue.add_load().result()
 
     def submit(self, prompt: Prompt, decision: Decision) -> LocalJob:
         """Check a request, compile its grammar and queue it.
@@ -134,10 +134,10 @@ class LocalEngine:
         """
         self._check_process()
         with self._arriving(), panics_to_dami_error():
-            row = self._row(prompt, decision)
+            row = self.sequence_of(prompt, decision)
             row.replay()
             if not row.done:
-                self._worker.queue.add_row(row)
+                self.worker.queue.add_row(row)
             return row.job
 
     def generate(self, prompt: Prompt, decision: Decision) -> Generation:
@@ -163,7 +163,7 @@ class LocalEngine:
         check_fits(len(context), len(completion), self._info)
         request = ScoreRequest(context=context, completion=tuple(completion), intensity=Intensity(intensity))
         with self._arriving():
-            self._worker.queue.add_score(request)
+            self.worker.queue.add_score(request)
         try:
             return request.future.result()
         finally:
@@ -195,7 +195,8 @@ class LocalEngine:
 
     # --- checks, in the caller's thread ------------------------------------------------------------------------------
 
-    def _row(self, prompt: Prompt, decision: Decision) -> SequenceState:
+    def sequence_of(self, prompt: Prompt, decision: Decision) -> SequenceState:
+        """Check a request, and build the state that its decoding goes through."""
         intensity, limits, markers = Intensity(decision.intensity), decision.limits, self._markers
         max_tokens = self._check_request(prompt, limits)
         cap, words = cap_and_words(markers, limits, max_tokens)
@@ -263,11 +264,11 @@ class LocalEngine:
 
     @contextmanager
     def _arriving(self) -> Iterator[None]:
-        self._worker.queue.announce(1)
+        self.worker.queue.announce(1)
         try:
             yield
         finally:
-            self._worker.queue.announce(-1)
+            self.worker.queue.announce(-1)
 
 
 def _shut_down(worker: Worker, pid: int) -> None:

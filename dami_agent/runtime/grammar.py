@@ -133,7 +133,7 @@ class GrammarCompiler:
             if compiled is not None:
                 self._compiled.move_to_end(key)
         if compiled is None:
-            compiled = _compile(constraint, vocabulary)
+            compiled = compile_constraint(constraint, vocabulary)
             with self._lock:
                 self._compiled[key] = compiled
                 while len(self._compiled) > _CACHED:
@@ -149,7 +149,7 @@ class GrammarCompiler:
             return self._vocabulary
 
 
-def _compile(constraint: Constraint, vocabulary: Vocabulary) -> llguidance.LLMatcher:
+def compile_constraint(constraint: Constraint, vocabulary: Vocabulary) -> llguidance.LLMatcher:
     """The grammar at its start. Whatever the library raises on strangers' text, one error of ours comes out."""
     import llguidance
 

@@ -33,7 +33,7 @@ class RequestQueue:
     def __init__(self, limit: int, on_first: Callable[[], None]) -> None:
         self._limit = limit
         self._on_first: Callable[[], None] | None = on_first
-        self._changed = threading.Condition()
+        self.changed = threading.Condition()
         self._rows: deque[SequenceState] = deque()
         self._scores: deque[ScoreRequest] = deque()
         self._loads: deque[Future[None]] = deque()
@@ -44,10 +44,10 @@ class RequestQueue:
 
     def announce(self, count: int) -> None:
         """Announce (+1) or withdraw (-1) a caller who is about to bring something."""
-        with self._changed:
+        with self.changed:
             self._arriving += count
             if count < 0:
-                self._changed.notify_all()
+                self.changed.notify_all()
 
     def add_row(self, row: SequenceState) -> None:
         """Queue a row. Raises ``EngineBusy`` or ``EngineClosed``."""
@@ -70,12 +70,12 @@ class RequestQueue:
 
     def close(self, reason: EngineClosed | None = None) -> None:
         """Take nothing in any more, and say ``reason`` to who still comes; the first one counts."""
-        with self._changed:
+        with self.changed:
             self._closed = self._closed or reason or EngineClosed("the engine is closed", hint="open a new one")
-            self._changed.notify_all()
+            self.changed.notify_all()
 
     def _add(self, queue: deque[T], item: T) -> None:
-        with self._changed:
+        with self.changed:
             if self._closed is not None:
                 raise EngineClosed(self._closed.message, hint=self._closed.hint) from self._closed.__cause__
             if len(queue) >= self._limit:
@@ -87,7 +87,7 @@ class RequestQueue:
                 self._on_first()
                 self._on_first = None
             queue.append(item)
-            self._changed.notify_all()
+            self.changed.notify_all()
 
     # --- the worker --------------------------------------------------------------------------------------------------
 
@@ -96,16 +96,16 @@ class RequestQueue:
 
         A worker that was idle waits a moment longer for callers who are on their way, and only for them.
         """
-        with self._changed:
+        with self.changed:
             while not (busy or self._closed or self._rows or self._scores or self._loads):
-                self._changed.wait()
+                self.changed.wait()
             if not busy and self._arriving and not self._closed:
-                self._changed.wait_for(lambda: self._closed or not self._arriving, _GATHER_SECONDS)
+                self.changed.wait_for(lambda: self._closed or not self._arriving, _GATHER_SECONDS)
             return self._closed is None
 
     def rows(self) -> list[SequenceState]:
         """The waiting rows, oldest first."""
-        with self._changed:
+        with self.changed:
             return list(self._rows)
 
     def remove(self, rows: Collection[SequenceState]) -> None:
@@ -114,12 +114,12 @@ class RequestQueue:
 
     def requeue(self, row: SequenceState) -> None:
         """Put a row at the head, whether or not there is room."""
-        with self._changed:
+        with self.changed:
             self._rows.appendleft(row)
 
     def scores(self) -> list[ScoreRequest]:
         """The waiting requests to score, oldest first."""
-        with self._changed:
+        with self.changed:
             return list(self._scores)
 
     def remove_scores(self, requests: Collection[ScoreRequest]) -> None:
@@ -128,14 +128,14 @@ class RequestQueue:
 
     def take_loads(self) -> list[Future[None]]:
         """Take out all calls for the weights."""
-        with self._changed:
+        with self.changed:
             taken = list(self._loads)
             self._loads.clear()
         return taken
 
     def _discard(self, queue: deque[T], items: Collection[T]) -> None:
         gone = set(map(id, items))
-        with self._changed:
+        with self.changed:
             kept = [item for item in queue if id(item) not in gone]
             queue.clear()
             queue.extend(kept)

@@ -43,7 +43,7 @@ class GroupScheduler:
         self._line: list[Group] = []
         self._current: Group = None
         self._running = False
-        self._steps = 0
+        self.steps = 0
         self._seconds = 0.0
         self._switch = 0.0
         self._drained = False
@@ -65,7 +65,7 @@ class GroupScheduler:
             self._line.remove(self._current)
             self._line.append(self._current)
         self._current = next(group for group in self._line if group in ready)
-        self._running, self._steps, self._seconds, self._switch, self._drained = True, 0, 0.0, 0.0, False
+        self._running, self.steps, self._seconds, self._switch, self._drained = True, 0, 0.0, 0.0, False
         self.number += 1
         return self._current
 
@@ -78,13 +78,13 @@ class GroupScheduler:
             drained: the rows that were there when the turn began have ended; what came later waits for the next turn.
         """
         self._drained = drained
-        self._steps += 1
+        self.steps += 1
         self._switch += switch_seconds
         self._seconds += seconds
 
     def _over(self) -> bool:
         paid = self._seconds >= _SWITCH_SHARE * self._switch
-        return paid and (self._drained or self._steps >= _MIN_STEPS or self._seconds >= _MIN_SECONDS)
+        return paid and (self._drained or self.steps >= _MIN_STEPS or self._seconds >= _MIN_SECONDS)
 
 
 class Read(Protocol):

@@ -68,8 +68,8 @@ class Worker:
         self._load = load
         self._capacity = capacity
         self._hidden_ids = hidden_ids
-        self._thread: threading.Thread | None = None
-        self._model: LoadedModel | None = None
+        self.thread: threading.Thread | None = None
+        self.model: LoadedModel | None = None
         self._batches = Batches(capacity.cache_tokens)
         self._turns = GroupScheduler()
         self._served: list[SequenceState] = []  # the rows that were there when the turn began
@@ -78,12 +78,12 @@ class Worker:
     def close(self, timeout: float) -> None:
         """Have the thread fail what it holds, drop the model and end; wait for that unless called from it."""
         self.queue.close()
-        if self._thread is not None and self._thread is not threading.current_thread():
-            self._thread.join(timeout)
+        if self.thread is not None and self.thread is not threading.current_thread():
+            self.thread.join(timeout)
 
     def _start(self) -> None:
-        self._thread = threading.Thread(target=self._run, name="dami-engine", daemon=True)
-        self._thread.start()
+        self.thread = threading.Thread(target=self._run, name="dami-engine", daemon=True)
+        self.thread.start()
 
     # --- the thread --------------------------------------------------------------------------------------------------
 
@@ -96,24 +96,24 @@ class Worker:
             ending = EngineClosed(f"the engine broke: {describe(error)}", hint="open a new engine")
             ending.__cause__ = error
             self.queue.close(ending)
-        self._fail_all(ending)
-        self._model = None
+        self.fail_all(ending)
+        self.model = None
 
     def _guarded_round(self) -> None:
         try:
             self._round()
         except Exception as error:  # whatever it was, the callers must hear of it and the engine live on
-            self._fail_all(error)
+            self.fail_all(error)
 
     def _round(self) -> None:
-        if self._model is None:
+        if self.model is None:
             weights = self._load()
             limit_threads(weights)
-            self._model = LoadedModel.of(weights, self._hidden_ids)
-        model = self._model
+            self.model = LoadedModel.of(weights, self._hidden_ids)
+        model = self.model
         for load in self.queue.take_loads():
             load.set_result(None)
-        self._expire()
+        self.expire()
         self._take_in(model)
         self._batches.read_chunk(model.weights)
         if (decoding := self._batches.decoding) and not self._batches.reads_on:
@@ -146,7 +146,7 @@ class Worker:
             mine = [request for request in scores if self._group(request.intensity) == group]
             self.queue.remove_scores(self._batches.score(model, group, mine, self._capacity.rows))
 
-    def _expire(self) -> None:
+    def expire(self) -> None:
         """Fail requests past their deadline, and drop finished ones from the queue."""
         now = time.monotonic()
         waiting = self.queue.rows()
@@ -158,7 +158,7 @@ class Worker:
             self.queue.remove_scores(left)
 
     def _group(self, intensity: Intensity) -> Group:
-        return intensity if self._model is not None and self._model.weights.mode == "merged" else None
+        return intensity if self.model is not None and self.model.weights.mode == "merged" else None
 
     def _admissible(self) -> list[SequenceState]:
         """The waiting rows there is room for, oldest first: no later row overtakes one of another λ into the batch."""
@@ -178,7 +178,7 @@ class Worker:
             admissible.append(row)
         return admissible
 
-    def _fail_all(self, error: BaseException) -> None:
+    def fail_all(self, error: BaseException) -> None:
         """Fail all that is in work or waiting; nothing that goes wrong with one keeps the others from hearing of it."""
         rows = [*self.queue.rows(), *self._batches.rows]
         requests = [*self.queue.scores(), *self._batches.requests]

@@ -88,28 +88,33 @@ class FakeRequest:
 
 
 class FakeJob:
-    """A scripted reply as a job: iterate for its tokens, or take the result; from any thread."""
+    """A scripted reply as a job: iterate for its tokens, or take the result; from any thread.
+
+    Attributes:
+        generation: all that there is to read.
+        shown: how many of its tokens some reader has seen; a job that ends early has decoded them.
+    """
 
     def __init__(
         self, generation: Generation, error: Exception | None, seconds_per_token: float, deadline: float | None
     ) -> None:
-        self._generation = generation
+        self.generation = generation
         self._error = error
         self._pause = seconds_per_token
         self._ends = math.inf if deadline is None else time.monotonic() + deadline
-        self._shown = 0  # tokens that some reader has seen: a job that ends early has decoded them
+        self.shown = 0
         self._cancelled = threading.Event()
         self._closed = threading.Event()
 
     def __iter__(self) -> Iterator[TokenEvent]:
         """Every token from the first. Raises what ``result`` would."""
-        for count, event in enumerate(self._generation.events):
+        for count, event in enumerate(self.generation.events):
             if self._pause:
                 self._cancelled.wait(self._pause)
             self._check(count)
-            self._shown = max(self._shown, count + 1)
+            self.shown = max(self.shown, count + 1)
             yield event
-        self._check(len(self._generation.events))
+        self._check(len(self.generation.events))
         if self._error is not None:
             raise self._error
 
@@ -124,7 +129,7 @@ class FakeJob:
             error = DeadlineExceeded("the deadline passed")
         else:
             return
-        error.generation = replace(self._generation, events=self._generation.events[: max(count, self._shown)])
+        error.generation = replace(self.generation, events=self.generation.events[: max(count, self.shown)])
         raise error
 
     def result(self, timeout: float | None = None) -> Generation:
@@ -133,7 +138,7 @@ class FakeJob:
         for _ in self:
             if time.monotonic() > ends:
                 raise DeadlineExceeded(f"no result within {timeout} s")
-        return self._generation
+        return self.generation
 
     def cancel(self) -> None:
         """Stop at the next token."""
@@ -204,8 +209,8 @@ class FakeEngine:
             if self._closed:
                 raise EngineClosed("the fake engine is closed")
             self.requests.append(request)
-            reply = self._continued(prompt) if prompt.reply_ids else self._next(request)
-            job = FakeJob(self._generation(reply, request), reply.error, self._pause, decision.limits.timeout)
+            reply = self.reply_begun_by(prompt) if prompt.reply_ids else self._next(request)
+            job = FakeJob(self.write(reply, request), reply.error, self._pause, decision.limits.timeout)
             self.jobs.append(job)
         return job
 
@@ -236,7 +241,7 @@ class FakeEngine:
         self._said.append(reply)
         return reply
 
-    def _continued(self, prompt: Prompt) -> FakeReply:
+    def reply_begun_by(self, prompt: Prompt) -> FakeReply:
         """The reply that a probe began, or whose thought is to be answered at another λ."""
         begun, closing = prompt.reply_ids, tuple(self.encode(CLOSE + AFTER_CLOSE))
         thought = prompt.in_thought and begun[-len(closing) :] == closing
@@ -246,7 +251,8 @@ class FakeEngine:
                 return reply
         raise InvalidRequest("the reply to be continued was never begun here")
 
-    def _generation(self, reply: FakeReply, request: FakeRequest) -> Generation:
+    def write(self, reply: FakeReply, request: FakeRequest) -> Generation:
+        """Write out a scripted reply within the request's limits; a subclass may change what comes of it."""
         prompt, decision = request.prompt, request.decision
         most = self.info.context_length - len(prompt.token_ids)
         most = min(most, decision.limits.max_tokens or most)

@@ -33,8 +33,8 @@ class MergedWeights(Weights):
         self, model: PreTrainedModel, slots: Sequence[Slot], *, device: torch.device, dtype: torch.dtype
     ) -> None:
         super().__init__(model, device=device, dtype=dtype)
-        self._slots = tuple(slots)
-        self._gpus = {slot.instruct.device for slot in self._slots if slot.instruct.is_cuda}
+        self.slots = tuple(slots)
+        self._gpus = {slot.instruct.device for slot in self.slots if slot.instruct.is_cuda}
         self._intensity: Intensity | None = None
         self._switch(Intensity(0))
         self.switch_seconds = 0.0
@@ -47,9 +47,9 @@ class MergedWeights(Weights):
     def nbytes(self) -> dict[str, int]:
         """Bytes of the two endpoints and of the working copy (0 until a λ between the ends is asked for)."""
         return {
-            "instruct": unique_nbytes([slot.instruct for slot in self._slots]),
-            "thinking": unique_nbytes([slot.thinking for slot in self._slots]),
-            "working": unique_nbytes([slot.working for slot in self._slots if slot.working is not None]),
+            "instruct": unique_nbytes([slot.instruct for slot in self.slots]),
+            "thinking": unique_nbytes([slot.thinking for slot in self.slots]),
+            "working": unique_nbytes([slot.working for slot in self.slots if slot.working is not None]),
         }
 
     def _prepare(self, intensities: tuple[Intensity, ...]) -> None:
@@ -70,7 +70,7 @@ class MergedWeights(Weights):
             if 0 < intensity < 1:
                 self._allocate()
             self._intensity = None
-            for slot in self._slots:
+            for slot in self.slots:
                 slot.point_to(self._build(slot, intensity))
         for device in self._gpus:  # so that an asynchronous failure, and the time, belong to the switch
             torch.cuda.synchronize(device)
@@ -80,17 +80,17 @@ class MergedWeights(Weights):
 
     def _allocate(self) -> None:
         """Take the working copy's memory, all of it or none; the weights in use are not touched."""
-        if all(slot.working is not None for slot in self._slots):
+        if all(slot.working is not None for slot in self.slots):
             return
         try:
-            fresh = [torch.empty_like(slot.instruct, memory_format=torch.contiguous_format) for slot in self._slots]
+            fresh = [torch.empty_like(slot.instruct, memory_format=torch.contiguous_format) for slot in self.slots]
         except (torch.OutOfMemoryError, MemoryError) as error:
-            need = sum(slot.instruct.nbytes for slot in self._slots) / 2**30
+            need = sum(slot.instruct.nbytes for slot in self.slots) / 2**30
             raise InsufficientMemory(
                 f"no room for a merged copy of {need:.1f} GiB on {self.device}",
                 hint="mode='mixed' needs no merged copy; λ=0 and λ=1 need none either",
             ) from error
-        for slot, tensor in zip(self._slots, fresh, strict=True):
+        for slot, tensor in zip(self.slots, fresh, strict=True):
             slot.working = tensor
 
     @staticmethod

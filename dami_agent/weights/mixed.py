@@ -51,7 +51,7 @@ class MixedWeights(Weights):
         super().__init__(instruct, device=device, dtype=dtype)
         self._batch = BatchIntensities(device)
         self._ends: list[tuple[torch.Tensor, torch.Tensor]] = []
-        _replace_modules(instruct, thinking, self._batch)
+        replace_modules(instruct, thinking, self._batch)
         for module in instruct.modules():
             if isinstance(module, (MixedLinear, MixedEmbedding, MixedRMSNorm)):
                 self._ends.append((module.weight, module.weight_thinking))
@@ -72,7 +72,7 @@ class MixedWeights(Weights):
         self._batch.clear()
 
 
-def _replace_modules(instruct: nn.Module, thinking: nn.Module, batch: BatchIntensities) -> None:
+def replace_modules(instruct: nn.Module, thinking: nn.Module, batch: BatchIntensities) -> None:
     """Put a mixed module in place of every linear, embedding and norm of ``instruct``.
 
     Raises:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dami_agent import ChatDAMI, session
+from dami_agent import ChatDAMI
 from dami_agent.errors import EngineClosed
 from dami_agent.runtime import LocalEngine
 
@@ -18,7 +18,7 @@ def test_the_next_call_opens_a_new_engine(tmp_path: Path, monkeypatch: pytest.Mo
     settings = {"reasoning_intensity": 0, "temperature": 0, "max_tokens": 24, "context_length": 700}
     model = ChatDAMI(ledger=tmp_path / "calls.sqlite", **settings)
     answer = model.invoke(QUESTION).content
-    old = next(r.engine for key, r in session._open.items() if key.context_length == 700)
+    old = model.pipeline().engine
     assert isinstance(old, LocalEngine)
     if how == "closed":
         old.close()
@@ -28,14 +28,14 @@ def test_the_next_call_opens_a_new_engine(tmp_path: Path, monkeypatch: pytest.Mo
             def panics(_: object) -> None:
                 raise SystemExit("a panic")
 
-            patch.setattr(type(old._worker), "_expire", panics)
+            patch.setattr(type(old.worker), "expire", panics)
             with pytest.raises(EngineClosed, match="the engine broke: SystemExit: a panic"):
                 model.invoke(QUESTION)
-        assert old._worker._thread is not None
-        old._worker._thread.join(30)
+        assert old.worker.thread is not None
+        old.worker.thread.join(30)
     assert old.closed
     assert model.invoke(QUESTION).content == answer
-    new = next(r.engine for key, r in session._open.items() if key.context_length == 700)
+    new = model.pipeline().engine
     assert new is not old
     assert not getattr(new, "closed", True)
     new.close()

@@ -110,8 +110,8 @@ def test_a_tag_rule_holds_however_a_call_is_consumed(way: str, place: str) -> No
     assert row.root_run_id == str(config["run_id"])
     assert (row.run_id == row.root_run_id, row.parent_run_id is None) == (place in ALONE, place in ALONE)
     assert UUID(row.run_id)
-    assert not run_tree._TREE._started
-    assert not run_tree._TREE._threads
+    sizes = run_tree.TREE.sizes()
+    assert (sizes["calls"], sizes["threads"]) == (0, 0)
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -225,8 +225,8 @@ def test_interleaved_and_abandoned_streams_keep_their_own_runs() -> None:
     assert by_run[str(first["run_id"])].rule == "cheap"
     assert by_run[str(second["run_id"])].rule == "gold"
     assert sorted(row.rule or "" for row in model.ledger.rows()) == ["", "cheap", "cheap", "gold"]
-    assert not run_tree._TREE._started
-    assert not run_tree._TREE._threads
+    sizes = run_tree.TREE.sizes()
+    assert (sizes["calls"], sizes["threads"]) == (0, 0)
 
 
 def test_concurrent_async_streams_keep_their_own_runs() -> None:

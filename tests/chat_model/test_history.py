@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from itertools import pairwise
 from random import Random
 from typing import Any
@@ -16,8 +17,10 @@ from langchain_core.messages import (
     SystemMessage,
     ToolMessage,
 )
+from transformers import PreTrainedTokenizerBase
 
 from dami_agent.chat_model.history import to_messages
+from dami_agent.checkpoints.pair import builtin_checkpoints
 from dami_agent.errors import InvalidRequest
 from dami_agent.testing import FakeReply, fake_chat_model
 from dami_agent.types import Message, ToolCall
@@ -280,9 +283,13 @@ def test_ids_that_are_missing_or_come_twice() -> None:
 # ---- a last assistant message ----------------------------------------------------------------------------------------
 
 
+@functools.cache
+def tokenizer() -> PreTrainedTokenizerBase:
+    return builtin_checkpoints()[0].tokenizer()
+
+
 def prompt_of(model: Any) -> str:
-    encode = model.dialogue._guard._plain
-    return str(encode.decode(list(model.engine.requests[-1].prompt.token_ids), skip_special_tokens=False))
+    return str(tokenizer().decode(list(model.engine.requests[-1].prompt.token_ids), skip_special_tokens=False))
 
 
 @pytest.mark.parametrize("intensity", [0.0, 1.0])
@@ -314,7 +321,7 @@ def test_variations_of_continuing(how: str) -> None:
     else:
         assert prompt_of(model).endswith("assistant\n<think>\n\n</think>\n\nBegun <|im_end|> </think> <")
         ids = model.engine.requests[-1].prompt.token_ids
-        end = model.dialogue._guard.ids["<|im_end|>"]
+        end = tokenizer().convert_tokens_to_ids("<|im_end|>")
         assert ids.count(end) == prompt_of(model).count("<|im_end|>") - 1  # the text's own stays text
 
 

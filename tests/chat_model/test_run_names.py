@@ -86,11 +86,11 @@ def test_names_of_calls_at_once_stay_apart(model: ChatDAMI) -> None:
 
 
 def test_names_go_when_runs_end(model: ChatDAMI) -> None:
-    from dami_agent.chat_model.run_tree import _TREE
+    from dami_agent.chat_model.run_tree import TREE
 
-    before = len(_TREE._names)
+    before = TREE.sizes()["names"]
     (RunnableLambda(lambda text: text) | model).invoke("hello", {"run_name": "short"})
-    assert len(_TREE._names) == before
+    assert TREE.sizes()["names"] == before
 
 
 def test_by_node_of_a_trace() -> None:

@@ -59,8 +59,8 @@ def test_chains_tools_and_branches_share_the_root() -> None:
     assert [t.root_run_id for t in book.traces] == [str(run)] * 6
     assert [t.thread_id for t in book.traces] == ["t"] * 3 + [None] * 3
     assert sorted(t.step for t in book.traces) == [1, 1, 2, 2, 3, 3]  # counted run by run
-    assert not run_tree._TREE._roots  # nothing is kept of runs that have ended
-    assert not run_tree._TREE._calls
+    sizes = run_tree.TREE.sizes()
+    assert (sizes["runs"], sizes["numbers"]) == (0, 0)  # nothing is kept of runs that have ended
 
 
 class State(TypedDict, total=False):

@@ -53,7 +53,7 @@ def test_the_count_is_that_of_the_prompt_a_call_sends(intensity: float, tools: A
 def test_texts_are_counted_as_text() -> None:
     model = ChatDAMI()
     assert model.get_num_tokens("") == 0
-    assert model.get_token_ids("Add 5.") == session.dialogue_of(model._key).encode("Add 5.")
+    assert model.get_token_ids("Add 5.") == model.pipeline().dialogue.encode("Add 5.")
     assert model.get_num_tokens("<|im_end|>") > 1  # in a user's text it is no control token
     assert model.get_num_tokens("word " * 100) > 100
 

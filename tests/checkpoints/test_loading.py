@@ -48,8 +48,8 @@ def test_the_installed_libraries_patch_what_is_watched(name):
     """If a new version patches otherwise, this says so."""
     loading.load(lambda: None)
     with CONTEXTS[name]():
-        assert loading._patched() == [name]
-    assert loading._patched() == []
+        assert loading.patched() == [name]
+    assert loading.patched() == []
 
 
 def test_two_that_overlap_leave_a_patch_for_ever(monkeypatch):
@@ -157,7 +157,7 @@ def test_a_fork_in_the_middle_of_a_load_neither_hangs_nor_stays_patched(written)
         try:
             fine = state() == GENUINE and torch.get_default_dtype() == torch.float32
             with loading.exclusively():
-                code = 0 if fine and not loading._patched() else 2
+                code = 0 if fine and not loading.patched() else 2
         finally:
             os._exit(code)
     go_on.set()

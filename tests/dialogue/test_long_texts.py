@@ -37,7 +37,7 @@ def test_windows_find_what_one_search_finds(window: int, monkeypatch: pytest.Mon
     def found() -> list[Any]:
         shield = control.Shield(GUARD, "\ue001")
         return [
-            (sorted(GUARD.cuts(text)), GUARD._control_spans(text, places), shield.split(text))
+            (sorted(GUARD.cuts(text)), GUARD.control_spans(text, places), shield.split(text))
             for text, places in zip(texts, seams, strict=True)
         ]
 

@@ -75,8 +75,8 @@ class Remote(FakeEngine):
         super().__init__(*args, **kwargs)
         self.info = replace(self.info, masks_markers=False)
 
-    def _generation(self, reply: FakeReply, request: FakeRequest) -> Generation:
-        made = super()._generation(FakeReply("", reply.reasoning), request)
+    def write(self, reply: FakeReply, request: FakeRequest) -> Generation:
+        made = super().write(FakeReply("", reply.reasoning), request)
         answer = [TokenEvent(token_id=token, part="answer") for token in self.encode(reply.text)]
         return replace(made, events=(*made.events, *answer))
 

@@ -46,22 +46,22 @@ def test_a_schema_is_ready_in_five_milliseconds(fresh: list[dict[str, Any]]) -> 
 
 def test_a_schema_is_prepared_and_compiled_once(monkeypatch: pytest.MonkeyPatch) -> None:
     compiled: list[str] = []
-    compile_ = runtime_grammar._compile
+    compile_ = runtime_grammar.compile_constraint
 
     def counted(constraint: Constraint, vocabulary: Any) -> Any:
         compiled.append(constraint.text)
         return compile_(constraint, vocabulary)
 
-    monkeypatch.setattr(runtime_grammar, "_compile", counted)
+    monkeypatch.setattr(runtime_grammar, "compile_constraint", counted)
     schema = {"type": "object", "properties": {"met once": {"type": "integer"}}}
-    tried = fitting._compile
+    tried = fitting.compile_schema
     tries: list[Any] = []
 
     def tried_and_counted(schema: Any) -> Any:
         tries.append(schema)
         return tried(schema)
 
-    monkeypatch.setattr(fitting, "_compile", tried_and_counted)
+    monkeypatch.setattr(fitting, "compile_schema", tried_and_counted)
     for _ in range(3):
         grammar = Grammar(enforceable(schema)[0])
         assert grammar.accepts('{"met once": 1}')

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,11 @@ from dami_agent.types import Intensity
 
 
 @pytest.fixture(autouse=True)
-def _as_before(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "_makers", dict(registry._makers))
-    monkeypatch.setattr(registry, "_made", {})
+def _as_before() -> Iterator[None]:
+    before = set(estimator_names())
+    yield
+    for name in {*estimator_names()} - before | {"confidence"}:
+        registry.unregister_estimator(name)
 
 
 def half() -> FixedEstimator:

@@ -76,9 +76,9 @@ def output(model: Any) -> int:
 
 def thoughts(model: Any) -> list[int]:
     """Tokens of the thought of each call that the engine was asked for, without the markers around it."""
-    return [sum(event.part == "reasoning" for event in job._generation.events) for job in model.engine.jobs]
+    return [sum(event.part == "reasoning" for event in job.generation.events) for job in model.engine.jobs]
 
 
 def decoded(model: Any) -> int:
     """Tokens that the engine decoded, also for calls that failed after their last one."""
-    return sum(len(job._generation.events) for job in model.engine.jobs)
+    return sum(len(job.generation.events) for job in model.engine.jobs)

@@ -47,8 +47,8 @@ class Estimator(FixedEstimator):
 class Caching(FakeEngine):
     """Has some of each prompt in a cache, as other backends do."""
 
-    def _generation(self, reply: Any, request: Any) -> Generation:
-        return dataclasses.replace(super()._generation(reply, request), cached_tokens=5)
+    def write(self, reply: Any, request: Any) -> Generation:
+        return dataclasses.replace(super().write(reply, request), cached_tokens=5)
 
 
 class Fragile(FakeEngine):

@@ -26,7 +26,7 @@ ENDINGS = [PanicException("called unwrap() on a None"), SystemExit(3), KeyboardI
 
 
 def wait_for_death(engine: LocalEngine) -> None:
-    thread = engine._worker._thread
+    thread = engine.worker.thread
     assert thread is not None
     thread.join(30)
     assert not thread.is_alive()
@@ -76,7 +76,7 @@ def test_all_requests_hear_of_the_end(lab: Lab, where: str, error: BaseException
     threads = [threading.Thread(target=score) for _ in range(expected)]
     for thread in threads:
         thread.start()
-    while len(engine._worker.queue.scores()) < expected:
+    while len(engine.worker.queue.scores()) < expected:
         threading.Event().wait(0.01)
     go.set()
     for job in jobs:
@@ -143,7 +143,7 @@ def test_an_ending_without_a_text_is_told_by_its_class(lab: Lab) -> None:
 @pytest.mark.parametrize("error", [ValueError("in the guard"), SystemExit(1)], ids=lambda e: type(e).__name__)
 def test_an_error_while_failing_is_heard_too(lab: Lab, monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
     """The round fails, and so does telling the callers: they hear of it in the second attempt."""
-    real, calls = Worker._fail_all, []
+    real, calls = Worker.fail_all, []
 
     def first_fails(self: Worker, reason: BaseException) -> None:
         calls.append(reason)
@@ -151,8 +151,8 @@ def test_an_error_while_failing_is_heard_too(lab: Lab, monkeypatch: pytest.Monke
             raise error
         real(self, reason)
 
-    monkeypatch.setattr(Worker, "_fail_all", first_fails)
-    monkeypatch.setattr(Worker, "_expire", lambda _: 1 / 0)
+    monkeypatch.setattr(Worker, "fail_all", first_fails)
+    monkeypatch.setattr(Worker, "expire", lambda _: 1 / 0)
     engine = lab.engine(weights=ScriptedWeights(lambda _: 7))
     job = engine.submit(PROMPT, ask())
     with pytest.raises(EngineClosed, match=type(error).__name__):
@@ -199,7 +199,7 @@ def test_a_panic_in_the_callers_thread_is_an_error_of_ours(lab: Lab, monkeypatch
 def test_an_interrupt_of_the_caller_passes(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     with lab.engine(weights=ScriptedWeights(lambda _: 7)) as engine:
         with monkeypatch.context() as patch:
-            patch.setattr(type(engine), "_row", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+            patch.setattr(type(engine), "sequence_of", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
             with pytest.raises(KeyboardInterrupt):
                 engine.submit(PROMPT, ask())
         assert engine.generate(PROMPT, ask(max_tokens=2)).output_tokens == 2

@@ -28,9 +28,9 @@ CHUNK = 32
 def chunked(engine: LocalEngine, tokens: int) -> LocalEngine:
     """The same engine, reading so many tokens a chunk."""
     engine.load()
-    model = engine._worker._model
+    model = engine.worker.model
     assert model is not None
-    engine._worker._model = replace(model, chunk_tokens=tokens)
+    engine.worker.model = replace(model, chunk_tokens=tokens)
     return engine
 
 
@@ -171,7 +171,7 @@ def test_rows_that_end_leave_the_others_as_they_are(lab: Lab) -> None:
         with lab.engine("mixed") as engine:
             rng = random.Random(chunks)
             texts = [ordinary(rng, n) for n in (100, 70, 64)]
-            rows = [engine._row(prompt_of(t), ask(0.5, max_tokens=1)) for t in texts]
+            rows = [engine.sequence_of(prompt_of(t), ask(0.5, max_tokens=1)) for t in texts]
         prefill = Prefill(model, None, rows)
         for _ in range(chunks):
             prefill.advance()

@@ -250,10 +250,10 @@ class Trap:
 def test_a_part_of_one_row_that_raises_fails_that_row_only(lab: Lab, part: str, error: BaseException) -> None:
     with lab.engine("mixed", loop_rule=None) as engine:
         rows: list[Any] = []
-        add = engine._worker.queue.add_row
-        engine._worker.queue.add_row = lambda row: (rows.append(row), add(row))[1]  # type: ignore[method-assign]
+        add = engine.worker.queue.add_row
+        engine.worker.queue.add_row = lambda row: (rows.append(row), add(row))[1]  # type: ignore[method-assign]
         sampling = replace(WARM, seed=1)
-        with engine._worker.queue._changed:  # the worker waits until the row has its trap
+        with engine.worker.queue.changed:  # the worker waits until the row has its trap
             jobs = [
                 engine.submit(prompt_of([i + 1, 2, 3]), ask(0.5, sampling=sampling, max_tokens=5)) for i in range(4)
             ]

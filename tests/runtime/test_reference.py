@@ -71,9 +71,9 @@ def test_score_equals_log_softmax(lab: Lab, engine: LocalEngine, intensity: floa
 def test_prompts_read_in_pieces(lab: Lab, engine: LocalEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     """Long prompts are read in chunks; whole chunks of a short row are padding, which must not turn into NaN."""
     engine.load()
-    model = engine._worker._model
+    model = engine.worker.model
     assert model is not None
-    monkeypatch.setattr(engine._worker, "_model", replace(model, chunk_tokens=40))
+    monkeypatch.setattr(engine.worker, "model", replace(model, chunk_tokens=40))
     monkeypatch.setattr(scoring, "_MAX_LOGITS", 3 * 4 * VOCAB)
     rng = random.Random(6)
     prompts = [ordinary(rng, n) for n in (3, 150, 60, 7)]

@@ -62,8 +62,8 @@ def test_an_item_added_while_the_worker_takes_others_out_is_kept(kind: str) -> N
     q.add_row(old)
     q.add_score(score())
     q.add_load()
-    door = LockAtTheDoor(q._changed)
-    q._changed = door  # type: ignore[assignment]
+    door = LockAtTheDoor(q.changed)
+    q.changed = door  # type: ignore[assignment]
     if kind == "row":
         door.meanwhile = lambda: q.remove([old])
         q.add_row(new)
@@ -82,7 +82,7 @@ def test_holding_the_lock_while_adding_and_removing() -> None:
     q = queue()
     old, new = row(), row()
     q.add_row(old)
-    with q._changed:
+    with q.changed:
         adding = threading.Thread(target=q.add_row, args=(new,))
         adding.start()
         adding.join(0.05)

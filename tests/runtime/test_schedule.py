@@ -136,7 +136,7 @@ def test_who_was_absent_for_one_pick_is_not_served_twice() -> None:
         chosen = turns.pick(there)
         turns.stepped(0.0)
         served[chosen] += 1
-        absent = chosen if turns._steps == 32 else None  # its answers are out, its callers come back a moment later
+        absent = chosen if turns.steps == 32 else None  # its answers are out, its callers come back a moment later
     assert max(served.values()) <= 2 * min(served.values())
 
 

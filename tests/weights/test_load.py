@@ -166,7 +166,7 @@ def test_endpoints_of_the_files_dtype_are_mapped_not_copied(tmp_path: Path) -> N
         for found in psutil.Process().memory_maps(grouped=False)
         if found.path.startswith(str(tmp_path))
     ]
-    for slot in weights._slots:
+    for slot in weights.slots:
         for tensor in (slot.instruct, slot.thinking):
             assert any(low <= tensor.data_ptr() < high for low, high in ranges), slot.names
 

@@ -83,14 +83,14 @@ def test_endpoints_stay_on_disk_until_a_switch_and_are_never_written(tmp_path: P
     paths = write_pair(tmp_path, seed=1, tie=False)
     weights = load_weights(*paths, mode="merged", dtype="bfloat16")
     assert isinstance(weights, MergedWeights)
-    before = [(slot.instruct.clone(), slot.thinking.clone()) for slot in weights._slots]
+    before = [(slot.instruct.clone(), slot.thinking.clone()) for slot in weights.slots]
     assert weights.nbytes()["working"] == 0
     for lam in (1.0, 0.3, 0.0, 0.9):
         with weights.at([lam]):
             pass
     sizes = weights.nbytes()
     assert sizes["working"] == sizes["instruct"] == sizes["thinking"] == sum(a.nbytes for a, _ in before)
-    for slot, (a, b) in zip(weights._slots, before, strict=True):
+    for slot, (a, b) in zip(weights.slots, before, strict=True):
         assert torch.equal(slot.instruct, a)
         assert torch.equal(slot.thinking, b)
 

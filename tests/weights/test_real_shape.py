@@ -47,7 +47,7 @@ def test_qwen3_600m_loads_and_runs(tmp_path: Path) -> None:
     assert model.get_output_embeddings().weight.data_ptr() == embedding.data_ptr()
     some = torch.randint(0, 151936, (64,))
     with weights.at([0.25]):
-        ends = next(slot for slot in weights._slots if "lm_head.weight" in slot.names)  # type: ignore[attr-defined]
+        ends = next(slot for slot in weights.slots if "lm_head.weight" in slot.names)  # type: ignore[attr-defined]
         a, b = ends.instruct[some].double(), ends.thinking[some].double()
         torch.testing.assert_close(embedding[some].double(), a + 0.25 * (b - a), rtol=2**-8, atol=1e-9)
 

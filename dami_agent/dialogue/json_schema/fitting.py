@@ -63,7 +63,7 @@ class Fitting:
 
     def _compile(self, schema: Any) -> tuple[str, list[str]]:
         self._tries += 1
-        return _compile(schema)
+        return compile_schema(schema)
 
     def _error(self, schema: Any) -> str:
         return self._compile(schema)[0]
@@ -98,7 +98,7 @@ class Fitting:
     def _note_one_of(self) -> None:
         """llguidance takes ``oneOf`` for ``anyOf`` where it cannot tell the members apart."""
         for path, node in all_subschemas(self._root):
-            if "oneOf" in node and _compile({**node, "$defs": self._root.get("$defs", {})})[1]:
+            if "oneOf" in node and compile_schema({**node, "$defs": self._root.get("$defs", {})})[1]:
                 self._problems.append(Problem(path, "oneOf"))
 
 
@@ -118,7 +118,7 @@ def _without(node: Mapping[str, Any], keyword: str) -> dict[str, Any]:
     return {k: v for k, v in node.items() if k not in gone}
 
 
-def _compile(schema: Any) -> tuple[str, list[str]]:
+def compile_schema(schema: Any) -> tuple[str, list[str]]:
     """llguidance's error ("" if there is none) and its warnings."""
     from llguidance import LLMatcher
 

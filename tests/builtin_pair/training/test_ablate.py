@@ -64,14 +64,14 @@ def test_the_proxys_mixture_replays_its_base_and_knows_no_middle_unless_graded()
 def test_the_proxys_documents_are_easy_training_questions(graded):
     rng, styles = Random(2), set()
     for part in proxy.mixture("base", 0.0, graded=graded) * 60:
-        dialogue = proxy._document(rng, part)
+        dialogue = proxy.draw_document(rng, part)
         (_, (reply, learned)) = segments(dialogue)
         assert learned
         thought = reply.split("</think>")[0].strip() if part.template == "thinking" else ""
         styles.add("Check" if "Check:" in thought or "First" in thought else "some" if thought else "none")
     assert styles == ({"none", "some", "Check"} if graded else {"none", "Check"})
-    families = {proxy._train_question(rng).family for _ in range(40)}
-    items = [proxy._train_question(rng) for _ in range(80)]
+    families = {proxy.draw_train_question(rng).family for _ in range(40)}
+    items = [proxy.draw_train_question(rng) for _ in range(80)]
     assert families == set(proxy.FAMILIES)
     assert {item.level for item in items} == set(proxy.LEVELS)
     assert {item.split for item in items} == {"train"}
@@ -228,7 +228,7 @@ def test_minutes_are_those_of_all_stages_before_and_after_an_interruption(tmp_pa
     for stage, rows in stages.items():
         (tmp_path / stage).mkdir()
         (tmp_path / stage / "log.jsonl").write_text("\n".join(json.dumps(row) for row in [{"config": 0}, *rows]))
-    assert ablate._minutes(tmp_path) == 2.0
+    assert ablate.training_minutes(tmp_path) == 2.0
 
 
 def test_plans_stay_loops_plans():

@@ -76,7 +76,7 @@ def test_cuts_fall_between_tokens():
     tokenizer = tokens.load(BASE)
     rng, same = Random(23), 0
     for _ in range(200):
-        thought = thoughts.worked(documents._train_question(rng).work, rng.uniform(thoughts.EMPTY, 1.0))
+        thought = thoughts.worked(documents.draw_train_question(rng).work, rng.uniform(thoughts.EMPTY, 1.0))
         kept = cut.cut(rng, thought)
         whole, ids = (tokenizer.encode(text, add_special_tokens=False).ids for text in (thought, kept))
         same += whole[: len(ids)] == ids

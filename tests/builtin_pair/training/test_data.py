@@ -187,7 +187,7 @@ def test_training_documents_hold_nothing_of_the_standard_suites_and_nothing_held
 def test_random_rows_are_answered_by_the_value_after_the_key(tokenizer):
     rng, ordinary = Random(13), data.Frame.of(tokenizer).ordinary
     for _ in range(200):
-        (first, reply), *others = data._rows(rng, ordinary)
+        (first, reply), *others = data.draw_lookup(rng, ordinary)
         rows = first[:-1]
         for asked, value in [([first[-1]], reply), *others]:
             (key,) = asked
@@ -200,7 +200,7 @@ def test_random_rows_are_answered_by_the_value_after_the_key(tokenizer):
 def test_only_the_replies_of_an_exchange_are_learned_from(tokenizer):
     frame = data.Frame.of(tokenizer)
     ordinary = frame.ordinary[:4]
-    each = data._exchange(frame, [(ordinary[:2], ordinary[2:]), (ordinary[2:], ordinary[:2])])
+    each = data.encode_turns(frame, [(ordinary[:2], ordinary[2:]), (ordinary[2:], ordinary[:2])])
     text = tokenizer.decode(each.ids, skip_special_tokens=False)
     assert text.count("<|im_end|>\n<|im_start|>assistant\n") == 2
     stop = tokenizer.token_to_id("<|im_end|>")

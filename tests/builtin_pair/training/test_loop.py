@@ -52,7 +52,7 @@ def test_two_processes_train_as_one_that_sees_both_batches(tokenizer, tmp_path):
     parallel.launch(2, tmp_path / "rendezvous", partial(_in_a_group, tmp_path / "two"))
     found = torch.load(tmp_path / "two" / "end.pt", weights_only=True)
     model = export.fresh(tokenizer, 0).train()
-    model.config._attn_implementation = attention.register()
+    model.set_attn_implementation(attention.register())
     runs = [
         loop.TrainingRun(model, tokenizer, recipe.mixture("base"), CONFIG, tmp_path, group=parallel.Group(rank, 2))
         for rank in (0, 1)
@@ -93,7 +93,7 @@ def _drawn(run, number):
 
 def test_a_run_that_was_killed_resumes_to_the_same_bits(tokenizer, tmp_path, monkeypatch):
     whole = _run(tokenizer, tmp_path / "whole")
-    keep, kept = loop._keep, []
+    keep, kept = loop.save_state, []
 
     def kill(*arguments):
         keep(*arguments)
@@ -101,10 +101,10 @@ def test_a_run_that_was_killed_resumes_to_the_same_bits(tokenizer, tmp_path, mon
         if len(kept) == 2:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(loop, "_keep", kill)
+    monkeypatch.setattr(loop, "save_state", kill)
     with pytest.raises(KeyboardInterrupt):
         _run(tokenizer, tmp_path / "cut")
-    monkeypatch.setattr(loop, "_keep", keep)
+    monkeypatch.setattr(loop, "save_state", keep)
     again = _run(tokenizer, tmp_path / "cut")
     assert len((tmp_path / "whole" / "log.jsonl").read_text().splitlines()) > 3
     assert all(torch.equal(whole[name], again[name]) for name in whole)
@@ -191,7 +191,7 @@ def test_training_attention_equals_sdpa(tokenizer):
     ids = torch.randint(0, 1000, (3, 40))
     with torch.no_grad():
         plain = model(input_ids=ids).logits
-        model.config._attn_implementation = attention.register()
+        model.set_attn_implementation(attention.register())
         ours = model(input_ids=ids).logits
     torch.testing.assert_close(plain, ours, atol=1e-5, rtol=1e-4)
 
