@@ -12,7 +12,8 @@ from pydantic import ValidationError
 
 from dami_agent import ChatDAMI
 from dami_agent.errors import InvalidPolicy, InvalidRequest
-from dami_agent.estimators import ConfidenceEstimator, estimator_named, estimator_names, register_estimator, registry
+from dami_agent.estimators import ConfidenceEstimator, estimator_named, estimator_names, register_estimator
+from dami_agent.estimators.registry import unregister_estimator
 from dami_agent.session import SessionKey, open_session
 from dami_agent.testing import FakeReply, fake_chat_model
 from dami_agent.types import Intensity
@@ -60,11 +61,15 @@ def makes_a_number(): return 7
 Publish = Callable[..., None]
 
 
+def forget() -> None:
+    for name in ("toy", "other", "confidence"):
+        unregister_estimator(name)
+
+
 @pytest.fixture
 def publish(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Publish]:
     """Install a distribution, as far as importlib can see: a module, its metadata, its entry points."""
-    monkeypatch.setattr(registry, "_makers", dict(registry._makers))
-    monkeypatch.setattr(registry, "_made", {})
+    forget()
     site = tmp_path / "site"
     site.mkdir()
     (site / "toy_dami.py").write_text(TOY, encoding="utf-8")
@@ -80,6 +85,7 @@ def publish(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Publish
 
     yield install
     sys.modules.pop("toy_dami", None)
+    forget()
 
 
 def test_an_engine_of_another_distribution_is_used_by_name(publish: Publish) -> None:
