@@ -131,8 +131,8 @@ def _kinship(instruct: Checkpoint, thinking: Checkpoint, allow_unrelated: bool) 
     if found.verdict == "unrelated":
         detail = f"unrelated models: {found}"
         if allow_unrelated:
-            return Check("kinship", "warning", f"{detail}; blends of such models write noise"), []
-        remedy = f"{ONE_BASE}; to blend these all the same, set {FORCE}=1 or pass allow_unrelated=True"
+            return Check("kinship", "warning", f"{detail}; blends of such models produce noise"), []
+        remedy = f"{ONE_BASE}; to blend them anyway, set {FORCE}=1 or pass allow_unrelated=True"
         related = f"related models have a cosine of {kinship.FAR} and more"
         mismatch = Mismatch("safetensors", "kinship", detail, related, remedy)
         return Check("kinship", "mismatch", detail), [mismatch]

@@ -14,7 +14,7 @@ from typing import Any
 
 from dami_agent.errors import CheckpointError, CheckpointNotFound, DamiError
 
-AGAIN = "download it again (or copy it again); the file on disk is not whole"
+AGAIN = "download it again (or copy it again); the file on disk is incomplete"
 SHOWN = 400  # characters of a library's message that are passed on
 MAX_DEPTH = 64  # lists and objects in each other; published files have up to a dozen
 MAX_NUMBER = 1 << 53  # beyond it JSON's numbers are not exact; no size, id or length comes near

@@ -210,7 +210,7 @@ def _translated(source: str, revision: str | None, error: Exception) -> Checkpoi
     if isinstance(error, LocalEntryNotFoundError) and (constants.HF_HUB_OFFLINE or error.__cause__ is None):
         hint = "unset HF_HUB_OFFLINE, or fetch it on a connected machine: hf download " + source
         return CheckpointNotFound(
-            f"{where} is not in the local cache, and the hub may not be asked (offline)", hint=hint
+            f"{where} is not in the local cache, and the hub is not asked (offline mode)", hint=hint
         )
     reason = error.__cause__ or error
     return CheckpointNotFound(

@@ -228,7 +228,7 @@ def fingerprint(instruct: Checkpoint, thinking: Checkpoint) -> str:
 def unmeasured(instruct: str, thinking: str) -> str:
     """Say what a pair without a frontier lacks, with the command that measures it."""
     return (
-        "not measured: there is no frontier.json beside the pair, so that efforts and auto go by rules of thumb; "
+        "not measured: there is no frontier.json beside the pair, so efforts and auto follow rules of thumb; "
         f"run: dami sweep --instruct {instruct} --thinking {thinking} -o frontier.json, "
         "and put the file into the folder that holds both checkpoints"
     )

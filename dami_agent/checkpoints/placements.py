@@ -53,9 +53,7 @@ def refuse(dtype: str, mode: str, family: str, context_length: int | None, limit
             hint=f"use mode='merged'; mixed knows {', '.join(sorted(MIXED_FAMILIES))}",
         )
     if context_length is not None and context_length < 1:
-        raise UsageError(
-            f"context_length must be at least 1, got {context_length}", hint="leave it out to have it chosen"
-        )
+        raise UsageError(f"context_length must be at least 1, got {context_length}", hint="omit it to have it chosen")
     if context_length is not None and limit is not None and context_length > limit:
         raise UsageError(
             f"context_length {context_length} is more than the {limit} tokens the checkpoints were made for",
@@ -85,7 +83,7 @@ def placements(
             yield Placement(name, chosen, wanted, free[name], why)
         cudas = tuple(a for a in accelerators if a.startswith("cuda"))
         if len(cudas) > 1 and name == cudas[-1] and ":" not in device and mode != "mixed":
-            why = {"device": f"no single one of {len(cudas)} GPUs holds it: its layers are spread by accelerate"}
+            why = {"device": f"it fits on none of {len(cudas)} GPUs alone: its layers are spread by accelerate"}
             why |= {"dtype": why_dtype, "mode": "merged: mixed runs on one device only"}
             yield Placement(cudas[0], chosen, "merged", sum(free[c] for c in cudas), why, cudas)
 
@@ -95,7 +93,7 @@ def _devices(device: str, free: Mapping[str, int]) -> list[tuple[str, str]]:
         accelerators = [
             (n, f"the accelerator with most free memory ({gigabytes(free[n])})") for n in free if n != "cpu"
         ]
-        cpu = "no accelerator found" if not accelerators else "no accelerator holds it"
+        cpu = "no accelerator found" if not accelerators else "it fits on no accelerator"
         return (
             accelerators[:1]
             + [(n, "the next accelerator") for n, _ in accelerators[1:]]

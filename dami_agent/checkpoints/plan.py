@@ -107,7 +107,7 @@ def plan(
     if fallback is not None:
         return _explained(fallback, None)
     raise InsufficientMemory(
-        f"{pair.name} fits nowhere here:" + "".join(f"\n  - {line}" for line in tried),
+        f"{pair.name} does not fit on this machine:" + "".join(f"\n  - {line}" for line in tried),
         hint=_what_would_fit(shapes, family, context_length, free),
     )
 

@@ -144,7 +144,7 @@ class Ledger:
         try:
             self._record(record)
         except Exception as e:  # nothing of a ledger may reach an answer
-            log.warning("a call could not be put on record, it is lost: %s", first_line(e))
+            log.warning("a call could not be recorded and is lost: %s", first_line(e))
 
     def _record(self, record: CallRecord) -> None:
         listening = tracing.listening()
@@ -237,7 +237,7 @@ class Ledger:
         except Exception as e:  # whatever a damaged file does to the driver
             raise LedgerError(
                 f"cannot read the ledger at {self.url}: {first_line(e)}",
-                hint="is it a ledger of dami-agent? `dami logs --verify` says what is wrong with it",
+                hint="check that it is a ledger of dami-agent: `dami logs --verify` says what is wrong with it",
             ) from e
 
 

@@ -242,7 +242,7 @@ class Store:
 
     def _lose(self, row: Values, error: Exception) -> None:
         call = plain(row.get("call_id"))
-        log.warning("the ledger at %s refuses call %s, it is lost: %s", self.url, call, first_line(error))
+        log.warning("the ledger at %s refuses call %s, which is lost: %s", self.url, call, first_line(error))
 
     def _prepare(self, connection: Connection) -> None:
         if not self._prepared:

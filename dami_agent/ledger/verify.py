@@ -89,7 +89,7 @@ def _rows(connection: Connection) -> tuple[int, list[str]]:
         sums.update({name: values[name] for name in TOKENS if isinstance(values[name], int)})
     for (call_id, attempt), times in attempts.items():
         if times > 1 and call_id:
-            problems.append(f"call {call_id}, attempt {attempt} stands there {times} times")
+            problems.append(f"call {call_id}, attempt {attempt} is recorded {times} times")
     cut = problems[:MOST] + ([f"and {len(problems) - MOST} more"] if len(problems) > MOST else [])
     total = connection.execute(select(func.count(), *(func.sum(calls.c[name]) for name in TOKENS))).one()
     if (found := (count, *(sums[name] for name in TOKENS))) != tuple(value or 0 for value in total):
@@ -111,7 +111,7 @@ def _wrong(values: Mapping[Any, Any]) -> Iterator[str]:
         min(discarded, *(getattr(row, name) for name in TOKENS)) < 0
         or not 0 <= (row.cached_tokens or 0) <= row.prompt_tokens
     ):
-        yield "a count of tokens that cannot be"
+        yield "an impossible token count"
     if not all(0 <= value <= 1 for name in INTENSITIES if (value := getattr(row, name)) is not None):
         yield "an intensity outside [0, 1]"
     if (row.cost is None) != (row.currency is None):

@@ -257,7 +257,7 @@ class RemainingBudget:
             left: float = whole - self.spent.by_tool.get(charged_to, 0) - reserved
             least = self._least(limits, whole)
             if left < least:
-                closed.append(f"{charged_to} has used up its reasoning tokens of this {self.run.per}")
+                closed.append(f"{charged_to} has used up its reasoning tokens for this {self.run.per}")
             if self._shared and own == math.inf:  # who names no cap leaves some for the calls beside it
                 left = min(left, max(least, math.ceil(left / 2)))
             free = min(free, left)

@@ -31,7 +31,7 @@ def rejection(spec: Escalation, verifier: Verifier | None, step: Step, reply: Re
         if wrong:
             return f"schema failure: {wrong}"
     if "verifier" in spec.on and verifier is not None and not verifier(step, reply):
-        return "the verifier said no"
+        return "rejected by the verifier"
     return ""
 
 

@@ -90,7 +90,7 @@ def _range(value: Any) -> tuple[int | None, int | None]:
     if any(
         e is not None and (isinstance(e, bool) or not isinstance(e, int) or not 0 <= e <= LARGEST_COUNT) for e in ends
     ):
-        raise ValueError(f"{shown(value)} does not count from 0 upwards")
+        raise ValueError(f"{shown(value)} is not a whole number of at least 0")
     low, high = ends
     if low is not None and high is not None and low > high:
         raise ValueError(f"the range [{low}, {high}] is empty")

@@ -53,7 +53,7 @@ def _require_plain(value: Mapping[str, Any]) -> None:
     except Exception as error:  # of the encoder, or of a class that stands among the values
         raise InvalidPolicy(
             f"a policy given as a dict holds plain values: {shown(error)}",
-            hint="texts, numbers, lists and dicts, as in a file; ReasoningPolicy(...) takes others",
+            hint="strings, numbers, lists and dicts, as in a file; ReasoningPolicy(...) takes others",
         ) from error
 
 
@@ -64,4 +64,4 @@ def _plain(value: Any) -> Any:
         return dict(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):  # a Price
         return dataclasses.asdict(value)
-    raise TypeError(f"{type(value).__name__} is none")
+    raise TypeError(f"{type(value).__name__} is not a plain value")

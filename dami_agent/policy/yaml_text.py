@@ -112,7 +112,7 @@ class _Written:
             return known
         where = f"{self._source}:{node.start_mark.line + 1}"
         if id(node) in self._open:
-            raise InvalidPolicy(f"{where}: an alias stands inside what it stands for", hint="write the value out")
+            raise InvalidPolicy(f"{where}: an alias refers to the value that contains it", hint="write the value out")
         self._open.add(id(node))
         if isinstance(node, yaml.MappingNode):
             self._refuse_twice(node)
@@ -131,9 +131,9 @@ class _Written:
         for key, _ in node.value:
             where = f"{self._source}:{key.start_mark.line + 1}"
             if not isinstance(key, yaml.ScalarNode):
-                raise InvalidPolicy(f"{where}: a key must be a text", hint="quote it")
+                raise InvalidPolicy(f"{where}: a key must be a string", hint="quote it")
             if key.value in seen:
-                raise InvalidPolicy(f"{where}: the key {key.value[:80]!r} comes twice", hint="keep one of them")
+                raise InvalidPolicy(f"{where}: the key {key.value[:80]!r} is given twice", hint="keep one of them")
             seen.add(key.value)
 
 

@@ -46,9 +46,9 @@ def test_a_whole_ledger(path: Path, tmp_path: Path) -> None:
             "update calls set answer_tokens = -1, output_tokens = -1 + probe_tokens + reasoning_tokens where id = 2",
             "row 2",
         ),
-        ("update calls set cached_tokens = prompt_tokens + 1 where id = 5", "row 5: a count"),
+        ("update calls set cached_tokens = prompt_tokens + 1 where id = 5", "row 5: an impossible token count"),
         ("update calls set cost = 1.0 where id = 5", "row 5: cost without"),
-        ("update calls set call_id = 'twice', attempt = 0 where id in (4, 8)", "call twice, attempt 0 stands there 2"),
+        ("update calls set call_id = 'twice', attempt = 0 where id in (4, 8)", "call twice, attempt 0 is recorded 2"),
         ("update dami_migrations set name = 'other' where number = 2", "migration 2 is 'other'"),
     ],
 )

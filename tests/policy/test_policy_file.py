@@ -115,10 +115,10 @@ def test_the_repr_tells_policies_apart() -> None:
         ("rules:\n- name: a\n- intensity: 0\n  name: a\n", 4, "rules[1].name", "two rules are named 'a'"),
         ("run:\n  max_tokens: 0\n", 2, "run.max_tokens", "greater than or equal to 1"),
         ("run:\n  max_cost: 1\n", 2, "run.max_cost", "max_cost without a price"),
-        ("tools:\n  a: {intensity: 0}\n  a: {intensity: 1}\n", 3, "", "'a' comes twice"),
+        ("tools:\n  a: {intensity: 0}\n  a: {intensity: 1}\n", 3, "", "'a' is given twice"),
         ("tools: [\n", 2, "", "invalid YAML"),
         ("- a\n", None, "", "a policy is a mapping"),
-        ("rules:\n- when: {attempt: -1}\n", 2, "rules[0].when.attempt", "count"),
+        ("rules:\n- when: {attempt: -1}\n", 2, "rules[0].when.attempt", "not a whole number"),
     ],
 )
 def test_yaml_errors_name_line_and_field(tmp_path: Path, text: str, line: int | None, field: str, says: str) -> None:
