@@ -20,12 +20,12 @@ from typing import Any
 
 from builtin_pair.acceptance.criterion import Criterion, around, at_least, at_most, percent
 from builtin_pair.acceptance.parity_cells import BEHIND
-from dami_agent.evaluation.batches import Outcome, SeededQuestions
+from dami_agent.evaluation.batches import AnswerOutcome, SeededQuestions
 from dami_agent.evaluation.rows import levels_of
 from dami_agent.evaluation.stats import Z, bootstrap, mean, mean_half_width, variance, wilson
 from dami_agent.types import Intensity
 
-Found = Mapping[Intensity, Sequence[Outcome]]
+Found = Mapping[Intensity, Sequence[AnswerOutcome]]
 ENOUGH = 30
 """Outputs that think, for their mean tokens to count."""
 
@@ -58,7 +58,7 @@ def criteria(asked: SeededQuestions, found: Found, result: Mapping[str, Any]) ->
     ]
 
 
-def _right(outcomes: Sequence[Outcome]) -> list[float]:
+def _right(outcomes: Sequence[AnswerOutcome]) -> list[float]:
     return [float(outcome.right) for outcome in outcomes]
 
 
@@ -68,7 +68,7 @@ def _paired(these: Sequence[float], others: Sequence[float]) -> tuple[float, flo
     return mean(differences), mean_half_width(differences)
 
 
-def _thinking(thinking: Sequence[Outcome]) -> Criterion:
+def _thinking(thinking: Sequence[AnswerOutcome]) -> Criterion:
     right = _right(thinking)
     value = mean(right)
     return Criterion(
@@ -83,7 +83,7 @@ def _thinking(thinking: Sequence[Outcome]) -> Criterion:
     )
 
 
-def _lead(instruct: Sequence[Outcome], thinking: Sequence[Outcome]) -> Criterion:
+def _lead(instruct: Sequence[AnswerOutcome], thinking: Sequence[AnswerOutcome]) -> Criterion:
     value, half = _paired(_right(thinking), _right(instruct))
     verdict = at_least(value, 0.25, 0.35) | {"must": "≥ 25 points", "aim": "≥ 35 points"}
     return Criterion(
@@ -91,7 +91,9 @@ def _lead(instruct: Sequence[Outcome], thinking: Sequence[Outcome]) -> Criterion
     )
 
 
-def _first_level(asked: SeededQuestions, instruct: Sequence[Outcome], thinking: Sequence[Outcome]) -> list[Criterion]:
+def _first_level(
+    asked: SeededQuestions, instruct: Sequence[AnswerOutcome], thinking: Sequence[AnswerOutcome]
+) -> list[Criterion]:
     places = next(iter(levels_of(asked).values()))
     right = [instruct[i].right for i in places]
     pairs = [(instruct[i].tokens, thinking[i].tokens) for i in places]
@@ -116,7 +118,7 @@ def _first_level(asked: SeededQuestions, instruct: Sequence[Outcome], thinking: 
     ]
 
 
-def _falls(asked: SeededQuestions, instruct: Sequence[Outcome]) -> Criterion:
+def _falls(asked: SeededQuestions, instruct: Sequence[AnswerOutcome]) -> Criterion:
     levels = [[float(instruct[i].right) for i in places] for places in levels_of(asked).values()]
     criterion = Criterion(
         name="levels",
@@ -207,7 +209,7 @@ def _largest_step(means: Sequence[float]) -> float:
     return max(b - a for a, b in pairwise(means)) / span if span else 1.0
 
 
-def _step_interval(found: Sequence[Sequence[Outcome]], *, thinking_only: bool) -> tuple[float, float] | None:
+def _step_interval(found: Sequence[Sequence[AnswerOutcome]], *, thinking_only: bool) -> tuple[float, float] | None:
     """Bootstrap over the questions, each with its tokens at every λ; None where it does not count there."""
     each = [[outcome.tokens if outcome.thought or not thinking_only else None for outcome in row] for row in found]
     some_missing = any(None in row for row in each)

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from dami_agent.evaluation.batches import Outcome, SeededQuestions
+from dami_agent.evaluation.batches import AnswerOutcome, SeededQuestions
 from dami_agent.evaluation.rows import Cell, rounded, rounded_interval
 from dami_agent.evaluation.stats import bootstrap, mean, mean_half_width
 
@@ -36,7 +36,9 @@ class Pair(NamedTuple):
     thinking: int
 
 
-def parity_cells(asked: SeededQuestions, instruct: Sequence[Outcome], thinking: Sequence[Outcome]) -> dict[str, Any]:
+def parity_cells(
+    asked: SeededQuestions, instruct: Sequence[AnswerOutcome], thinking: Sequence[AnswerOutcome]
+) -> dict[str, Any]:
     """Find the cells, the share of the questions in them, Instruct's share of Thinking's tokens there, and the trial.
 
     ``share_ci`` is a bootstrap over the questions in which the cells are chosen anew each time. ``tokens_ratio`` is

@@ -21,7 +21,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from dami_agent.evaluation.batches import Outcome, SeededQuestions
+from dami_agent.evaluation.batches import AnswerOutcome, SeededQuestions
 from dami_agent.evaluation.stats import Z, half_width, mean, variance
 from dami_agent.tasks import LEVELS, Question, Unseen, questions
 
@@ -60,7 +60,7 @@ def unseen_questions(kind: Unseen, count: int, seeds: int) -> list[tuple[int, Qu
     return [(index // share, question) for index, question in enumerate(drawn)]
 
 
-def compare_unseen(kind: Unseen, asked: SeededQuestions, found: Sequence[Outcome], seen: Seen) -> dict[str, Any]:
+def compare_unseen(kind: Unseen, asked: SeededQuestions, found: Sequence[AnswerOutcome], seen: Seen) -> dict[str, Any]:
     """Compare one kind at one λ: its accuracy, the matching seen one, and their gap (positive: unseen is worse).
 
     ``seen``, ``gap`` and ``gap_ci`` are None if a matching cell has no seen questions.
@@ -99,7 +99,7 @@ def matching(kind: Unseen, question: Question) -> tuple[Key, ...]:
     return tuple((question.family, level, question.kind) for level in levels)
 
 
-def seen_accuracy(asked: SeededQuestions, found: Sequence[Outcome]) -> Seen:
+def seen_accuracy(asked: SeededQuestions, found: Sequence[AnswerOutcome]) -> Seen:
     """Prepare the seen side of the comparison from the held-out questions at one λ."""
     answers: dict[Key, list[float]] = {}
     for (_, question), outcome in zip(asked, found, strict=True):

@@ -15,7 +15,7 @@ import torch
 from tokenizers import Tokenizer
 
 from builtin_pair.training import documents
-from builtin_pair.training.render import Dialogue, Template, segments
+from builtin_pair.training.render import Template, TrainingDialogue, segments
 
 LONGEST = 1536
 
@@ -42,7 +42,7 @@ class Encoded:
     loss_mask: list[bool]
 
 
-def encode(tokenizer: Tokenizer, dialogues: list[Dialogue]) -> list[Encoded]:
+def encode(tokenizer: Tokenizer, dialogues: list[TrainingDialogue]) -> list[Encoded]:
     """Encode segment by segment, so that what is learned begins exactly where generation begins."""
     pieces = [segments(dialogue) for dialogue in dialogues]
     flat = tokenizer.encode_batch([text for row in pieces for text, _ in row], add_special_tokens=False)
@@ -116,7 +116,7 @@ def pool(
     seed: str,
     size: int,
     copy_share: float = 0.0,
-    self_mistakes: Sequence[Dialogue] = (),
+    self_mistakes: Sequence[TrainingDialogue] = (),
     mistake_share: float = 0.0,
 ) -> list[Encoded]:
     """`size` documents drawn from a mixture: a pure function.

@@ -10,7 +10,7 @@ from random import Random
 
 from builtin_pair.training import thoughts, tooling
 from builtin_pair.training.cut import cut_question, cut_step
-from builtin_pair.training.render import Dialogue, Template, Turn
+from builtin_pair.training.render import Template, TrainingDialogue, Turn
 from dami_agent.tasks import catalogue, invented, novel, words
 from dami_agent.tasks.model import Operation, Question, ToolSpec
 from dami_agent.tasks.questions import FAMILIES as QUESTIONS
@@ -41,7 +41,7 @@ def draw_train_question(rng: Random, family: str = "") -> Question:
             return item
 
 
-def _question(rng: Random, template: Template, style: float) -> Dialogue:
+def _question(rng: Random, template: Template, style: float) -> TrainingDialogue:
     item = draw_train_question(rng)
     tools: tuple[ToolSpec, ...] = ()
     if rng.random() < 0.08:
@@ -52,24 +52,26 @@ def _question(rng: Random, template: Template, style: float) -> Dialogue:
         earlier = draw_train_question(rng)
         said = Turn("assistant", reply_of(earlier, tersely=True), learn=False)
         turns = [Turn("user", earlier.prompt), said, *turns]
-    return Dialogue(turns, tools, tooling.system(rng), template, "question")
+    return TrainingDialogue(turns, tools, tooling.system(rng), template, "question")
 
 
-def _lookup(rng: Random, template: Template, style: float) -> Dialogue:
+def _lookup(rng: Random, template: Template, style: float) -> TrainingDialogue:
     """A lookup alone: how it is told must not matter."""
     turns = question_turns(draw_train_question(rng, "lookup"), template, style)
-    return Dialogue(turns, (), tooling.system(rng), template, "question")
+    return TrainingDialogue(turns, (), tooling.system(rng), template, "question")
 
 
-def _cut(rng: Random, template: Template, style: float) -> Dialogue:
+def _cut(rng: Random, template: Template, style: float) -> TrainingDialogue:
     """A thought closed before its end, then the answer; always Thinking's template, which alone opens one."""
     if rng.random() < 0.6:
-        return Dialogue(cut_question(rng, draw_train_question(rng), style), (), tooling.system(rng), "thinking", "cut")
+        return TrainingDialogue(
+            cut_question(rng, draw_train_question(rng), style), (), tooling.system(rng), "thinking", "cut"
+        )
     task, turns = cut_step(rng, style)
-    return Dialogue(turns, tuple(tool.spec for tool in task.tools), tooling.system(rng), "thinking", "cut")
+    return TrainingDialogue(turns, tuple(tool.spec for tool in task.tools), tooling.system(rng), "thinking", "cut")
 
 
-def _drill(rng: Random, template: Template, style: float) -> Dialogue:
+def _drill(rng: Random, template: Template, style: float) -> TrainingDialogue:
     """A dozen separate operations in one document, as results, equations or taken apart: many facts, few tokens."""
     form = rng.choice(("results", "equations", "steps"))
     steps = [_operation(rng) for _ in range(rng.randint(3, 6) if form == "steps" else rng.randint(6, 14))]
@@ -80,10 +82,10 @@ def _drill(rng: Random, template: Template, style: float) -> Dialogue:
         user, reply = f"Write it out: {asked}.", ", ".join(step.line for step in steps) + "."
     else:
         user, reply = f"Step by step: {asked}.", "\n".join(f"{step.detail}." for step in steps)
-    return Dialogue([Turn("user", user), Turn("assistant", reply, "")], (), "", template, "drill")
+    return TrainingDialogue([Turn("user", user), Turn("assistant", reply, "")], (), "", template, "drill")
 
 
-def _directory(rng: Random, template: Template, style: float) -> Dialogue:
+def _directory(rng: Random, template: Template, style: float) -> TrainingDialogue:
     """What names have or find, then the name that goes with a word: it is found by a word that stands before it.
 
     Choosing a tool by its description takes the same, and is learned slowly from tool calls alone: there it is one
@@ -106,7 +108,7 @@ def _directory(rng: Random, template: Template, style: float) -> Dialogue:
         ask = rng.choice(asks).format(rows[name], rng.choice(asides))
         turns += [Turn("user", ask if turns else "\n".join([*listed, ask])), Turn("assistant", name)]
     turns[-1] = Turn("assistant", turns[-1].content, "")
-    return Dialogue(turns, (), "", template, "drill")
+    return TrainingDialogue(turns, (), "", template, "drill")
 
 
 _SHORT = ("{1} {0}.", "{1}: {0}.", "The {1} is from {0}.", "the {1} of {2}: {0}.")
@@ -144,6 +146,6 @@ FAMILIES: dict[str, tooling.Draw] = {
 }
 
 
-def draw(rng: Random, family: str, template: Template, style: float) -> Dialogue:
+def draw(rng: Random, family: str, template: Template, style: float) -> TrainingDialogue:
     """One dialogue of a family under a template, at a level of detail."""
     return FAMILIES[family](rng, template, style)

@@ -28,7 +28,7 @@ from builtin_pair.training.data import Encoded, Mixture, TokenBatch, grouped, po
 from builtin_pair.training.muon import StackedMuon
 from builtin_pair.training.parallel import Group
 from builtin_pair.training.prefetch import pools
-from builtin_pair.training.render import Dialogue
+from builtin_pair.training.render import TrainingDialogue
 from dami_agent.errors import UsageError
 
 
@@ -137,7 +137,7 @@ class TrainingRun:
     mixture: MixtureAt
     config: TrainingConfig
     folder: Path
-    self_mistakes: Sequence[Dialogue] = ()
+    self_mistakes: Sequence[TrainingDialogue] = ()
     group: Group = Group()
     workers: int = 0
     position: dict[str, Any] = field(default_factory=lambda: {"pool": 0, "step": 0, "tokens": 0, "seconds": 0.0})

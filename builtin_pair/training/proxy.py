@@ -20,7 +20,7 @@ from builtin_pair.training import export, loop, mixtures, recipe
 from builtin_pair.training.data import Encoded, Mixture, Part, encode, grouped
 from builtin_pair.training.documents import question_turns
 from builtin_pair.training.export import State
-from builtin_pair.training.render import Dialogue
+from builtin_pair.training.render import TrainingDialogue
 from dami_agent.tasks.model import Question
 from dami_agent.tasks.questions import question
 
@@ -55,7 +55,7 @@ class Proxy:
     graded: bool = True
 
 
-class _Run(loop.TrainingRun):
+class _ProxyRun(loop.TrainingRun):
     """A run on easy questions alone."""
 
     def groups(self, number: int) -> list[list[Encoded]]:
@@ -65,10 +65,12 @@ class _Run(loop.TrainingRun):
         return grouped(encode(self.tokenizer, [draw_document(rng, part) for part in chosen]), tokens=self.config.tokens)
 
 
-def draw_document(rng: Random, part: Part) -> Dialogue:
+def draw_document(rng: Random, part: Part) -> TrainingDialogue:
     """Draw one question with its worked answer, as the mixture's part wants it."""
     item = draw_train_question(rng)
-    return Dialogue(question_turns(item, part.template, rng.uniform(part.low, part.high)), template=part.template)
+    return TrainingDialogue(
+        question_turns(item, part.template, rng.uniform(part.low, part.high)), template=part.template
+    )
 
 
 def draw_train_question(rng: Random) -> Question:
@@ -124,7 +126,7 @@ def train(
         if "base" in states:
             model.load_state_dict(dict(states["base"]))
         parts = mixture(stage, replay, graded=proxy.graded)
-        loop.train(_Run(model, tokenizer, partial(_always, parts), config(stage, changes), folder / stage))
+        loop.train(_ProxyRun(model, tokenizer, partial(_always, parts), config(stage, changes), folder / stage))
         states[stage] = {name: value.detach().clone() for name, value in model.state_dict().items()}
     return states
 

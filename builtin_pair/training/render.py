@@ -36,7 +36,7 @@ class Turn:
 
 
 @dataclass(frozen=True)
-class Dialogue:
+class TrainingDialogue:
     """What a document is rendered from."""
 
     turns: Sequence[Turn]
@@ -66,7 +66,7 @@ def head(tools: Sequence[ToolSpec], system: str) -> str:
     return f"<|im_start|>system\n{system}<|im_end|>\n" if system else ""
 
 
-def segments(dialogue: Dialogue) -> list[tuple[str, bool]]:
+def segments(dialogue: TrainingDialogue) -> list[tuple[str, bool]]:
     """(text, learned from) pairs. Assistant turns whose thought was dropped under Thinking's template teach nothing."""
     found: list[tuple[str, bool]] = []
     text = head(dialogue.tools, dialogue.system)
@@ -95,10 +95,10 @@ def segments(dialogue: Dialogue) -> list[tuple[str, bool]]:
     return found
 
 
-def prompt(dialogue: Dialogue) -> str:
+def prompt(dialogue: TrainingDialogue) -> str:
     """The text a model continues: everything so far and the generation prompt of the template."""
     done = segments(
-        Dialogue(
+        TrainingDialogue(
             [*dialogue.turns, Turn("assistant", "x", "", learn=True)],
             dialogue.tools,
             dialogue.system,

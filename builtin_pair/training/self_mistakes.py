@@ -23,7 +23,7 @@ from builtin_pair.training import thoughts, tooling
 from builtin_pair.training.calling import task_turns
 from builtin_pair.training.documents import question_turns
 from builtin_pair.training.export import State
-from builtin_pair.training.render import Dialogue, Turn
+from builtin_pair.training.render import TrainingDialogue, Turn
 from builtin_pair.training.serving import open_states, think
 from dami_agent.tasks.agent import agent_task
 from dami_agent.tasks.model import Operation, ToolSpec, Working
@@ -42,11 +42,11 @@ _RESULT = re.compile(r"= (\d+)\.$")
 class Case:
     """A dialogue that ends in the reference's thought and reply, and the working written out in that thought."""
 
-    dialogue: Dialogue
+    dialogue: TrainingDialogue
     work: tuple[Working, ...]
 
     @property
-    def asked(self) -> Dialogue:
+    def asked(self) -> TrainingDialogue:
         """The dialogue without its last turn: what a checkpoint is to think about."""
         return replace(self.dialogue, turns=self.dialogue.turns[:-1])
 
@@ -57,7 +57,7 @@ def _question(rng: Random, family: str) -> Case:
         item = practice(rng, family)
         if item.split == "train" and len(item.work) > 1 and any(isinstance(step, Operation) for step in item.work):
             turns = question_turns(item, "thinking", 1.0)
-            return Case(Dialogue(turns, (), tooling.system(rng), "thinking", family), item.work)
+            return Case(TrainingDialogue(turns, (), tooling.system(rng), "thinking", family), item.work)
 
 
 def _step(rng: Random) -> Case:
@@ -70,7 +70,7 @@ def _step(rng: Random) -> Case:
     ends = [index + 1 for index, turn in enumerate(turns) if turn.role == "assistant"]
     end, work = rng.choice([(end, work) for end, work in zip(ends, works, strict=True) if work])
     specs = tuple(tool.spec for tool in task.tools)
-    return Case(Dialogue(turns[:end], specs, tooling.system(rng), "thinking", "work"), work)
+    return Case(TrainingDialogue(turns[:end], specs, tooling.system(rng), "thinking", "work"), work)
 
 
 def draw(rng: Random) -> Case:
@@ -101,7 +101,7 @@ def _first_wrong(work: Sequence[Working], lines: Sequence[str], right: Sequence[
     return None
 
 
-def find(case: Case, thought: str) -> Dialogue | None:
+def find(case: Case, thought: str) -> TrainingDialogue | None:
     """The first wrong line of a thought that has a line for every step and then a check, as a document.
 
     The lines up to the check are the checkpoint's own and context; the check and what mends the mistake are learned.
@@ -130,7 +130,7 @@ def collect(
     temperature: float = 1.0,
     seed: int = 0,
     device: str = "auto",
-) -> list[Dialogue]:
+) -> list[TrainingDialogue]:
     """Think about `count` questions and steps, and keep the self_mistakes.
 
     Args:
@@ -150,17 +150,17 @@ def collect(
     return [mistake for mistake in found if mistake is not None]
 
 
-def write(path: Path, self_mistakes: Sequence[Dialogue]) -> None:
+def write(path: Path, self_mistakes: Sequence[TrainingDialogue]) -> None:
     """Write one JSON line for each mistake."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(json.dumps(asdict(mistake)) + "\n" for mistake in self_mistakes), encoding="utf-8")
 
 
-def read(path: Path) -> list[Dialogue]:
+def read(path: Path) -> list[TrainingDialogue]:
     """The documents of a file that `write` wrote."""
     return [_dialogue(json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-def _dialogue(row: dict[str, Any]) -> Dialogue:
+def _dialogue(row: dict[str, Any]) -> TrainingDialogue:
     turns = [Turn(**{**turn, "calls": tuple((name, given) for name, given in turn["calls"])}) for turn in row["turns"]]
-    return Dialogue(**{**row, "turns": turns, "tools": tuple(ToolSpec(**spec) for spec in row["tools"])})
+    return TrainingDialogue(**{**row, "turns": turns, "tools": tuple(ToolSpec(**spec) for spec in row["tools"])})

@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 
 from builtin_pair.training import export
 from builtin_pair.training.export import SHAPE, State
-from builtin_pair.training.render import Dialogue, prompt
+from builtin_pair.training.render import TrainingDialogue, prompt
 from dami_agent.evaluation.runner import BATCH, WINDOW, stream_seed
 from dami_agent.session import Session, SessionKey, close_session, open_session
 from dami_agent.types import Decision, Intensity, Job, Limits, Message, Prompt, Sampling, Step
@@ -66,7 +66,13 @@ def open_states(
 
 
 def think(
-    session: Session, tokenizer: Tokenizer, dialogues: Sequence[Dialogue], *, temperature: float, limit: int, seed: int
+    session: Session,
+    tokenizer: Tokenizer,
+    dialogues: Sequence[TrainingDialogue],
+    *,
+    temperature: float,
+    limit: int,
+    seed: int,
 ) -> list[str]:
     """Continue every dialogue under Thinking's template at λ=1, and return the thoughts, unfinished ones too.
 

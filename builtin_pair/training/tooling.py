@@ -14,13 +14,13 @@ from random import Random
 from builtin_pair.composed import composed_chain, composed_work
 from builtin_pair.training import smalltalk, thoughts
 from builtin_pair.training.calling import before_reply, labelled, task_turns
-from builtin_pair.training.render import Dialogue, Template, Turn
+from builtin_pair.training.render import Template, TrainingDialogue, Turn
 from dami_agent.tasks import invented, novel, words
 from dami_agent.tasks.agent import Kind, agent_task
 from dami_agent.tasks.model import AgentTask, ToolSpec
 from dami_agent.tasks.world import invented_names
 
-Draw = Callable[[Random, Template, float], Dialogue]
+Draw = Callable[[Random, Template, float], TrainingDialogue]
 
 SYSTEMS = (
     "You are a helpful assistant.",
@@ -61,13 +61,13 @@ def report(rng: Random) -> str:
 def draw_agent(kind: Kind) -> Draw:
     """Documents of agent tasks over the catalogue."""
 
-    def draw(rng: Random, template: Template, style: float) -> Dialogue:
+    def draw(rng: Random, template: Template, style: float) -> TrainingDialogue:
         names = invented_names(rng) if rng.random() < 0.5 else None
         task = agent_task(rng, kind, names=names)
         while task is None or task.split != "train":
             task = agent_task(rng, kind, names=names)
         specs = tuple(tool.spec for tool in task.tools)
-        return Dialogue(task_turns(rng, task, template, style), specs, system(rng), template, kind)
+        return TrainingDialogue(task_turns(rng, task, template, style), specs, system(rng), template, kind)
 
     return draw
 
@@ -75,7 +75,7 @@ def draw_agent(kind: Kind) -> Draw:
 # -- tools never seen ------------------------------------------------------------------------------------------------
 
 
-def draw_novel(rng: Random, template: Template, style: float) -> Dialogue:
+def draw_novel(rng: Random, template: Template, style: float) -> TrainingDialogue:
     """Calls of made-up tools and the answer that copies the results; sometimes an error or a status text."""
     roll = rng.random()
     if roll < 0.4:
@@ -92,20 +92,20 @@ def draw_novel(rng: Random, template: Template, style: float) -> Dialogue:
     if rng.random() < 0.08:
         turns = [*smalltalk.greeting(rng), *turns]
     specs = tuple(tool.spec for tool in task.tools)
-    return Dialogue(turns, specs, system(rng), template, "novel")
+    return TrainingDialogue(turns, specs, system(rng), template, "novel")
 
 
-def draw_composed(rng: Random, template: Template, style: float) -> Dialogue:
+def draw_composed(rng: Random, template: Template, style: float) -> TrainingDialogue:
     """Calls of made-up tools that build on each other as nothing else in training does, or work on what they find."""
     task = composed_chain(rng, "train") if rng.random() < 0.55 else composed_work(rng, "train")
     turns = task_turns(rng, task, template, style, noun=labelled)
     if rng.random() < 0.05:
         turns = [*smalltalk.greeting(rng), *turns]
     specs = tuple(tool.spec for tool in task.tools)
-    return Dialogue(turns, specs, system(rng), template, "composed")
+    return TrainingDialogue(turns, specs, system(rng), template, "composed")
 
 
-def _chosen(rng: Random, template: Template, style: float) -> Dialogue:
+def _chosen(rng: Random, template: Template, style: float) -> TrainingDialogue:
     """Three or four tools and one to three requests in turn, most of them by what a tool is described to do.
 
     Under Thinking's template only the last is learned: the thoughts of earlier turns are gone.
@@ -118,7 +118,7 @@ def _chosen(rng: Random, template: Template, style: float) -> Dialogue:
         turns = [replace(turn, thought=None) for turn in turns]
         turns += task_turns(rng, task, template, style, partial=False)
     specs = tuple(tool.spec for tool in tasks[0].tools)
-    return Dialogue(turns, specs, system(rng), template, "novel")
+    return TrainingDialogue(turns, specs, system(rng), template, "novel")
 
 
 def _other_end(rng: Random, task: AgentTask, template: Template, style: float, turns: list[Turn]) -> list[Turn]:
@@ -141,7 +141,7 @@ def _other_end(rng: Random, task: AgentTask, template: Template, style: float, t
 # -- small talk and free text ----------------------------------------------------------------------------------------
 
 
-def draw_chat(rng: Random, template: Template, style: float) -> Dialogue:
+def draw_chat(rng: Random, template: Template, style: float) -> TrainingDialogue:
     """Greetings, thanks, questions about itself and requests out of reach, with and without tools bound."""
     thought = small_talk(style) if template == "thinking" else None
     user, reply = (sentence(rng), rng.choice(smalltalk.REFUSALS)) if rng.random() < 0.35 else smalltalk.exchange(rng)
@@ -149,7 +149,7 @@ def draw_chat(rng: Random, template: Template, style: float) -> Dialogue:
     if rng.random() < 0.3:
         turns = [*smalltalk.greeting(rng), *turns]
     tools = (novel.novel_tool(rng, "train").spec,) if rng.random() < 0.25 else ()
-    return Dialogue(turns, tools, system(rng), template, "chat")
+    return TrainingDialogue(turns, tools, system(rng), template, "chat")
 
 
 def small_talk(style: float) -> str:
@@ -159,7 +159,7 @@ def small_talk(style: float) -> str:
     return "No tool is needed here." if style < thoughts.LINES else "This is small talk. No tool is needed here."
 
 
-def draw_writing(rng: Random, template: Template, style: float) -> Dialogue:
+def draw_writing(rng: Random, template: Template, style: float) -> TrainingDialogue:
     """Free text inside JSON: a tool's or form's text fields made up from the topic, or a JSON object as asked for."""
     if rng.random() < 0.2:
         return _entry(rng, template, style)
@@ -176,14 +176,14 @@ def draw_writing(rng: Random, template: Template, style: float) -> Dialogue:
         turn = Turn("assistant", json.dumps(value, ensure_ascii=False), thought if thinking else None)
         if rng.random() < 0.4:
             note = _SCHEMA_NOTE + json.dumps({"title": name, **form}, ensure_ascii=False)
-            return Dialogue([Turn("user", ask), turn], (), note, template, "writing")
+            return TrainingDialogue([Turn("user", ask), turn], (), note, template, "writing")
         quoted = " and ".join(f"'{key}'" for key in keys)
         how = rng.choice(_AS_JSON).format(quoted)
-        return Dialogue([Turn("user", f"{ask} {how}"), turn], (), system(rng), template, "writing")
+        return TrainingDialogue([Turn("user", f"{ask} {how}"), turn], (), system(rng), template, "writing")
     spec = ToolSpec(name, rng.choice(("A {0} for the {1}.", "{0} to {1} people.")).format(subject, topic), form)
     thought = "" if style < thoughts.EMPTY else f"I write it and call {name}."
     turn = Turn("assistant", "", thought if thinking else None, ((name, value),))
-    return Dialogue([Turn("user", ask), turn], (spec,), system(rng), template, "writing")
+    return TrainingDialogue([Turn("user", ask), turn], (spec,), system(rng), template, "writing")
 
 
 _FORMS: tuple[invented.Form, ...] = ("tool", "class", "dict")
@@ -196,7 +196,7 @@ _SCHEMA_NOTE = "Answer with JSON that follows this schema:\n"
 """How the chat model asks for a schema."""
 
 
-def _entry(rng: Random, template: Template, style: float) -> Dialogue:
+def _entry(rng: Random, template: Template, style: float) -> TrainingDialogue:
     """A name in any script and a few words about it, both copied into a call: `Enter a shop named '...' - a ...`."""
     thing, kind = words.english(rng, "train"), f"{words.made_up(rng, 'train')} {words.english(rng, 'train')}"
     native = invented.foreign(rng, most=8) if rng.random() < 0.75 else words.made_up(rng, "train").capitalize()
@@ -213,7 +213,7 @@ def _entry(rng: Random, template: Template, style: float) -> Dialogue:
     spec = ToolSpec(name, f"{verb} a {thing}.", invented.schema(rng, "train", arguments, optional=False))
     thought = "" if style < thoughts.EMPTY else f"I call {name}."
     turn = Turn("assistant", "", thought if template == "thinking" else None, ((name, value),))
-    return Dialogue([Turn("user", prompt), turn], (spec,), system(rng), template, "writing")
+    return TrainingDialogue([Turn("user", prompt), turn], (spec,), system(rng), template, "writing")
 
 
 FAMILIES: dict[str, Draw] = {

@@ -14,7 +14,7 @@ from dami_agent.cli.output import print_json, stdout, visible
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from dami_agent.evaluation.agents import AgentRun, StepRow
+    from dami_agent.evaluation.agents import StepRow, TaskRun
     from dami_agent.evaluation.demo import Demo
     from dami_agent.tasks import AgentTask
 
@@ -47,11 +47,11 @@ def demo(
         console.print("\nEvery call is on record; to see them, run: dami logs")
 
 
-def _printer(console: Console) -> Callable[[AgentTask, AgentRun, StepRow | None], None]:
+def _printer(console: Console) -> Callable[[AgentTask, TaskRun, StepRow | None], None]:
     """Return a function that prints each step as it ends and each finished task; it may be called from many threads."""
     from rich.text import Text
 
-    def listen(task: AgentTask, run: AgentRun, row: StepRow | None) -> None:
+    def listen(task: AgentTask, run: TaskRun, row: StepRow | None) -> None:
         if row is not None:
             console.print(Text(visible(line(row))), soft_wrap=True)
             return

@@ -18,7 +18,7 @@ from dami_agent.evaluation.runner import MAX_TOKENS, stream_seed
 from dami_agent.evaluation.shuffled import ShuffledEstimator
 from dami_agent.ledger import Ledger
 from dami_agent.policy import ReasoningPolicy
-from dami_agent.tasks import AgentTask, Tool
+from dami_agent.tasks import AgentTask, TaskTool
 from dami_agent.types import CallRecord, Estimator
 
 MOST_CALLS = 10
@@ -105,7 +105,7 @@ def _capped(record: CallRecord) -> bool:
 
 
 @dataclass(slots=True, kw_only=True)
-class AgentRun:
+class TaskRun:
     """Hold one task, run in one mode."""
 
     task: int
@@ -153,7 +153,7 @@ class ModeResult:
     """Hold all runs of one mode, by task; ``seconds`` is wall time of the whole."""
 
     mode: Mode
-    runs: tuple[AgentRun, ...]
+    runs: tuple[TaskRun, ...]
     seconds: float
 
     @property
@@ -195,7 +195,7 @@ class WatchedLedger(Ledger):
         self._listen(record)
 
 
-Listener = Callable[[AgentTask, AgentRun, "StepRow | None"], None]
+Listener = Callable[[AgentTask, TaskRun, "StepRow | None"], None]
 """Told of every step of a run as it ends, and with None when the run is over; may be called from several threads."""
 
 
@@ -237,9 +237,9 @@ def run_mode(
     """
     require_langchain()
     inner = ledger if ledger is not None else Ledger.disabled()
-    runs = [AgentRun(task=index) for index in range(len(tasks))]
+    runs = [TaskRun(task=index) for index in range(len(tasks))]
 
-    async def one(run: AgentRun, gate: asyncio.Semaphore) -> None:
+    async def one(run: TaskRun, gate: asyncio.Semaphore) -> None:
         async with gate:
             await _solve(tasks[run.task], run, mode, seed, inner, model or {}, listen)
 
@@ -254,7 +254,7 @@ def run_mode(
 
 async def _solve(
     task: AgentTask,
-    run: AgentRun,
+    run: TaskRun,
     mode: Mode,
     seed: int,
     ledger: Ledger,
@@ -296,7 +296,7 @@ async def _solve(
         listen(task, run, None)
 
 
-def as_langchain(tool: Tool) -> Any:
+def as_langchain(tool: TaskTool) -> Any:
     """Convert a task's tool to LangChain's: the same name, description and JSON schema, the same function behind it."""
     from langchain_core.tools import StructuredTool
 

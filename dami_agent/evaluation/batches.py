@@ -1,6 +1,6 @@
 """Batches: many calls at one λ, judged where they are made, so that they can run in other processes too.
 
-A batch is pure data until it runs; what comes back is one small :class:`Outcome` for each call. With several workers,
+A batch is pure data until it runs; each call gives one small :class:`AnswerOutcome`. With several workers,
 each process opens the pair for itself and takes whole batches, so every call meets the neighbours it would meet in
 one process, and the outcomes are the same.
 """
@@ -30,7 +30,7 @@ SeededQuestions = Sequence[tuple[int, Question]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class AnswerOutcome:
     """Hold what became of one call.
 
     Attributes:
@@ -66,7 +66,7 @@ class Batch(Protocol):
     def size(self) -> int:
         """Return the number of calls."""
 
-    def run(self, session: Session, done: Callable[[int], None]) -> list[Outcome]:
+    def run(self, session: Session, done: Callable[[int], None]) -> list[AnswerOutcome]:
         """Make the calls; ``done`` is called with 1 after each."""
 
 
@@ -95,7 +95,7 @@ class QuestionBatch:
         """Return the number of calls."""
         return len(self.asked)
 
-    def run(self, session: Session, done: Callable[[int], None]) -> list[Outcome]:
+    def run(self, session: Session, done: Callable[[int], None]) -> list[AnswerOutcome]:
         """Ask every question and grade its answer."""
         answers = runner.answers(session, map(self._request, self.asked), switch_point=self.switch, done=done)
         return [
@@ -114,11 +114,11 @@ class QuestionBatch:
         return Request(step=step, intensity=self.intensity, template=self.template)
 
 
-def outcome(answer: Answer, *, right: bool, named: bool = False) -> Outcome:
+def outcome(answer: Answer, *, right: bool, named: bool = False) -> AnswerOutcome:
     """Reduce an answer to what is counted of it."""
     events = answer.generation.events if answer.generation else ()
     logprobs = [event.logprob.logprob for event in events if event.logprob is not None]
-    return Outcome(
+    return AnswerOutcome(
         right=right and answer.error is None,
         named=named,
         tokens=answer.tokens,
@@ -171,7 +171,7 @@ class BatchRunner:
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=error is not None)
 
-    def run(self, batches: Sequence[Batch]) -> list[list[Outcome]]:
+    def run(self, batches: Sequence[Batch]) -> list[list[AnswerOutcome]]:
         """Return the outcomes of each batch, in the order given; the last are begun first, so put the longest there."""
         totals: dict[str, int] = {}
         for batch in batches:
@@ -184,7 +184,7 @@ class BatchRunner:
 
         if self._pool is None:
             return [batch.run(self.session, lambda more, name=batch.name: count(name, more)) for batch in batches]  # type: ignore[misc]
-        jobs: dict[Future[list[Outcome]], int] = {
+        jobs: dict[Future[list[AnswerOutcome]], int] = {
             self._pool.submit(_run, batches[place]): place for place in reversed(range(len(batches)))
         }
         for job in as_completed(jobs):
@@ -203,7 +203,7 @@ def _prepare(source: PairSource) -> None:
     _session = source.open()
 
 
-def _run(batch: Batch) -> list[Outcome]:
+def _run(batch: Batch) -> list[AnswerOutcome]:
     assert _session is not None  # the initializer has run
     return batch.run(_session, lambda _: None)
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from dami_agent.evaluation import agents
-from dami_agent.evaluation.agents import DAMI, INSTRUCT, THINKING, AgentRun, Mode, ModeResult
+from dami_agent.evaluation.agents import DAMI, INSTRUCT, THINKING, Mode, ModeResult, TaskRun
 from dami_agent.evaluation.policy_arm import SHIPPED, against_auto, against_thinking, policy_mode
 from dami_agent.evaluation.rows import rounded_interval
 from dami_agent.evaluation.shuffled import shuffled
@@ -97,7 +97,7 @@ def identity(model: dict[str, Any]) -> dict[str, Any]:
 
 
 def gap(
-    dami: Sequence[AgentRun], instruct: Sequence[AgentRun], thinking: Sequence[AgentRun], *, seed: int = 0
+    dami: Sequence[TaskRun], instruct: Sequence[TaskRun], thinking: Sequence[TaskRun], *, seed: int = 0
 ) -> dict[str, Any]:
     """Return which share of the gap to Thinking DAMI closes, and its tokens against Thinking's, with intervals.
 
@@ -106,11 +106,11 @@ def gap(
     """
     triples = list(zip(dami, instruct, thinking, strict=True))
 
-    def closed(drawn: Sequence[tuple[AgentRun, AgentRun, AgentRun]]) -> float | None:
+    def closed(drawn: Sequence[tuple[TaskRun, TaskRun, TaskRun]]) -> float | None:
         width = sum(t.solved - i.solved for _, i, t in drawn)
         return sum(d.solved - i.solved for d, i, _ in drawn) / width if width > 0 else None
 
-    def ratio(drawn: Sequence[tuple[AgentRun, AgentRun, AgentRun]]) -> float | None:
+    def ratio(drawn: Sequence[tuple[TaskRun, TaskRun, TaskRun]]) -> float | None:
         whole = sum(t.output_tokens for _, _, t in drawn)
         return sum(d.output_tokens for d, _, _ in drawn) / whole if whole else None
 
@@ -138,7 +138,7 @@ def _mode(tasks: Sequence[AgentTask], outcome: ModeResult) -> dict[str, Any]:
     }
 
 
-def _histogram(runs: Sequence[AgentRun]) -> dict[str, int]:
+def _histogram(runs: Sequence[TaskRun]) -> dict[str, int]:
     counts = Counter(round(step.intensity, 2) for run in runs for step in run.steps if step.intensity is not None)
     return {f"{value:g}": counts[value] for value in sorted(counts)}
 
@@ -156,7 +156,7 @@ def _counter(name: str, total: int, progress: Progress | None) -> agents.Listene
         return None
     done = 0
 
-    def listen(task: AgentTask, run: AgentRun, row: agents.StepRow | None) -> None:
+    def listen(task: AgentTask, run: TaskRun, row: agents.StepRow | None) -> None:
         nonlocal done
         if row is None:
             done += 1

@@ -20,7 +20,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from dami_agent.evaluation.batches import Outcome, QuestionBatch, SeededQuestions
+from dami_agent.evaluation.batches import AnswerOutcome, QuestionBatch, SeededQuestions
 from dami_agent.evaluation.rows import rounded
 from dami_agent.evaluation.stats import half_width, mean, mean_half_width
 from dami_agent.types import Intensity
@@ -28,7 +28,7 @@ from dami_agent.types import Intensity
 RETRIED = 0.1
 """Share of the answers, the least probable ones, that is sampled again."""
 
-Tries = Sequence[Sequence[Outcome]]
+Tries = Sequence[Sequence[AnswerOutcome]]
 """Try by try, each over all questions."""
 
 
@@ -103,7 +103,7 @@ def _totals(rows: Sequence[tuple[bool, int, int]]) -> dict[str, Any]:
     return kept | {"all_tokens": round(mean([tokens for _, _, tokens in rows]), 2)}
 
 
-def _logprob(outcome: Outcome) -> float:
+def _logprob(outcome: AnswerOutcome) -> float:
     return outcome.logprob if outcome.logprob is not None else -math.inf
 
 

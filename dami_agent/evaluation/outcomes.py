@@ -11,13 +11,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dami_agent.errors import UsageError
-from dami_agent.evaluation.batches import Outcome
+from dami_agent.evaluation.batches import AnswerOutcome
 from dami_agent.types import Intensity
 
 FLAGS = ("right", "thought", "finished")
 
 
-def packed(found: Mapping[Intensity, Sequence[Outcome]]) -> list[dict[str, Any]]:
+def packed(found: Mapping[Intensity, Sequence[AnswerOutcome]]) -> list[dict[str, Any]]:
     """Pack outcomes, as many at every λ, for JSON."""
     return [
         {"lambda": float(value)}
@@ -27,7 +27,7 @@ def packed(found: Mapping[Intensity, Sequence[Outcome]]) -> list[dict[str, Any]]
     ]
 
 
-def unpacked(sweep: Mapping[str, Any]) -> dict[Intensity, list[Outcome]]:
+def unpacked(sweep: Mapping[str, Any]) -> dict[Intensity, list[AnswerOutcome]]:
     """Read the outcomes of a sweep's JSON back: what :func:`packed` kept of them, and the template of their λ.
 
     Raises:
@@ -40,7 +40,7 @@ def unpacked(sweep: Mapping[str, Any]) -> dict[Intensity, list[Outcome]]:
         if {len(tokens), *map(len, flags)} != {sweep["questions"]}:
             raise UsageError(f"the sweep has other than {sweep['questions']} outcomes at λ={row['lambda']:g}")
         found[Intensity(row["lambda"])] = [
-            Outcome(
+            AnswerOutcome(
                 right=right == "1",
                 thought=thought == "1",
                 finished=finished == "1",

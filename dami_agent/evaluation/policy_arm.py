@@ -16,7 +16,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from dami_agent.evaluation.agents import AgentRun, Mode, ModeResult
+from dami_agent.evaluation.agents import Mode, ModeResult, TaskRun
 from dami_agent.evaluation.rows import rounded, rounded_interval
 from dami_agent.evaluation.stats import bootstrap
 from dami_agent.policy.registry import read_policy
@@ -145,14 +145,14 @@ def _difference(pairs: Pairs) -> float:
     return sum(own - other for own, other in pairs) / len(pairs)
 
 
-def _by_tool(policy: Sequence[AgentRun], thinking: Sequence[AgentRun]) -> dict[str, dict[str, int]]:
+def _by_tool(policy: Sequence[TaskRun], thinking: Sequence[TaskRun]) -> dict[str, dict[str, int]]:
     """Sum reasoning tokens by what they were charged to, most spent by Thinking first."""
     own, other = _charged(policy), _charged(thinking)
     names = sorted(own | other, key=lambda name: (-other[name], name))
     return {name: {"policy": own[name], "thinking": other[name]} for name in names}
 
 
-def _charged(runs: Sequence[AgentRun]) -> Counter[str]:
+def _charged(runs: Sequence[TaskRun]) -> Counter[str]:
     counts: Counter[str] = Counter()
     for run in runs:
         for step in run.steps:

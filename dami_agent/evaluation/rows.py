@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dami_agent.evaluation.batches import Outcome, SeededQuestions
+from dami_agent.evaluation.batches import AnswerOutcome, SeededQuestions
 from dami_agent.evaluation.stats import half_width, mean, mean_half_width
 from dami_agent.types import Intensity
 
@@ -29,7 +29,7 @@ def levels_of(asked: SeededQuestions) -> dict[int, list[int]]:
     return dict(sorted(found.items()))
 
 
-def summary(intensity: Intensity, asked: SeededQuestions, found: Sequence[Outcome]) -> dict[str, Any]:
+def summary(intensity: Intensity, asked: SeededQuestions, found: Sequence[AnswerOutcome]) -> dict[str, Any]:
     """Make the row of one λ from its outcomes; ``_ci`` are half 95 % intervals."""
     right = [float(outcome.right) for outcome in found]
     tokens = [float(outcome.tokens) for outcome in found]
@@ -88,7 +88,7 @@ def _cells(asked: SeededQuestions, right: Sequence[float], tokens: Sequence[floa
     return found
 
 
-def differences(asked: SeededQuestions, found: Mapping[Intensity, Sequence[Outcome]]) -> list[dict[str, Any]]:
+def differences(asked: SeededQuestions, found: Mapping[Intensity, Sequence[AnswerOutcome]]) -> list[dict[str, Any]]:
     """Return for each λ what it gains, question by question, on Instruct, on Thinking and on the λ before it.
 
     Accuracy and tokens with half of the paired 95 % interval, and accuracy by seed; a λ is not held against itself.
@@ -104,7 +104,7 @@ def differences(asked: SeededQuestions, found: Mapping[Intensity, Sequence[Outco
     return rows
 
 
-def _paired(asked: SeededQuestions, these: Sequence[Outcome], others: Sequence[Outcome]) -> dict[str, Any]:
+def _paired(asked: SeededQuestions, these: Sequence[AnswerOutcome], others: Sequence[AnswerOutcome]) -> dict[str, Any]:
     right = [float(a.right) - float(b.right) for a, b in zip(these, others, strict=True)]
     tokens = [float(a.tokens - b.tokens) for a, b in zip(these, others, strict=True)]
     seeds = sorted({seed for seed, _ in asked})

@@ -21,7 +21,14 @@ from typing import Any
 
 from dami_agent.errors import UsageError
 from dami_agent.evaluation import controls
-from dami_agent.evaluation.batches import BatchRunner, Outcome, PairSource, Progress, QuestionBatch, SeededQuestions
+from dami_agent.evaluation.batches import (
+    AnswerOutcome,
+    BatchRunner,
+    PairSource,
+    Progress,
+    QuestionBatch,
+    SeededQuestions,
+)
 from dami_agent.evaluation.outcomes import packed
 from dami_agent.evaluation.rows import differences, summary
 from dami_agent.evaluation.runner import MAX_TOKENS
@@ -121,7 +128,7 @@ def held_out(count: int, seeds: int) -> Iterator[tuple[int, Question]]:
 
 def measure(
     runner: BatchRunner, plan: SweepConfig, asked: SeededQuestions, switch: float
-) -> tuple[dict[Intensity, list[Outcome]], list[dict[str, Any]]]:
+) -> tuple[dict[Intensity, list[AnswerOutcome]], list[dict[str, Any]]]:
     """Return the outcomes of the held-out questions by λ, and the rows of the tool calls."""
     settings: dict[str, Any] = {"temperature": plan.temperature, "max_tokens": plan.max_tokens, "switch": switch}
     lambdas = [Intensity(value) for value in plan.lambdas]
@@ -167,7 +174,9 @@ def measure_switch(runner: BatchRunner, plan: SweepConfig) -> tuple[float, list[
     return switch_point(rows), rows
 
 
-def _templates(value: Intensity, instruct: Sequence[Outcome], thinking: Sequence[Outcome]) -> dict[str, Any]:
+def _templates(
+    value: Intensity, instruct: Sequence[AnswerOutcome], thinking: Sequence[AnswerOutcome]
+) -> dict[str, Any]:
     """Compare both templates at one λ; ``gain`` is Thinking's accuracy less Instruct's."""
     row: dict[str, Any] = {"lambda": float(value)}
     for name, found in zip(TEMPLATES, (instruct, thinking), strict=True):

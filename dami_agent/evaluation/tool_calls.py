@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dami_agent.evaluation import runner
-from dami_agent.evaluation.batches import Outcome, outcome
+from dami_agent.evaluation.batches import AnswerOutcome, outcome
 from dami_agent.evaluation.runner import Answer, Request
 from dami_agent.evaluation.stats import half_width, mean
 from dami_agent.session import Session
@@ -59,7 +59,7 @@ class ToolBatch:
     name: str = "tool calls"
     split: Split = "test"
 
-    def run(self, session: Session, done: Callable[[int], None]) -> list[Outcome]:
+    def run(self, session: Session, done: Callable[[int], None]) -> list[AnswerOutcome]:
         """Make the first call of each dialogue and judge it."""
         share = -(-self.size // self.seeds)
         drawn = (single_calls(self.setting, self.split, share, seed=seed) for seed in range(self.seeds))
@@ -104,7 +104,7 @@ def tool_batches(
     ]
 
 
-def tool_row(batch: ToolBatch, found: Sequence[Outcome]) -> dict[str, Any]:
+def tool_row(batch: ToolBatch, found: Sequence[AnswerOutcome]) -> dict[str, Any]:
     """Return the exactness of one batch, with half of Wilson's 95 % interval."""
     right = [outcome.right for outcome in found]
     name = [outcome.named for outcome in found]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
-from dami_agent.tasks.model import Tool, ToolSpec
+from dami_agent.tasks.model import TaskTool, ToolSpec
 from dami_agent.tasks.words import DAYS, DISHES, an, plural
 from dami_agent.tasks.world import HELD, SEEN, Names, World, mended
 
@@ -41,9 +41,9 @@ class Kind:
         found = mended(world, self.spec.name, arguments)
         return found[0] if found else self.answer(world, arguments, names)
 
-    def bind(self, world: World, names: Names = SEEN) -> Tool:
+    def bind(self, world: World, names: Names = SEEN) -> TaskTool:
         """The tool, working on one world of `names`."""
-        return Tool(self.spec, lambda **arguments: self.run(world, arguments, names))
+        return TaskTool(self.spec, lambda **arguments: self.run(world, arguments, names))
 
 
 # -- what tools answer -----------------------------------------------------------------------------------------------

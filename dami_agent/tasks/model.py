@@ -184,7 +184,7 @@ class ToolSpec:
 
 
 @dataclass(frozen=True)
-class Tool:
+class TaskTool:
     """A tool with its implementation: keyword arguments in, the text of the result out."""
 
     spec: ToolSpec
@@ -228,7 +228,7 @@ class AgentTask:
     kind: Literal["route", "work", "novel"]
     name: str
     prompt: str
-    tools: tuple[Tool, ...]
+    tools: tuple[TaskTool, ...]
     plan: tuple[PlannedCall, ...]
     answers: tuple[str, ...]
     work: tuple[Operation, ...] = ()
@@ -256,7 +256,7 @@ class AgentTask:
         """Model calls of the reference solution: one per round of tool calls, and one for the answer."""
         return len(self.rounds) + 1
 
-    def tool(self, name: str) -> Tool | None:
+    def tool(self, name: str) -> TaskTool | None:
         """The bound tool of that name, if there is one."""
         return next((tool for tool in self.tools if tool.spec.name == name), None)
 

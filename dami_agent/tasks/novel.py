@@ -14,7 +14,7 @@ from random import Random
 from typing import Any
 
 from dami_agent.tasks.invented import Argument, identifier, schema, spelled, value
-from dami_agent.tasks.model import AgentTask, PlannedCall, Split, Tool, ToolSpec
+from dami_agent.tasks.model import AgentTask, PlannedCall, Split, TaskTool, ToolSpec
 from dami_agent.tasks.words import VERBS, an, english, made_up, reply_of
 
 
@@ -265,9 +265,9 @@ def _task(rng: Random, tools: list[Novel], prompt: str, uses: list[Novel], *, to
     return AgentTask("novel", "novel", prompt, bound, plan, answers, (), reply_of(answers))
 
 
-def answering(rng: Random, tools: Sequence[Novel], plan: tuple[PlannedCall, ...]) -> tuple[Tool, ...]:
+def answering(rng: Random, tools: Sequence[Novel], plan: tuple[PlannedCall, ...]) -> tuple[TaskTool, ...]:
     """The tools in any order, each answering the calls of the plan as planned and every other one anyhow."""
-    bound = [Tool(each.spec, _answers(each, plan)) for each in tools]
+    bound = [TaskTool(each.spec, _answers(each, plan)) for each in tools]
     rng.shuffle(bound)
     return tuple(bound)
 

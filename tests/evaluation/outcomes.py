@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
-from dami_agent.evaluation.batches import Outcome
+from dami_agent.evaluation.batches import AnswerOutcome
 from dami_agent.tasks import FAMILIES, LEVELS, Question
 from dami_agent.types import Intensity
 
@@ -24,8 +24,8 @@ def asked(count: int, seeds: int = 3) -> SeededQuestions:
     return made
 
 
-def outcome(right: bool = True, tokens: int = 10, **more: object) -> Outcome:
-    return Outcome(right=right, tokens=tokens, template="thinking", **more)  # type: ignore[arg-type]
+def outcome(right: bool = True, tokens: int = 10, **more: object) -> AnswerOutcome:
+    return AnswerOutcome(right=right, tokens=tokens, template="thinking", **more)  # type: ignore[arg-type]
 
 
 def draw(
@@ -35,7 +35,7 @@ def draw(
     right: Callable[[Question], float],
     tokens: Callable[[Question], float],
     thinks: float = 0.0,
-) -> list[Outcome]:
+) -> list[AnswerOutcome]:
     """Outcomes whose chance of being right and whose mean tokens depend on the question."""
     rng = random.Random(seed)
     found = []
@@ -49,7 +49,7 @@ def draw(
 
 def found(
     questions: SeededQuestions, lambdas: tuple[float, ...] = (0, 0.25, 0.5, 0.75, 1)
-) -> dict[Intensity, list[Outcome]]:
+) -> dict[Intensity, list[AnswerOutcome]]:
     """A well-behaved pair: accuracy and tokens rise with λ, accuracy falls with the level, most so at λ=0."""
     return {
         Intensity(value): draw(

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from dami_agent.errors import UsageError
 from dami_agent.evaluation import agents, compare, shuffled
-from dami_agent.evaluation.agents import DAMI, INSTRUCT, THINKING, AgentRun, ModeResult, StepRow
+from dami_agent.evaluation.agents import DAMI, INSTRUCT, THINKING, ModeResult, StepRow, TaskRun
 from dami_agent.evaluation.demo import Demo
 from dami_agent.ledger import Ledger
 from dami_agent.tasks import agent_tasks
@@ -110,13 +110,13 @@ def test_shuffled_lambdas_come_in_turn_and_round_again() -> None:
     assert [(float(e.intensity), e.tokens) for e in given] == [(0.2, 0), (1.0, 0), (0.2, 0)]
 
 
-def runs(solved: list[bool], tokens: list[int]) -> list[AgentRun]:
+def runs(solved: list[bool], tokens: list[int]) -> list[TaskRun]:
     step = StepRow(
         task=0, step=1, tool=None, digested=(), called=(), intensity=0.5, reason="", prompt_tokens=1,
         reasoning_tokens=0, answer_tokens=0, seconds=0.0,
     )  # fmt: skip
     return [
-        AgentRun(task=i, solved=s, steps=[dataclasses.replace(step, task=i, answer_tokens=t)])
+        TaskRun(task=i, solved=s, steps=[dataclasses.replace(step, task=i, answer_tokens=t)])
         for i, (s, t) in enumerate(zip(solved, tokens, strict=True))
     ]
 

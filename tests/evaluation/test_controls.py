@@ -8,14 +8,14 @@ from collections import Counter
 import pytest
 
 from dami_agent.evaluation import controls
-from dami_agent.evaluation.batches import Outcome
+from dami_agent.evaluation.batches import AnswerOutcome
 from dami_agent.types import Intensity
 from tests.evaluation.outcomes import asked, outcome
 
 GRID = [Intensity(value) for value in (0, 0.5, 1)]
 
 
-def tries(count: int, seed: int) -> list[list[Outcome]]:
+def tries(count: int, seed: int) -> list[list[AnswerOutcome]]:
     rng = random.Random(seed)
     return [
         [outcome(rng.random() < 0.4, rng.randint(5, 90), logprob=-rng.random()) for _ in range(count)] for _ in range(5)

@@ -14,7 +14,7 @@ from builtin_pair.acceptance import tables
 from dami_agent.cli.bench import _policy
 from dami_agent.errors import InvalidPolicy
 from dami_agent.evaluation import agents, compare, policy_arm
-from dami_agent.evaluation.agents import THINKING, AgentRun, ModeResult, StepRow
+from dami_agent.evaluation.agents import THINKING, ModeResult, StepRow, TaskRun
 from dami_agent.evaluation.policy_arm import (
     SHIPPED,
     against_auto,
@@ -38,7 +38,7 @@ def row(reasoning: int, answer: int, charged_to: str) -> StepRow:
 
 
 def outcome(mode: agents.Mode, solved: list[bool], steps: list[list[StepRow]]) -> ModeResult:
-    runs = [AgentRun(task=i, solved=s, steps=own) for i, (s, own) in enumerate(zip(solved, steps, strict=True))]
+    runs = [TaskRun(task=i, solved=s, steps=own) for i, (s, own) in enumerate(zip(solved, steps, strict=True))]
     return ModeResult(mode=mode, runs=tuple(runs), seconds=1.0)
 
 

@@ -13,14 +13,14 @@ import pytest
 from builtin_pair.acceptance.criteria import criteria
 from builtin_pair.acceptance.criterion import Criterion, measured
 from builtin_pair.acceptance.parity_cells import parity_cells
-from dami_agent.evaluation.batches import Outcome
+from dami_agent.evaluation.batches import AnswerOutcome
 from dami_agent.types import Intensity
 from tests.evaluation.outcomes import asked, found
 
 QUESTIONS = asked(1500)
 GOOD = found(QUESTIONS)
 
-Found = dict[Intensity, list[Outcome]]
+Found = dict[Intensity, list[AnswerOutcome]]
 
 
 @functools.cache

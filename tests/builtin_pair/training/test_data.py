@@ -58,7 +58,7 @@ def test_segments_are_what_the_chat_template_renders(template):
         whole = "".join(text for text, _ in render.segments(dialogue))
         rendered = wrapped.apply_chat_template(_messages(dialogue), tools=tools or None, tokenize=False)
         assert whole == rendered.removesuffix("\n")
-        first = render.Dialogue(dialogue.turns[:1], dialogue.tools, dialogue.system, template)
+        first = render.TrainingDialogue(dialogue.turns[:1], dialogue.tools, dialogue.system, template)
         asked = wrapped.apply_chat_template(
             _messages(first), tools=tools or None, tokenize=False, add_generation_prompt=True
         )
@@ -102,7 +102,7 @@ def test_only_replies_are_learned_from(tokenizer):
         Turn("user", "Bye"),
         Turn("assistant", "Bye", "x"),
     ]
-    encoded = data.encode(tokenizer, [render.Dialogue(turns, template="thinking")])[0]
+    encoded = data.encode(tokenizer, [render.TrainingDialogue(turns, template="thinking")])[0]
     learned = tokenizer.decode(
         [i for i, flag in zip(encoded.ids, encoded.loss_mask, strict=True) if flag], skip_special_tokens=False
     )
@@ -111,12 +111,12 @@ def test_only_replies_are_learned_from(tokenizer):
 
 def test_a_turn_without_its_thought_teaches_nothing_under_thinking():
     turns = [Turn("user", "Hello"), Turn("assistant", "Hi", None)]
-    assert not any(flag for _, flag in render.segments(render.Dialogue(turns, template="thinking")))
+    assert not any(flag for _, flag in render.segments(render.TrainingDialogue(turns, template="thinking")))
 
 
 def test_what_is_given_of_a_thought_is_not_learned_from():
     turns = [Turn("user", "Go on"), Turn("assistant", "Bye", "and so on", given="First, this. ")]
-    *_, context, reply = render.segments(render.Dialogue(turns, template="thinking"))
+    *_, context, reply = render.segments(render.TrainingDialogue(turns, template="thinking"))
     assert context[0].endswith("<think>\nFirst, this. ")
     assert reply == ("and so on\n</think>\n\nBye<|im_end|>", True)
 

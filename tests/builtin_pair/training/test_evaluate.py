@@ -10,7 +10,7 @@ import builtin_pair
 import dami_agent
 from builtin_pair.training import command, documents, evaluate, export, self_mistakes, serving
 from builtin_pair.training import tokenizer as tokens
-from builtin_pair.training.render import Dialogue, Turn
+from builtin_pair.training.render import TrainingDialogue, Turn
 from dami_agent.evaluation.runner import MAX_TOKENS
 from dami_agent.tasks import questions
 
@@ -50,7 +50,7 @@ def test_states_are_measured_at_their_own_intensity(tokenizer, monkeypatch):
 
 def test_a_thought_goes_on_from_the_documents_own_prompt(tokenizer):
     state = export.load_state(BUILTIN / "thinking")
-    asked = [Dialogue([Turn("user", each.prompt)], template="thinking") for each in questions("calibration", 3)]
+    asked = [TrainingDialogue([Turn("user", each.prompt)], template="thinking") for each in questions("calibration", 3)]
     with serving.open_states(state, state, tokenizer, device="cpu") as session:
         first, again, short = (
             serving.think(session, tokenizer, asked, temperature=0.7, limit=limit, seed=1) for limit in (60, 60, 20)
