@@ -7,6 +7,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 WORKERS ?= 2
 PYTEST_ARGS ?=
+# Whole files to a worker, in the order of tests/conftest.py: those with slow tests first.
+DIST := --dist loadfile --no-loadscope-reorder
 SUITE_ENV := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 
 .PHONY: demo quick test wheel test-oldest test-newest check bench results publish browser clean
@@ -35,12 +37,12 @@ publish: $(VENV)/.installed-report
 	$(BIN)/python -m builtin_pair publish
 
 test: $(VENV)/.installed-dev browser
-	$(SUITE_ENV) $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
+	$(SUITE_ENV) $(BIN)/python -m pytest -n $(WORKERS) $(DIST) $(PYTEST_ARGS)
 
 # The quick round, while writing.
-QUICK := tests/policy tests/dialogue tests/weights tests/estimators
+QUICK := tests/policy tests/dialogue tests/types tests/weights tests/estimators
 quick: $(VENV)/.installed-dev
-	$(SUITE_ENV) $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m 'not slow' $(QUICK)
+	$(SUITE_ENV) $(BIN)/python -m pytest -n $(WORKERS) $(DIST) -m 'not slow' $(QUICK)
 
 # The wheel in a bare virtual environment, as a newcomer installs it (two minutes and a gigabyte).
 wheel: $(VENV)/.installed-dev
@@ -48,7 +50,7 @@ wheel: $(VENV)/.installed-dev
 
 # The suites against both ends of what pyproject.toml allows, each in an environment of its own.
 test-oldest test-newest: test-%: .venv-%/.installed browser
-	$(SUITE_ENV) .venv-$*/bin/python -m pytest -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
+	$(SUITE_ENV) .venv-$*/bin/python -m pytest -n $(WORKERS) $(DIST) $(PYTEST_ARGS)
 
 # The report's browser tests skip without Chromium, those of PostgreSQL without a server; as root on Debian both are fetched.
 browser:
@@ -62,6 +64,7 @@ check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy --package tests
 	$(BIN)/lint-imports
 
 clean:

@@ -17,6 +17,12 @@ for name in ("LANGSMITH_TRACING", "LANGCHAIN_TRACING_V2", "FORCE_COLOR"):
     os.environ.pop(name, None)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run files with slow tests first: workers get whole files, and a long one at the end leaves the others idle."""
+    long = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in long)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _ledger_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Calls made by tests go on record in a file of their own."""

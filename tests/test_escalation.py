@@ -85,7 +85,7 @@ def test_the_last_attempt_streams_and_is_returned_as_it_is() -> None:
     stream = pipeline.stream(adding(1.0))  # no λ above: nothing is held back
     next(stream)
     assert len(book.rows) == 2
-    stream.close()
+    stream.close()  # type: ignore[attr-defined]
 
 
 def test_without_escalation_there_is_one_attempt() -> None:
@@ -149,7 +149,7 @@ def test_failures_and_closed_streams_are_paid_too() -> None:
     stream = pipeline.stream(now)
     next(stream)
     next(stream)
-    stream.close()
+    stream.close()  # type: ignore[attr-defined]
     seen = pipeline.budgets.spent(pipeline.policy, now.run_context).tokens
     assert 2 <= seen < 10
     reserved = -(-(1000 - seen - 100) // 2)  # half of what is not the final answer's

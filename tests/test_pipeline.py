@@ -125,7 +125,7 @@ def test_closing_the_stream_cancels_and_is_recorded() -> None:
     run, book, engine = pipeline(["one two three four five six seven"], seconds_per_token=0.01)
     stream = run.stream(step(0.0))
     next(stream)
-    stream.close()
+    stream.close()  # type: ignore[attr-defined]
     (row,) = book.rows
     assert row.error is not None
     assert "GeneratorExit" in row.error

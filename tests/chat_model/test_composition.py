@@ -49,7 +49,7 @@ FIELD = ConfigurableField(id="depth")
     [
         pytest.param(lambda: model(reasoning_intensity=0.3), id="init"),
         pytest.param(lambda: model().bind(reasoning_intensity=0.3), id="bind"),
-        pytest.param(lambda: model().bind(reasoning_intensity=0.3).bind_tools([add]), id="bind, bind_tools"),
+        pytest.param(lambda: model().bind(reasoning_intensity=0.3).bind_tools([add]), id="bind, bind_tools"),  # type: ignore[attr-defined]
         pytest.param(lambda: model().bind_tools([add]).bind(reasoning_intensity=0.3), id="bind_tools, bind"),
         pytest.param(lambda: model().bind_tools([add], reasoning_intensity=0.3), id="inside bind_tools"),
         pytest.param(lambda: model(reasoning_intensity=1).bind(reasoning_intensity=0.3), id="bind beats init"),
@@ -87,7 +87,7 @@ def test_call_beats_bind_beats_configurable() -> None:
 def test_structured_output_keeps_what_was_bound() -> None:
     bound = model(max_tokens=60).bind(reasoning_intensity=0.3)
     for method in ("json_schema", "function_calling", "json_mode"):
-        result = bound.with_structured_output(Person, method=method, include_raw=True).invoke("who?")
+        result = bound.with_structured_output(Person, method=method, include_raw=True).invoke("who?")  # type: ignore[attr-defined]
         assert used(result["raw"]) == 0.3
         inside = model(max_tokens=60).with_structured_output(
             Person, method=method, include_raw=True, reasoning_intensity=0.6

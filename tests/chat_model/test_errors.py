@@ -70,7 +70,7 @@ def test_every_error_is_of_both_kinds_and_says_the_same(
     assert isinstance(both, (type(error), ours.DamiError))
     assert all(isinstance(both, base) for base in (type(error), *bases, theirs.LangChainException))
     assert (str(both), both.args, type(both).__name__) == (str(error), error.args, type(error).__name__)
-    assert both.is_retryable is retryable
+    assert both.is_retryable is retryable  # type: ignore[attr-defined]
     assert as_langchain_error(both) is both
     copied = pickle.loads(pickle.dumps(both))
     assert (type(copied), str(copied), copied.hint) == (type(both), str(both), "what to do")

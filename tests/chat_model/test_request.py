@@ -55,7 +55,7 @@ def test_bad_intensities_are_refused_everywhere(bad: Any) -> None:
 
 def test_unknown_names_are_refused_with_a_suggestion() -> None:
     with pytest.raises(ValidationError, match="did you mean 'reasoning_effort'"):
-        ChatDAMI(reasoning_efort="low")
+        ChatDAMI(reasoning_efort="low")  # type: ignore[call-arg]
     with pytest.raises(InvalidRequest, match="did you mean 'max_tokens'"):
         ChatDAMI().bind(max_token=3)
     with pytest.raises(InvalidRequest, match="unknown setting 'frequency_penalty'"):
@@ -63,7 +63,7 @@ def test_unknown_names_are_refused_with_a_suggestion() -> None:
 
 
 def test_aliases_mean_the_same() -> None:
-    assert ChatDAMI(max_completion_tokens=7).max_tokens == 7
+    assert ChatDAMI(max_completion_tokens=7).max_tokens == 7  # type: ignore[call-arg]
     assert request.normalize_settings({"max_new_tokens": 7, "stop_sequences": ["x"]}, "x") == {
         "max_tokens": 7,
         "stop": ["x"],

@@ -331,13 +331,13 @@ class TestVocabulary:
         paths, changes = copied(), SAVED_AGAIN[name]
 
         def change(data):
-            for key, value in changes.items():
+            for key, value in changes.items():  # type: ignore[attr-defined]
                 data[key] = {**data["model"], **value} if key == "model" else value
 
         self.change(paths[side], change)
         assert mismatches(paths) == {}
         notes = [c.detail for c in CheckpointPair.open(*paths).checks if (c.name, c.status) == ("vocabulary", "note")]
-        fields = [key if key != "model" else "ignore_merges" for key in changes if key not in ("truncation", "padding")]
+        fields = [key if key != "model" else "ignore_merges" for key in changes if key not in ("truncation", "padding")]  # type: ignore[attr-defined]
         assert len(notes) == len(fields)
         assert all(field in note for field, note in zip(fields, notes, strict=True))
 

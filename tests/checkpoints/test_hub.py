@@ -91,7 +91,7 @@ class TestFailures:
         assert "Retrying" in caplog.text
 
     def test_a_transfer_cut_off_is_resumed_where_it_stopped(self, online, monkeypatch):
-        monkeypatch.setattr(library.time, "sleep", lambda _: None)  # the library's own second between attempts
+        monkeypatch.setattr(library.time, "sleep", lambda _: None)  # type: ignore[attr-defined]  # the library's own second between attempts
         monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 512)  # as if the shard were larger than its 10 MB
         shard = min(online.repos[A].glob("*.safetensors"))
         online.cut[shard.name] = 2

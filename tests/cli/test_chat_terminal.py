@@ -60,8 +60,10 @@ class Terminal:
 def _own_terminal() -> None:
     """Make the terminal on stdin the session's own, so that Ctrl-C typed there is a signal."""
     import fcntl
+    import signal
     import termios
 
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell ignores it in what it starts in the background
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 

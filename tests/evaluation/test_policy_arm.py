@@ -139,7 +139,7 @@ def test_the_published_table_shows_the_arm() -> None:
     }
     told = {"modes": modes, "tasks": 60, "seed": 2, "policy": found}
     ratios: dict[str, Any] = {"gap_closed": None, "tokens_ratio": 0.5, "tokens_ratio_ci": None}
-    text = tables.agents(told | ratios)
+    text = tables.agents(told | ratios)  # type: ignore[attr-defined]
     assert f"saves {found['reasoning_saved']:.0%} of always-Thinking's reasoning tokens (95 %: " in text
     assert f" {describe_against_auto(found['against_auto'])} 60 tasks" in text
     (line,) = [each for each in text.splitlines() if "budgets per tool**" in each]

@@ -212,11 +212,11 @@ def test_a_parameter_no_mixed_module_stands_for_is_refused(tmp_path: Path, monke
 def test_a_saved_buffer_is_not_taken_from_instruct_silently() -> None:
     ends = [torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Identity()) for _ in range(2)]
     rows = BatchIntensities(torch.device("cpu"))
-    mixed_module.replace_modules(*copy.deepcopy(ends), rows)
+    mixed_module.replace_modules(*copy.deepcopy(ends), rows)  # type: ignore[call-arg]
     for end in ends:
         end[1].register_buffer("balance", torch.rand(2))
     with pytest.raises(UnsupportedCheckpoint, match=r"1 \(Identity\)"):
-        mixed_module.replace_modules(*ends, rows)
+        mixed_module.replace_modules(*ends, rows)  # type: ignore[call-arg]
 
 
 def test_memory_is_the_two_endpoints(tmp_path: Path) -> None:

@@ -253,13 +253,13 @@ def test_the_pair_is_described_from_its_files() -> None:
 
 def test_the_picture_is_an_opaque_svg_without_a_date(results: Path) -> None:
     data = json.loads((results / "sweep.json").read_text())
-    drawn = publish.plot.picture(data)
-    assert drawn == publish.plot.picture(data)
+    drawn = publish.plot.picture(data)  # type: ignore[attr-defined]
+    assert drawn == publish.plot.picture(data)  # type: ignore[attr-defined]
     assert ET.fromstring(drawn).tag.endswith("svg")
     assert "dc:date" not in drawn
     assert "fill: #ffffff" in drawn
     moved = data | {"rows": [row | {"tokens": row["tokens"] + 1} for row in data["rows"]]}
-    assert publish.plot.picture(moved) != drawn
+    assert publish.plot.picture(moved) != drawn  # type: ignore[attr-defined]
 
 
 def test_the_command_says_what_it_did(
