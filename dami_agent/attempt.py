@@ -1,4 +1,4 @@
-"""One attempt at a step: decode its reply, and know what had been decoded when it breaks off."""
+"""Make one attempt at a step: decode its reply, and know what had been decoded when it breaks off."""
 
 from __future__ import annotations
 

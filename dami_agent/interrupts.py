@@ -103,7 +103,7 @@ def _of_this_process() -> _Watcher:
 
 
 def _forget() -> None:
-    """In a forked child the thread is gone, and the lock may be held for ever."""
+    """Begin anew in a forked child: the thread is gone there, and the lock may be held for ever."""
     global _watcher, _making, _listing
     _watcher, _making, _listing = None, threading.Lock(), threading.Lock()
 

@@ -61,11 +61,11 @@ class Pattern:
 
     @property
     def linear(self) -> bool:
-        """Whether a search is linear in the text, and so always comes to an end."""
+        """Return whether a search is linear in the text, and so always comes to an end."""
         return self._linear is not None
 
     def search(self, text: str) -> bool | None:
-        """Whether the pattern is found anywhere in ``text``; None if that was not known in time.
+        """Return whether the pattern is found anywhere in ``text``; None if that was not known in time.
 
         ``$`` is the end of the text. The caller bounds the text where strangers write it.
         """
@@ -95,7 +95,7 @@ def compile_pattern(source: str) -> Pattern:
 
 
 def _linear(source: str) -> SchemaValidator | None:
-    """The engine without backtracking, if it can run this pattern and reads it as Python does."""
+    """Return the engine without backtracking, if it can run this pattern and reads it as Python does."""
     size = len(source) + 60 * len(_LARGE.findall(source)) + 10 * len(_REPEATED.findall(source))
     if size * _product(source, most=True) > _MOST_WORK or _READ_OTHERWISE.search(source):
         return None
@@ -123,7 +123,7 @@ def _backtracking(source: str) -> regex.Pattern[str]:
 
 
 def _product(source: str, *, most: bool) -> float:
-    """The counts of all ``{...}`` multiplied, their upper ends or their lower ones: a bound on how far they nest."""
+    """Multiply the counts of all ``{...}``, their upper ends or their lower ones: a bound on how far they nest."""
     product = 1.0
     for low, comma, high in _COUNTED.findall(source):
         end = high if most and comma and high else low
@@ -132,7 +132,7 @@ def _product(source: str, *, most: bool) -> float:
 
 
 def _depth(source: str) -> int:
-    """How deeply groups are nested."""
+    """Return how deeply groups are nested."""
     depth = deepest = 0
     for character in _LITERAL.sub("", source):
         depth += (character == "(") - (character == ")")

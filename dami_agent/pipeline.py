@@ -1,4 +1,4 @@
-"""One call from message to ledger: decide, render, generate, parse, record.
+"""Run one call from message to ledger: decide, render, generate, parse, record.
 
 This module knows the order of things and nothing else: λ is the policy's, text is the dialogue's, tokens are the
 engine's, rows are the ledger's.
@@ -100,7 +100,7 @@ class Pipeline:
         self._frontier = policy.frontier.fingerprint
 
     def run(self, step: Step, cancellation: Cancellation | None = None) -> Outcome:
-        """The whole call at once; see :meth:`stream`."""
+        """Run a whole call at once; see :meth:`stream`."""
         for item in self.stream(step, cancellation):
             if isinstance(item, Outcome):
                 return item
@@ -273,7 +273,7 @@ class Pipeline:
         return ""
 
     def _breaks_schema(self, step: Step, reply: Reply) -> str:
-        """How a structured answer breaks its schema where the grammar could not hold it; "" if it does not."""
+        """Return how a structured answer breaks a schema that no grammar could hold; "" if it does not."""
         wrong = self.dialogue.wrong_answer(step, reply) if self.policy.retries_schema_failures else ""
         return f"schema failure: {wrong}" if wrong else ""
 

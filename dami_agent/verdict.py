@@ -73,7 +73,7 @@ class Outcome:
 
     @property
     def attempts(self) -> tuple[CallRecord, ...]:
-        """All of them, in order: the caller pays for all."""
+        """Return all attempts, in order: the caller pays for all."""
         return (*self.rejected, self.record)
 
 

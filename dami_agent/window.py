@@ -1,4 +1,4 @@
-"""The context window: how many tokens a prompt leaves for the reply, and what to do where that is very little."""
+"""Measure how many tokens a prompt leaves for the reply, and decide what to do where that is very little."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Prompts:
     _rendered: dict[Template, Prompt] = field(default_factory=dict)
 
     def render(self, template: Template) -> Prompt:
-        """The step's prompt in that template."""
+        """Return the step's prompt in that template."""
         if template not in self._rendered:
             self._rendered[template] = self.dialogue.render(self.step, template, self.context_length)
         return self._rendered[template]
@@ -43,11 +43,11 @@ class Prompts:
         return dataclasses.replace(self, step=step, _rendered={})
 
     def room(self, template: Template) -> int:
-        """Tokens that the window leaves for a reply; 0 or below where the prompt does not fit."""
+        """Return the tokens that the window leaves for a reply; 0 or below where the prompt does not fit."""
         return self.context_length - len(self.render(template).token_ids)
 
     def estimate(self, estimator: Estimator, base: Decision, engine: Engine) -> Estimate:
-        """The estimator's λ; where the window leaves too little to think, or it asks for more than that, λ=0.
+        """Return the estimator's λ; where the window leaves too little to think, or it asks for more than that, λ=0.
 
         Raises:
             ContextOverflow: the prompt leaves no room even for an answer.
@@ -80,7 +80,7 @@ class Prompts:
 
 
 def within_window(step: Step, decision: Decision, room: int) -> Decision:
-    """The decision with a cap that nobody asked for lowered to what the window leaves."""
+    """Return the decision with a cap that nobody asked for lowered to what the window leaves."""
     limits = decision.limits
     if step.limits.max_tokens is not None or limits.max_tokens is None or not 0 < room < limits.max_tokens:
         return decision

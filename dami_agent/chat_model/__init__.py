@@ -1,4 +1,4 @@
-"""The LangChain adapter over the pipeline; thin on purpose."""
+"""Adapt the pipeline to LangChain; thin on purpose."""
 
 from dami_agent.chat_model.model import ChatDAMI
 

@@ -1,4 +1,4 @@
-"""The fields of ChatDAMI, how they are checked, and what they identify."""
+"""Declare the fields of ChatDAMI, check them, and say what they identify."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class ConfiguredChatModel(PolicyCachedChatModel, TrackedChatModel, CountingChatM
     @model_validator(mode="before")
     @classmethod
     def _known_names(cls, values: Any) -> Any:
-        """LangChain drops unknown init arguments silently; a misspelt budget must not be lost."""
+        """Refuse unknown init arguments: LangChain drops them silently, and a misspelt budget must not be lost."""
         if not isinstance(values, Mapping):
             return values
         values = with_pair({request.ALIASES.get(name, name): value for name, value in values.items()})
@@ -139,7 +139,7 @@ class ConfiguredChatModel(PolicyCachedChatModel, TrackedChatModel, CountingChatM
 
     @property
     def model_name(self) -> str:
-        """The pair's name."""
+        """Return the pair's name."""
         return BUILTIN if self.instruct is None else f"{self.instruct}+{self.thinking}"
 
     def _check_pair(self, call: Mapping[str, Any]) -> None:
@@ -154,7 +154,7 @@ class ConfiguredChatModel(PolicyCachedChatModel, TrackedChatModel, CountingChatM
 
     @property
     def _identifying_params(self) -> dict[str, Any]:
-        """All that changes an answer: λ, estimator, policy and weights mode are part of every cache key."""
+        """Return all that changes an answer: λ, estimator, policy and weights mode are part of every cache key."""
         return {
             "model_name": self.model_name,
             "revision": self.revision,
@@ -188,7 +188,7 @@ class ConfiguredChatModel(PolicyCachedChatModel, TrackedChatModel, CountingChatM
         return cast("LangSmithParams", {**params, **{name: value for name, value in own.items() if value is not None}})
 
     def _default_temperature(self, depth: IntensityRequest) -> float | None:
-        """The checkpoints', where it is known before the call: a policy may choose another λ than was asked for."""
+        """Return the checkpoints' temperature, where it is known before the call: a policy may choose another λ."""
         if not isinstance(self.engine, str):
             return None
         return default_temperature(self._folders(), depth.intensity if self.policy is None else None)
@@ -215,7 +215,7 @@ class ConfiguredChatModel(PolicyCachedChatModel, TrackedChatModel, CountingChatM
         return profile_of(self.model_name, self._folders(), self.context_length, engine=engine)
 
     def _folders(self) -> tuple[Path | None, ...]:
-        """Where the checkpoints' small files lie, None for those that are not on this machine yet."""
+        """Return where the checkpoints' small files lie, None for those that are not on this machine yet."""
         return tuple(
             folder_of(checkpoint, side, self.revision)
             for checkpoint, side in ((self.instruct, "instruct"), (self.thinking, "thinking"))

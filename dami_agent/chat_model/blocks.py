@@ -46,25 +46,25 @@ _MEDIA = ("image", "audio", "video", "file", "media", "document", "container_upl
 
 
 def kind_of(block: Mapping[str, Any]) -> str:
-    """The block's type; of one without a type, its first key (as Bedrock and Google write them)."""
+    """Return a block's type; of one without a type, its first key (as Bedrock and Google write them)."""
     kind = block.get("type")
     return kind if isinstance(kind, str) else str(next(iter(block), "empty"))
 
 
 def is_call(kind: str) -> bool:
-    """Whether blocks of this type are calls or results of tools: the model's own, or those that a provider ran."""
+    """Return whether blocks of this type are calls or results of tools: the model's own, or a provider's."""
     return kind in ("tool_use", "tool_call", "tool_call_chunk", "tool_result") or kind.endswith(_CALLS)
 
 
 def blocks_of(content: Any, kinds: frozenset[str]) -> Iterator[Mapping[str, Any]]:
-    """The blocks of these types in a message's content."""
+    """Yield the blocks of these types in a message's content."""
     for block in content if isinstance(content, list) else ():
         if isinstance(block, Mapping) and kind_of(block) in kinds:
             yield block
 
 
 def text_of(content: Any, place: int, *, asked: bool = False) -> str:
-    """All text of a message's content.
+    """Return all text of a message's content.
 
     Thoughts and calls are kept elsewhere and are left out here; what a model of text cannot see becomes a placeholder
     such as ``[image]``. Neighbouring blocks that no space parts are put on lines of their own: 12 and 34 are not 1234.
@@ -90,7 +90,7 @@ def text_of(content: Any, place: int, *, asked: bool = False) -> str:
 
 
 def thought_of(content: Any) -> str:
-    """The text of all thoughts among the blocks; a redacted one has none."""
+    """Return the text of all thoughts among the blocks; a redacted one has none."""
     return "".join(_thought(block) for block in blocks_of(content, _THOUGHTS))
 
 
@@ -136,7 +136,7 @@ def _one(block: Any, place: int, asked: bool) -> str:
 
 
 def _text_inside(block: Mapping[str, Any], kind: str, place: int, asked: bool) -> str | None:
-    """The text of a document, a search result, a transcript or another block with words of its own; None without."""
+    """Return the text of a document, a search result, a transcript or another block with words; None without."""
     source = block.get("source")
     if kind == "document" and isinstance(source, Mapping) and source.get("type") in ("text", "content"):
         body: Any = source.get("data") or source.get("content") or ""
@@ -158,7 +158,7 @@ def _titled(block: Mapping[str, Any], text: str) -> str:
 
 
 def _placeholder(block: Mapping[str, Any], kind: str) -> str:
-    """What stands for a block that cannot be read: its type, and the file's name."""
+    """Return what stands for a block that cannot be read: its type, and the file's name."""
     inner = block.get(kind)
     inside = [block, *([inner] if isinstance(inner, Mapping) else [])]
     names = [each.get(key) for each in inside for key in ("filename", "file_name", "name", "title")]

@@ -56,7 +56,7 @@ class PolicyCachedChatModel(BaseChatModel):
         return f"{key}---{_READ.get()}" if _READ.get() else key
 
     def _heard(self, run_manager: Any) -> tuple[PolicyCachedChatModel, str]:
-        """The model, without a cache where an answer holds for this moment only, and what its policy reads."""
+        """Return the model, without a cache where an answer holds for this moment only, and what its policy reads."""
         policy = getattr(self, "policy", None)
         if policy is None:
             return self, ""

@@ -1,4 +1,4 @@
-"""``configurable_fields`` that survive ``bind_tools`` and ``with_structured_output``."""
+"""Keep ``configurable_fields`` alive through ``bind_tools`` and ``with_structured_output``."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class ConfigurableChatDAMI(RunnableConfigurableFields):  # type: ignore[type-arg
         parallel_tool_calls: bool | None = None,
         **kwargs: Any,
     ) -> Runnable[Any, Any]:
-        """As ``ChatDAMI.bind_tools``; the configuration still applies."""
+        """Bind tools as ``ChatDAMI.bind_tools`` does; the configuration still applies."""
         return bind_tools_of(self, tools, tool_choice, parallel_tool_calls, kwargs)
 
     @langchain_errors()
@@ -54,6 +54,6 @@ class ConfigurableChatDAMI(RunnableConfigurableFields):  # type: ignore[type-arg
         strict: bool | None = None,
         **kwargs: Any,
     ) -> Runnable[Any, Any]:
-        """As ``ChatDAMI.with_structured_output``; the configuration still applies."""
+        """Bind a schema as ``ChatDAMI.with_structured_output`` does; the configuration still applies."""
         model: Runnable[Any, Any] = self.bind(**kwargs) if kwargs else self
         return structured.structured_output(model, schema, method=method, include_raw=include_raw, strict=strict)

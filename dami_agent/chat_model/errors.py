@@ -41,7 +41,7 @@ __all__ = ["as_langchain_error", "langchain_errors"]
 
 
 def _langchain(name: str) -> type[Exception]:
-    """A class of ``langchain_core.exceptions``; its common base where this version of langchain-core has none."""
+    """Return a class of ``langchain_core.exceptions``; its common base where this langchain-core has none."""
     return cast("type[Exception]", getattr(exceptions, name, LangChainException))
 
 
@@ -74,7 +74,7 @@ def langchain_errors() -> Iterator[None]:
 
 
 def as_langchain_error(error: DamiError) -> DamiError:
-    """``error`` as an instance of its own class and of LangChain's for the same condition, otherwise the same.
+    """Return ``error`` as an instance of its own class and of LangChain's for the same condition, otherwise the same.
 
     Returns:
         ``error`` itself, if it is LangChain's already.
@@ -103,7 +103,7 @@ def _both(own: type[DamiError]) -> type[DamiError]:
 
 
 def _reduce(error: Any) -> tuple[Any, ...]:
-    """For pickle: the class itself is made anew where it is read."""
+    """Pickle an error: the class itself is made anew where it is read."""
     return _rebuild, (error._own, error.args, error.__dict__)
 
 

@@ -29,7 +29,7 @@ Placed = tuple[int, Message]
 
 
 def to_messages(messages: Sequence[BaseMessage]) -> tuple[Message, ...]:
-    """LangChain messages as ours.
+    """Convert LangChain's messages to ours.
 
     Results of tools are matched to their calls by id and put into the order of the calls. A last assistant message
     without any text is left out: continuing it is writing a new one.
@@ -50,7 +50,7 @@ def to_messages(messages: Sequence[BaseMessage]) -> tuple[Message, ...]:
 
 
 def _whole(message: BaseMessage, place: int) -> list[Message]:
-    """All of :func:`_read`; blocks come from anywhere, so whatever they break, the message is to blame."""
+    """Read one message; blocks come from anywhere, so whatever they break, the message is to blame."""
     try:
         return list(_read(message, place))
     except DamiError:
@@ -94,7 +94,7 @@ def _read(message: BaseMessage, place: int) -> Iterator[Message]:
 
 
 def _asked(message: HumanMessage, place: int) -> Iterator[Message]:
-    """A person's message; results of tools in it (as Anthropic's API has them) stand before it, as tools' messages."""
+    """Read a person's message; results of tools in it (Anthropic's API) come before it, as tools' messages."""
     results = [block for block in blocks_of(message.content, _RESULTS) if isinstance(block.get("tool_use_id"), str)]
     for block in results:
         status: Any = "error" if block.get("is_error") else "success"
@@ -108,13 +108,13 @@ def _asked(message: HumanMessage, place: int) -> Iterator[Message]:
 
 
 def _reasoning(message: AIMessage) -> str | None:
-    """An earlier turn's thought, wherever LangChain keeps it."""
+    """Return an earlier turn's thought, wherever LangChain keeps it."""
     kept = message.additional_kwargs.get("reasoning_content")
     return (kept if isinstance(kept, str) else thought_of(message.content)) or None
 
 
 def _spoken(message: AIMessage) -> str:
-    """What a model said aloud (OpenAI's audio output), or why it refused (OpenAI's chat completions)."""
+    """Return what a model said aloud (OpenAI's audio output), or why it refused (OpenAI's chat completions)."""
     audio, refusal = message.additional_kwargs.get("audio"), message.additional_kwargs.get("refusal")
     transcript = audio.get("transcript") if isinstance(audio, Mapping) else None
     return next((text for text in (transcript, refusal) if isinstance(text, str)), "")
@@ -124,7 +124,7 @@ def _spoken(message: AIMessage) -> str:
 
 
 def _calls(message: AIMessage, place: int) -> Iterator[ToolCall]:
-    """The message's calls, and those that only its blocks tell of."""
+    """Yield the message's calls, and those that only its blocks tell of."""
     taken = {call["id"] for call in (*message.tool_calls, *message.invalid_tool_calls)}
     for number, call in enumerate(message.tool_calls):
         yield ToolCall(id=call["id"] or f"call_{place}_{number}", name=call["name"], arguments=call["args"])
@@ -148,13 +148,13 @@ def _arguments(given: Any) -> Mapping[str, Any]:
 
 
 def _unreadable_ids(messages: Iterable[BaseMessage]) -> set[str]:
-    """Ids of calls that could not be read; a caller may have answered them all the same."""
+    """Return the ids of calls that could not be read; a caller may have answered them all the same."""
     found = (call["id"] for m in messages if isinstance(m, AIMessage) for call in m.invalid_tool_calls)
     return {id_ for id_ in found if id_}
 
 
 def _paired(messages: Sequence[Placed], unreadable: set[str]) -> list[Message]:
-    """The messages with each tool result behind its call, in the order of the calls."""
+    """Return the messages with each tool result behind its call, in the order of the calls."""
     result: list[Message] = []
     waiting = _Waiting(0, ())
     for place, message in messages:
@@ -178,7 +178,7 @@ class _Waiting:
         self._found: dict[int, Message] = {}
 
     def take(self, result: Message) -> bool:
-        """Whether ``result`` belongs to one of the calls: by its id, or by its name if it has no id."""
+        """Return whether ``result`` belongs to one of the calls: by its id, or by its name if it has no id."""
         for number, call in enumerate(self.calls):
             same = call.id == result.tool_call_id if result.tool_call_id else result.name in (None, call.name)
             if same and number not in self._found:
@@ -187,7 +187,7 @@ class _Waiting:
         return False
 
     def results(self) -> list[Message]:
-        """All results, in the order of the calls."""
+        """Return all results, in the order of the calls."""
         for number, call in enumerate(self.calls):
             if number not in self._found:
                 raise InvalidRequest(

@@ -14,7 +14,7 @@ from dami_agent.types import InvalidToolCall as OwnInvalidToolCall
 
 
 def to_ai_message(reply: Reply, attempts: Sequence[CallRecord], response_metadata: dict[str, Any]) -> AIMessage:
-    """The finished reply as LangChain sees it: text as content, the thought as a reasoning block beside it."""
+    """Convert a finished reply to LangChain's message: text as content, the thought as a reasoning block beside it."""
     return AIMessage(
         content=reply.content,
         additional_kwargs={"reasoning_content": reply.reasoning} if reply.reasoning else {},
@@ -29,7 +29,7 @@ def to_ai_message(reply: Reply, attempts: Sequence[CallRecord], response_metadat
 
 
 def invalid_arguments(call: OwnInvalidToolCall) -> str:
-    """All the model wrote, from its ``<tool_call>`` on.
+    """Return all the model wrote, from its ``<tool_call>`` on.
 
     The marker also keeps LangChain's lenient parser, which mends broken JSON in streams, from making it a valid call.
     """
@@ -57,7 +57,7 @@ def _usage(record: CallRecord) -> UsageMetadata:
 
 
 def response_metadata(attempts: Sequence[CallRecord], reply: Reply, fingerprint: str) -> dict[str, Any]:
-    """Everything about how the answer came about that is not text: λ, template, reason, weights, times.
+    """Return everything about how the answer came about that is not text: λ, template, reason, weights, times.
 
     All of it is the last attempt's, the one that gave the answer; ``attempt_usage`` are its own tokens, where there
     were others.

@@ -341,7 +341,7 @@ class ChatDAMI(OpenedChatModel):
         strict: bool | None = None,
         **kwargs: Any,
     ) -> Runnable[LanguageModelInput, Any]:
-        """Answers of the given form, at any λ, after free reasoning: a grammar sees to it.
+        """Hold answers to a form, at any λ, after free reasoning: a grammar sees to it.
 
         Args:
             schema: pydantic class, TypedDict or JSON schema; for ``json_mode`` also None.
@@ -360,5 +360,5 @@ class ChatDAMI(OpenedChatModel):
         return structured.structured_output(model, schema, method=method, include_raw=include_raw, strict=strict)
 
     def configurable_fields(self, **kwargs: Any) -> ConfigurableChatDAMI:
-        """As LangChain's, but ``bind_tools`` and ``with_structured_output`` on the result keep what is configured."""
+        """Make settings configurable as LangChain does; ``bind_tools`` and structured output keep them."""
         return ConfigurableChatDAMI.of(self, kwargs)

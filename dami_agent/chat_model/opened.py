@@ -70,7 +70,7 @@ class OpenedChatModel(ConfiguredChatModel):
         ) else "thinking"
 
     def pipeline(self) -> Pipeline:
-        """The pipeline behind this model, opened on first use.
+        """Return the pipeline behind this model, opened on first use.
 
         Raises:
             CheckpointError: the checkpoints are no usable pair.

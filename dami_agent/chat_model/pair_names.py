@@ -13,7 +13,7 @@ _HINT = "'builtin', a folder with instruct/ and thinking/ in it, or 'INSTRUCT+TH
 
 
 def pair_named(name: Any) -> tuple[str | None, str | None]:
-    """The Instruct and Thinking checkpoints that ``name`` stands for; (None, None) is the built-in pair.
+    """Return the Instruct and Thinking checkpoints that ``name`` stands for; (None, None) is the built-in pair.
 
     Args:
         name: ``builtin``, a folder that holds ``instruct`` and ``thinking``, or ``A+B``.

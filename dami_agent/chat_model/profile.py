@@ -1,4 +1,4 @@
-"""What a pair can do, read from its small files: no weights, and nothing that is not on this machine."""
+"""Read what a pair can do from its small files: no weights, and nothing that is not on this machine."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def profile_of(
 
 
 def folder_of(checkpoint: str | None, side: str, revision: str | None) -> Path | None:
-    """Where the small files of a checkpoint lie.
+    """Return where the small files of a checkpoint lie.
 
     Args:
         checkpoint: folder or hub id; None is the built-in pair's.
@@ -88,7 +88,7 @@ def folder_of(checkpoint: str | None, side: str, revision: str | None) -> Path |
 
 
 def default_temperature(folders: Sequence[Path | None], intensity: Any) -> float | None:
-    """The temperature of calls that give none.
+    """Return the temperature of calls that give none.
 
     Args:
         folders: of the Instruct and the Thinking checkpoint; None for one that is not on this machine yet.

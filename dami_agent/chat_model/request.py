@@ -1,4 +1,4 @@
-"""What was asked at init, through bind and at the call, put in the order of precedence and made into a step."""
+"""Put what was asked at init, through bind and at the call in order of precedence, and make a step of it."""
 
 from __future__ import annotations
 
@@ -78,14 +78,14 @@ def normalize_settings(settings: Mapping[str, Any], where: str) -> dict[str, Any
 
 
 def unknown_setting(name: str, where: str, known: Collection[str]) -> InvalidRequest:
-    """The error for a setting that is not known there: with the one that may have been meant, else with all."""
+    """Return the error for an unknown setting: with the one that may have been meant, else with all."""
     close = difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(sorted(known))}"
     return InvalidRequest(f"unknown setting {name!r} at {where}", hint=hint)
 
 
 def intensity(value: Any) -> Any:
-    """A validated ``reasoning_intensity``: an :class:`Intensity`, ``"auto"`` or None."""
+    """Validate a ``reasoning_intensity``: an :class:`Intensity`, ``"auto"`` or None."""
     if value is None or (isinstance(value, str) and value == "auto"):
         return value
     if isinstance(value, str):
@@ -97,14 +97,14 @@ def intensity(value: Any) -> Any:
 
 
 def effort(value: Any) -> Any:
-    """A validated ``reasoning_effort`` name, or None."""
+    """Validate a ``reasoning_effort``: a name, or None."""
     if value is not None and not (isinstance(value, str) and value in EFFORTS):
         raise InvalidIntensity(f"unknown reasoning_effort {shown(value)}", hint=f"use one of {', '.join(EFFORTS)}")
     return value
 
 
 def intensity_request(levels: Sequence[tuple[str, Mapping[str, Any]]]) -> IntensityRequest:
-    """What is asked about depth: the last level that says anything wins; within one, number > effort > "auto"."""
+    """Read what is asked about depth: the last level that says anything wins; in one, number > effort > "auto"."""
     for origin, level in reversed(levels):
         number, name = intensity(level.get("reasoning_intensity")), effort(level.get("reasoning_effort"))
         if isinstance(number, Intensity):
@@ -117,7 +117,7 @@ def intensity_request(levels: Sequence[tuple[str, Mapping[str, Any]]]) -> Intens
 
 
 def merge_levels(levels: Sequence[tuple[str, Mapping[str, Any]]]) -> dict[str, Any]:
-    """All settings, the later level's where it gives one; None gives none."""
+    """Merge the levels' settings: the later level wins where it gives one; None gives none."""
     result: dict[str, Any] = {}
     for _, level in levels:
         result.update({name: value for name, value in level.items() if value is not None})
@@ -125,7 +125,7 @@ def merge_levels(levels: Sequence[tuple[str, Mapping[str, Any]]]) -> dict[str, A
 
 
 def sampling(settings: Mapping[str, Any]) -> Sampling:
-    """The sampling part; what is missing is filled in by the engine from the checkpoints' defaults.
+    """Read sampling settings; the engine fills in what is missing from the checkpoints' defaults.
 
     Raises:
         InvalidRequest: what is no number; what the numbers may be is the engine's to say.
@@ -144,7 +144,7 @@ def sampling(settings: Mapping[str, Any]) -> Sampling:
 
 
 def limits(settings: Mapping[str, Any], stop: Sequence[str] | str | None, default_max_tokens: int | None) -> Limits:
-    """The limits part.
+    """Read and check the limits of a call.
 
     Raises:
         InvalidRequest: a limit that is no positive number.
@@ -175,7 +175,7 @@ def _stops(stop: Any) -> tuple[str, ...]:
 
 
 def _real(name: str, value: Any) -> float | None:
-    """A finite number, or None where none is given."""
+    """Check that a setting is a finite number, or None."""
     if value is None:
         return None
     try:
@@ -188,7 +188,7 @@ def _real(name: str, value: Any) -> float | None:
 
 
 def _integer(name: str, value: Any, least: int, most: int) -> int | None:
-    """A whole number between the bounds, or None where none is given."""
+    """Check that a setting is a whole number between the bounds, or None."""
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, Integral) or not least <= int(value) <= most:
@@ -234,7 +234,7 @@ def _of_type(kind: type, name: str, value: Any) -> Any:
 
 
 def require_unique_names(bound: Sequence[Tool]) -> Sequence[Tool]:
-    """``bound``, if every tool can be told from the others by name.
+    """Return the tools, if every one can be told from the others by name.
 
     Raises:
         InvalidSchema: two different tools of one name.
@@ -247,7 +247,7 @@ def require_unique_names(bound: Sequence[Tool]) -> Sequence[Tool]:
 
 
 def tool_choice(value: Any, bound: Sequence[Tool]) -> ToolChoice:
-    """LangChain's and OpenAI's spellings of a tool choice.
+    """Read a tool choice in LangChain's and OpenAI's spellings.
 
     Raises:
         InvalidRequest: a choice that names no bound tool, or asks for one where none is bound.
@@ -276,7 +276,7 @@ def tool_choice(value: Any, bound: Sequence[Tool]) -> ToolChoice:
 
 
 def response_format(value: Any) -> ResponseFormat | None:
-    """OpenAI's ``response_format`` (``json_object``, ``json_schema``), a JSON schema or a pydantic class.
+    """Read OpenAI's ``response_format`` (``json_object``, ``json_schema``), a JSON schema or a pydantic class.
 
     Undeclared properties are allowed where the schema allows them, unless ``strict`` is set, as with OpenAI, or the
     schema comes from a class.
@@ -308,7 +308,7 @@ def response_format(value: Any) -> ResponseFormat | None:
 
 
 def with_schema_instructions(messages: Sequence[Message], given: Any) -> tuple[Message, ...]:
-    """``messages`` with a ``json_schema`` format's schema in the system prompt.
+    """Add a ``json_schema`` format's schema to the system prompt.
 
     A grammar alone leaves the model to guess what the keys are for, and it then writes its way against the mask.
     """

@@ -58,12 +58,12 @@ class RunTree(BaseCallbackHandler):
                 _put(self._threads, run_id, thread_id)
 
     def thread(self, run_id: UUID | None) -> Any:
-        """What was announced of an open model call."""
+        """Return what was announced of an open model call."""
         with self._lock:
             return self._threads.get(run_id) if run_id is not None else None
 
     def started(self, run_id: UUID | None) -> StartedCall | None:
-        """The open model call of that run id, if there is one."""
+        """Return the open model call of that run id, if there is one."""
         with self._lock:
             return self._started.get(run_id) if run_id is not None else None
 
@@ -98,21 +98,21 @@ class RunTree(BaseCallbackHandler):
     on_llm_end = on_llm_error = _end_call
 
     def root(self, run_id: UUID, parent_run_id: UUID | None) -> UUID:
-        """The topmost run above ``run_id`` that is known; a run without a parent is its own root."""
+        """Return the topmost run above ``run_id`` that is known; a run without a parent is its own root."""
         if parent_run_id is None:
             return run_id
         with self._lock:
             return self._roots.get(parent_run_id, parent_run_id)
 
     def names(self, run_id: UUID | None, root: UUID) -> tuple[str | None, str | None]:
-        """Names of a model call (its ``run_name``, if it has one) and of the run at its root."""
+        """Return the names of a model call (its ``run_name``, if it has one) and of the run at its root."""
         call = self.started(run_id)
         own = call.name if call is not None else None
         with self._lock:
             return own, self._names.get(root, own if root == run_id else None)
 
     def call(self, root: UUID) -> int | None:
-        """Number of a model call that begins now within its run, from 1; None for a call alone."""
+        """Return the number of a model call that begins now within its run, from 1; None for a call alone."""
         with self._lock:
             if root not in self._roots:
                 return None
@@ -178,7 +178,7 @@ def announce(config: RunnableConfig | None) -> tuple[RunnableConfig, UUID]:
 
 
 def run_context_of(manager: Any = None, *, calling: bool = False) -> RunContext:
-    """Where in a run a call happens, as LangChain's callbacks and LangGraph's metadata tell it.
+    """Read where in a run a call happens, from LangChain's callbacks and LangGraph's metadata.
 
     The step is LangGraph's in a graph, elsewhere the number of the call in its run. The thread is
     ``metadata["thread_id"]``, else ``configurable["thread_id"]`` of the call or of the chain or graph around it.

@@ -26,7 +26,7 @@ PARTIAL_CALL = "partial_call"
 
 
 def piece(delta: Delta, version: str | None = None) -> ChatGenerationChunk:
-    """One delta.
+    """Convert one delta of a reply to LangChain's chunk.
 
     Args:
         delta: a piece of the thought, of the answer's text, or a whole call.
@@ -73,7 +73,7 @@ def _call_chunk(call: ToolCall | InvalidToolCall, index: int) -> Any:
 def last(
     attempts: Sequence[CallRecord], metadata: dict[str, Any], version: str | None = None, *, with_usage: bool = True
 ) -> ChatGenerationChunk:
-    """The final chunk: usage, and everything that must stand on exactly one chunk because numbers would be merged."""
+    """Return the final chunk: usage, and all that must stand on exactly one chunk because numbers would be merged."""
     message = AIMessageChunk(
         content=[] if version == V1 else "",
         usage_metadata=usage(attempts) if with_usage else None,
@@ -84,7 +84,7 @@ def last(
 
 
 def logprobs(generation: Generation | None, dialogue: Dialogue) -> list[dict[str, Any]] | None:
-    """Log-probs of the answer's tokens in OpenAI's layout, or None if none were asked for."""
+    """Return log-probs of the answer's tokens in OpenAI's layout, or None if none were asked for."""
     if generation is None or generation.sampling.logprobs is None:
         return None
     return [

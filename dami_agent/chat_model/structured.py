@@ -1,4 +1,4 @@
-"""``with_structured_output``: a grammar makes the answer fit the schema; this turns it into the object asked for."""
+"""Turn answers into objects for ``with_structured_output``; a grammar has made them fit the schema."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ class Structured:
 
     @classmethod
     def of(cls, call: Mapping[str, Any]) -> Structured | None:
-        """What a call asks for: by ``with_structured_output``, else by a ``response_format`` of its own."""
+        """Return what a call asks for: by ``with_structured_output``, else by a ``response_format`` of its own."""
         given = call.get("response_format")
         if "structured_output" in call or given is None or (isinstance(given, Mapping) and given.get("type") == "text"):
             return call.get("structured_output")
         return cls(given if _is_pydantic(given) else None, "json_schema")
 
     def check(self, reply: Reply) -> str:
-        """What is wrong with a reply, "" if it is the object or, where tools are bound too, calls one."""
+        """Return what is wrong with a reply, "" if it is the object or, where tools are bound too, calls one."""
         if self.method != "function_calling" and reply.tool_calls:
             return ""
         calls = [dict(call.arguments) for call in reply.tool_calls]
@@ -56,7 +56,7 @@ class Structured:
 
 
 def for_pair(call: dict[str, Any], *, shows_tools: Callable[[], bool]) -> dict[str, Any]:
-    """The call with a method for its structured output, if that was left to the pair.
+    """Choose the method of a call's structured output, if that was left to the pair.
 
     Args:
         call: the arguments of a call, as :func:`structured_output` has bound them.
@@ -78,7 +78,7 @@ def for_pair(call: dict[str, Any], *, shows_tools: Callable[[], bool]) -> dict[s
 def structured_output(
     model: Runnable[Any, Any], schema: Any, *, method: Method | None, include_raw: bool, strict: bool | None = None
 ) -> Runnable[Any, Any]:
-    """``model`` bound to ``schema`` and followed by its parser; see ``ChatDAMI.with_structured_output``."""
+    """Return ``model`` bound to ``schema`` and followed by its parser; see ``ChatDAMI.with_structured_output``."""
     if method not in (None, "json_schema", "function_calling", "json_mode"):
         raise InvalidRequest(
             f"unknown structured output method {method!r}", hint="json_schema, function_calling or json_mode"
@@ -153,7 +153,7 @@ def _parser(schema: Any, method: Method | None) -> Callable[[AIMessage], Any]:
 
 
 def _partial_reader(schema: Any, method: Method | None) -> Callable[[str, str], Any]:
-    """From the text and the call written so far to an object, or None where there is none to show yet."""
+    """Return what reads an object from text and call so far; it gives None where there is none to show yet."""
     validate = _validator(schema) if _is_pydantic(schema) else None
 
     def read(text: str, call: str) -> Any:
@@ -171,7 +171,7 @@ def _partial_reader(schema: Any, method: Method | None) -> Callable[[str, str], 
 
 
 def _reader(schema: Any, method: Method | None) -> Callable[[str, str, Sequence[Any]], Any]:
-    """From finish reason, text and the arguments of the calls to the object; raises ``OutputError``."""
+    """Return what reads the object from finish reason, text and the calls' arguments; it raises ``OutputError``."""
     validate = _validator(schema) if _is_pydantic(schema) else _schema_validator(schema, method)
 
     def read(finish_reason: str, text: str, calls: Sequence[Any]) -> Any:

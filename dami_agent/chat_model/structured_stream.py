@@ -1,4 +1,4 @@
-"""The last step of ``with_structured_output``: objects that grow while the model writes them."""
+"""Stream the objects of ``with_structured_output``, which grow while the model writes them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _NOTHING = object()
 
 
 def partial_json(text: str) -> Any:
-    """What is written of a JSON object or array so far, or None."""
+    """Read what is written of a JSON object or array so far, or None."""
     try:
         value = parse_partial_json(text.strip())
     except (ValueError, RecursionError):
@@ -24,7 +24,7 @@ def partial_json(text: str) -> Any:
 
 
 def partial_arguments(call: str) -> Any:
-    """The arguments in what is written of a tool call so far, or None."""
+    """Return the arguments in what is written of a tool call so far, or None."""
     value = partial_json(call)
     return value.get("arguments") if isinstance(value, dict) else None
 

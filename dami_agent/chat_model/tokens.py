@@ -23,7 +23,7 @@ class CountingChatModel(BaseChatModel):
     """A chat model that counts tokens as it will read them."""
 
     def _counting_dialogue(self) -> tuple[Dialogue, Template]:
-        """The pair's dialogue, and the template that most calls of this model use."""
+        """Return the pair's dialogue, and the template that most calls of this model use."""
         raise NotImplementedError
 
     @langchain_errors()
@@ -60,7 +60,7 @@ class CountingChatModel(BaseChatModel):
 
 
 def _alone(dialogue: Dialogue, template: Template, message: BaseMessage) -> int:
-    """Tokens of one message in a turn of its own."""
+    """Count the tokens of one message in a turn of its own."""
     parts = [str(message.text)]
     if isinstance(message, AIMessage):
         parts += [json.dumps({"name": c["name"], "arguments": c["args"]}) for c in message.tool_calls]

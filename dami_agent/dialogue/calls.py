@@ -16,7 +16,7 @@ from dami_agent.types import InvalidToolCall, Step, ToolCall
 
 
 def inside_string(text: str) -> bool:
-    """Whether JSON ``text`` breaks off inside a string literal."""
+    """Return whether JSON ``text`` breaks off inside a string literal."""
     inside = escaped = False
     for char in text:
         if escaped:
@@ -54,7 +54,7 @@ class CallReader:
         return {name: validator(tool.parameters) for name, tool in self._tools.items()}
 
     def read(self, body: str, *, id_: str, first: bool, closed: bool) -> ToolCall | InvalidToolCall:
-        """The call that stood in ``body``; ``first`` of the reply or not, ``closed`` by ``</tool_call>`` or not."""
+        """Read the tool call that stands in ``body``."""
         name: str | None = None
         try:
             value = self._load(body)
@@ -77,7 +77,7 @@ class CallReader:
             raise _Bad(f"not valid JSON: {error}") from error
 
     def _arguments(self, value: Any) -> dict[str, Any]:
-        """The arguments of what can be read as an allowed call; left out, they are none."""
+        """Read the arguments of an allowed call; left out, they are none."""
         if not isinstance(value, dict):
             raise _Bad('not an object {"name": …, "arguments": …}')
         name, arguments = value.get("name"), value.get("arguments")

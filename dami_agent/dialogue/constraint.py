@@ -1,4 +1,4 @@
-"""The grammar of a step's answer, in llguidance's dialect of Lark; the runtime compiles and applies it.
+"""Write the grammar of a step's answer in llguidance's dialect of Lark; the runtime compiles and applies it.
 
 Tool calls look exactly as Qwen writes them: ``<tool_call>\\n{"name": "X", "arguments": {…}}\\n</tool_call>``, several
 of them a newline apart. An answer that is nothing but calls or JSON may open with up to two newlines, since a model
@@ -22,7 +22,7 @@ _NEWLINES = r"NEWLINES: /\n{1,2}/"
 
 
 def build(step: Step, tokens: Mapping[str, int] | None = None) -> Constraint | None:
-    """What the answer of ``step`` must look like; None if anything goes.
+    """Build the constraint that the answer of ``step`` must follow; None if anything goes.
 
     What no grammar enforces is warned about once and noted in the constraint; finished values are checked.
 
@@ -69,7 +69,7 @@ class _Writer:
         self.impossible: list[str] = []
 
     def add_calls(self, tools: list[Tool]) -> None:
-        """A rule for each tool; one whose arguments nothing can satisfy is left out and warned about."""
+        """Add a rule for each tool; one whose arguments nothing can satisfy is left out and warned about."""
         for tool in tools:
             try:
                 wanted = {**tool.parameters, "type": "object"} if tool.strict else {"type": "object"}
@@ -84,7 +84,7 @@ class _Writer:
             self.calls.append(f"{_quoted(begin)} {rule}")
 
     def response(self, response: ResponseFormat) -> str:
-        """The body of a rule for structured output."""
+        """Return the body of a rule for structured output."""
         schema = {"type": "object"} if response.schema is None else response.schema
         rule, notes = json_rule(schema, f"response format {response.name!r}", strict=response.strict)
         self._notes += notes
@@ -99,12 +99,12 @@ class _Writer:
         return ("(begun | text)" if once else "begun* text", *head, *self.text())
 
     def text(self) -> tuple[str, ...]:
-        """Any text that does not hold the marker of a call; the end marker by itself means nothing."""
+        """Return any text that does not hold the marker of a call; the end marker by itself means nothing."""
         stray = f" ({self._close} TEXT?)*" if self._close else ""
         return (f"text: TEXT?{stray}", f"TEXT: /(?s:.+)/ & ~/(?s:.*){OPEN}(?s:.*)/")
 
     def constraint(self, start: str, *rules: str, complete: bool = False) -> Constraint:
-        """The grammar as a whole."""
+        """Return the grammar as a whole."""
         lines = [_HEAD, f"start: {start}", *rules]
         if self.calls:
             end = f'"}}\\n" {self._close}' if self._close else _quoted(f"}}\n{CLOSE}")

@@ -43,7 +43,7 @@ class ChatTokenizer(Protocol):
 
     @property
     def backend_tokenizer(self) -> Tokenizer:
-        """The tokenizers library's object inside."""
+        """Return the tokenizers library's object inside."""
         ...
 
     def apply_chat_template(self, conversation: Any, tools: Any = ..., **kwargs: Any) -> Any:
@@ -60,7 +60,7 @@ class Shield:
         self._seams = re.compile(f"{seam}|\\\\u{ord(seam):04x}", re.IGNORECASE)
 
     def text(self, text: str) -> str:
-        """``text`` with a seam inside each control string, and where its neighbours could complete one."""
+        """Put a seam into each control string of a text, and where its neighbours could complete one."""
         text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")  # a lone surrogate is no text
         cuts = sorted(self._guard.cuts(text))
         if not cuts:
@@ -68,7 +68,7 @@ class Shield:
         return self.seam.join(text[a:b] for a, b in zip([0, *cuts], [*cuts, len(text)], strict=True))
 
     def value(self, value: Any) -> Any:
-        """A JSON value with all its strings, keys included, broken the same way."""
+        """Break all strings of a JSON value, keys included, the same way."""
         if isinstance(value, str):
             return self.text(value)
         if isinstance(value, Mapping):
@@ -78,7 +78,7 @@ class Shield:
         return value
 
     def split(self, rendered: str) -> tuple[str, list[int]]:
-        """The text without seams, and where they were (offsets into it, ascending)."""
+        """Split a rendered text into the text without seams, and where they were (offsets into it, ascending)."""
         pieces: list[str] = []
         seams, offset, begin = [], 0, 0
         for start, end in _spans(self._seams, rendered, _SEAM_LENGTH):
@@ -119,7 +119,7 @@ class ControlGuard:
         self._secrets = {c: f"\ue000{key}{n:08x}\ue000" for n, c in enumerate(sorted(self.ids))}
 
     def shield(self, texts: Iterable[str]) -> Shield:
-        """A shield whose seam occurs in none of ``texts`` (everything the template will see, and the template)."""
+        """Make a shield whose seam occurs in none of ``texts`` (all that the template will see, and the template)."""
         taken = set()
         for text in texts:
             taken |= set(text)
@@ -133,7 +133,7 @@ class ControlGuard:
         return Shield(self, secrets.choice(free))
 
     def cuts(self, text: str) -> set[int]:
-        """Where seams must go in untrusted ``text``: into control strings, and at edges that could complete one."""
+        """Find where seams must go in untrusted text: into control strings, and at edges that could complete one."""
         windows = range(0, len(text), _WINDOW)
         found = (self._find.finditer(text, w, w + _WINDOW + self._longest - 1) for w in windows)
         cuts = {match.start() + 1 for match in chain.from_iterable(found)}
@@ -185,12 +185,12 @@ class ControlGuard:
         return ids
 
     def least_tokens(self, text: str) -> int:
-        """A number of tokens that ``text`` has at least, found without encoding it; 0 where nothing is known."""
+        """Return a number of tokens that ``text`` has at least, without encoding it; 0 where nothing is known."""
         return len(text.encode("utf-8", "replace")) // self._most_bytes if self._most_bytes else 0
 
     @cached_property
     def _most_bytes(self) -> int:
-        """The most bytes of text that one token can stand for; 0 if that is not known.
+        """Return the most bytes of text that one token can stand for; 0 if that is not known.
 
         It is known of byte-level tokenizers: a token's letters stand for one byte each, an added one's for themselves.
         """
@@ -202,7 +202,7 @@ class ControlGuard:
         return longest * (_COMPOSED if composes else 1)
 
     def control_spans(self, text: str, seams: list[int]) -> tuple[list[tuple[int, int]], bool]:
-        """The template's own control tokens in ``text``, leftmost longest; and whether no untrusted one is there."""
+        """Find the template's own control tokens, leftmost longest; and whether no untrusted one is there."""
         spans, clean, offset = [], True, 0
         longest = max(map(len, self._added), default=1)
         while found := next(_spans(self._tokens, text, longest, offset), None):
@@ -227,12 +227,12 @@ class ControlGuard:
 
     @cached_property
     def _plain(self) -> Tokenizer:
-        """A private copy: transformers changes the shared one's truncation during calls from other threads."""
+        """Copy the tokenizer: transformers changes the shared one's truncation during calls from other threads."""
         return Tokenizer.from_str(json.dumps(self._spec))
 
     @cached_property
     def _renamed(self) -> Tokenizer:
-        """The tokenizer with secretly spelled control tokens at unchanged ids."""
+        """Copy the tokenizer with secretly spelled control tokens at unchanged ids."""
         spec = json.loads(json.dumps(self._spec)) | {"post_processor": None}
         for token in spec["added_tokens"]:
             token["content"] = self._secrets.get(token["content"], token["content"])
@@ -258,7 +258,7 @@ class ControlGuard:
 
 
 def _spans(pattern: re.Pattern[str], text: str, longest: int, start: int = 0) -> Iterator[tuple[int, int]]:
-    """Where ``pattern`` matches, as ``finditer`` has it; other threads may run after every window.
+    """Yield where ``pattern`` matches, as ``finditer`` does; other threads may run after every window.
 
     Args:
         pattern: matches no more than ``longest`` characters, and looks neither behind nor ahead.
@@ -283,5 +283,5 @@ def _ids(tokenizer: Tokenizer, text: str) -> list[int]:
 
 
 def _alternatives(strings: Iterable[str]) -> str:
-    """A regex for any of ``strings``, longest first, so that a match is the leftmost longest one."""
+    """Return a regex for any of ``strings``, longest first, so that a match is the leftmost longest one."""
     return "|".join(re.escape(s) for s in sorted(strings, key=lambda s: (-len(s), s)))

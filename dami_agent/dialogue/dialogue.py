@@ -48,7 +48,7 @@ class Dialogue:
 
     @one_error("the prompt")
     def render(self, step: Step, template: Template, context_length: int | None = None) -> Prompt:
-        """The prompt for the next assistant message, in the words of one checkpoint's template.
+        """Render the prompt for the next assistant message, in the words of one checkpoint's template.
 
         Args:
             step: the call.
@@ -72,7 +72,7 @@ class Dialogue:
         )
 
     def count(self, step: Step, template: Template) -> int:
-        """Number of tokens of the prompt that :meth:`render` makes; schemas are not looked at.
+        """Count the tokens of the prompt that :meth:`render` makes; schemas are not looked at.
 
         Raises:
             InvalidRequest: as for :meth:`render`.
@@ -95,28 +95,28 @@ class Dialogue:
 
     @property
     def shows_tools(self) -> bool:
-        """Whether the templates of both checkpoints show tools to the model."""
+        """Return whether the templates of both checkpoints show tools to the model."""
         return all(template.shows_tools for template in self._templates.values())
 
     def parser(self, prompt: Prompt, step: Step) -> ReplyParser:
-        """A parser for one generation of ``prompt``, fed token by token."""
+        """Make a parser for one generation of ``prompt``, fed token by token."""
         return ReplyParser(self._text, CallReader(step), prompt, step)
 
     def parse(self, generation: Generation, prompt: Prompt, step: Step) -> Reply:
-        """A finished generation as a reply; equal to what its tokens give one by one."""
+        """Parse a finished generation; the reply equals what its tokens give one by one."""
         parser = self.parser(prompt, step)
         parser.read(generation.events)
         return parser.finish(generation)[1]
 
     def wrong_answer(self, step: Step, reply: Reply) -> str:
-        """How a complete structured answer breaks the schema that was asked for; "" if it does not, or is none."""
+        """Return how a complete structured answer breaks the schema asked for; "" if it does not, or is none."""
         wanted = step.response_format
         if wanted is None or reply.tool_calls or reply.invalid_tool_calls or reply.finish_reason == "length":
             return ""
         return answer_error(wanted.schema, reply.content)
 
     def one_thought(self, events: Iterable[TokenEvent], step: Step) -> Iterator[TokenEvent]:
-        """The reply's tokens with what stands before the last close marker as reasoning, whatever the engine called it.
+        """Mark what stands before a reply's last close marker as reasoning, whatever the engine called it.
 
         Of a structured output the grammar wrote every token, and there is no marker in it.
         """
@@ -125,6 +125,6 @@ class Dialogue:
         return one_thought(events, **self._text.thought_markers)
 
     def token_text(self, token_id: int) -> str:
-        """One token by itself as text; a piece of a character shows as U+FFFD."""
+        """Decode one token by itself; a piece of a character shows as U+FFFD."""
         stream = self._text.stream()
         return stream.feed(token_id) + stream.finish()

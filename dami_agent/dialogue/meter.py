@@ -72,7 +72,7 @@ class Meter:
             state.known = {}
 
     def step(self) -> None:
-        """One pass of a loop, one call."""
+        """Count one pass of a loop, or one call."""
         state = self._state
         state.steps += 1
         if state.steps > MAX_STEPS:
@@ -112,23 +112,23 @@ class Meter:
         return total
 
     def made(self, value: Any) -> Any:
-        """``value``, newly made, with everything in it; adds its size to what has been made so far."""
+        """Add the size of a new value, with everything in it, to what has been made so far; returns it."""
         self._spend(self.size(value))
         return value
 
     def holding(self, value: Any) -> Any:
-        """``value``, a new list or dict of values that were there already; adds the number of its items."""
+        """Add the number of items of a new list or dict of values that were there already; returns it."""
         self.size(value)
         self._spend(len(value) if isinstance(value, (list, tuple, dict)) else self.size(value))
         return value
 
     def shown(self, value: Any) -> Any:
-        """``value``, about to be written as text."""
+        """Count a value that is about to be written as text; returns it."""
         self.fits(self.size(value))
         return value
 
     def concatenate(self, *parts: Any) -> str:
-        """What ``~`` makes."""
+        """Join values as ``~`` does, and count the text."""
         self.fits(sum(self.size(part) for part in parts))
         text = "".join(map(str, parts))
         self._spend(len(text))
@@ -209,7 +209,7 @@ class Meter:
         self.fits(len(form) + (form.count("%") + form.count("{")) * max(widest, given))
 
     def _before_padding(self, arguments: Iterable[Any], times: int = 1) -> None:
-        """``times``: how often the text is padded: lines that are indented, tabs that are expanded."""
+        """Count padding before it is made: ``times`` is how often, for lines that are indented or tabs expanded."""
         for value in arguments:
             if isinstance(value, int):
                 if abs(value) > MAX_WIDTH:
@@ -238,7 +238,7 @@ class Meter:
 
 
 def measured_filter(meter: Meter, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-    """``function``, a jinja2 filter, with its cost counted and its result measured."""
+    """Wrap a jinja2 filter so that its cost is counted and its result measured."""
     takes_context = int(hasattr(function, "jinja_pass_arg"))  # then the environment or context comes first
 
     @functools.wraps(function)

@@ -1,4 +1,4 @@
-"""One thought in every reply: what stands before its last close marker is reasoning, whatever the engine called it.
+"""Make one thought of every reply: what stands before its last close marker is reasoning, whoever decoded it.
 
 An engine that masks the markers once the answer has begun writes one thought. Others cannot know that their model will
 close a second one, and what was shown of an answer cannot be taken back: theirs is held until it is whole.
@@ -15,7 +15,7 @@ __all__ = ["one_thought"]
 
 
 def one_thought(events: Iterable[TokenEvent], *, open_id: int | None, close_id: int | None) -> Iterator[TokenEvent]:
-    """The same tokens in the same order, with parts that make one thought of them.
+    """Yield the same tokens in the same order, with parts that make one thought of them.
 
     A thought is given out as it comes, an answer at its end. A close marker in it makes all before it reasoning; what
     follows an opening one is reasoning too, closed or not. The markers are ``control``.

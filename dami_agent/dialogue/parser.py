@@ -1,4 +1,4 @@
-"""Tokens to a reply, as they come: reasoning, answer, tool calls; the same whether streamed or not.
+"""Parse tokens into a reply as they come: reasoning, answer, tool calls; the same whether streamed or not.
 
 The engine decides where the thought ends (``TokenEvent.part``); this module trusts it. The answer is read as text:
 
@@ -69,7 +69,7 @@ class _Reasoning:
         return out
 
     def finish(self) -> str:
-        """What was held back and is text after all: a thought that ends while it might still begin with ``<think>``."""
+        """Return what was held back and is text after all, of a thought that might have begun with ``<think>``."""
         lead, self._lead, self._held = self._lead.strip("\n"), "", ""
         return lead.removeprefix("<think>").strip("\n")
 
@@ -96,7 +96,7 @@ class _Content:
         return out
 
     def call(self) -> None:
-        """A call begins: newlines before it are no content."""
+        """Begin a call: newlines before it are no content."""
         self._held, self._fresh = "", True
 
     def finish(self) -> str:
@@ -128,7 +128,7 @@ class _Calls:
 
     @property
     def begun(self) -> str:
-        """The body of a call that is not complete yet; "" outside a call."""
+        """Return the body of a call that is not complete yet; "" outside a call."""
         return self._buffer if self._inside else ""
 
     def _advance(self, last: bool) -> bool:
@@ -204,7 +204,7 @@ class ReplyParser:
         self._all: list[Delta] = []
 
     def feed(self, event: TokenEvent) -> list[Delta]:
-        """What this token makes certain. Tokens must come in the order of the generation."""
+        """Take a token, and return the deltas that it makes certain. Tokens come in the order of the generation."""
         part = event.part
         if part == "control":
             if self._streams.is_call_open(event.token_id):
@@ -222,7 +222,7 @@ class ReplyParser:
         return self._take()
 
     def finish(self, generation: Generation) -> tuple[list[Delta], Reply]:
-        """The rest of the deltas, and the whole reply; ``generation`` says why it ended."""
+        """Return the rest of the deltas, and the whole reply; ``generation`` says why it ended."""
         self._flush()
         self._emit("reasoning", self._reasoning.finish())
         self._calls.feed(self._stop.finish(), last=True)
@@ -242,11 +242,11 @@ class ReplyParser:
         return deltas, reply
 
     def read(self, events: Sequence[TokenEvent]) -> list[Delta]:
-        """``feed`` for many tokens."""
+        """Feed many tokens, and drop their deltas."""
         return [delta for event in events for delta in self.feed(event)]
 
     def _flush(self) -> None:
-        """The end of a part: characters that are still incomplete will stay so."""
+        """End a part: characters that are still incomplete will stay so."""
         self._text(self._stream.finish())
         self._stream = self._streams.stream()
 

@@ -54,7 +54,7 @@ class SandboxedTemplate:
             raise InvalidRequest(f"the chat template is broken: {said(error)}", hint=PUBLISHED) from error
 
     def render(self, variables: Mapping[str, Any]) -> str:
-        """The text the template makes of its variables.
+        """Render the template with these variables.
 
         Raises:
             InvalidRequest: it raises anything, or takes more steps, memory or time than any chat can need.
@@ -72,7 +72,7 @@ class SandboxedTemplate:
 
 
 def said(error: BaseException) -> str:
-    """What an exception of foreign code says, on one screen; its class where it says nothing."""
+    """Return what an exception of foreign code says, on one screen; its class where it says nothing."""
     try:
         text = str(error)
     except Exception:
@@ -121,7 +121,7 @@ class _Metering(NodeTransformer):
     """Adds to a parsed template what no hook of the environment sees: loops, ``~``, slices, new lists and dicts."""
 
     def visit(self, node: Any, *args: Any, **kwargs: Any) -> Any:
-        """The node with its children seen to, and a call of the meter in it or around it."""
+        """Visit a node's children, and put a call of the meter into it or around it."""
         self.generic_visit(node)
         if isinstance(node, (nodes.For, nodes.Macro, nodes.CallBlock, nodes.Block)):
             step = nodes.ExprStmt(_call(node, "meter.step", []), lineno=node.lineno, environment=node.environment)
@@ -136,7 +136,7 @@ class _Metering(NodeTransformer):
 
 
 def _call(at: nodes.Node, function: str, arguments: Sequence[nodes.Node]) -> nodes.Call:
-    """A call of one of the environment's functions, at the place of ``at``. A template cannot spell such a name."""
+    """Make a call of one of the environment's functions, at the place of ``at``. No template can spell its name."""
     place = {"lineno": at.lineno, "environment": at.environment}
     return nodes.Call(nodes.EnvironmentAttribute(function, **place), list(arguments), [], None, None, **place)
 

@@ -59,7 +59,7 @@ class ChatTemplate:
         self._can = lru_cache(maxsize=None)(self._probe)
 
     def render(self, step: Step) -> Rendered:
-        """The prompt that asks for the next assistant message, or for the rest of a last one that the caller began.
+        """Render the prompt for the next assistant message, or for the rest of a last one that the caller began.
 
         A message that is continued is not thought about: its own thought, if it has one, is over.
 
@@ -98,7 +98,7 @@ class ChatTemplate:
 
     @property
     def shows_tools(self) -> bool:
-        """Whether the model is shown tools, and writes its calls in a form that can be read."""
+        """Return whether the model is shown tools, and writes its calls in a form that can be read."""
         return "<tool_call>" in self._source and self._can("tools")
 
     def _check_tools(self, step: Step) -> None:
@@ -115,7 +115,7 @@ class ChatTemplate:
             )
 
     def _apply(self, turns: Sequence[Mapping[str, Any]], tools: Any, continues: bool = False) -> str:
-        """What transformers' ``apply_chat_template`` makes of the same, rendered by :class:`SandboxedTemplate`."""
+        """Render as transformers' ``apply_chat_template`` does, by :class:`SandboxedTemplate`."""
         special: Mapping[str, Any] = getattr(self._tokenizer, "special_tokens_map", {})
         messages = [_as_transformers(turn) for turn in turns]
         given = {"messages": messages, "tools": tools, "documents": None, "add_generation_prompt": not continues}
@@ -126,7 +126,7 @@ class ChatTemplate:
         return SandboxedTemplate(self._source)
 
     def _probe(self, what: str) -> bool:
-        """Whether the template shows a system message, or tools, to the model."""
+        """Return whether the template shows a system message, or tools, to the model."""
         user = {"role": "user", "content": "a"}
         function = {"name": _PROBE, "description": "b", "parameters": {"type": "object", "properties": {}}}
         try:
@@ -139,7 +139,7 @@ class ChatTemplate:
     def _with_all_reasoning(
         self, turns: list[dict[str, Any]], tools: Any, shield: Shield, continues: bool = False
     ) -> str:
-        """Every earlier thought as the template would write one, also where the template would drop it."""
+        """Write every earlier thought as the template would, also where the template would drop it."""
         marks = {n: f"{shield.seam}{n}{shield.seam}" for n, turn in enumerate(turns) if turn.get("reasoning_content")}
         marked = [{**t, "reasoning_content": marks[n]} if n in marks else t for n, t in enumerate(turns)]
         shown = self._apply(marked, tools, continues)
@@ -155,7 +155,7 @@ class ChatTemplate:
 
 
 def _as_transformers(turn: Mapping[str, Any]) -> dict[str, Any]:
-    """A turn as templates are given it: no key whose value is None, and a thought under its older name too."""
+    """Shape a turn as templates expect it: no key whose value is None, and a thought under its older name too."""
     given = {key: value for key, value in turn.items() if value is not None}
     if "reasoning_content" in given:
         given.setdefault("thinking", given["reasoning_content"])
@@ -187,7 +187,7 @@ def check_continued(step: Step) -> None:
 
 
 def _turn(message: Message, shield: Shield, keep_reasoning: bool) -> dict[str, Any]:
-    """A message as transformers' templates read it, control strings broken."""
+    """Convert a message to what transformers' templates read, control strings broken."""
     turn: dict[str, Any] = {"role": message.role, "content": shield.text(_content(message))}
     if message.name:
         turn["name"] = shield.text(message.name)
@@ -208,7 +208,7 @@ def _turn(message: Message, shield: Shield, keep_reasoning: bool) -> dict[str, A
 
 
 def _content(message: Message) -> str:
-    """The content; a failed tool's result says that it is an error, unless it does already."""
+    """Return the content; a failed tool's result says that it is an error, unless it does already."""
     if message.role == "tool" and message.status == "error":
         text = message.content.lstrip()
         if not text:
@@ -241,7 +241,7 @@ def _fold_system(messages: list[Message]) -> list[Message]:
 
 
 def _texts(messages: Sequence[Message], tools: Sequence[Tool]) -> list[str]:
-    """All text the template is going to see."""
+    """Return all text the template is going to see."""
     found: list[str] = []
     collect(found.append, [(m.content, m.name, m.reasoning, m.tool_call_id) for m in messages])
     collect(found.append, [(c.id, c.name, c.arguments) for m in messages for c in m.tool_calls])
@@ -250,7 +250,7 @@ def _texts(messages: Sequence[Message], tools: Sequence[Tool]) -> list[str]:
 
 
 def collect(add: Callable[[str], None], value: Any) -> None:
-    """Every string in a JSON-like value, keys included."""
+    """Collect every string in a JSON-like value, keys included."""
     if isinstance(value, str):
         add(value)
     elif isinstance(value, Mapping):

@@ -12,7 +12,7 @@ from tokenizers import Tokenizer, decoders
 
 
 def _byte_alphabet() -> dict[str, int]:
-    """GPT-2's printable stand-ins for the 256 bytes, as byte-level tokenizers spell them."""
+    """Return GPT-2's printable stand-ins for the 256 bytes, as byte-level tokenizers spell them."""
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     others = [b for b in range(256) if b not in printable]
     return {chr(b): b for b in printable} | {chr(256 + n): b for n, b in enumerate(others)}
@@ -29,16 +29,16 @@ class TokenText:
         self._byte_level = isinstance(backend.decoder, decoders.ByteLevel)
 
     def stream(self) -> TextStream | DecodedStream:
-        """A fresh stream; text of other tokens before it does not matter to it."""
+        """Return a fresh stream; text of other tokens before it does not matter to it."""
         return TextStream(self._token_bytes) if self._byte_level else DecodedStream(self._decode)
 
     def is_call_open(self, token_id: int) -> bool:
-        """Whether this is the token ``<tool_call>``."""
+        """Return whether this is the token ``<tool_call>``."""
         return self._backend.id_to_token(token_id) == "<tool_call>"
 
     @property
     def thought_markers(self) -> dict[str, int | None]:
-        """Ids of ``<think>`` and ``</think>`` as ``open_id`` and ``close_id``; None where they are no single tokens."""
+        """Return the ids of ``<think>`` and ``</think>`` as ``open_id`` and ``close_id``; None for no single token."""
         return {"open_id": self._backend.token_to_id("<think>"), "close_id": self._backend.token_to_id("</think>")}
 
     def _token_bytes(self, token_id: int) -> bytes:
@@ -62,11 +62,11 @@ class TextStream:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def feed(self, token_id: int) -> str:
-        """Text that is certain after this token."""
+        """Take a token, and return the text that is certain after it."""
         return self._decoder.decode(self._token_bytes(token_id))
 
     def finish(self) -> str:
-        """What was held back; an incomplete character becomes U+FFFD."""
+        """Return what was held back; an incomplete character becomes U+FFFD."""
         return self._decoder.decode(b"", final=True)
 
 
@@ -79,7 +79,7 @@ class DecodedStream:
         self._held: list[int] = []
 
     def feed(self, token_id: int) -> str:
-        """Text that is certain after this token."""
+        """Take a token, and return the text that is certain after it."""
         self._held.append(token_id)
         new = self._new()
         if not new or new.endswith("\ufffd"):
@@ -88,7 +88,7 @@ class DecodedStream:
         return new
 
     def finish(self) -> str:
-        """What was held back."""
+        """Return what was held back."""
         new = self._new()
         self._given, self._held = self._held, []
         return new
@@ -98,7 +98,7 @@ class DecodedStream:
 
 
 def held_back(text: str, markers: Sequence[str]) -> int:
-    """Length of the longest end of ``text`` that is a proper beginning of one of ``markers``."""
+    """Return the length of the longest end of ``text`` that is a proper beginning of one of ``markers``."""
     longest = max((len(m) - 1 for m in markers), default=0)
     for k in range(min(longest, len(text)), 0, -1):
         if any(len(m) > k and text.endswith(m[:k]) for m in markers):
@@ -123,7 +123,7 @@ class StopCutter:
         self.stop_string: str | None = None
 
     def feed(self, text: str) -> str:
-        """The part of the text so far that is certain and was not given out before."""
+        """Take a piece of text, and return what is certain by now and was not given out before."""
         if self.stop_string is not None or not text:
             return ""
         self._buffer += text
@@ -148,5 +148,5 @@ class StopCutter:
         return out
 
     def finish(self) -> str:
-        """What was held back."""
+        """Return what was held back."""
         return "" if self.stop_string is not None else self._take(len(self._buffer))

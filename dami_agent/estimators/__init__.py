@@ -1,4 +1,4 @@
-"""λ(q): one estimator a file. They ask the engine for tokens and scores and know no messages."""
+"""Estimate λ(q), one estimator per file; they ask the engine for tokens and scores and know no messages."""
 
 from dami_agent.estimators.confidence import ConfidenceEstimator
 from dami_agent.estimators.fixed import FixedEstimator

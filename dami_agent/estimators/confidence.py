@@ -57,7 +57,7 @@ class ConfidenceEstimator:
 
     @property
     def name(self) -> str:
-        """``confidence``."""
+        """Return ``confidence``, the name that the ledger records."""
         return "confidence"
 
     def estimate(self, prompt: Prompt, decision: Decision, engine: Engine) -> Estimate:
@@ -85,7 +85,7 @@ class ConfidenceEstimator:
         )
 
     def _probe_decision(self, decision: Decision, room: int) -> Decision:
-        """A probe is never longer than the caller's cap or what the context window leaves, and at least one token."""
+        """Limit a probe to the caller's cap and to what the context window leaves, and to at least one token."""
         limit = decision.limits.max_tokens
         tokens = max(1, min(self.probe_tokens, room, self.probe_tokens if limit is None else limit))
         wanted = decision.sampling.logprobs

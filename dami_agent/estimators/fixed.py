@@ -1,4 +1,4 @@
-"""The same λ for every query: the static interpolation that every dynamic method has to beat."""
+"""Give the same λ to every query: the static interpolation that every dynamic method has to beat."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class FixedEstimator:
 
     @property
     def name(self) -> str:
-        """``fixed``."""
+        """Return ``fixed``, the name that the ledger records."""
         return "fixed"
 
     def estimate(self, prompt: Prompt, decision: Decision, engine: Engine) -> Estimate:
-        """The constant; asks the engine nothing."""
+        """Return the constant λ; asks the engine nothing."""
         return Estimate(estimator=self.name, intensity=self.intensity)

@@ -1,4 +1,4 @@
-"""What a claim about λ is held against: as many samples of Thinking, the most confident of n, one retry.
+"""Measure what a claim about λ is held against: as many samples of Thinking, the most confident of n, one retry.
 
 A part of the held-out questions is tried k times in two ways, k being the number of λs in the frontier's grid:
 

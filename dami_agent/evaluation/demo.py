@@ -1,4 +1,4 @@
-"""The demonstration: a LangChain agent at work, every step shown, and the same tasks at both ends of λ."""
+"""Show a LangChain agent at work, step by step, and the same tasks at both ends of λ."""
 
 from __future__ import annotations
 

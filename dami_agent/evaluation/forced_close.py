@@ -1,4 +1,4 @@
-"""What a pair answers after its thought was closed at a cap: how clean, how often right, by cap and closing words.
+"""Measure what a pair answers after its thought was closed at a cap: how clean, how often right.
 
 Questions of all levels are asked at several λ, with ``max_reasoning_tokens`` from a few tokens to more than most
 thoughts take. A reply counts where its thought was closed at the cap:

@@ -1,4 +1,4 @@
-"""What became of every question of a sweep, packed into its JSON and read back.
+"""Pack what became of every question of a sweep into its JSON, and read it back.
 
 A row of ``outcomes`` is one λ: ``right``, ``thought`` and ``finished`` have a 0 or 1 for each question, ``tokens`` the
 output tokens, separated by blanks. The questions themselves are not kept: :func:`dami_agent.evaluation.sweep.held_out`

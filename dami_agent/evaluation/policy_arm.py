@@ -1,4 +1,4 @@
-"""A policy file with budgets per tool against always-Thinking and against ``auto``: tokens saved, and success.
+"""Compare a policy file with budgets per tool with always-Thinking and ``auto``: tokens saved, and success.
 
 Against always-Thinking the estimator's choice of λ is counted with what rules and budgets do; against ``auto``, which
 chooses λ by the same estimator and knows no policy, it is not.

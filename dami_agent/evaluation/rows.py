@@ -1,4 +1,4 @@
-"""From outcomes to the rows of the frontier: counted by level, family, seed and cell, with intervals, paired over λ."""
+"""Make frontier rows of outcomes: counted by level, family, seed and cell, with intervals, paired over λ."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The shuffled control: the same λs, assigned to the steps at random, so that only the choice of step is lost."""
+"""Assign the same λs to the steps at random, a control that loses only the choice of step."""
 
 from __future__ import annotations
 

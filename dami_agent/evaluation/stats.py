@@ -1,4 +1,4 @@
-"""The few statistics the tables need, in plain Python: intervals, a paired bootstrap, the area under a ROC curve.
+"""Compute the few statistics the tables need: intervals, a paired bootstrap, the area under a ROC curve.
 
 All intervals are 95 %. Nothing here knows a model or a task.
 """

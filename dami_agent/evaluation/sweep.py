@@ -1,4 +1,4 @@
-"""The frontier of a pair, measured: λ = 0, .1, … 1 over held-out questions, and the switch point between templates.
+"""Measure a pair's frontier: λ = 0, .1, … 1 over held-out questions, and the switch point between templates.
 
 What is asked and how it is counted:
 

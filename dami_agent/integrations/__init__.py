@@ -1,1 +1,1 @@
-"""Where the world outside plugs in: one file per integration, each with an extra and a test of its own."""
+"""Plug into the world outside: one file per integration, each with an extra and a test of its own."""

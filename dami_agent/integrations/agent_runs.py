@@ -27,7 +27,7 @@ class Tokens:
 
     @classmethod
     def of(cls, spent: Spent) -> Tokens:
-        """What an account has used."""
+        """Return what an account has used."""
         return cls(spent.tokens, spent.reasoning_tokens)
 
     def __add__(self, other: Tokens) -> Tokens:
@@ -57,19 +57,19 @@ class AgentRun:
 
     @property
     def used(self) -> Tokens:
-        """By this run so far: failed and rejected attempts and probes too."""
+        """Return what this run has used so far: failed and rejected attempts and probes too."""
         return Tokens.of(self.budgets.spent(self.policy, self.run_context)) - self.account_before
 
     @property
     def failed(self) -> bool:
-        """Whether not one token is left of a budget whose end is an error."""
+        """Return whether not one token is left of a budget whose end is an error."""
         budget = budget_of(self.policy)
         spent = self.budgets.spent(self.policy, self.run_context).tokens
         return budget.on_exhausted == "error" and budget.max_tokens is not None and spent >= budget.max_tokens
 
     @property
     def thread_used(self) -> Tokens:
-        """By its thread, this run included."""
+        """Return what the run's thread has used, this run included."""
         return self.thread_before + self.used
 
 
@@ -116,13 +116,13 @@ class AgentRuns:
             return run
 
     def thread_used(self, run_context: RunContext, counted: Tokens) -> Tokens:
-        """By its checkpoint; but a run that failed leaves none, so what this process remembers counts too."""
+        """Return what a thread has used, by its checkpoint or (failed runs leave none) as this process remembers."""
         with self._lock:
             kept = self._threads.get(run_context.thread_id, Tokens()) if run_context.thread_id else Tokens()
         return Tokens(max(kept.model, counted.model), max(kept.reasoning, counted.reasoning))
 
     def leave(self, run: AgentRun) -> None:
-        """After a call, whatever became of it."""
+        """Settle the account after a call, whatever became of it."""
         if run.run_context.thread_id:
             with self._lock:
                 _keep(self._threads, run.run_context.thread_id, run.thread_used)
@@ -130,7 +130,7 @@ class AgentRuns:
     def _begin(
         self, policy: ReasoningPolicy, budgets: BudgetTracker, run_context: RunContext, thread: Tokens
     ) -> AgentRun:
-        """Where the thread has less left than the run may use, the run's account begins with what the thread has used.
+        """Begin a run's account with what its thread has used, where the thread has less left than the run may use.
 
         So the policy keeps one account for both, and knows how much of the thread's budget is gone.
         """
@@ -174,13 +174,13 @@ class AgentRuns:
 
 
 def budget_of(policy: ReasoningPolicy) -> RunBudget:
-    """The run budget, as the model that the policy made of what it was given."""
+    """Return the run budget, as the model that the policy made of what it was given."""
     assert isinstance(policy.run, RunBudget)
     return policy.run
 
 
 def tightened(budget: RunBudget, limits: Mapping[str, int]) -> RunBudget:
-    """The smaller of the budget's own limits and the given ones."""
+    """Return the smaller of the budget's own limits and the given ones."""
     own = {name: getattr(budget, name) for name in limits}
     return budget.model_copy(update={n: v if own[n] is None else min(v, own[n]) for n, v in limits.items()})
 

@@ -1,4 +1,4 @@
-"""How an integration gives a policy to a ChatDAMI: found wherever LangChain has hidden it, and never a λ with it.
+"""Give a policy to the ChatDAMI that LangChain has wrapped; an integration never gives a λ.
 
 Nothing here decides anything; the pipeline asks the policy, as always.
 """
@@ -24,7 +24,7 @@ KEY = "policy"
 
 
 def find_model(model: Any, user: str) -> tuple[ChatDAMI, dict[str, Any]]:
-    """The ChatDAMI in ``model``, configured as the run around says, and call arguments bound to it.
+    """Find the ChatDAMI in ``model``, configured as the run around says, and call arguments bound to it.
 
     LangChain's agents call ``bind_tools`` on what they are given, which throws bindings away; these are kept.
 
@@ -66,7 +66,7 @@ def with_policy(model: ChatDAMI, policy: ReasoningPolicy, budgets: BudgetTracker
 
 
 def run_policy(config: RunnableConfig, context: Any) -> ReasoningPolicy | None:
-    """The policy that this run brings along, if any; LangGraph's ``context`` goes before ``configurable``.
+    """Return the policy that this run brings along, if any; LangGraph's ``context`` goes before ``configurable``.
 
     Args:
         config: of the run.
@@ -80,5 +80,5 @@ def run_policy(config: RunnableConfig, context: Any) -> ReasoningPolicy | None:
 
 
 def here() -> tuple[RunnableConfig, RunContext]:
-    """The configuration of the run around, and where in its tree a model call made now would stand."""
+    """Return the configuration of the run around, and where in its tree a model call made now would stand."""
     return var_child_runnable_config.get() or RunnableConfig(), run_context_of()

@@ -1,4 +1,4 @@
-"""``ReasoningBudgetMiddleware``: reasoning policies and token budgets for LangChain's ``create_agent``.
+"""Hold LangChain's ``create_agent`` to reasoning policies and token budgets: ``ReasoningBudgetMiddleware``.
 
 It chooses nothing itself. It tells the model's pipeline which policy the run is under and what its thread has left,
 and acts on the verdict: an agent whose budget is used up ends, or fails, as the user said.
@@ -176,7 +176,7 @@ class ReasoningBudgetMiddleware(AgentMiddleware[ReasoningBudgetState[ResponseT],
     async def abefore_model(
         self, state: ReasoningBudgetState[ResponseT], runtime: Runtime[ContextT]
     ) -> dict[str, Any] | None:
-        """As :meth:`before_model`."""
+        """Do as :meth:`before_model`, for async agents."""
         return self.before_model(state, runtime)
 
     def wrap_model_call(
@@ -198,7 +198,7 @@ class ReasoningBudgetMiddleware(AgentMiddleware[ReasoningBudgetState[ResponseT],
         request: ModelRequest[ContextT],
         handler: Callable[[ModelRequest[ContextT]], Awaitable[ModelResponse[ResponseT]]],
     ) -> ExtendedModelResponse[ResponseT]:
-        """As :meth:`wrap_model_call`."""
+        """Do as :meth:`wrap_model_call`, for async agents."""
         run, governed = self._governed(request)
         try:
             return self._answered(run, await handler(governed))
@@ -211,7 +211,7 @@ class ReasoningBudgetMiddleware(AgentMiddleware[ReasoningBudgetState[ResponseT],
 
     @langchain_errors()
     def _governed(self, request: ModelRequest[ContextT]) -> tuple[AgentRun, ModelRequest[ContextT]]:
-        """The run that the request belongs to, and the request with its model under that run's policy."""
+        """Find the request's run, and put its model under that run's policy."""
         model, bound = find_model(request.model, type(self).__name__)
         config, run_context = here()
         base = run_policy(config, request.runtime.context) or self.policy or model.policy or self._default
@@ -220,7 +220,7 @@ class ReasoningBudgetMiddleware(AgentMiddleware[ReasoningBudgetState[ResponseT],
         return run, request.override(model=with_policy(model, run.policy, run.budgets), model_settings=model_settings)
 
     def _answered(self, run: AgentRun, response: ModelResponse[ResponseT]) -> ExtendedModelResponse[ResponseT]:
-        """The response, and the counters for the state; they are kept even where the agent is interrupted next.
+        """Add the state's counters to a response; they are kept even where the agent is interrupted next.
 
         Raises:
             ReasoningBudgetExceededError: under ``"error"``, the budget's end came in the middle of the reply.
@@ -243,7 +243,7 @@ class ReasoningBudgetMiddleware(AgentMiddleware[ReasoningBudgetState[ResponseT],
         return self._answered(run, ModelResponse(result=[message]))
 
     def _exit(self, on_exhausted: str, thread: Tokens, run: Tokens, error: BudgetExhausted | None = None) -> AIMessage:
-        """The message that ends the agent, or the error."""
+        """Return the message that ends the agent, or the error."""
         reason = error.message if error is not None else ""
         exceeded = ReasoningBudgetExceededError(thread.model, run.model, self.thread_limit, self.run_limit, reason)
         if on_exhausted == "error":
@@ -252,7 +252,7 @@ class ReasoningBudgetMiddleware(AgentMiddleware[ReasoningBudgetState[ResponseT],
 
 
 def _counted(state: Any) -> Tokens:
-    """What the checkpoint says that the thread has used."""
+    """Read what the thread has used from its checkpoint."""
     return Tokens(state.get("thread_model_tokens", 0), state.get("thread_reasoning_tokens", 0))
 
 

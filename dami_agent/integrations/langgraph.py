@@ -1,4 +1,4 @@
-"""A policy per run in plain LangGraph nodes and LCEL chains, where no middleware stands beside the model."""
+"""Apply a policy per run in plain LangGraph nodes and LCEL chains, where no middleware stands beside the model."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class PerRunChatDAMI(ConfigurableChatDAMI):
 
 
 def per_run_policy(model: ChatDAMI) -> PerRunChatDAMI:
-    """``model``, under the policy that each run brings along, else under its own.
+    """Put a model under the policy that each run brings along, else under its own.
 
     ::
 

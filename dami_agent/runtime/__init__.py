@@ -1,4 +1,4 @@
-"""The local runtime: token ids in, token ids out, many requests, each at its own λ.
+"""Run many requests, each at its own λ: token ids in, token ids out.
 
 Knows no message and no tool: rendering and parsing belong to ``dialogue``. Imports torch.
 """

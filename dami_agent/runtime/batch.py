@@ -50,7 +50,7 @@ class RunningBatch:
         return self._inputs.width
 
     def step(self) -> None:
-        """One token for every row."""
+        """Decode one token for every row."""
         switched = self._inputs.switch_seconds
         logits = self._inputs.forward([row.tokens[-1:] for row in self.rows], 1)
         switched = self._inputs.switch_seconds - switched
@@ -109,7 +109,7 @@ def _fail_rows_without_scores(rows: Sequence[SequenceState], scores: torch.Tenso
 
 
 def _choose_all(rows: Sequence[SequenceState], scores: torch.Tensor) -> list[int]:
-    """The next token of every row: written by the engine, or drawn under mask and warpers; -1 where there is none."""
+    """Choose the next token of every row: written by the engine, or drawn under mask and warpers; -1 for none."""
     tokens = [-1] * len(rows)
     free: list[int] = []
     for i, row in enumerate(rows):
@@ -139,7 +139,7 @@ def _choose_all(rows: Sequence[SequenceState], scores: torch.Tensor) -> list[int
 
 
 def _grammatical(rows: Sequence[SequenceState], i: int, key: WarperKey, scores: torch.Tensor, token: int) -> int:
-    """``token``, or what the same random number draws without it where the grammar refuses what its mask allowed."""
+    """Return ``token``, or what the same random number draws without it where the grammar refuses it after all."""
     row = rows[i]
     for _ in range(_MOST_REFUSALS):
         if token < 0 or row.accepts(token):
@@ -190,7 +190,7 @@ def _overflow(key: WarperKey) -> RunError:
 
 
 def _raw_logprobs(rows: Sequence[SequenceState], scores: torch.Tensor) -> dict[int, torch.Tensor]:
-    """Log-softmax of the raw logits, float32 [vocabulary], of the rows that want log-probs."""
+    """Return log-softmax of the raw logits, float32 [vocabulary], of the rows that want log-probs."""
     wanted = [i for i, row in enumerate(rows) if row.logprobs is not None and not row.done]
     return dict(zip(wanted, torch.log_softmax(scores[wanted], dim=-1), strict=True)) if wanted else {}
 

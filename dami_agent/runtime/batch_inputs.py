@@ -48,7 +48,7 @@ class LoadedModel:
 
 
 def _chunk_tokens(weights: Weights) -> int:
-    """Tokens per chunk: a matter of the device and the number of parameters alone, so that equal runs stay equal."""
+    """Return tokens per chunk: a matter of device and number of parameters alone, so that equal runs stay equal."""
     kind = weights.device.type
     parameters = weights.nbytes().get("instruct", 0) // weights.dtype.itemsize
     wanted = _CHUNK_FLOPS.get(kind, _CHUNK_FLOPS_ACCELERATOR) / max(1, 2 * parameters)

@@ -1,4 +1,4 @@
-"""All that the worker has taken in: batches that decode, prompts and scores that are read, group by group."""
+"""Hold all that the worker has taken in: batches that decode, prompts and scores that are read, by group."""
 
 from __future__ import annotations
 
@@ -36,32 +36,32 @@ class Batches:
 
     @property
     def busy(self) -> bool:
-        """Whether anything is in work."""
+        """Return whether anything is in work."""
         return bool(self._running or self._reads)
 
     @property
     def decoding(self) -> list[Group]:
-        """The groups with rows that decode."""
+        """Return the groups with rows that decode."""
         return list(self._running)
 
     @property
     def reading(self) -> list[Group]:
-        """The groups of what is read."""
+        """Return the groups of what is read."""
         return [read.group for read in self._reads]
 
     @property
     def rows(self) -> list[SequenceState]:
-        """All rows, those that have ended and are not yet dropped included."""
+        """Return all rows, those that have ended and are not yet dropped included."""
         decoding = [row for batch in self._all_batches() for row in batch.rows]
         return decoding + [row for prefill in self._prefills() for row in prefill.rows]
 
     def rows_of(self, group: Group) -> list[SequenceState]:
-        """The rows of a group that decode."""
+        """Return the rows of a group that decode."""
         return [row for batch in self._running.get(group, []) for row in batch.rows]
 
     @property
     def requests(self) -> list[ScoreRequest]:
-        """All requests that are being scored."""
+        """Return all requests that are being scored."""
         return [request for read in self._reads if isinstance(read, Scoring) for request in read.requests]
 
     @property
@@ -127,7 +127,7 @@ class Batches:
 
     @property
     def reads_on(self) -> bool:
-        """Whether the next chunk is to be read before anything is decoded."""
+        """Return whether the next chunk is to be read before anything is decoded."""
         return self._interleaving.reads_on(self._reads)
 
     def decode(self, weights: Weights, group: Group) -> tuple[float, float]:

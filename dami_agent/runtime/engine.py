@@ -1,4 +1,4 @@
-"""The local engine: token ids in, token ids out, many requests at any λ at once. Nothing here knows a message.
+"""Serve many requests at any λ at once, token ids in and token ids out; nothing here knows a message.
 
 Requests are checked, and their grammars compiled, in the caller's thread; one worker thread owns the model.
 """
@@ -115,7 +115,7 @@ class LocalEngine:
 
     @property
     def closed(self) -> bool:
-        """Whether it takes no requests any more: closed, or broken by what ended its thread."""
+        """Return whether it takes no requests any more: closed, or broken by what ended its thread."""
         return self.worker.queue.closed
 
     def load(self) -> None:
@@ -141,7 +141,7 @@ class LocalEngine:
             return row.job
 
     def generate(self, prompt: Prompt, decision: Decision) -> Generation:
-        """``submit(...).result()``; an interrupt (Ctrl-C) while waiting cancels the request."""
+        """Run a request to its end; an interrupt (Ctrl-C) while waiting cancels it."""
         job = self.submit(prompt, decision)
         try:
             return job.result()
@@ -149,7 +149,7 @@ class LocalEngine:
             job.cancel()  # of no effect on a job that has ended
 
     def score(self, prompt: Prompt, completion: Sequence[int], intensity: Intensity) -> tuple[float, ...]:
-        """Natural-log probability of each token of ``completion`` after ``prompt`` (and its ``reply_ids``) at λ.
+        """Return each completion token's natural-log probability after ``prompt`` (and its ``reply_ids``) at λ.
 
         Raises:
             InvalidRequest, ContextOverflow, EngineBusy, EngineClosed: as :meth:`submit`.
@@ -249,14 +249,14 @@ class LocalEngine:
         return max_tokens
 
     def _forbidden(self, constraint: Constraint | None, matcher: Matcher | None) -> int | None:
-        """The tool-call token, where a thought may not end in it: the answer may not begin with it."""
+        """Return the tool-call token, where a thought may not end in it: the answer may not begin with it."""
         token = self._markers.tool_call_id
         if constraint is None or matcher is None or token is None:
             return None
         return None if constraint.tool_calls and matcher.allows(token) else token
 
     def _job_ended(self) -> None:
-        """Its reference keeps the engine alive while a job of it runs; nothing else is needed."""
+        """Do nothing: a job's reference to this method keeps the engine alive while the job runs."""
 
     def _check_process(self) -> None:
         if os.getpid() != self._pid:

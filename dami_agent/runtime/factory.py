@@ -105,7 +105,7 @@ def _info(pair: CheckpointPair, chosen: Plan) -> EngineInfo:
 
 
 def find_markers(tokenizer: PreTrainedTokenizerBase, closing_words: str = _PLAIN_CLOSE) -> ThoughtMarkers:
-    """The single tokens of the vocabulary around a thought (None for each that it lacks), and how a thought is closed.
+    """Find the vocabulary's single tokens around a thought (None for each it lacks), and how a thought is closed.
 
     Raises:
         InvalidRequest: the closing words hold a control token.
@@ -135,7 +135,7 @@ def find_markers(tokenizer: PreTrainedTokenizerBase, closing_words: str = _PLAIN
 
 
 def _closing_words(pair: CheckpointPair) -> str:
-    """The pair's own closing words, else its family's, else none but the template's newline."""
+    """Return the pair's own closing words, else its family's, else none but the template's newline."""
     own = pair.thinking.generation_config.get(CLOSING_WORDS_KEY, _OF_PAIR.get(pair.name))
     if isinstance(own, str):
         return own
@@ -144,7 +144,7 @@ def _closing_words(pair: CheckpointPair) -> str:
 
 
 def _cache_positions(chosen: Plan) -> int:
-    """How many tokens' keys and values fit beside the weights; never less than one full context."""
+    """Return how many tokens' keys and values fit beside the weights; never less than one full context."""
     taken = chosen.needs[chosen.mode].resident + chosen.activation_bytes
     devices = set(chosen.device_map.values()) if chosen.device_map else {chosen.device}
     names = {f"cuda:{d}" if isinstance(d, int) else str(d) for d in devices}

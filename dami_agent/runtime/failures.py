@@ -71,7 +71,7 @@ def panics_to_dami_error() -> Iterator[None]:
 
 
 def not_finite(best: float, where: str) -> RunError:
-    """The error of a request whose scores the model did not compute: ``best`` is the largest of them."""
+    """Return the error of a request whose scores the model did not compute: ``best`` is the largest of them."""
     what = "-inf for every token" if best == -math.inf else "NaN" if math.isnan(best) else "+inf"
     return RunError(
         f"the model's scores for {where} are not finite ({what})",

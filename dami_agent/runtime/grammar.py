@@ -50,11 +50,11 @@ class Matcher:
         self._tail = b""
 
     def allows(self, token: int) -> bool:
-        """Whether ``token`` may come next."""
+        """Return whether ``token`` may come next."""
         return self._matcher.validate_tokens([token]) == 1
 
     def mask(self) -> torch.Tensor:
-        """The tokens that may come next: bool [vocabulary]; none of them where the vocabulary cannot go on."""
+        """Return the tokens that may come next: bool [vocabulary]; none of them where the vocabulary cannot go on."""
         size = len(self._vocabulary.tokens)
         if self._matcher.is_error():
             return torch.zeros(size, dtype=torch.bool)
@@ -121,7 +121,7 @@ class GrammarCompiler:
         self._compiled: OrderedDict[tuple[str, str], llguidance.LLMatcher] = OrderedDict()
 
     def matcher(self, constraint: Constraint) -> Matcher:
-        """A fresh matcher for ``constraint``.
+        """Return a fresh matcher for ``constraint``.
 
         Raises:
             InvalidSchema: when no grammar can be made of it.
@@ -150,7 +150,7 @@ class GrammarCompiler:
 
 
 def compile_constraint(constraint: Constraint, vocabulary: Vocabulary) -> llguidance.LLMatcher:
-    """The grammar at its start. Whatever the library raises on strangers' text, one error of ours comes out."""
+    """Compile a grammar; whatever the library raises on strangers' text becomes one error of ours."""
     import llguidance
 
     try:
@@ -170,7 +170,7 @@ def compile_constraint(constraint: Constraint, vocabulary: Vocabulary) -> llguid
 
 
 def _lark(constraint: Constraint) -> str:
-    """The constraint as Lark. Texts keep every spelling that the vocabulary has for them, so nothing is forced."""
+    """Write a constraint as Lark. Texts keep every spelling that the vocabulary has for them, so nothing is forced."""
     if constraint.kind == "lark":
         return constraint.text
     if constraint.kind == "ebnf":

@@ -1,4 +1,4 @@
-"""A submitted request as its caller sees it: tokens as they come, the end, and ways to stop.
+"""Show a submitted request to its caller: tokens as they come, the end, and ways to stop.
 
 The first of worker, canceller and deadline to end a job wins; what comes later is ignored. A job that is ended from
 outside is noticed by the worker at the next token.
@@ -28,7 +28,7 @@ class Clock:
     prefill: float = 0.0
 
     def timing(self, end: float) -> Timing:
-        """Seconds, as seen at ``end``."""
+        """Return how long each part took, in seconds, as seen at ``end``."""
         admitted = end if self.admitted is None else self.admitted
         first = end if self.first_token is None else self.first_token
         return Timing(
@@ -65,7 +65,7 @@ class LocalJob:
 
     @property
     def done(self) -> bool:
-        """Whether the job has ended, one way or another."""
+        """Return whether the job has ended, one way or another."""
         return self._ending is not None
 
     # --- the worker's side -------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The key-value cache of one batch: transformers' cache with room to grow, rows that leave and rows that join.
+"""Keep the keys and values of one batch: transformers' cache with room to grow, rows that leave and join.
 
 Rows are padded on the left, so all rows end in the same column and a step appends one column to all.
 Keys and values are [rows, heads, columns, head dimension]. A cache belongs to one batch and so to one λ per row:

@@ -42,17 +42,17 @@ class Prefill:
 
     @property
     def begun(self) -> bool:
-        """Whether anything has been read."""
+        """Return whether anything has been read."""
         return self._inputs.width > 0
 
     @property
     def finished(self) -> bool:
-        """Whether there is nothing left to read."""
+        """Return whether there is nothing left to read."""
         return self.batch is not None or all(row.done for row in self.rows)
 
     @property
     def remaining(self) -> int:
-        """Tokens still to be read, padding included."""
+        """Return the tokens still to be read, padding included."""
         return len(self.rows) * (self._width - self._inputs.width)
 
     @property

@@ -31,7 +31,7 @@ class LoopRule:
     every: int = 16
 
     def scaled(self, factor: int) -> LoopRule:
-        """The same rule with ``factor`` times as many repeats and tokens."""
+        """Return the rule with ``factor`` times as many repeats and tokens."""
         return LoopRule(
             min_repeats=self.min_repeats * factor,
             min_tokens=self.min_tokens * factor,
@@ -58,7 +58,7 @@ class LoopDetector:
 
 
 def ends_in_loop(tokens: Sequence[int], rule: LoopRule) -> bool:
-    """Whether some tail of ``tokens`` is a loop by ``rule``.
+    """Return whether some tail of ``tokens`` is a loop by ``rule``.
 
     Knuth-Morris-Pratt's border table of the reversed tail: a prefix of length n with longest border b has the
     smallest period n - b.

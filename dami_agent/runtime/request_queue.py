@@ -65,7 +65,7 @@ class RequestQueue:
 
     @property
     def closed(self) -> bool:
-        """Whether nothing is taken in any more."""
+        """Return whether nothing is taken in any more."""
         return self._closed is not None
 
     def close(self, reason: EngineClosed | None = None) -> None:
@@ -104,7 +104,7 @@ class RequestQueue:
             return self._closed is None
 
     def rows(self) -> list[SequenceState]:
-        """The waiting rows, oldest first."""
+        """Return the waiting rows, oldest first."""
         with self.changed:
             return list(self._rows)
 
@@ -118,7 +118,7 @@ class RequestQueue:
             self._rows.appendleft(row)
 
     def scores(self) -> list[ScoreRequest]:
-        """The waiting requests to score, oldest first."""
+        """Return the waiting requests to score, oldest first."""
         with self.changed:
             return list(self._scores)
 

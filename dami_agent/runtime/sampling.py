@@ -1,4 +1,4 @@
-"""How the next token is chosen: transformers' warpers, and one random stream per request.
+"""Choose the next token: transformers' warpers, and one random stream per request.
 
 The k-th output token of a request is drawn with the k-th number of its own stream, by inverse transform over token
 ids. So a request draws the same tokens alone, in any batch, and when it is interrupted and continued.
@@ -110,7 +110,7 @@ class RandomStream:
 
 
 def warper_key(sampling: Sampling) -> WarperKey:
-    """What rows must share to be warped together; temperature 0 stands for greedy."""
+    """Return what rows must share to be warped together; temperature 0 stands for greedy."""
     temperature = sampling.temperature or 0.0
     penalty = sampling.repetition_penalty or 1.0
     if temperature < _COLDEST:  # the truncating warpers keep the best token, so greedy needs none of them
@@ -120,7 +120,7 @@ def warper_key(sampling: Sampling) -> WarperKey:
 
 @lru_cache(maxsize=256)
 def _warpers(key: WarperKey) -> tuple[LogitsProcessor, ...]:
-    """transformers' warpers in the order in which ``generate`` applies them."""
+    """Return the transformers' warpers in the order in which ``generate`` applies them."""
     temperature, top_p, top_k, min_p, _ = key
     chain: list[LogitsProcessor] = []
     if temperature != 1.0:

@@ -97,7 +97,7 @@ class Read(Protocol):
 
     @property
     def remaining(self) -> int:
-        """Tokens still to be read."""
+        """Return the tokens still to be read."""
         ...
 
 
@@ -120,15 +120,15 @@ class Interleaving:
         self._unpaid = 0.0
 
     def may_read(self, *, decoding: bool) -> bool:
-        """Whether the next chunk may be read now; ``decoding``: there are rows that wait for their next token."""
+        """Return whether the next chunk may be read now; ``decoding``: rows wait for their next token."""
         return not decoding or self._owed <= 0.0
 
     def reads_on(self, reads: Sequence[Read]) -> bool:
-        """Whether the next chunk is to be read at once, because the last switch of λ is not paid for."""
+        """Return whether the next chunk is to be read at once, because the last switch of λ is not paid for."""
         return self._unpaid > 0.0 and any(read.group == self._group for read in reads)
 
     def pick(self, reads: Sequence[R]) -> R:
-        """What to read from next, of at least one; they are in order of arrival."""
+        """Return what to read from next, of at least one; they are in order of arrival."""
         if self.reads_on(reads):
             return next(read for read in reads if read.group == self._group)
         self._shortest_next = not self._shortest_next
@@ -151,7 +151,7 @@ class Interleaving:
 
 
 def can_merge(shapes: Sequence[tuple[int, int]]) -> bool:
-    """Whether rectangles of (rows, columns) may be put into one without the padding exploding.
+    """Return whether rectangles of (rows, columns) may be put into one without the padding exploding.
 
     The one rectangle may hold twice the positions of the many, plus 2048: short rows do not drag a long row's
     width along, while small batches are not split over trifles.

@@ -36,7 +36,7 @@ class ScoreRequest:
 
     @property
     def done(self) -> bool:
-        """Whether it has its result, or nobody waits for it any more."""
+        """Return whether it has its result, or nobody waits for it any more."""
         return self.future.done()
 
     def finish(self, scores: tuple[float, ...]) -> None:
@@ -76,12 +76,12 @@ class Scoring:
 
     @property
     def finished(self) -> bool:
-        """Whether all requests have ended."""
+        """Return whether all requests have ended."""
         return all(request.done for request in self.requests)
 
     @property
     def remaining(self) -> int:
-        """Tokens still to be read, padding included."""
+        """Return the tokens still to be read, padding included."""
         return len(self.requests) * (self._width - self._inputs.width)
 
     @property

@@ -1,4 +1,4 @@
-"""One request inside the engine: what it has written, what it may write next, and when it is done. No tensors."""
+"""Track one request inside the engine: what it has written, may write next, and when it is done. No tensors."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class SequenceState:
 
     @property
     def done(self) -> bool:
-        """Whether the job has ended (also from outside: cancelled, expired)."""
+        """Return whether the job has ended (also from outside: cancelled, expired)."""
         return self.job.done
 
     def fail(self, error: Exception) -> None:
@@ -60,18 +60,18 @@ class SequenceState:
 
     @property
     def constrained(self) -> bool:
-        """Whether the next token is one of the answer and under a grammar."""
+        """Return whether the next token is one of the answer and under a grammar."""
         return self.matcher is not None and not self.thought.open and self.thought.forced() is None
 
     @property
     def banned(self) -> tuple[int, ...]:
-        """Tokens that the model may not draw now, whatever its scores say."""
+        """Return the tokens that the model may not draw now, whatever its scores say."""
         if self.thought.open:
             return () if self.forbid_tool_call is None else (self.forbid_tool_call,)
         return self.thought.banned
 
     def uniform(self) -> float:
-        """The random number of the next output token."""
+        """Return the random number of the next output token."""
         return 0.0 if self.key[0] == 0.0 else self.stream[self.written]
 
     def replay(self) -> None:
@@ -106,7 +106,7 @@ class SequenceState:
                 return
 
     def accepts(self, token: int) -> bool:
-        """Whether the grammar, if the next token is under one, will take ``token``."""
+        """Return whether the grammar, if the next token is under one, will take ``token``."""
         return not self.constrained or self.matcher is None or token in self.eos_ids or self.matcher.allows(token)
 
     def take(self, token: int) -> tuple[int, Part] | None:

@@ -1,4 +1,4 @@
-"""When the thought begins and how it ends: a state machine over token ids, without torch.
+"""Decide when a thought begins and how it ends: a state machine over token ids, without torch.
 
 States: *before* (nothing decoded), *thinking*, *closing* (the engine writes the closing tokens) and *answering*.
 The thought ends when
@@ -53,14 +53,14 @@ class ThoughtMarkers:
     plain_close_ids: tuple[int, ...] = ()
 
     def closing(self, *, words: bool = True) -> tuple[int, ...]:
-        """All that the engine writes to close a thought, with or without the words; nothing without a close marker."""
+        """Return all that the engine writes to close a thought, with or without the words; () without a marker."""
         if self.close_id is None:
             return ()
         return (*(self.before_close_ids if words else self.plain_close_ids), self.close_id, *self.after_close_ids)
 
 
 def thought_cap(limits: Limits, max_tokens: int, closing: int) -> int:
-    """Most tokens of the thought before the engine closes it.
+    """Return how many tokens a thought may have before the engine closes it.
 
     ``min(max_reasoning_tokens, max_tokens - answer_reserve)``; where tokens are reserved for the answer, the
     ``closing`` tokens come out of the thought's share, so that the reserve is the answer's alone.
@@ -72,7 +72,7 @@ def thought_cap(limits: Limits, max_tokens: int, closing: int) -> int:
 
 
 def cap_and_words(markers: ThoughtMarkers, limits: Limits, max_tokens: int) -> tuple[int, bool]:
-    """The cap of a thought, and whether the engine closes it with the closing words.
+    """Return the cap of a thought, and whether the engine closes it with the closing words.
 
     The words are for a thought that was cut short in a reply with room for them: they take a quarter of it at most, and
     leave the answer as many tokens as they take.
@@ -122,12 +122,12 @@ class Thought:
 
     @property
     def free(self) -> bool:
-        """Whether the next token is the model's choice inside the thought."""
+        """Return whether the next token is the model's choice inside the thought."""
         return self.open and not self._pending
 
     @property
     def banned(self) -> tuple[int, ...]:
-        """Markers that the model may not draw now: a thought is opened by the reply's first token and closed once."""
+        """Return the markers that the model may not draw now: the first token may open a thought, which closes once."""
         if self.open or self._markers.close_id is None:
             return ()
         may_open = self._taken == 0 and self._cap > 0
@@ -135,7 +135,7 @@ class Thought:
         return (*opening, self._markers.close_id)
 
     def forced(self) -> int | None:
-        """The token that the engine writes now in place of the model, or None."""
+        """Return the token that the engine writes now in place of the model, or None."""
         if self.free and self._thought_tokens >= self._cap:
             self._close("cap")
         return self._pending[0] if self._pending else None

@@ -1,4 +1,4 @@
-"""How many threads a forward pass uses on a CPU."""
+"""Set how many threads a forward pass uses on a CPU."""
 
 from __future__ import annotations
 

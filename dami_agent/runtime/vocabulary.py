@@ -79,7 +79,7 @@ class _Spelling:
 
 
 def _spelled(backend: Any, texts: Mapping[int, str]) -> dict[int, bytes]:
-    """Bytes of ordinary tokens, by the decoder that the tokenizer has."""
+    """Return the bytes of ordinary tokens, by the decoder that the tokenizer has."""
     state = b"" if backend.decoder is None else bytes(backend.decoder.__getstate__())
     kinds = set(re.findall(r'"type":\s*"(\w+)"', state.decode()))
     if "ByteLevel" in kinds:
@@ -91,7 +91,7 @@ def _spelled(backend: Any, texts: Mapping[int, str]) -> dict[int, bytes]:
 
 
 def _byte_alphabet() -> dict[str, int]:
-    """GPT-2's printable stand-ins for the 256 bytes, as byte-level tokenizers spell them."""
+    """Return GPT-2's printable stand-ins for the 256 bytes, as byte-level tokenizers spell them."""
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     others = [b for b in range(256) if b not in printable]
     return {chr(b): b for b in printable} | {chr(256 + n): b for n, b in enumerate(others)}
@@ -105,13 +105,13 @@ def _from_alphabet(text: str, alphabet: Mapping[str, int]) -> bytes:
 
 
 def _from_pieces(text: str) -> bytes:
-    """A SentencePiece token: ``▁`` is a space, ``<0x0A>`` a byte."""
+    """Return a SentencePiece token: ``▁`` is a space, ``<0x0A>`` a byte."""
     byte = _BYTE.fullmatch(text)
     return bytes([int(byte[1], 16)]) if byte else text.replace("▁", " ").encode("utf-8", "replace")
 
 
 def _decoded(backend: Any, texts: Mapping[int, str]) -> dict[int, bytes]:
-    """For any other tokenizer: what a token adds to the text of another; nothing where that is no whole character."""
+    """Return what a token adds to another's text, for any other tokenizer; nothing where no whole character."""
     if not texts:
         return {}
     anchor = next((id_ for id_, text in texts.items() if text.isalnum()), next(iter(texts)))

@@ -1,4 +1,4 @@
-"""The one thread that owns the model: it takes requests from the queue and decodes them in batches.
+"""Own the model in one thread, which takes requests from the queue and decodes them in batches.
 
 Per round: end what was cancelled or expired; admit waiting rows and scores, oldest first; read a chunk of their
 prompts, if it is time for one; pick the λ-group whose turn it is and advance its batches by one token. Admission at
@@ -161,7 +161,7 @@ class Worker:
         return intensity if self.model is not None and self.model.weights.mode == "merged" else None
 
     def _admissible(self) -> list[SequenceState]:
-        """The waiting rows there is room for, oldest first: no later row overtakes one of another λ into the batch."""
+        """List the waiting rows there is room for, oldest first: no later row overtakes one of another λ."""
         running = self._batches.rows
         room = self._capacity.rows - sum(not row.done for row in running)
         waiting = self.queue.rows()

@@ -1,4 +1,4 @@
-"""A fake engine for people who test their own agents: scripted replies, no weights, no torch, the same every time.
+"""Script an engine's replies, for people who test their own agents: no weights, no torch, the same every time.
 
 ::
 
@@ -73,7 +73,7 @@ class FakeReply:
 
     @property
     def text(self) -> str:
-        """Answer and tool calls in the model's notation."""
+        """Return answer and tool calls in the model's notation."""
         calls = [{"name": name, "arguments": dict(arguments)} for name, arguments in self.tool_calls]
         blocks = [f"<tool_call>\n{json.dumps(call, ensure_ascii=False)}\n</tool_call>" for call in calls]
         return "\n".join([self.answer, *blocks] if self.answer else blocks)
@@ -107,7 +107,7 @@ class FakeJob:
         self._closed = threading.Event()
 
     def __iter__(self) -> Iterator[TokenEvent]:
-        """Every token from the first. Raises what ``result`` would."""
+        """Yield every token from the first. Raises what ``result`` would."""
         for count, event in enumerate(self.generation.events):
             if self._pause:
                 self._cancelled.wait(self._pause)
@@ -133,7 +133,7 @@ class FakeJob:
         raise error
 
     def result(self, timeout: float | None = None) -> Generation:
-        """All tokens. Raises the scripted error, ``Cancelled``, ``EngineClosed``, ``DeadlineExceeded``."""
+        """Wait for all tokens. Raises the scripted error, ``Cancelled``, ``EngineClosed``, ``DeadlineExceeded``."""
         ends = math.inf if timeout is None else time.monotonic() + timeout
         for _ in self:
             if time.monotonic() > ends:
@@ -215,11 +215,11 @@ class FakeEngine:
         return job
 
     def generate(self, prompt: Prompt, decision: Decision) -> Generation:
-        """``submit(...).result()``."""
+        """Run a request to its end: ``submit(...).result()``."""
         return self.submit(prompt, decision).result()
 
     def score(self, prompt: Prompt, completion: Sequence[int], intensity: Intensity) -> tuple[float, ...]:
-        """Made-up log-probabilities in (-1, 0]: always the same for the same token, place and λ."""
+        """Make log-probabilities up, in (-1, 0]: always the same for the same token, place and λ."""
         places = (f"{token}:{place}:{float(intensity):g}" for place, token in enumerate(completion))
         return tuple(-zlib.crc32(place.encode()) / 2**32 for place in places)
 
@@ -242,7 +242,7 @@ class FakeEngine:
         return reply
 
     def reply_begun_by(self, prompt: Prompt) -> FakeReply:
-        """The reply that a probe began, or whose thought is to be answered at another λ."""
+        """Find the reply that a probe began, or whose thought is to be answered at another λ."""
         begun, closing = prompt.reply_ids, tuple(self.encode(CLOSE + AFTER_CLOSE))
         thought = prompt.in_thought and begun[-len(closing) :] == closing
         begun = begun[: -len(closing)] if thought else begun
@@ -282,7 +282,7 @@ class FakeEngine:
         return ids[0] if len(ids) == 1 else None
 
     def _thought(self, reasoning: str, limits: Limits, most: int) -> tuple[list[TokenEvent], ThoughtClosedBy | None]:
-        """The thought up to its cap, and the tokens that close it."""
+        """Write the thought up to its cap, and the tokens that close it."""
         thought = [TokenEvent(token_id=token, part="reasoning") for token in self.encode(reasoning)]
         closing = [TokenEvent(token_id=token, part="control") for token in self.encode(CLOSE + AFTER_CLOSE)]
         cap = most
@@ -314,7 +314,7 @@ def fake_chat_model(
     seconds_per_token: float = 0.0,
     **settings: Any,
 ) -> ChatDAMI:
-    """A ``ChatDAMI`` with scripted replies; templates and tokenizer are the built-in pair's, the ledger is in memory.
+    """Make a ``ChatDAMI`` with scripted replies, the built-in pair's templates and tokenizer, a ledger in memory.
 
     Args:
         replies: see :class:`FakeEngine`; ``model.engine.requests`` holds what it was asked.

@@ -1,4 +1,4 @@
-"""What the two weights modes have in common: one model, lent to one forward pass at a time."""
+"""Lend one model to one forward pass at a time: what the two weights modes have in common."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class Weights(ABC):
 
     @abstractmethod
     def nbytes(self) -> dict[str, int]:
-        """Bytes of the tensors held: ``instruct``, ``thinking`` and ``working`` (0 until a copy is needed).
+        """Return the bytes of the tensors held: ``instruct``, ``thinking`` and ``working`` (0 until a copy is needed).
 
         Endpoints loaded on the CPU in their file's own dtype are memory-mapped: their bytes are disk pages the
         operating system may drop, not memory of this process.
@@ -102,5 +102,5 @@ def cache_argument(model: torch.nn.Module) -> str:
 
 
 def unique_nbytes(tensors: Sequence[torch.Tensor]) -> int:
-    """Bytes of the tensors, counting those that share storage once."""
+    """Return the bytes of the tensors, counting those that share storage once."""
     return sum({(t.device, t.data_ptr()): t.nbytes for t in tensors}.values())

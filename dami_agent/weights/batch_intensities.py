@@ -67,7 +67,7 @@ class BatchIntensities:
             )
 
     def spread(self, like: Tensor) -> Tensor:
-        """λ as float32, shaped to broadcast over ``like`` (rows first)."""
+        """Return λ as float32, shaped to broadcast over ``like`` (rows first)."""
         return self._lambda.view(-1, *[1] * (like.dim() - 1))
 
     def mix(self, instruct: Tensor, thinking: Tensor) -> Tensor:
@@ -76,7 +76,7 @@ class BatchIntensities:
         return torch.lerp(instruct.float(), thinking.float(), weight).to(instruct.dtype)
 
     def mix_weight(self, instruct: Tensor, thinking: Tensor) -> Tensor:
-        """A weight vector of shape (n,) per row: (batch, n), rounded as a merged weight is."""
+        """Interpolate two weight vectors of shape (n,) per row: (batch, n), rounded as a merged weight is."""
         return self.mix(instruct.expand(len(self._lambda), -1), thinking.expand(len(self._lambda), -1))
 
     def apply(self, x: Tensor, instruct: Callable[[Tensor], Tensor], thinking: Callable[[Tensor], Tensor]) -> Tensor:
@@ -112,7 +112,7 @@ class MixedLinear(nn.Module):
         self._batch = batch
 
     def forward(self, x: Tensor) -> Tensor:
-        """(batch, positions, in) -> (batch, positions, out)."""
+        """Apply the layer at every row's λ: (batch, positions, in) -> (batch, positions, out)."""
         return self._batch.apply(
             x,
             lambda part: functional.linear(part, self.weight, self.bias),
@@ -130,7 +130,7 @@ class MixedEmbedding(nn.Module):
         self._batch = batch
 
     def forward(self, ids: Tensor) -> Tensor:
-        """(batch, positions) -> (batch, positions, hidden)."""
+        """Look token ids up at every row's λ: (batch, positions) -> (batch, positions, hidden)."""
         return self._batch.apply(
             ids,
             lambda part: functional.embedding(part, self.weight),
@@ -153,7 +153,7 @@ class MixedRMSNorm(nn.Module):
         self._mixed = torch.empty(0)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(batch, …, n) -> the same shape, as the architecture's own norm computes it."""
+        """Normalise at every row's λ: (batch, …, n) -> the same shape, as the architecture's own norm computes it."""
         self._batch.check(x.shape[0])
         if self._epoch != self._batch.epoch:
             self._mixed = self._batch.mix_weight(self.weight, self.weight_thinking)

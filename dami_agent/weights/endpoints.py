@@ -60,7 +60,7 @@ class Slot:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """``config.json`` of a checkpoint, as it stands there. Raises :class:`CheckpointNotFound` if it is not there."""
+    """Read a checkpoint's ``config.json``. Raises :class:`CheckpointNotFound` if it is not there."""
     try:
         config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -132,7 +132,7 @@ def load_endpoint(folder: Path, **options: Any) -> PreTrainedModel:
 
 @contextmanager
 def _quiet_if_small(folder: Path) -> Iterator[None]:
-    """No progress bar for checkpoints that load at once; transformers has only a global switch, hence the lock."""
+    """Hide the progress bar of checkpoints that load at once; transformers has only a global switch, hence the lock."""
     small = sum(file.stat().st_size for file in folder.glob("*.safetensors")) < 2**29
     with loading.exclusively():
         if not (small and progress.is_progress_bar_enabled()):
@@ -163,7 +163,7 @@ def refuse_non_finite(model: nn.Module, folder: Path) -> None:
 
 
 def is_finite(tensor: Tensor) -> bool:
-    """Whether a tensor holds neither NaN nor infinity; one pass over it, no temporary of its size."""
+    """Return whether a tensor holds neither NaN nor infinity; one pass over it, no temporary of its size."""
     if not tensor.is_floating_point() or tensor.numel() == 0:
         return True
     low, high = torch.aminmax(tensor)  # both carry NaN through
@@ -225,7 +225,7 @@ class _Found(NamedTuple):
 
 
 def _by_tensor(model: nn.Module) -> dict[tuple[str, ...], list[_Found]]:
-    """All tensors of a model by the tuple of their names; tied ones (one storage) are one entry."""
+    """Return all tensors of a model by the tuple of their names; tied ones (one storage) are one entry."""
     groups: dict[object, list[_Found]] = {}
     for found in _tensors(model):
         tensor = found.tensor
@@ -235,7 +235,7 @@ def _by_tensor(model: nn.Module) -> dict[tuple[str, ...], list[_Found]]:
 
 
 def _tensors(model: nn.Module) -> Iterator[_Found]:
-    """Every parameter and buffer of every module, tied ones under each of their names."""
+    """Yield every parameter and buffer of every module, tied ones under each of their names."""
     for prefix, module in model.named_modules():
         own: dict[str, Tensor | None] = {**module._parameters, **module._buffers}
         for key, tensor in own.items():
@@ -256,7 +256,7 @@ def _tensors(model: nn.Module) -> Iterator[_Found]:
 
 
 def _offload_store(module: nn.Module, key: str) -> tuple[dict[str, Tensor], str]:
-    """The mapping accelerate's hook fetches an offloaded tensor of this module from, and the tensor's key there."""
+    """Return the mapping that accelerate's hook fetches an offloaded tensor from, and the tensor's key there."""
     hook: Any = getattr(module, "_hf_hook", None)
     for candidate in getattr(hook, "hooks", (hook,)):
         weights_map = getattr(candidate, "weights_map", None)

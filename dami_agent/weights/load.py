@@ -81,7 +81,7 @@ def load_weights(
 
 
 def _placement(device: torch.device, device_map: str | Mapping[str, Any] | None) -> dict[str, Any]:
-    """``from_pretrained``'s placement arguments; none for the plain CPU, where tensors stay memory-mapped."""
+    """Return ``from_pretrained``'s placement arguments; none for the plain CPU, where tensors stay memory-mapped."""
     if device_map is None:
         return {} if device.type == "cpu" else {"device_map": {"": device}}
     if not isinstance(device_map, str):
@@ -91,7 +91,7 @@ def _placement(device: torch.device, device_map: str | Mapping[str, Any] | None)
 
 
 def _home(model: PreTrainedModel) -> torch.device:
-    """Where a placed model takes its inputs: the device its embedding runs on."""
+    """Return where a placed model takes its inputs: the device its embedding runs on."""
     embedding = model.get_input_embeddings()
     hook = getattr(embedding, "_hf_hook", None)
     for candidate in getattr(hook, "hooks", (hook,)):  # accelerate wraps several hooks of one module in one
@@ -102,7 +102,7 @@ def _home(model: PreTrainedModel) -> torch.device:
 
 
 def _parse_dtype(dtype: str | torch.dtype) -> torch.dtype:
-    """The torch dtype meant, if it is one that weights can be merged and run in."""
+    """Return the torch dtype meant, if it is one that weights can be merged and run in."""
     parsed = _DTYPES.get(dtype) if isinstance(dtype, str) else dtype
     if parsed is None or parsed not in _DTYPES.values():
         raise UsageError(f"weights cannot be loaded as {dtype!r}", hint=f"choose one of {', '.join(_DTYPES)}")
@@ -110,7 +110,7 @@ def _parse_dtype(dtype: str | torch.dtype) -> torch.dtype:
 
 
 def _parse_device(device: str) -> torch.device:
-    """The torch device meant, if this machine has it."""
+    """Return the torch device meant, if this machine has it."""
     try:
         parsed = torch.device(device)
         torch.empty(0, device=parsed)

@@ -1,4 +1,4 @@
-"""One working copy of the weights, at one λ, rebuilt from both immutable endpoints at every switch.
+"""Keep one working copy of the weights, at one λ, rebuilt from both immutable endpoints at every switch.
 
 λ=0 and λ=1 point the model's parameters at the endpoint tensors themselves: exact by construction, free, and without
 touching the working copy's memory (so a captured graph must not outlive a switch: the addresses change). Any λ between
@@ -41,11 +41,11 @@ class MergedWeights(Weights):
 
     @property
     def intensity(self) -> Intensity | None:
-        """λ of the weights as they are now; None after a switch that failed."""
+        """Return λ of the weights as they are now; None after a switch that failed."""
         return self._intensity
 
     def nbytes(self) -> dict[str, int]:
-        """Bytes of the two endpoints and of the working copy (0 until a λ between the ends is asked for)."""
+        """Return the bytes of the two endpoints and of the working copy (0 until a λ between the ends is asked for)."""
         return {
             "instruct": unique_nbytes([slot.instruct for slot in self.slots]),
             "thinking": unique_nbytes([slot.thinking for slot in self.slots]),
@@ -95,7 +95,7 @@ class MergedWeights(Weights):
 
     @staticmethod
     def _build(slot: Slot, intensity: Intensity) -> torch.Tensor:
-        """The tensor of one slot at λ."""
+        """Merge the two tensors of one slot at λ."""
         if intensity <= 0:
             return slot.instruct
         if intensity >= 1:

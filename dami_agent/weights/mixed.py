@@ -1,4 +1,4 @@
-"""Every batch row at its own λ: both endpoints stay whole, and the modules of one model read from both."""
+"""Run every batch row at its own λ: both endpoints stay whole, and the modules of one model read from both."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _NORMS = (LlamaRMSNorm, Qwen2RMSNorm, Qwen3RMSNorm)
 
 
 def supports_mixed(config: Mapping[str, Any] | Any) -> bool:
-    """Whether a model of this configuration (``config.json`` as a mapping, or transformers' object) runs mixed."""
+    """Return whether a model of this configuration (``config.json``, or transformers' object) runs mixed."""
     kind = config.get("model_type") if isinstance(config, Mapping) else getattr(config, "model_type", None)
     return kind in MIXED_FAMILIES
 
@@ -59,7 +59,7 @@ class MixedWeights(Weights):
                 self._ends.append((module.bias, module.bias_thinking))
 
     def nbytes(self) -> dict[str, int]:
-        """Bytes of the two endpoints; there is no working copy."""
+        """Return the bytes of the two endpoints; there is no working copy."""
         instruct, thinking = zip(*self._ends, strict=True)
         return {"instruct": unique_nbytes(instruct), "thinking": unique_nbytes(thinking), "working": 0}
 
@@ -97,7 +97,7 @@ def replace_modules(instruct: nn.Module, thinking: nn.Module, batch: BatchIntens
 
 
 def _mixed_module(instruct: nn.Module, thinking: nn.Module, batch: BatchIntensities) -> nn.Module | None:
-    """The mixed form of a module, or None. Exact types only: a subclass may compute something else."""
+    """Return the mixed form of a module, or None. Exact types only: a subclass may compute something else."""
     if type(instruct) is not type(thinking):
         return None
     if type(instruct) is nn.Linear and isinstance(thinking, nn.Linear):

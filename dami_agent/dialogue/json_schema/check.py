@@ -38,7 +38,7 @@ def check(schema: Any, where: str) -> None:
 
 
 def _not_json(schema: Any) -> tuple[str, str] | None:
-    """What in ``schema`` no JSON text can say, or no grammar would ever come to the end of."""
+    """Return what in ``schema`` no JSON text can say, or no grammar would ever come to the end of."""
     stack: list[tuple[Any, int]] = [(schema, 0)]
     count = 0
     while stack:
@@ -66,7 +66,7 @@ def _not_json(schema: Any) -> tuple[str, str] | None:
 
 @lru_cache(maxsize=512)
 def _checked(text: str) -> tuple[str, str] | None:
-    """What is wrong with a schema, and what to do about it; None if nothing is."""
+    """Return what is wrong with a schema, and what to do about it; None if nothing is."""
     try:
         schema = modern(json.loads(text))
         return _malformed(schema) or next(_bad_patterns(schema), None) or next(_bad_references(schema), None)

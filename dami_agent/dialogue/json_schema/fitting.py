@@ -32,7 +32,7 @@ class Fitting:
         self._tries = 0
 
     def run(self) -> tuple[dict[str, Any], str]:
-        """A schema that compiles, and why nothing can satisfy it ("" if something can)."""
+        """Return a schema that compiles, and why nothing can satisfy it ("" if something can)."""
         error, remarks = self._compile(self._root)
         while error:
             if "nsatisfiable schema" in error and not self._only_by_format(error):
@@ -48,7 +48,7 @@ class Fitting:
         return self._root, ""
 
     def _only_by_format(self, error: str) -> bool:
-        """Whether a format is what makes it impossible: JSON Schema does not assert formats, so it gives way."""
+        """Return whether a format is what makes it impossible: JSON Schema does not assert formats, so it gives way."""
         bare = json.loads(json.dumps(self._root))
         formats = [node for _, node in all_subschemas(bare) if isinstance(node.get("format"), str)]
         for node in formats:
@@ -69,7 +69,7 @@ class Fitting:
         return self._compile(schema)[0]
 
     def _broken(self, node: Any, path: str) -> tuple[dict[str, Any], str] | None:
-        """The deepest subschema that does not compile although its own subschemas do."""
+        """Return the deepest subschema that does not compile although its own subschemas do."""
         if not isinstance(node, dict) or self._tries > _TRIES:
             return None
         whole = {**node, "$defs": self._root.get("$defs", {})}
@@ -96,7 +96,7 @@ class Fitting:
                 return
 
     def _note_one_of(self) -> None:
-        """llguidance takes ``oneOf`` for ``anyOf`` where it cannot tell the members apart."""
+        """Note where llguidance takes ``oneOf`` for ``anyOf``, because it cannot tell the members apart."""
         for path, node in all_subschemas(self._root):
             if "oneOf" in node and compile_schema({**node, "$defs": self._root.get("$defs", {})})[1]:
                 self._problems.append(Problem(path, "oneOf"))
@@ -107,7 +107,7 @@ def _children(node: Mapping[str, Any], path: str) -> list[tuple[str, dict[str, A
 
 
 def _without(node: Mapping[str, Any], keyword: str) -> dict[str, Any]:
-    """``node`` without a keyword, and without what means something else when that is gone."""
+    """Return ``node`` without a keyword, and without what means something else when that is gone."""
     gone = {keyword}
     if keyword == "format" and node.get("pattern") in REAL.values():
         gone.add("pattern")
@@ -119,7 +119,7 @@ def _without(node: Mapping[str, Any], keyword: str) -> dict[str, Any]:
 
 
 def compile_schema(schema: Any) -> tuple[str, list[str]]:
-    """llguidance's error ("" if there is none) and its warnings."""
+    """Compile a schema; return llguidance's error ("" if there is none) and its warnings."""
     from llguidance import LLMatcher
 
     text = f"start: %json {json.dumps({**schema, 'x-guidance': LAYOUT})}"

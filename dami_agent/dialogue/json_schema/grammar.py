@@ -28,7 +28,7 @@ class SchemaWarning(UserWarning):
 
 
 def enforceable(schema: Any, *, strict: bool = True) -> tuple[dict[str, Any], list[Problem]]:
-    """The schema as llguidance takes it, and where that allows more than the original.
+    """Rewrite a schema as llguidance takes it, and note where that allows more than the original.
 
     Without problems, whatever the result allows the original allows too.
 
@@ -44,7 +44,7 @@ def enforceable(schema: Any, *, strict: bool = True) -> tuple[dict[str, Any], li
 
 
 def json_rule(schema: Any, where: str, *, strict: bool = True) -> tuple[str, tuple[str, ...]]:
-    """``%json {…}`` for a rule of a Lark grammar, and what it does not enforce; that is warned about once.
+    """Return ``%json {…}`` for a rule of a Lark grammar, and what it does not enforce; that is warned about once.
 
     Args:
         schema: has passed ``check``.

@@ -1,4 +1,4 @@
-"""Where JSON Schema keeps its subschemas, and older drafts rewritten as draft 2020-12."""
+"""Find the subschemas of a JSON Schema, and rewrite older drafts as draft 2020-12."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _OLD_DRAFTS = ("draft-03", "draft-04", "draft-06", "draft-07")
 
 
 def subschemas(node: Mapping[str, Any], path: str = "#") -> Iterator[tuple[str, Any]]:
-    """The direct subschemas of a schema object, each with its JSON pointer."""
+    """Yield the direct subschemas of a schema object, each with its JSON pointer."""
     for keyword, value in node.items():
         if keyword in MAPS and isinstance(value, Mapping):
             yield from ((f"{path}/{keyword}/{_escaped(name)}", sub) for name, sub in value.items())
@@ -27,7 +27,7 @@ def subschemas(node: Mapping[str, Any], path: str = "#") -> Iterator[tuple[str, 
 
 
 def all_subschemas(root: Any, path: str = "#") -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Every schema object in ``root``, itself first, each with its JSON pointer."""
+    """Yield every schema object in ``root``, itself first, each with its JSON pointer."""
     if isinstance(root, Mapping):
         yield path, root
         for where, sub in subschemas(root, path):
@@ -35,7 +35,7 @@ def all_subschemas(root: Any, path: str = "#") -> Iterator[tuple[str, Mapping[st
 
 
 def resolve(root: Any, ref: str) -> Any:
-    """The subschema that a JSON pointer (``#/$defs/Name``) names, or None."""
+    """Return the subschema that a JSON pointer (``#/$defs/Name``) names, or None."""
     if not ref.startswith("#") or (len(ref) > 1 and ref[1] != "/"):
         return None
     node = root
@@ -51,7 +51,7 @@ def resolve(root: Any, ref: str) -> Any:
 
 
 def modern(root: Any) -> Any:
-    """The schema as draft 2020-12 says it, with every reference a JSON pointer; the original is left alone.
+    """Rewrite a schema as draft 2020-12, with every reference a JSON pointer; the original is left alone.
 
     Rewritten are tuples of draft 07 (``items`` as a list), boolean ``exclusiveMinimum`` of draft 04, ``dependencies``,
     keywords beside ``$ref`` under drafts that ignore them, and references by ``$id`` or ``$anchor``. Of several
@@ -114,7 +114,7 @@ def _rewritten(node: Any, names: Mapping[str, str], alone: bool) -> Any:
 
 
 def _pointer(ref: str, names: Mapping[str, str]) -> str:
-    """A reference by name as a pointer; any other as it is."""
+    """Rewrite a reference by name as a pointer; any other stays as it is."""
     if ref in names:
         return names[ref]
     base, _, fragment = ref.partition("#")

@@ -12,13 +12,13 @@ _ABOUT_OBJECTS = (
 
 
 def only_composes(schema: Mapping[str, Any]) -> bool:
-    """Whether a schema leaves what it says of objects to one ``$ref`` or one composition of others."""
+    """Return whether a schema leaves what it says of objects to one ``$ref`` or one composition of others."""
     composed = [keyword for keyword in ("$ref", "allOf", "anyOf", "oneOf") if keyword in schema]
     return len(composed) == 1 and not any(keyword in schema for keyword in _ABOUT_OBJECTS)
 
 
 def close_object(schema: dict[str, Any], *, strict: bool) -> dict[str, Any]:
-    """An object that declares properties and says nothing of others; if ``strict``, it has no others.
+    """Close an object that declares properties and says nothing of others; if ``strict``, it has no others.
 
     What a closed object says of the number of its properties is said in other words.
     """
@@ -39,7 +39,7 @@ def close_object(schema: dict[str, Any], *, strict: bool) -> dict[str, Any]:
 
 
 def _counted(schema: dict[str, Any]) -> dict[str, Any]:
-    """``minProperties`` and ``maxProperties`` of a closed object, left out where its properties say as much."""
+    """Leave ``minProperties`` and ``maxProperties`` of a closed object out where its properties say as much."""
     declared, required = schema["properties"], set(schema.get("required", ()))
     if schema.get("maxProperties", len(declared)) >= len(declared):
         schema = {k: v for k, v in schema.items() if k != "maxProperties"}
@@ -54,7 +54,7 @@ def _counted(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def name_rules(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """``propertyNames`` and ``unevaluatedProperties`` in other words, where other words mean the same."""
+    """Rewrite ``propertyNames`` and ``unevaluatedProperties`` where other keywords mean the same."""
     out = dict(schema)
     names = out.get("propertyNames")
     plain = not any(k in out for k in ("properties", "patternProperties", "$ref", "allOf", "anyOf", "oneOf"))

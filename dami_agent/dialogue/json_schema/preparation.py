@@ -74,13 +74,13 @@ class Preparation:
         self.problems: list[Problem] = []
 
     def run(self) -> dict[str, Any]:
-        """The rewritten schema; ``problems`` is complete after this."""
+        """Return the rewritten schema; ``problems`` is complete after this."""
         result = self.node(self._root, "#")
         result = {"not": {}} if result is False else result
         return {**result, "$defs": self._defs} if self._defs else result
 
     def node(self, schema: Any, path: str, *, alone: bool = True) -> Any:
-        """A subschema rewritten; ``alone`` if no other one is about the same value."""
+        """Rewrite a subschema; ``alone`` if no other one is about the same value."""
         if isinstance(schema, bool):
             return {} if schema else False
         schema = name_rules(schema)
@@ -112,7 +112,7 @@ class Preparation:
         return schema
 
     def _target(self, schema: Any) -> Any:
-        """What a rewritten schema refers to, if that is all it does."""
+        """Return what a rewritten schema refers to, if that is all it does."""
         if isinstance(schema, Mapping) and set(schema) == {"$ref"}:
             return self._defs.get(schema["$ref"].removeprefix("#/$defs/"))
         return schema
@@ -122,7 +122,7 @@ class Preparation:
         self.problems.append(Problem(path, keyword))
 
     def _ref(self, ref: str, tag: str, alone: bool) -> str:
-        """The name in ``$defs`` of what a reference names, with the property ``tag`` required where there is one."""
+        """Return the ``$defs`` name of a reference's target, with the property ``tag`` required if there is one."""
         key = (ref, tag, alone)
         if key not in self._names:
             name = self._names[key] = f"d{len(self._names)}"
@@ -133,7 +133,7 @@ class Preparation:
         return f"#/$defs/{self._names[key]}"
 
     def _branch(self, schema: Any, path: str, tag: str, alone: bool) -> Any:
-        """A member of a union; with ``tag`` it must say which one it is."""
+        """Rewrite a member of a union; with ``tag`` it must say which one it is."""
         if tag and isinstance(schema, Mapping):
             target = resolve(self._root, schema["$ref"]) if set(schema) == {"$ref"} else schema
             told = target.get("properties", {}).get(tag) if isinstance(target, Mapping) else None
@@ -192,13 +192,13 @@ class Preparation:
 
 
 def _coefficient(step: float) -> float:
-    """The digits of a step as one whole number: 25 for 0.25."""
+    """Return the digits of a step as one whole number: 25 for 0.25."""
     digits = repr(step).lower().partition("e")[0].replace(".", "").strip("0")
     return float(step) if isinstance(step, int) or step == int(step) else float(digits or 1)
 
 
 def _tag(schema: Mapping[str, Any]) -> str:
-    """The property by which a union's members are told apart (OpenAPI's ``discriminator``, which pydantic writes)."""
+    """Return the property that tells a union's members apart (OpenAPI's ``discriminator``, which pydantic writes)."""
     told = schema.get("discriminator")
     name = told.get("propertyName") if isinstance(told, Mapping) else None
     return name if isinstance(name, str) else ""

@@ -14,7 +14,7 @@ _NAMED = "#/$defs/"
 
 
 def without_the_impossible(root: Any) -> Any:
-    """``root``, whose references all name entries of ``$defs``, with ``False`` for what no finite value satisfies."""
+    """Replace what no finite value satisfies by ``False`` in a schema whose references all name ``$defs`` entries."""
     defs: Mapping[str, Any] = root.get("$defs", {})
     possible: set[str] = set()
     while True:  # the least fixed point: what is possible given what is possible so far

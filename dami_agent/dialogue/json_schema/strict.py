@@ -14,7 +14,7 @@ _NEGATING = ("not", "if")  # to demand more there would be to allow more
 
 
 def strict_schema(schema: Any, where: str) -> dict[str, Any]:
-    """The schema in its strict form, which a grammar enforces to the last keyword.
+    """Return the schema in its strict form, which a grammar enforces to the last keyword.
 
     An object that declares no properties stays open: closed, it could only ever be ``{}``.
 

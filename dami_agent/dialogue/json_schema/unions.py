@@ -9,7 +9,7 @@ _MOST_MEMBERS = 64  # every pair is compared
 
 
 def disjoint(members: Sequence[Any], target: Callable[[Any], Any]) -> bool:
-    """Whether no value satisfies two members: they are of other types, or objects told apart by a constant.
+    """Return whether no value satisfies two members: they are of other types, or objects told apart by a constant.
 
     Args:
         members: of a ``oneOf``.
@@ -32,7 +32,7 @@ def _apart(a: Mapping[str, Any], b: Mapping[str, Any], target: Callable[[Any], A
 
 
 def _kinds(schema: Mapping[str, Any]) -> set[str]:
-    """JSON types a schema can accept; empty if unknown. An integer is a number too."""
+    """Return JSON types a schema can accept; empty if unknown. An integer is a number too."""
     kinds = schema.get("type", ())
     found = {kinds} if isinstance(kinds, str) else set(kinds)
     if not found and (values := constants(schema)):
@@ -44,7 +44,7 @@ def _kinds(schema: Mapping[str, Any]) -> set[str]:
 
 
 def constants(schema: Any) -> set[Any]:
-    """The scalar values of ``const`` or ``enum``; empty if there are none or others too."""
+    """Return the scalar values of ``const`` or ``enum``; empty if there are none or others too."""
     if not isinstance(schema, Mapping):
         return set()
     values = schema.get("enum", [schema["const"]] if "const" in schema else [])

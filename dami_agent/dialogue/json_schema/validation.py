@@ -64,7 +64,7 @@ class Validator:
         self._inner = _Bounded(schema, registry=registry)
 
     def find(self, value: Any) -> tuple[str, str] | None:
-        """Where and how ``value`` breaks the schema, as ``("['a'][0]", "1 is not of type 'string'")``, or None."""
+        """Find where and how ``value`` breaks the schema: ``("['a'][0]", "1 is not of type 'string'")``, or None."""
         token = _run.set(_Run(self._schema, _STEPS + _STEPS_PER_VALUE * _size(value)))
         try:
             found = next(iter(self._inner.iter_errors(value)), None)
@@ -81,17 +81,17 @@ class Validator:
         return "".join(f"[{part!r}]" for part in found.absolute_path), found.message[:500]
 
     def error(self, value: Any) -> str:
-        """The same in one text, "" where nothing is wrong."""
+        """Return in one text how a value breaks the schema, "" where it does not."""
         found = self.find(value)
         return "" if found is None else ": ".join(part for part in found if part)
 
     def is_valid(self, value: Any) -> bool:
-        """Whether ``value`` satisfies the schema."""
+        """Return whether ``value`` satisfies the schema."""
         return not self.error(value)
 
 
 def validator(schema: Any) -> Validator:
-    """A validator for a schema that has passed ``check``; it never fetches a reference from anywhere."""
+    """Return a validator for a schema that has passed ``check``; it never fetches a reference from anywhere."""
     try:
         return _validator(json.dumps(schema))
     except (TypeError, ValueError):  # a Mapping that is no dict, for one
@@ -104,7 +104,7 @@ def _validator(text: str) -> Validator:
 
 
 def malformed(schema: Any) -> ValidationError | None:
-    """What makes ``schema``, whose nesting and size are bounded, no schema of draft 2020-12; None if it is one.
+    """Say why ``schema``, of bounded nesting and size, is not a schema of draft 2020-12; None if it is one.
 
     Keywords' values are checked, not patterns and formats.
     """
@@ -120,7 +120,7 @@ def malformed(schema: Any) -> ValidationError | None:
 
 @lru_cache(maxsize=1)
 def _meta_schema() -> dict[str, Any]:
-    """The draft's meta-schema, made of its vocabularies, in one piece: it is checked several times as fast."""
+    """Make the draft's meta-schema of its vocabularies, in one piece: it is checked several times as fast."""
     base = "https://json-schema.org/draft/2020-12/"
     whole = dict(SPECIFICATIONS.contents(f"{base}schema"))
     for vocabulary in whole.pop("allOf"):
@@ -132,7 +132,7 @@ def _meta_schema() -> dict[str, Any]:
 
 
 def answer_error(schema: Any, text: str) -> str:
-    """How the JSON in ``text`` breaks ``schema`` (None: any object); "" if it does not."""
+    """Return how the JSON in ``text`` breaks ``schema`` (None: any object); "" if it does not."""
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -158,7 +158,7 @@ def _without_unevaluated(node: Any) -> Any:
 
 
 def _matches(pattern: str, text: str) -> bool:
-    """Whether a pattern is found in a text; where nobody can tell in time, the grammar's word has to do."""
+    """Return whether a pattern is found in a text; where that is unknown in time, the grammar's word has to do."""
     if len(text) > _LONGEST_TEXT:
         return True
     try:
