@@ -10,15 +10,7 @@ from collections.abc import Callable, Sequence
 
 from tokenizers import Tokenizer, decoders
 
-
-def _byte_alphabet() -> dict[str, int]:
-    """Return GPT-2's printable stand-ins for the 256 bytes, as byte-level tokenizers spell them."""
-    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    others = [b for b in range(256) if b not in printable]
-    return {chr(b): b for b in printable} | {chr(256 + n): b for n, b in enumerate(others)}
-
-
-_BYTES = _byte_alphabet()
+from dami_agent.byte_level import BYTES
 
 
 class TokenText:
@@ -46,7 +38,7 @@ class TokenText:
         if token is None:  # a padded row of the embedding: the model can emit it, it has no text
             return b""
         try:
-            return bytes(_BYTES[c] for c in token)
+            return bytes(BYTES[c] for c in token)
         except KeyError:  # an added token, spelled as it is
             return token.encode()
 

@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from dami_agent.byte_level import BYTES
+
 if TYPE_CHECKING:
     import llguidance
     from transformers import PreTrainedTokenizerBase
@@ -83,23 +85,15 @@ def _spelled(backend: Any, texts: Mapping[int, str]) -> dict[int, bytes]:
     state = b"" if backend.decoder is None else bytes(backend.decoder.__getstate__())
     kinds = set(re.findall(r'"type":\s*"(\w+)"', state.decode()))
     if "ByteLevel" in kinds:
-        alphabet = _byte_alphabet()
-        return {id_: _from_alphabet(text, alphabet) for id_, text in texts.items()}
+        return {id_: _from_byte_level(text) for id_, text in texts.items()}
     if "ByteFallback" in kinds or "Metaspace" in kinds:
         return {id_: _from_pieces(text) for id_, text in texts.items()}
     return _decoded(backend, texts)
 
 
-def _byte_alphabet() -> dict[str, int]:
-    """Return GPT-2's printable stand-ins for the 256 bytes, as byte-level tokenizers spell them."""
-    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    others = [b for b in range(256) if b not in printable]
-    return {chr(b): b for b in printable} | {chr(256 + n): b for n, b in enumerate(others)}
-
-
-def _from_alphabet(text: str, alphabet: Mapping[str, int]) -> bytes:
+def _from_byte_level(text: str) -> bytes:
     try:
-        return bytes(alphabet[c] for c in text)
+        return bytes(BYTES[c] for c in text)
     except KeyError:  # spelled as it is
         return text.encode("utf-8", "replace")
 

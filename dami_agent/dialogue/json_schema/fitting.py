@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from dami_agent.dialogue.json_schema.keywords import all_subschemas, subschemas
-from dami_agent.dialogue.json_schema.preparation import REAL, Problem
+from dami_agent.dialogue.json_schema.preparation import REAL, Unenforced
 
 __all__ = ["LAYOUT", "Fitting"]
 
@@ -26,9 +26,9 @@ _TRIES = 300
 class Fitting:
     """Gives up single keywords where llguidance refuses a subschema as a whole, the fewest and deepest it can."""
 
-    def __init__(self, root: dict[str, Any], problems: list[Problem]) -> None:
+    def __init__(self, root: dict[str, Any], unenforced: list[Unenforced]) -> None:
         self._root = root
-        self._problems = problems
+        self._unenforced = unenforced
         self._tries = 0
 
     def run(self) -> tuple[dict[str, Any], str]:
@@ -39,7 +39,7 @@ class Fitting:
                 return self._root, error.split("nsatisfiable schema: ", 1)[-1].split("\n")[0][:200]
             place = self._broken(self._root, "#")
             if place is None or self._tries > _TRIES:
-                self._problems.append(Problem("#", "*"))
+                self._unenforced.append(Unenforced("#", "*"))
                 return {"type": "object"} if self._root.get("type") == "object" else {}, ""
             self._mend(*place)
             error, remarks = self._compile(self._root)
@@ -57,7 +57,9 @@ class Fitting:
                 node.pop("pattern")  # type: ignore[attr-defined]
         if not formats or self._error(bare):
             return False
-        self._problems += [Problem(path, "format") for path, node in all_subschemas(self._root) if "format" in node]
+        self._unenforced += [
+            Unenforced(path, "format") for path, node in all_subschemas(self._root) if "format" in node
+        ]
         self._root = bare
         return True
 
@@ -91,7 +93,7 @@ class Fitting:
             kept = _without(node, keyword)
             node.clear()
             node.update(kept)
-            self._problems.append(Problem(path, keyword))
+            self._unenforced.append(Unenforced(path, keyword))
             if not self._error({**node, "$defs": rest}):
                 return
 
@@ -99,7 +101,7 @@ class Fitting:
         """Note where llguidance takes ``oneOf`` for ``anyOf``, because it cannot tell the members apart."""
         for path, node in all_subschemas(self._root):
             if "oneOf" in node and compile_schema({**node, "$defs": self._root.get("$defs", {})})[1]:
-                self._problems.append(Problem(path, "oneOf"))
+                self._unenforced.append(Unenforced(path, "oneOf"))
 
 
 def _children(node: Mapping[str, Any], path: str) -> list[tuple[str, dict[str, Any]]]:

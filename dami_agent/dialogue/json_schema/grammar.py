@@ -16,21 +16,21 @@ from typing import Any
 
 from dami_agent.dialogue.json_schema.fitting import LAYOUT, Fitting
 from dami_agent.dialogue.json_schema.keywords import modern
-from dami_agent.dialogue.json_schema.preparation import Preparation, Problem
+from dami_agent.dialogue.json_schema.preparation import Preparation, Unenforced
 from dami_agent.dialogue.json_schema.productive import without_the_impossible
 from dami_agent.errors import InvalidSchema
 
-__all__ = ["Problem", "SchemaWarning", "enforceable", "json_rule"]
+__all__ = ["SchemaWarning", "Unenforced", "enforceable", "json_rule"]
 
 
 class SchemaWarning(UserWarning):
     """A schema says more than a grammar can hold a model to; values are checked when they are finished."""
 
 
-def enforceable(schema: Any, *, strict: bool = True) -> tuple[dict[str, Any], list[Problem]]:
+def enforceable(schema: Any, *, strict: bool = True) -> tuple[dict[str, Any], list[Unenforced]]:
     """Rewrite a schema as llguidance takes it, and note where that allows more than the original.
 
-    Without problems, whatever the result allows the original allows too.
+    Where nothing is unenforced, whatever the result allows the original allows too.
 
     Args:
         schema: has passed ``check``.
@@ -39,8 +39,8 @@ def enforceable(schema: Any, *, strict: bool = True) -> tuple[dict[str, Any], li
     Raises:
         InvalidSchema: nothing at all can satisfy it.
     """
-    text, problems = _enforceable(json.dumps(schema), strict)
-    return json.loads(text), list(problems)
+    text, unenforced = _enforceable(json.dumps(schema), strict)
+    return json.loads(text), list(unenforced)
 
 
 def json_rule(schema: Any, where: str, *, strict: bool = True) -> tuple[str, tuple[str, ...]]:
@@ -55,10 +55,10 @@ def json_rule(schema: Any, where: str, *, strict: bool = True) -> tuple[str, tup
         InvalidSchema: nothing at all can satisfy it.
     """
     try:
-        enforced, problems = _enforceable(json.dumps(schema), strict)
+        enforced, unenforced = _enforceable(json.dumps(schema), strict)
     except InvalidSchema as error:
         raise InvalidSchema(f"{where}: {error.message}", hint=error.hint) from error
-    notes = tuple(sorted(f"{where}: {problem}" for problem in problems))
+    notes = tuple(sorted(f"{where}: {each}" for each in unenforced))
     if notes:
         _warn_once(notes)
     return f"%json {json.dumps({**json.loads(enforced), 'x-guidance': LAYOUT})}", notes
@@ -75,15 +75,15 @@ def _warn_once(notes: tuple[str, ...]) -> None:
 
 
 @lru_cache(maxsize=256)
-def _enforceable(text: str, strict: bool) -> tuple[str, tuple[Problem, ...]]:
+def _enforceable(text: str, strict: bool) -> tuple[str, tuple[Unenforced, ...]]:
     root = modern(json.loads(text))
     preparation = Preparation(root, strict=strict)
     prepared = without_the_impossible(preparation.run())
     if prepared is not False:
-        prepared, impossible = Fitting(prepared, preparation.problems).run()
+        prepared, impossible = Fitting(prepared, preparation.unenforced).run()
     if prepared is False or impossible:
         raise InvalidSchema(
             "no value can satisfy this schema" + (f": {impossible}" if prepared is not False else ""),
             hint="check its bounds, enums and required properties",
         )
-    return json.dumps(prepared), tuple(dict.fromkeys(preparation.problems))
+    return json.dumps(prepared), tuple(dict.fromkeys(preparation.unenforced))

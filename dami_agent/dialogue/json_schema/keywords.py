@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 from urllib.parse import quote, unquote
 
@@ -12,6 +12,9 @@ SINGLE = (
     *("items", "additionalProperties", "not", "if", "then", "else", "contains", "propertyNames"),
     *("unevaluatedItems", "unevaluatedProperties", "contentSchema"),
 )
+COMPOSING = ("$ref", "allOf", "anyOf", "oneOf")
+"""What stands for other schemas that the same value must satisfy, all or some."""
+
 _OLD_DRAFTS = ("draft-03", "draft-04", "draft-06", "draft-07")
 
 
@@ -32,6 +35,23 @@ def all_subschemas(root: Any, path: str = "#") -> Iterator[tuple[str, Mapping[st
         yield path, root
         for where, sub in subschemas(root, path):
             yield from all_subschemas(sub, where)
+
+
+def map_subschemas(
+    node: Mapping[str, Any], rewrite: Callable[[Any], Any], *, skip: Collection[str] = ()
+) -> dict[str, Any]:
+    """Return a schema object with its direct subschemas rewritten, but for those under the keywords in ``skip``."""
+    out = dict(node)
+    for keyword, value in node.items():
+        if keyword in skip:
+            continue
+        if keyword in MAPS and isinstance(value, Mapping):
+            out[keyword] = {name: rewrite(sub) for name, sub in value.items()}
+        elif keyword in LISTS and isinstance(value, list):
+            out[keyword] = [rewrite(sub) for sub in value]
+        elif keyword in SINGLE:
+            out[keyword] = rewrite(value)
+    return out
 
 
 def resolve(root: Any, ref: str) -> Any:
@@ -103,14 +123,7 @@ def _rewritten(node: Any, names: Mapping[str, str], alone: bool) -> Any:
         for name, needs in out.pop("dependencies").items():
             kind = "dependentRequired" if isinstance(needs, list) else "dependentSchemas"
             out[kind] = {**out.get(kind, {}), name: needs}
-    for keyword, value in out.items():
-        if keyword in MAPS and isinstance(value, Mapping):
-            out[keyword] = {name: _rewritten(sub, names, alone) for name, sub in value.items()}
-        elif keyword in LISTS and isinstance(value, list):
-            out[keyword] = [_rewritten(sub, names, alone) for sub in value]
-        elif keyword in SINGLE:
-            out[keyword] = _rewritten(value, names, alone)
-    return out
+    return map_subschemas(out, lambda sub: _rewritten(sub, names, alone))
 
 
 def _pointer(ref: str, names: Mapping[str, str]) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from dami_agent.dialogue.json_schema.keywords import COMPOSING
+
 _MOST_ALTERNATIVES = 16
 _ABOUT_OBJECTS = (
     *("properties", "patternProperties", "additionalProperties", "required", "minProperties", "maxProperties"),
@@ -13,7 +15,7 @@ _ABOUT_OBJECTS = (
 
 def only_composes(schema: Mapping[str, Any]) -> bool:
     """Return whether a schema leaves what it says of objects to one ``$ref`` or one composition of others."""
-    composed = [keyword for keyword in ("$ref", "allOf", "anyOf", "oneOf") if keyword in schema]
+    composed = [keyword for keyword in COMPOSING if keyword in schema]
     return len(composed) == 1 and not any(keyword in schema for keyword in _ABOUT_OBJECTS)
 
 
@@ -28,7 +30,7 @@ def close_object(schema: dict[str, Any], *, strict: bool) -> dict[str, Any]:
     if "properties" not in schema and "patternProperties" not in schema:
         return schema
     declared = schema.get("properties", {})
-    composed = any(keyword in schema for keyword in ("$ref", "allOf", "anyOf", "oneOf"))
+    composed = any(keyword in schema for keyword in COMPOSING)
     if "patternProperties" in schema:
         matched = not composed and "required" not in schema and "additionalProperties" not in schema
         return {**schema, "additionalProperties": False} if matched else schema
@@ -57,7 +59,7 @@ def name_rules(schema: Mapping[str, Any]) -> dict[str, Any]:
     """Rewrite ``propertyNames`` and ``unevaluatedProperties`` where other keywords mean the same."""
     out = dict(schema)
     names = out.get("propertyNames")
-    plain = not any(k in out for k in ("properties", "patternProperties", "$ref", "allOf", "anyOf", "oneOf"))
+    plain = not any(k in out for k in ("properties", "patternProperties", *COMPOSING))
     if isinstance(names, Mapping) and plain:
         values, kinds = out.get("additionalProperties", True), {k for k in names if k not in ("type", "title")}
         if kinds == {"pattern"}:
@@ -66,7 +68,7 @@ def name_rules(schema: Mapping[str, Any]) -> dict[str, Any]:
         elif kinds == {"enum"} and all(isinstance(name, str) for name in names["enum"]):
             del out["propertyNames"]
             out |= {"properties": dict.fromkeys(names["enum"], values), "additionalProperties": False}
-    composed = ("$ref", "allOf", "anyOf", "oneOf", "if", "dependentSchemas", "$dynamicRef")
+    composed = (*COMPOSING, "if", "dependentSchemas", "$dynamicRef")
     if "unevaluatedProperties" in out and not any(keyword in out for keyword in composed):
         value = out.pop("unevaluatedProperties")
         out.setdefault("additionalProperties", value)

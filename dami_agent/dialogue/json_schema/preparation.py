@@ -10,7 +10,7 @@ from dami_agent.dialogue.json_schema.keywords import LISTS, MAPS, SINGLE, resolv
 from dami_agent.dialogue.json_schema.objects import close_object, name_rules, only_composes
 from dami_agent.dialogue.json_schema.unions import constants, disjoint
 
-__all__ = ["REAL", "Preparation", "Problem"]
+__all__ = ["REAL", "Preparation", "Unenforced"]
 
 _ENFORCED = frozenset(
     (
@@ -53,7 +53,7 @@ _MOST_ITEMS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class Unenforced:
     """A keyword that the grammar does not enforce, and where it stands (JSON pointer)."""
 
     path: str
@@ -71,10 +71,10 @@ class Preparation:
         self._strict = strict
         self._names: dict[tuple[str, str, bool], str] = {}
         self._defs: dict[str, Any] = {}
-        self.problems: list[Problem] = []
+        self.unenforced: list[Unenforced] = []
 
     def run(self) -> dict[str, Any]:
-        """Return the rewritten schema; ``problems`` is complete after this."""
+        """Return the rewritten schema; ``unenforced`` is complete after this."""
         result = self.node(self._root, "#")
         result = {"not": {}} if result is False else result
         return {**result, "$defs": self._defs} if self._defs else result
@@ -86,7 +86,7 @@ class Preparation:
         schema = name_rules(schema)
         for keyword, says_nothing in _NOTHING_SAID.items():
             if keyword in schema and not says_nothing(schema[keyword]):
-                self.problem(path, keyword)
+                self.note(path, keyword)
         tag = _tag(schema)
         schema = {k: v for k, v in schema.items() if k in _ENFORCED}
         inner = alone and only_composes(schema)
@@ -117,9 +117,9 @@ class Preparation:
             return self._defs.get(schema["$ref"].removeprefix("#/$defs/"))
         return schema
 
-    def problem(self, path: str, keyword: str) -> None:
+    def note(self, path: str, keyword: str) -> None:
         """Note a keyword that the grammar will not enforce."""
-        self.problems.append(Problem(path, keyword))
+        self.unenforced.append(Unenforced(path, keyword))
 
     def _ref(self, ref: str, tag: str, alone: bool) -> str:
         """Return the ``$defs`` name of a reference's target, with the property ``tag`` required if there is one."""
@@ -150,7 +150,7 @@ class Preparation:
         if format_ is None or format_ in _FORMATS:
             return schema
         if format_ in _UNCHECKED_FORMATS:
-            self.problem(path, "format")
+            self.note(path, "format")
         return {k: v for k, v in schema.items() if k != "format"}
 
     def _sizes(self, schema: dict[str, Any], path: str) -> dict[str, Any]:
@@ -160,7 +160,7 @@ class Preparation:
                 schema[keyword] = int(schema[keyword])
                 if keyword[3:] != "Length" and schema[keyword] > _MOST_ITEMS:
                     del schema[keyword]
-                    self.problem(path, keyword)
+                    self.note(path, keyword)
                 elif schema[keyword] >= 2**31:
                     schema[keyword] = 2**31 - 1
                 elif (
@@ -168,7 +168,7 @@ class Preparation:
                     and schema[keyword] > 1
                     and schema.get("additionalProperties") is not False
                 ):
-                    self.problem(path, keyword)  # a name that is written twice counts twice in the grammar
+                    self.note(path, keyword)  # a name that is written twice counts twice in the grammar
         return schema
 
     def _numbers(self, schema: dict[str, Any], path: str) -> dict[str, Any]:
@@ -183,11 +183,11 @@ class Preparation:
             exact = abs(bound) <= 2**53 or bound == _LARGEST_INTEGER
             if abs(bound) > largest or not exact:
                 del schema[keyword]
-                self.problem(path, keyword)
+                self.note(path, keyword)
         step = schema.get("multipleOf")
         if step is not None and _coefficient(step) > _LARGEST_STEP:
             del schema["multipleOf"]
-            self.problem(path, "multipleOf")
+            self.note(path, "multipleOf")
         return schema
 
 

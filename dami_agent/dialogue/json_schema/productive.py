@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from dami_agent.dialogue.json_schema.keywords import LISTS, MAPS, SINGLE
+from dami_agent.dialogue.json_schema.keywords import map_subschemas
 
 _NAMED = "#/$defs/"
 
@@ -56,12 +56,4 @@ def _possible(schema: Any, known: set[str]) -> bool:
 def _pruned(schema: Any, known: set[str]) -> Any:
     if isinstance(schema, bool) or not _possible(schema, known):
         return schema is True
-    out = dict(schema)
-    for keyword, value in schema.items():
-        if keyword in MAPS and keyword != "$defs":
-            out[keyword] = {name: _pruned(sub, known) for name, sub in value.items()}
-        elif keyword in LISTS:
-            out[keyword] = [_pruned(sub, known) for sub in value]
-        elif keyword in SINGLE:
-            out[keyword] = _pruned(value, known)
-    return out
+    return map_subschemas(schema, lambda sub: _pruned(sub, known), skip=("$defs",))

@@ -7,7 +7,7 @@ from typing import Any
 
 from dami_agent.dialogue.json_schema.check import check
 from dami_agent.dialogue.json_schema.grammar import enforceable
-from dami_agent.dialogue.json_schema.keywords import LISTS, MAPS, SINGLE, modern
+from dami_agent.dialogue.json_schema.keywords import map_subschemas, modern
 from dami_agent.errors import InvalidSchema
 
 _NEGATING = ("not", "if")  # to demand more there would be to allow more
@@ -28,12 +28,12 @@ def strict_schema(schema: Any, where: str) -> dict[str, Any]:
     check(schema, where)
     strict: dict[str, Any] = _strict(modern(schema))
     try:
-        _, problems = enforceable(strict)
+        _, unenforced = enforceable(strict)
     except InvalidSchema as error:
         raise InvalidSchema(f"{where}, strict: {error.message}", hint=error.hint) from error
-    if problems:
+    if unenforced:
         raise InvalidSchema(
-            f"{where}, strict: no grammar enforces {', '.join(sorted(map(str, problems)))}",
+            f"{where}, strict: no grammar enforces {', '.join(sorted(map(str, unenforced)))}",
             hint="leave strict out: what the grammar cannot enforce is then checked when the call is finished",
         )
     return strict
@@ -42,14 +42,7 @@ def strict_schema(schema: Any, where: str) -> dict[str, Any]:
 def _strict(node: Any) -> Any:
     if not isinstance(node, Mapping):
         return node
-    out: dict[str, Any] = dict(node)
-    for keyword, value in node.items():
-        if keyword in MAPS and isinstance(value, Mapping):
-            out[keyword] = {name: _strict(sub) for name, sub in value.items()}
-        elif keyword in LISTS and isinstance(value, list):
-            out[keyword] = [_strict(sub) for sub in value]
-        elif keyword in SINGLE and keyword not in _NEGATING:
-            out[keyword] = _strict(value)
+    out = map_subschemas(node, _strict, skip=_NEGATING)
     if "properties" in out:
         out |= {"required": list(out["properties"]), "additionalProperties": False}
     return out
