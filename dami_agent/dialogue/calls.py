@@ -54,7 +54,14 @@ class CallReader:
         return {name: validator(tool.parameters) for name, tool in self._tools.items()}
 
     def read(self, body: str, *, id_: str, first: bool, closed: bool) -> ToolCall | InvalidToolCall:
-        """Read the tool call that stands in ``body``."""
+        """Read the tool call that stands in ``body``.
+
+        Args:
+            body: text between ``<tool_call>`` and ``</tool_call>``.
+            id_: for the call.
+            first: whether it is the reply's first call.
+            closed: False if the reply broke off before ``</tool_call>``.
+        """
         name: str | None = None
         try:
             value = self._load(body)
@@ -106,4 +113,4 @@ class CallReader:
 
 
 class _Bad(ValueError):
-    """Why a body is no call."""
+    """A tool call's body cannot be read; the message says why."""

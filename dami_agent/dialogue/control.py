@@ -1,10 +1,10 @@
 """Control tokens come from the template only: text that merely looks like one stays text.
 
-Every control string in untrusted text (messages, tool names, schemas, arguments) is broken by a *seam*, one private-use
-character chosen afresh for each render, before the template sees it; so the template's own logic (``'</think>' in
-content``) is not fooled either. After rendering the seams are taken out again but their places remembered: a control
-string with a seam inside is untrusted. If there is none, the text is encoded as the tokenizer always does. If there is
-one, it is encoded by a copy of the tokenizer whose control tokens have secret spellings, with the template's own
+Every control string in untrusted text (messages, tool names, schemas, arguments) is broken by a *marker*, a character
+of private use chosen afresh for each render, before the template sees it; so the template's own logic (``'</think>' in
+content``) is not fooled either. After rendering the markers are taken out again but their places remembered: a control
+string with a marker inside is untrusted. If there is none, the text is encoded as the tokenizer always does. If there
+is one, it is encoded by a copy of the tokenizer whose control tokens have secret spellings, with the template's own
 occurrences spelled that way: the same pipeline in one pass, so every other token comes out as ever.
 
 Whatever a caller sends, the other threads go on: text is searched window by window, and encoded without the
@@ -33,7 +33,7 @@ _LOOKS_LIKE_CONTROL = re.compile(r"<\S+>|\[/?[A-Z_]+\]")
 _EDGES = "<>|/[]"
 _PRIVATE_USE = range(0xE000, 0xF8FF)
 _WINDOW = 1 << 16  # characters searched in one go: a few milliseconds
-_SEAM_LENGTH = len("\\ue000")  # as JSON may spell it
+_MARKER_LENGTH = len("\\ue000")  # as JSON may spell it
 _LONG = 1 << 14  # characters; text of this length or more is encoded without the interpreter's lock
 _COMPOSED = 4  # NFC makes text at most this many times shorter, in UTF-8
 
@@ -51,21 +51,21 @@ class ChatTokenizer(Protocol):
         ...
 
 
-class Shield:
+class ControlEscaper:
     """Breaks control strings in untrusted text, for one render."""
 
-    def __init__(self, guard: ControlGuard, seam: str) -> None:
+    def __init__(self, guard: ControlGuard, marker: str) -> None:
         self._guard = guard
-        self.seam = seam
-        self._seams = re.compile(f"{seam}|\\\\u{ord(seam):04x}", re.IGNORECASE)
+        self.marker = marker
+        self._markers = re.compile(f"{marker}|\\\\u{ord(marker):04x}", re.IGNORECASE)
 
     def text(self, text: str) -> str:
-        """Put a seam into each control string of a text, and where its neighbours could complete one."""
+        """Put a marker into each control string of a text, and where its neighbours could complete one."""
         text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")  # a lone surrogate is no text
-        cuts = sorted(self._guard.cuts(text))
-        if not cuts:
+        positions = sorted(self._guard.marker_positions(text))
+        if not positions:
             return text
-        return self.seam.join(text[a:b] for a, b in zip([0, *cuts], [*cuts, len(text)], strict=True))
+        return self.marker.join(text[a:b] for a, b in zip([0, *positions], [*positions, len(text)], strict=True))
 
     def value(self, value: Any) -> Any:
         """Break all strings of a JSON value, keys included, the same way."""
@@ -78,15 +78,15 @@ class Shield:
         return value
 
     def split(self, rendered: str) -> tuple[str, list[int]]:
-        """Split a rendered text into the text without seams, and where they were (offsets into it, ascending)."""
+        """Split a rendered text into the text without markers, and where they were (offsets into it, ascending)."""
         pieces: list[str] = []
-        seams, offset, begin = [], 0, 0
-        for start, end in _spans(self._seams, rendered, _SEAM_LENGTH):
+        markers, offset, begin = [], 0, 0
+        for start, end in _spans(self._markers, rendered, _MARKER_LENGTH):
             pieces.append(rendered[begin:start])
             offset += start - begin
-            seams.append(offset)
+            markers.append(offset)
             begin = end
-        return "".join([*pieces, rendered[begin:]]), seams
+        return "".join([*pieces, rendered[begin:]]), markers
 
 
 class ControlGuard:
@@ -118,8 +118,8 @@ class ControlGuard:
         key = secrets.token_hex(16)
         self._secrets = {c: f"\ue000{key}{n:08x}\ue000" for n, c in enumerate(sorted(self.ids))}
 
-    def shield(self, texts: Iterable[str]) -> Shield:
-        """Make a shield whose seam occurs in none of ``texts`` (all that the template will see, and the template)."""
+    def escaper(self, texts: Iterable[str]) -> ControlEscaper:
+        """Make an escaper whose marker occurs in none of ``texts`` (all that the template will see, and itself)."""
         taken = set()
         for text in texts:
             taken |= set(text)
@@ -130,29 +130,29 @@ class ControlGuard:
                 "the messages use all 6,400 private-use characters of Unicode, none is left to mark text with",
                 hint="remove characters U+E000 to U+F8FF from the messages",
             )
-        return Shield(self, secrets.choice(free))
+        return ControlEscaper(self, secrets.choice(free))
 
-    def cuts(self, text: str) -> set[int]:
-        """Find where seams must go in untrusted text: into control strings, and at edges that could complete one."""
+    def marker_positions(self, text: str) -> set[int]:
+        """Find where markers must go in untrusted text: into control strings, and at edges that could complete one."""
         windows = range(0, len(text), _WINDOW)
         found = (self._find.finditer(text, w, w + _WINDOW + self._longest - 1) for w in windows)
-        cuts = {match.start() + 1 for match in chain.from_iterable(found)}
+        positions = {match.start() + 1 for match in chain.from_iterable(found)}
         longest = min(self._longest - 1, len(text))
         head, tail = text[:longest].lower(), text[len(text) - longest :].lower()
         if any(tail[-k:] in self._prefixes for k in range(1, len(tail) + 1)):
-            cuts.add(len(text))
+            positions.add(len(text))
         if any(head[:k] in self._suffixes for k in range(1, len(head) + 1)):
-            cuts.add(0)
+            positions.add(0)
         if len(text) <= self._longest and text.lower().strip(_EDGES) in self._cores:
-            cuts.add(0)  # a tool named "think" in a template that writes <{{ name }}>
-        return cuts
+            positions.add(0)  # a tool named "think" in a template that writes <{{ name }}>
+        return positions
 
-    def encode(self, text: str, seams: list[int], most: int | None = None) -> list[int]:
-        """Token ids of rendered ``text``; control strings with a seam inside are encoded as the text they are.
+    def encode(self, text: str, markers: list[int], most: int | None = None) -> list[int]:
+        """Encode rendered text as token ids; control strings with a marker inside are encoded as the text they are.
 
         Args:
-            text: without seams.
-            seams: where they were.
+            text: without markers.
+            markers: where they were.
             most: what cannot have so few tokens is refused before it is encoded; None encodes any text.
 
         Raises:
@@ -166,7 +166,7 @@ class ControlGuard:
                 f"{most} tokens",
                 hint="shorten the messages, or open the engine with a larger context_length",
             )
-        spans, clean = self.control_spans(text, seams)
+        spans, clean = self.control_spans(text, markers)
         ids: list[int] = []
         if clean:
             ids = _ids(self._plain, text)
@@ -201,7 +201,7 @@ class ControlGuard:
         longest = max(len(token.encode()) if token in self._added else len(token) for token in self._source.get_vocab())
         return longest * (_COMPOSED if composes else 1)
 
-    def control_spans(self, text: str, seams: list[int]) -> tuple[list[tuple[int, int]], bool]:
+    def control_spans(self, text: str, markers: list[int]) -> tuple[list[tuple[int, int]], bool]:
         """Find the template's own control tokens, leftmost longest; and whether no untrusted one is there."""
         spans, clean, offset = [], True, 0
         longest = max(map(len, self._added), default=1)
@@ -209,7 +209,7 @@ class ControlGuard:
             start, end = found
             if text[start:end] not in self.ids:
                 offset = end
-            elif bisect_right(seams, start) == bisect_left(seams, end):
+            elif bisect_right(markers, start) == bisect_left(markers, end):
                 spans.append((start, end))
                 offset = end
             else:

@@ -64,7 +64,7 @@ class Dialogue:
         grammar = constraint.build(step, self._guard.ids)
         rendered = chat_template.render(step)
         return Prompt(
-            token_ids=tuple(self._guard.encode(rendered.text, rendered.seams, context_length)),
+            token_ids=tuple(self._guard.encode(rendered.text, rendered.markers, context_length)),
             template=template,
             in_thought=rendered.in_thought,
             constraint=grammar,
@@ -78,12 +78,12 @@ class Dialogue:
             InvalidRequest: as for :meth:`render`.
         """
         rendered = self._chat_template(template).render(step)
-        return len(self._guard.encode(rendered.text, rendered.seams))
+        return len(self._guard.encode(rendered.text, rendered.markers))
 
     def encode(self, text: str) -> list[int]:
         """Token ids of ``text`` as it stands in a prompt; what spells a control token stays text."""
-        shield = self._guard.shield([text])
-        return list(self._guard.encode(*shield.split(shield.text(text))))
+        escaper = self._guard.escaper([text])
+        return list(self._guard.encode(*escaper.split(escaper.text(text))))
 
     def _chat_template(self, template: Template) -> ChatTemplate:
         if template not in self._templates:

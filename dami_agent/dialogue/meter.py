@@ -219,7 +219,13 @@ class Meter:
                 self.fits(len(value) * times)
 
     def before_filter(self, name: str, value: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-        """Count a filter; refuse one whose result would be too large."""
+        """Count a filter; refuse one whose result would be too large.
+
+        Args:
+            name: of the jinja2 filter.
+            value: what it is applied to.
+            args, kwargs: its arguments.
+        """
         self.step()
         if name in _SLOW_FILTERS and self.size(value) > _SLOW:
             raise TooMuch(f"|{name} of {self.size(value):,} characters")

@@ -242,7 +242,7 @@ class ReplyParser:
         return deltas, reply
 
     def read(self, events: Sequence[TokenEvent]) -> list[Delta]:
-        """Feed many tokens, and drop their deltas."""
+        """Feed many tokens, and return all their deltas."""
         return [delta for event in events for delta in self.feed(event)]
 
     def _flush(self) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any, Literal
 
-from dami_agent.dialogue.control import ChatTokenizer, ControlGuard, Shield
+from dami_agent.dialogue.control import ChatTokenizer, ControlEscaper, ControlGuard
 from dami_agent.dialogue.sandbox import SandboxedTemplate
 from dami_agent.errors import InvalidRequest
 from dami_agent.types import Message, Step, Tool
@@ -24,16 +24,16 @@ _OPENS_THOUGHT = re.compile(r"<think>\s*\Z")
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """A rendered prompt.
+    """Hold a rendered prompt, and what is known of its end.
 
     Attributes:
-        seams: places of the seams in untrusted control strings.
+        markers: places of the markers in untrusted control strings.
         in_thought: it opens a thought.
         continues: it ends inside an assistant message that the caller began.
     """
 
     text: str
-    seams: list[int]
+    markers: list[int]
     in_thought: bool
     continues: bool = False
 
@@ -72,16 +72,16 @@ class ChatTemplate:
         messages = list(step.messages)
         if any(m.role == "system" for m in messages) and not self._can("system"):
             messages = _fold_system(messages)
-        shield = self._guard.shield([self._source, *_texts(messages, step.tools)])
-        tools = [_tool(tool, shield) for tool in step.tools] or None
-        turns = [_turn(message, shield, self._keep != "none") for message in messages]
+        escaper = self._guard.escaper([self._source, *_texts(messages, step.tools)])
+        tools = [_tool(tool, escaper) for tool in step.tools] or None
+        turns = [_turn(message, escaper, self._keep != "none") for message in messages]
         continues = messages[-1].role == "assistant"
-        end = f"{shield.seam}end{shield.seam}"
+        end = f"{escaper.marker}end{escaper.marker}"
         if continues:
             check_continued(step)
             turns[-1]["content"] += end
         text = (
-            self._with_all_reasoning(turns, tools, shield, continues)
+            self._with_all_reasoning(turns, tools, escaper, continues)
             if self._keep == "all"
             else self._apply(turns, tools, continues)
         )
@@ -93,8 +93,8 @@ class ChatTemplate:
                     hint="end the messages with a human message",
                 )
         in_thought = not continues and _OPENS_THOUGHT.search(text) is not None
-        clean, seams = shield.split(text)
-        return Rendered(clean, seams, in_thought, continues)
+        clean, markers = escaper.split(text)
+        return Rendered(clean, markers, in_thought, continues)
 
     @property
     def shows_tools(self) -> bool:
@@ -137,10 +137,12 @@ class ChatTemplate:
             return False
 
     def _with_all_reasoning(
-        self, turns: list[dict[str, Any]], tools: Any, shield: Shield, continues: bool = False
+        self, turns: list[dict[str, Any]], tools: Any, escaper: ControlEscaper, continues: bool = False
     ) -> str:
         """Write every earlier thought as the template would, also where the template would drop it."""
-        marks = {n: f"{shield.seam}{n}{shield.seam}" for n, turn in enumerate(turns) if turn.get("reasoning_content")}
+        marks = {
+            n: f"{escaper.marker}{n}{escaper.marker}" for n, turn in enumerate(turns) if turn.get("reasoning_content")
+        }
         marked = [{**t, "reasoning_content": marks[n]} if n in marks else t for n, t in enumerate(turns)]
         shown = self._apply(marked, tools, continues)
         dropped = {n: mark for n, mark in marks.items() if mark not in shown}
@@ -186,21 +188,21 @@ def check_continued(step: Step) -> None:
         )
 
 
-def _turn(message: Message, shield: Shield, keep_reasoning: bool) -> dict[str, Any]:
+def _turn(message: Message, escaper: ControlEscaper, keep_reasoning: bool) -> dict[str, Any]:
     """Convert a message to what transformers' templates read, control strings broken."""
-    turn: dict[str, Any] = {"role": message.role, "content": shield.text(_content(message))}
+    turn: dict[str, Any] = {"role": message.role, "content": escaper.text(_content(message))}
     if message.name:
-        turn["name"] = shield.text(message.name)
+        turn["name"] = escaper.text(message.name)
     if message.tool_call_id:
-        turn["tool_call_id"] = shield.text(message.tool_call_id)
+        turn["tool_call_id"] = escaper.text(message.tool_call_id)
     if message.reasoning and keep_reasoning:
-        turn["reasoning_content"] = shield.text(message.reasoning)
+        turn["reasoning_content"] = escaper.text(message.reasoning)
     if message.tool_calls:
         turn["tool_calls"] = [
             {
                 "type": "function",
-                "id": shield.text(call.id),
-                "function": {"name": shield.text(call.name), "arguments": shield.value(call.arguments)},
+                "id": escaper.text(call.id),
+                "function": {"name": escaper.text(call.name), "arguments": escaper.value(call.arguments)},
             }
             for call in message.tool_calls
         ]
@@ -218,9 +220,9 @@ def _content(message: Message) -> str:
     return message.content
 
 
-def _tool(tool: Tool, shield: Shield) -> dict[str, Any]:
+def _tool(tool: Tool, escaper: ControlEscaper) -> dict[str, Any]:
     function = {"name": tool.name, "description": tool.description, "parameters": tool.parameters}
-    return {"type": "function", "function": shield.value(function)}
+    return {"type": "function", "function": escaper.value(function)}
 
 
 def _fold_system(messages: list[Message]) -> list[Message]:

@@ -122,7 +122,7 @@ class AgentRuns:
         return Tokens(max(kept.model, counted.model), max(kept.reasoning, counted.reasoning))
 
     def leave(self, run: AgentRun) -> None:
-        """Settle the account after a call, whatever became of it."""
+        """Remember after a call, whatever became of it, what its thread has used."""
         if run.run_context.thread_id:
             with self._lock:
                 _keep(self._threads, run.run_context.thread_id, run.thread_used)

@@ -15,7 +15,7 @@ from typing_extensions import NotRequired, override
 from dami_agent.chat_model.errors import langchain_errors
 from dami_agent.errors import BudgetExhausted, UsageError
 from dami_agent.integrations.agent_runs import AgentRun, AgentRuns, Tokens, budget_of
-from dami_agent.integrations.handover import find_model, here, run_policy, with_policy
+from dami_agent.integrations.policy_injection import current_run, run_policy, unwrap_model, with_policy
 from dami_agent.policy import ReasoningPolicy, ToolSettings
 from dami_agent.policy.registry import read_policy
 
@@ -163,7 +163,7 @@ class ReasoningBudgetMiddleware(AgentMiddleware[ReasoningBudgetState[ResponseT],
     @override
     def before_model(self, state: ReasoningBudgetState[ResponseT], runtime: Runtime[ContextT]) -> dict[str, Any] | None:
         """End the agent, or fail, where not one token is left."""
-        config, run_context = here()
+        config, run_context = current_run()
         thread = self._runs.thread_used(run_context, _counted(state))
         run = Tokens(state.get("run_model_tokens", 0))
         if not (_reached(thread.model, self.thread_limit) or _reached(run.model, self.run_limit)):
@@ -212,8 +212,8 @@ class ReasoningBudgetMiddleware(AgentMiddleware[ReasoningBudgetState[ResponseT],
     @langchain_errors()
     def _governed(self, request: ModelRequest[ContextT]) -> tuple[AgentRun, ModelRequest[ContextT]]:
         """Find the request's run, and put its model under that run's policy."""
-        model, bound = find_model(request.model, type(self).__name__)
-        config, run_context = here()
+        model, bound = unwrap_model(request.model, type(self).__name__)
+        config, run_context = current_run()
         base = run_policy(config, request.runtime.context) or self.policy or model.policy or self._default
         run = self._runs.enter(base, model.budgets, run_context, _counted(request.state))
         model_settings = {**bound, **request.model_settings}

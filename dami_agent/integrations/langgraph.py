@@ -9,7 +9,7 @@ from langchain_core.runnables.config import ensure_config
 
 from dami_agent.chat_model import ChatDAMI
 from dami_agent.chat_model.configurable import ConfigurableChatDAMI
-from dami_agent.integrations.handover import KEY, run_policy
+from dami_agent.integrations.policy_injection import KEY, run_policy
 
 _RUNTIME = "__pregel_runtime"  # LangGraph's Runtime in a node's configuration; ``get_runtime`` reads the same
 

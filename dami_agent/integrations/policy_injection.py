@@ -23,7 +23,7 @@ KEY = "policy"
 """Where a run's own policy stands: ``config={"configurable": {"policy": …}}`` or LangGraph's ``context``."""
 
 
-def find_model(model: Any, user: str) -> tuple[ChatDAMI, dict[str, Any]]:
+def unwrap_model(model: Any, user: str) -> tuple[ChatDAMI, dict[str, Any]]:
     """Find the ChatDAMI in ``model``, configured as the run around says, and call arguments bound to it.
 
     LangChain's agents call ``bind_tools`` on what they are given, which throws bindings away; these are kept.
@@ -79,6 +79,6 @@ def run_policy(config: RunnableConfig, context: Any) -> ReasoningPolicy | None:
     return read_policy(given if given is not None else config.get("configurable", {}).get(KEY))
 
 
-def here() -> tuple[RunnableConfig, RunContext]:
+def current_run() -> tuple[RunnableConfig, RunContext]:
     """Return the configuration of the run around, and where in its tree a model call made now would stand."""
     return var_child_runnable_config.get() or RunnableConfig(), run_context_of()

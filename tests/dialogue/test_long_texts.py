@@ -32,13 +32,13 @@ def random_text(random: Random, pieces: int) -> str:
 def test_windows_find_what_one_search_finds(window: int, monkeypatch: pytest.MonkeyPatch) -> None:
     random = Random()
     texts = [random_text(random, random.randrange(60)) for _ in range(40)]
-    seams = [sorted(random.sample(range(len(text) + 1), min(3, len(text)))) for text in texts]
+    markers = [sorted(random.sample(range(len(text) + 1), min(3, len(text)))) for text in texts]
 
     def found() -> list[Any]:
-        shield = control.Shield(GUARD, "\ue001")
+        escaper = control.ControlEscaper(GUARD, "\ue001")
         return [
-            (sorted(GUARD.cuts(text)), GUARD.control_spans(text, places), shield.split(text))
-            for text, places in zip(texts, seams, strict=True)
+            (sorted(GUARD.marker_positions(text)), GUARD.control_spans(text, places), escaper.split(text))
+            for text, places in zip(texts, markers, strict=True)
         ]
 
     whole = found()
