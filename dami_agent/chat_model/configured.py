@@ -1,10 +1,10 @@
-"""Declare the fields of ChatDAMI, check them, and say what they identify."""
+"""Declare and check the settings of ChatDAMI, and identify a model by them; nothing here opens anything."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import Any, Literal, cast
 
 from langchain_core.language_models import BaseChatModel, LangSmithParams
 from langchain_core.language_models.model_profile import ModelProfile
@@ -24,12 +24,9 @@ from dami_agent.policy import EFFORTS, BudgetTracker, ReasoningPolicy
 from dami_agent.policy.registry import read_policy
 from dami_agent.types import BUILTIN, IntensityRequest
 
-if TYPE_CHECKING:
-    pass
-
 
 class ConfiguredChatModel(PolicyCachedChatModel, TrackedChatModel, CountingChatModel):
-    """The settings of ChatDAMI; use :class:`~dami_agent.chat_model.ChatDAMI`."""
+    """Hold the settings of a model, checked, and its identity; use :class:`~dami_agent.chat_model.ChatDAMI`."""
 
     model_config = ConfigDict(arbitrary_types_allowed=True, protected_namespaces=())
 

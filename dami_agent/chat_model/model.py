@@ -1,4 +1,4 @@
-"""ChatDAMI: the pipeline as a LangChain chat model."""
+"""Run LangChain's calls through the pipeline, and compose models: ``ChatDAMI``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A configured chat model with its pair: opened on first use, shared by copies, asked step by step."""
+"""Open what a configured model needs on first use, share it among copies, and make a step of every call."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic import PrivateAttr
 from typing_extensions import Self
 
 from dami_agent.chat_model import request
-from dami_agent.chat_model.base import ConfiguredChatModel
+from dami_agent.chat_model.configured import ConfiguredChatModel
 from dami_agent.chat_model.history import to_messages
 from dami_agent.chat_model.run_tree import run_context_of
 from dami_agent.chat_model.structured import Structured, for_pair
@@ -31,7 +31,7 @@ _SHARED_BY_COPIES = (
 
 
 class OpenedChatModel(ConfiguredChatModel):
-    """Everything of ChatDAMI that is not running a call; use :class:`~dami_agent.chat_model.ChatDAMI`."""
+    """Own a model's session, pipeline and step building; use :class:`~dami_agent.chat_model.ChatDAMI`."""
 
     _pipeline: Pipeline | None = PrivateAttr(default=None)
 

@@ -83,7 +83,13 @@ class RunTree(BaseCallbackHandler):
         name: str | None = None,
         **__: Any,
     ) -> None:
-        """Remember a call until it ends: LangChain passes its callbacks to some calls and not to others."""
+        """Remember a call until it ends: LangChain passes its callbacks to some calls and not to others.
+
+        Args:
+            run_id, parent_run_id: of the call, as LangChain gives them.
+            tags, metadata: of the call.
+            name: its ``run_name``, if it has one.
+        """
         call = StartedCall(
             run_id=run_id, parent_run_id=parent_run_id, tags=tags or (), metadata=metadata or {}, name=name
         )

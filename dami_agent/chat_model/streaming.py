@@ -73,7 +73,14 @@ def _call_chunk(call: ToolCall | InvalidToolCall, index: int) -> Any:
 def last(
     attempts: Sequence[CallRecord], metadata: dict[str, Any], version: str | None = None, *, with_usage: bool = True
 ) -> ChatGenerationChunk:
-    """Return the final chunk: usage, and all that must stand on exactly one chunk because numbers would be merged."""
+    """Return the final chunk: usage, and all that must stand on exactly one chunk because numbers would be merged.
+
+    Args:
+        attempts: all of the call; the usage is theirs together.
+        metadata: the response metadata.
+        version: LangChain's ``output_version``.
+        with_usage: False leaves the usage out.
+    """
     message = AIMessageChunk(
         content=[] if version == V1 else "",
         usage_metadata=usage(attempts) if with_usage else None,

@@ -78,7 +78,15 @@ def for_pair(call: dict[str, Any], *, shows_tools: Callable[[], bool]) -> dict[s
 def structured_output(
     model: Runnable[Any, Any], schema: Any, *, method: Method | None, include_raw: bool, strict: bool | None = None
 ) -> Runnable[Any, Any]:
-    """Return ``model`` bound to ``schema`` and followed by its parser; see ``ChatDAMI.with_structured_output``."""
+    """Return ``model`` bound to ``schema`` and followed by its parser; see ``ChatDAMI.with_structured_output``.
+
+    Args:
+        model: a chat model, or one wrapped in settings.
+        schema: pydantic class, TypedDict, JSON schema or, for ``json_mode``, None.
+        method: how the model is asked for the object; None leaves it to the pair.
+        include_raw: return raw message, object and error, and raise nothing.
+        strict: require every declared property and allow no others.
+    """
     if method not in (None, "json_schema", "function_calling", "json_mode"):
         raise InvalidRequest(
             f"unknown structured output method {method!r}", hint="json_schema, function_calling or json_mode"
