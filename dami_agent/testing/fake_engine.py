@@ -1,24 +1,11 @@
-"""Script an engine's replies, for people who test their own agents: no weights, no torch, the same every time.
+"""Script an engine's replies: no weights, no torch, the same every time.
 
-::
-
-    from dami_agent.testing import FakeReply, fake_chat_model
-
-    replies = [FakeReply(tool_calls=[("add", {"a": 3, "b": 4})]), FakeReply("It is 7.", reasoning="3 + 4")]
-    model = fake_chat_model(replies)
-    agent = create_agent(model, [add])
-    agent.invoke(...)
-    model.engine.requests[0].decision.intensity   # what your policy chose
-    model.ledger.rows()                           # what a real run would have put on record
-
-All of ``ChatDAMI`` is real (policy, templates, parsing, ledger); only the engine is not. What is scripted comes out as
-it is: a grammar is not applied, and scores are made up. Under Instruct's template (λ = 0) nothing is thought. Where an
-answer holds ``</think>``, what stands before it is reasoning, as it is of any engine.
+What is scripted comes out as it is: a grammar is not applied, and scores are made up. Under Instruct's template (λ = 0)
+nothing is thought. Where an answer holds ``</think>``, what stands before it is reasoning, as it is of any engine.
 """
 
 from __future__ import annotations
 
-import functools
 import json
 import math
 import threading
@@ -26,7 +13,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dami_agent.dialogue.one_thought import one_thought
 from dami_agent.dialogue.text import StopCutter
@@ -45,10 +32,7 @@ from dami_agent.types import (
     TokenEvent,
 )
 
-if TYPE_CHECKING:
-    from dami_agent.chat_model import ChatDAMI
-
-__all__ = ["FakeEngine", "FakeJob", "FakeReply", "FakeRequest", "fake_chat_model"]
+__all__ = ["FakeEngine", "FakeJob", "FakeReply", "FakeRequest"]
 
 OPEN, CLOSE = "<think>", "</think>"
 AFTER_CLOSE = "\n\n"
@@ -56,7 +40,7 @@ AFTER_CLOSE = "\n\n"
 
 @dataclass(frozen=True, slots=True)
 class FakeReply:
-    """One scripted reply.
+    """Script one reply of the fake engine.
 
     Attributes:
         answer: text after the thought; may hold anything, a garbled tool call too (which the default policy asks for
@@ -293,50 +277,3 @@ class FakeEngine:
         if min(len(thought), cap) >= most:  # the end of all tokens comes inside the thought
             return thought, None
         return thought[:cap] + closing, "model" if len(thought) <= cap else "cap"
-
-
-@functools.cache
-def _builtin_dialogue() -> tuple[Any, Mapping[Any, Any]]:
-    """Read the built-in pair's tokenizer and both its chat templates, once per process."""
-    from transformers import PreTrainedTokenizerFast  # AutoTokenizer would bring torch along
-
-    from dami_agent.checkpoints.pair import builtin_checkpoints
-
-    instruct, thinking = builtin_checkpoints()
-    templates = {"instruct": instruct.chat_template, "thinking": thinking.chat_template}
-    return PreTrainedTokenizerFast.from_pretrained(instruct.path), templates
-
-
-def fake_chat_model(
-    replies: Iterable[str | FakeReply] | Callable[[FakeRequest], str | FakeReply],
-    *,
-    intensity: float = 0.5,
-    seconds_per_token: float = 0.0,
-    **settings: Any,
-) -> ChatDAMI:
-    """Make a ``ChatDAMI`` with scripted replies, the built-in pair's templates and tokenizer, a ledger in memory.
-
-    Args:
-        replies: see :class:`FakeEngine`; ``model.engine.requests`` holds what it was asked.
-        intensity: what the estimator answers when λ is left to it.
-        seconds_per_token: how long each token takes.
-        settings: of ``ChatDAMI``: ``reasoning_effort``, ``policy``, ``estimator``, ``ledger``, …
-    """
-    from dami_agent.chat_model import ChatDAMI
-    from dami_agent.dialogue import Dialogue
-    from dami_agent.estimators import FixedEstimator
-    from dami_agent.ledger import Ledger
-
-    tokenizer, templates = _builtin_dialogue()
-
-    def encode(text: str) -> list[int]:
-        return list(tokenizer.encode(text, add_special_tokens=False))
-
-    engine = FakeEngine(replies, encode, seconds_per_token=seconds_per_token)
-    own = {
-        "engine": engine,
-        "dialogue": Dialogue(tokenizer, templates=templates),
-        "estimator": FixedEstimator(Intensity(intensity)),
-        "ledger": Ledger.open(":memory:"),
-    }
-    return ChatDAMI(**{**own, **settings})
