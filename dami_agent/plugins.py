@@ -86,7 +86,14 @@ def plugin_names(kind: Kind) -> set[str]:
 
 
 def unknown_name(kind: Kind, name: str, known: Iterable[str], *, hint: str = "") -> InvalidRequest:
-    """Return the error for a name that nothing has: it lists those that exist, and the one that was likely meant."""
+    """Return the error for a name that nothing has: it lists those that exist, and the one that was likely meant.
+
+    Args:
+        kind: for the message.
+        name: as asked for.
+        known: names there are.
+        hint: added to the hint.
+    """
     names = sorted(known)
     close = difflib.get_close_matches(name[:80], names, n=1)
     meant = f"; did you mean {close[0]!r}?" if close else ""

@@ -25,7 +25,7 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rejected:
-    """Another attempt follows.
+    """The attempt's reply is not accepted, and another attempt follows.
 
     Attributes:
         why: the reason, which the next attempt's decision carries.

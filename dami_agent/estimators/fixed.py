@@ -9,7 +9,7 @@ from dami_agent.types import Decision, Engine, Estimate, Intensity, Prompt
 
 @dataclass(frozen=True, slots=True)
 class FixedEstimator:
-    """λ(q) = ``intensity``.
+    """Estimate λ(q) = ``intensity`` for every query.
 
     Raises:
         InvalidIntensity: if it is no finite number in [0, 1].

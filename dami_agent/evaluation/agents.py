@@ -163,12 +163,12 @@ class ModeResult:
 
     @property
     def output_tokens(self) -> int:
-        """Of all runs."""
+        """Return the output tokens of all runs."""
         return sum(run.output_tokens for run in self.runs)
 
     @property
     def reasoning_tokens(self) -> int:
-        """Of all runs."""
+        """Return the reasoning tokens of all runs."""
         return sum(run.reasoning_tokens for run in self.runs)
 
     def totals(self) -> dict[str, Any]:

@@ -162,7 +162,14 @@ def _calls(planned: Sequence[PlannedCall]) -> Callable[[Reply], bool]:
 def observe(
     session: Session, items: Sequence[Item], lambdas: Sequence[float], *, workers: int = 128
 ) -> list[Observation]:
-    """Probe, score and answer every item; the probes are the estimator's own requests."""
+    """Probe, score and answer every item; the probes are the estimator's own requests.
+
+    Args:
+        session: the opened pair.
+        items: questions and steps of agents.
+        lambdas: λs that every item is answered at.
+        workers: threads.
+    """
     estimator = ConfidenceEstimator()
     switch = session.frontier.switch_point
 
@@ -197,7 +204,14 @@ def observe(
 def replay(
     observed: Sequence[Observation], confidence: Confidence, accept: float, grid: Sequence[float]
 ) -> dict[str, float]:
-    """Return accuracy, tokens and mean λ of the rule: λ=0 from ``accept`` on, else 1 − confidence on the grid."""
+    """Return accuracy, tokens and mean λ of the rule: λ=0 from ``accept`` on, else 1 − confidence on the grid.
+
+    Args:
+        observed: what :func:`observe` gave.
+        confidence: the formula.
+        accept: confidence from which λ=0 answers.
+        grid: λs that were observed, ascending.
+    """
     right, tokens, chosen = [], [], []
     for o in observed:
         c = confidence(o)

@@ -103,6 +103,10 @@ def gap(
 
     Both intervals come from the same paired bootstrap over tasks. The share is None where Thinking solves no more
     than Instruct.
+
+    Args:
+        dami, instruct, thinking: runs of the same tasks, in the same order.
+        seed: of the bootstrap.
     """
     triples = list(zip(dami, instruct, thinking, strict=True))
 

@@ -78,7 +78,14 @@ def clean(answer: Answer) -> bool:
 
 
 def ask(session: Session, asked: Sequence[tuple[int, Question]], *, intensity: float, cap: int) -> Iterable[Answer]:
-    """Ask all questions at one λ and cap; a random stream depends on both, on the seed and on the question."""
+    """Ask all questions at one λ and cap; a random stream depends on both, on the seed and on the question.
+
+    Args:
+        session: the opened pair.
+        asked: (seed, question) pairs.
+        intensity: λ.
+        cap: most tokens of the thought.
+    """
     return runner.answers(session, (_request(seed, item, intensity, cap) for seed, item in asked))
 
 
@@ -97,7 +104,15 @@ def measure(
     caps: Sequence[int],
     lambdas: Sequence[float],
 ) -> list[Closed]:
-    """Return the replies that were closed at their cap, at every cap and λ."""
+    """Return the replies that were closed at their cap, at every cap and λ.
+
+    Args:
+        session: opened with the closing words.
+        asked: (seed, question) pairs.
+        words: name of the closing words, for the rows.
+        caps: most tokens of the thought.
+        lambdas: λs.
+    """
     found = []
     for cap in caps:
         for intensity in lambdas:

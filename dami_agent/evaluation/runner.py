@@ -89,6 +89,11 @@ def open_batch_session(
 ) -> Session:
     """Open the pair, made for throughput: one λ at a time needs no mixed weights.
 
+    Args:
+        instruct, thinking: both checkpoints, or neither for the built-in pair.
+        weights_mode: as ``ChatDAMI``'s.
+        batch: requests decoded together at most.
+
     Raises:
         InvalidRequest: only one of the two checkpoints is given.
         CheckpointError: the pair cannot be used.
@@ -106,7 +111,14 @@ def stream_seed(*key: object) -> int:
 
 
 def question_step(prompt: str, *, tools: tuple[Tool, ...] = (), sampling: Sampling, max_tokens: int) -> Step:
-    """Make a step of one user message, as an application would send it."""
+    """Make a step of one user message, as an application would send it.
+
+    Args:
+        prompt: the user's message.
+        tools: bound to the step.
+        sampling: how tokens are drawn.
+        max_tokens: most output tokens.
+    """
     return Step(
         messages=(Message(role="user", content=prompt),),
         tools=tools,

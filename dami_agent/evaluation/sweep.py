@@ -129,7 +129,14 @@ def held_out(count: int, seeds: int) -> Iterator[tuple[int, Question]]:
 def measure(
     runner: BatchRunner, plan: SweepConfig, asked: SeededQuestions, switch: float
 ) -> tuple[dict[Intensity, list[AnswerOutcome]], list[dict[str, Any]]]:
-    """Return the outcomes of the held-out questions by λ, and the rows of the tool calls."""
+    """Return the outcomes of the held-out questions by λ, and the rows of the tool calls.
+
+    Args:
+        runner: decodes the batches.
+        plan: the sweep's settings.
+        asked: the held-out questions with their seeds.
+        switch: λ above which Thinking's template is used.
+    """
     settings: dict[str, Any] = {"temperature": plan.temperature, "max_tokens": plan.max_tokens, "switch": switch}
     lambdas = [Intensity(value) for value in plan.lambdas]
     tools = tool_batches(plan.tool_dialogues, plan.seeds, temperature=plan.temperature, switch=switch)
@@ -142,7 +149,15 @@ def measure(
 def measure_controls(
     runner: BatchRunner, plan: SweepConfig, asked: SeededQuestions, rows: Sequence[Mapping[str, Any]], switch: float
 ) -> dict[str, Any] | None:
-    """Measure oracle, pass@k, best of n and retry on a part of the questions; None if the plan has none."""
+    """Measure oracle, pass@k, best of n and retry on a part of the questions; None if the plan has none.
+
+    Args:
+        runner: decodes the batches.
+        plan: the sweep's settings.
+        asked: the held-out questions with their seeds.
+        rows: of the frontier, for its grid.
+        switch: λ above which Thinking's template is used.
+    """
     if not plan.control_questions:
         return None
     grid = Frontier.from_dict({"rows": rows}).grid

@@ -98,7 +98,12 @@ def sample_next_tokens(rows: Sequence[SequenceState], scores: torch.Tensor) -> N
 
 
 def _fail_rows_without_scores(rows: Sequence[SequenceState], scores: torch.Tensor) -> None:
-    """Fail the rows whose best score is not finite, and zero their scores so that nothing computed later trips."""
+    """Fail the rows whose best score is not finite, and zero their scores so that nothing computed later trips.
+
+    Args:
+        rows: all of the batch.
+        scores: float32 [rows, vocabulary]; changed in place.
+    """
     best = scores.amax(dim=-1).tolist()  # NaN and +inf anywhere, and -inf everywhere, show in the maximum
     bad = [i for i, value in enumerate(best) if not math.isfinite(value)]
     for i in bad:
@@ -109,7 +114,13 @@ def _fail_rows_without_scores(rows: Sequence[SequenceState], scores: torch.Tenso
 
 
 def _choose_all(rows: Sequence[SequenceState], scores: torch.Tensor) -> list[int]:
-    """Choose the next token of every row: written by the engine, or drawn under mask and warpers; -1 for none."""
+    """Choose the next token of every row: written by the engine, or drawn under mask and warpers; -1 for none.
+
+    Args:
+        rows: all of the batch.
+        scores: float32 [rows, vocabulary]; masked in place.
+    """
+    # 1. What the engine writes itself: closing words, the close marker.
     tokens = [-1] * len(rows)
     free: list[int] = []
     for i, row in enumerate(rows):
@@ -121,11 +132,13 @@ def _choose_all(rows: Sequence[SequenceState], scores: torch.Tensor) -> list[int
                 free.append(i)
             else:
                 tokens[i] = forced
+    # 2. Mask markers that may not be drawn now, then what grammars forbid.
     banned = [(i, token) for i in free for token in rows[i].banned]
     if banned:
         places = torch.tensor(banned, device=scores.device)
         scores[places[:, 0], places[:, 1]] = -torch.inf
     _apply_grammars(rows, free, scores)
+    # 3. Draw the rest, rows of equal warper settings together.
     groups: dict[WarperKey, list[int]] = {}
     for i in free:
         if not rows[i].done:
@@ -139,7 +152,18 @@ def _choose_all(rows: Sequence[SequenceState], scores: torch.Tensor) -> list[int
 
 
 def _grammatical(rows: Sequence[SequenceState], i: int, key: WarperKey, scores: torch.Tensor, token: int) -> int:
-    """Return ``token``, or what the same random number draws without it where the grammar refuses it after all."""
+    """Return ``token``, or what the same random number draws without it where the grammar refuses it after all.
+
+    Args:
+        rows: all of the batch.
+        i: the row that ``token`` is of.
+        key: the row's warper settings.
+        scores: float32 [rows, vocabulary]; tokens that are refused are masked in place.
+        token: as drawn; -1 if none could be.
+
+    Returns:
+        A token that the grammar takes; -1, and the row has failed, where there is none.
+    """
     row = rows[i]
     for _ in range(_MOST_REFUSALS):
         if token < 0 or row.accepts(token):
@@ -153,7 +177,13 @@ def _grammatical(rows: Sequence[SequenceState], i: int, key: WarperKey, scores: 
 
 
 def _apply_grammars(rows: Sequence[SequenceState], free: Sequence[int], scores: torch.Tensor) -> None:
-    """Mask what the grammars of some rows forbid; a matcher that breaks, or allows nothing, fails its own row."""
+    """Mask what the grammars of some rows forbid; a matcher that breaks, or allows nothing, fails its own row.
+
+    Args:
+        rows: all of the batch.
+        free: indices of the rows that draw a token.
+        scores: float32 [rows, vocabulary]; masked in place.
+    """
     matchers = [(i, matcher) for i in free if rows[i].constrained and (matcher := rows[i].matcher) is not None]
     if not matchers:
         return
@@ -169,7 +199,17 @@ def _apply_grammars(rows: Sequence[SequenceState], free: Sequence[int], scores: 
 
 
 def _draw(rows: Sequence[SequenceState], members: Sequence[int], key: WarperKey, scores: torch.Tensor) -> list[int]:
-    """Draw the next tokens of the rows ``members``, which share their warper settings; together, else one by one."""
+    """Draw the next tokens of the rows ``members``, together or, where that fails, one by one.
+
+    Args:
+        rows: all of the batch.
+        members: indices of the rows that draw; they share their warper settings.
+        key: these settings.
+        scores: float32 [rows, vocabulary], under masks.
+
+    Returns:
+        One token per member; -1 for one that failed.
+    """
     part = scores if len(members) == len(rows) else scores[members]
     seen = [rows[i].tokens for i in members] if key[4] != 1.0 else None
     try:

@@ -96,6 +96,12 @@ class Batches:
     ) -> list[ScoreRequest]:
         """Begin to score the oldest of the ``waiting``, with up to ``limit`` of like length that there is room for.
 
+        Args:
+            model: the loaded model.
+            group: whose λ the requests share.
+            waiting: requests of the group, oldest first; at least one.
+            limit: requests scored together at most.
+
         Returns:
             Those taken: at least the oldest.
         """

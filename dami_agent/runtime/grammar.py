@@ -78,6 +78,9 @@ class Matcher:
 
         A number may end where it stands, and within a string a closing quote may come; so strings of digits, and
         identifiers that look like numbers, are left alone, and whatever the schema wants longer.
+
+        Args:
+            allowed: bool [vocabulary]; changed in place.
         """
         words, number = self._vocabulary, _NUMBER.search(self._tail)
         if number is None or words.quote is None or allowed[words.quote]:

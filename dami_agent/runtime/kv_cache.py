@@ -93,7 +93,12 @@ def _grown(old: torch.Tensor, like: torch.Tensor, columns: int) -> torch.Tensor:
 
 
 def _stacked(above: torch.Tensor, below: torch.Tensor, width: int) -> torch.Tensor:
-    """Stack two caches by rows, each ending in the last of ``width`` columns; the padding before them is zero."""
+    """Stack two caches by rows, each ending in the last of ``width`` columns; the padding before them is zero.
+
+    Args:
+        above, below: keys or values [rows, heads, columns, head dimension].
+        width: columns that both are padded to, on the left.
+    """
     new = _spacious(above, above.shape[0] + below.shape[0], width)
     top = 0
     for states in (above, below):

@@ -38,7 +38,7 @@ _ADMIT_UP_TO = 0.9  # of the slots: the rest is for rows to grow into, or they w
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capacity:
-    """Bounds of the engine.
+    """Bound what an engine holds at once.
 
     Attributes:
         rows: requests decoded at once.
@@ -73,7 +73,7 @@ class Worker:
         self._batches = Batches(capacity.cache_tokens)
         self._turns = GroupScheduler()
         self._served: list[SequenceState] = []  # the rows that were there when the turn began
-        self._held = 0
+        self._rounds_held_back = 0
 
     def close(self, timeout: float) -> None:
         """Have the thread fail what it holds, drop the model and end; wait for that unless called from it."""
@@ -106,6 +106,7 @@ class Worker:
             self.fail_all(error)
 
     def _round(self) -> None:
+        # Load the weights for the first request.
         if self.model is None:
             weights = self._load()
             limit_threads(weights)
@@ -113,11 +114,14 @@ class Worker:
         model = self.model
         for load in self.queue.take_loads():
             load.set_result(None)
+        # Drop what has expired or was cancelled, admit what there is room for.
         self.expire()
         self._take_in(model)
+        # Read one chunk of a prompt, then decode one token of the group whose turn it is.
         self._batches.read_chunk(model.weights)
         if (decoding := self._batches.decoding) and not self._batches.reads_on:
             self._decode(model, decoding)
+        # Where the cache has outgrown its bound, the newest rows give up their places and wait again.
         self._batches.preempt_to_fit(self.queue.requeue)
 
     def _decode(self, model: LoadedModel, decoding: Sequence[Group]) -> None:
@@ -165,10 +169,14 @@ class Worker:
         running = self._batches.rows
         room = self._capacity.rows - sum(not row.done for row in running)
         waiting = self.queue.rows()
-        if running and room < min(len(waiting), self._capacity.rows // _HOLD_SHARE) and self._held < _HOLD_ROUNDS:
-            self._held += 1
+        if (
+            running
+            and room < min(len(waiting), self._capacity.rows // _HOLD_SHARE)
+            and self._rounds_held_back < _HOLD_ROUNDS
+        ):
+            self._rounds_held_back += 1
             return []
-        self._held = 0
+        self._rounds_held_back = 0
         cache_tokens = self._batches.free_cache_tokens - (1 - _ADMIT_UP_TO) * (self._capacity.cache_tokens or 0)
         admissible: list[SequenceState] = []
         for row in waiting[: max(0, room)]:

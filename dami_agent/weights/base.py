@@ -102,5 +102,5 @@ def cache_argument(model: torch.nn.Module) -> str:
 
 
 def unique_nbytes(tensors: Sequence[torch.Tensor]) -> int:
-    """Return the bytes of the tensors, counting those that share storage once."""
+    """Add up the bytes of tensors of any shape and dtype, counting those that share storage once."""
     return sum({(t.device, t.data_ptr()): t.nbytes for t in tensors}.values())

@@ -71,7 +71,11 @@ class BatchIntensities:
         return self._lambda.view(-1, *[1] * (like.dim() - 1))
 
     def mix(self, instruct: Tensor, thinking: Tensor) -> Tensor:
-        """Interpolate two results of one dtype, in float32, and round once."""
+        """Interpolate two results of one dtype, in float32, and round once.
+
+        Args:
+            instruct, thinking: (batch, …), of one shape and dtype; so is the result.
+        """
         weight = self.spread(instruct)
         return torch.lerp(instruct.float(), thinking.float(), weight).to(instruct.dtype)
 

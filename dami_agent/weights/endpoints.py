@@ -163,7 +163,7 @@ def refuse_non_finite(model: nn.Module, folder: Path) -> None:
 
 
 def is_finite(tensor: Tensor) -> bool:
-    """Return whether a tensor holds neither NaN nor infinity; one pass over it, no temporary of its size."""
+    """Return whether a tensor of any shape holds neither NaN nor infinity: one pass (no temporary of its size)."""
     if not tensor.is_floating_point() or tensor.numel() == 0:
         return True
     low, high = torch.aminmax(tensor)  # both carry NaN through
@@ -183,6 +183,11 @@ def pair_slots(model: nn.Module, other: nn.Module, *, instruct: Path, thinking: 
 
     Parameters and persistent floating-point buffers become slots. Integer tensors, and buffers that are computed
     from the configuration (rotary frequencies), cannot be interpolated and must be equal.
+
+    Args:
+        model: Instruct's.
+        other: Thinking's.
+        instruct, thinking: folders, named in errors.
 
     Raises:
         IncompatiblePair: names, ties, shapes or dtypes differ, or a fixed tensor is not equal; lists all.

@@ -95,7 +95,7 @@ class MergedWeights(Weights):
 
     @staticmethod
     def _build(slot: Slot, intensity: Intensity) -> torch.Tensor:
-        """Merge the two tensors of one slot at λ."""
+        """Merge the two tensors of one slot at λ; shape and dtype are theirs (and the endpoint itself at λ=0 and 1)."""
         if intensity <= 0:
             return slot.instruct
         if intensity >= 1:
