@@ -11,7 +11,7 @@ import jsonschema
 import pytest
 
 from dami_agent.checkpoints import CheckpointPair
-from dami_agent.errors import DamiError
+from dami_agent.errors import Cancelled
 from dami_agent.runtime import LocalEngine
 from dami_agent.testing import FakeEngine, FakeReply, FakeRequest
 from dami_agent.testing.engine_claims import TEXTS, prompt_of
@@ -80,7 +80,7 @@ class TestFake(OfAPair):
 
 # ---- the contract can fail ------------------------------------------------------------------------------------------
 
-FAILS = (AssertionError, pytest.fail.Exception, DamiError, jsonschema.ValidationError, json.JSONDecodeError)
+FAILS = (AssertionError, pytest.fail.Exception, Cancelled, jsonschema.ValidationError, json.JSONDecodeError)
 
 
 @pytest.fixture(scope="module")

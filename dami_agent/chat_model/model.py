@@ -183,7 +183,7 @@ class ChatDAMI(OpenedChatModel):
 
     Raises:
         InvalidRequest, InvalidIntensity: bad settings (inside pydantic's ``ValidationError`` at init).
-        CheckpointError: on first use, if the checkpoints are no pair.
+        CheckpointError: on first use, if the checkpoints are not a usable pair.
     """
 
     # ---- running ------------------------------------------------------------------------------------------------

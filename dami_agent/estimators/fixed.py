@@ -12,7 +12,7 @@ class FixedEstimator:
     """Estimate λ(q) = ``intensity`` for every query.
 
     Raises:
-        InvalidIntensity: if it is no finite number in [0, 1].
+        InvalidIntensity: if it is not a finite number in [0, 1].
     """
 
     intensity: Intensity = field(default_factory=lambda: Intensity(1))

@@ -71,7 +71,7 @@ class Worker:
         self.thread: threading.Thread | None = None
         self.model: LoadedModel | None = None
         self._batches = Batches(capacity.cache_tokens)
-        self._turns = GroupScheduler()
+        self._schedule = GroupScheduler()
         self._served: list[SequenceState] = []  # the rows that were there when the turn began
         self._rounds_held_back = 0
 
@@ -127,12 +127,12 @@ class Worker:
     def _decode(self, model: LoadedModel, decoding: Sequence[Group]) -> None:
         """Decode one token of the group whose turn it is."""
         queued = [self._group(row.intensity) for row in self.queue.rows()]
-        number = self._turns.number
-        group = self._turns.pick(decoding, [*self._batches.reading, *queued])
-        if self._turns.number != number:
+        number = self._schedule.number
+        group = self._schedule.pick(decoding, [*self._batches.reading, *queued])
+        if self._schedule.number != number:
             self._served = self._batches.rows_of(group)
         spent = self._batches.decode(model.weights, group)
-        self._turns.stepped(*spent, drained=all(row.done for row in self._served))
+        self._schedule.stepped(*spent, drained=all(row.done for row in self._served))
 
     def _take_in(self, model: LoadedModel) -> None:
         """Begin to read the rows there is room for, and to score the oldest request where nothing is scored."""

@@ -372,6 +372,6 @@ class EngineContract(EngineClaims):
             for cut in {answer} if prompt.in_thought else {1, whole.output_tokens // 2}:
                 begun = dataclasses.replace(prompt, reply_ids=whole.token_ids[:cut])
                 out = self._run(engine, (begun, decision))
-                assert out.prompt_tokens == len(prompt.token_ids), "what was decoded before is no part of the prompt"
+                assert out.prompt_tokens == len(prompt.token_ids), "what was decoded before is not part of the prompt"
                 assert out.token_ids[:cut] == whole.token_ids[:cut], "the reply does not begin with what was decoded"
                 self._assert_equal(whole, out, "a continued reply differs", after=cut)

@@ -1,4 +1,4 @@
-"""Refuse what is no JSON schema before any work begins. A schema is a stranger's text: one error of ours comes out."""
+"""Refuse what is not a JSON schema. Whatever a stranger wrote, one error of ours comes out."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def _not_json(schema: Any) -> tuple[str, str] | None:
         elif isinstance(node, int) and node.bit_length() > _MOST_BITS:
             return f"the schema holds a number of {node.bit_length()} bits", "leave out a bound that bounds nothing"
         elif node is not None and not isinstance(node, (str, int, float)):
-            return f"the schema holds a {type(node).__name__}, which is no JSON value", "pass plain JSON"
+            return f"the schema holds a {type(node).__name__}, which is not a JSON value", "pass plain JSON"
     return None
 
 
