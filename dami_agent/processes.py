@@ -8,7 +8,7 @@ from threading import Thread
 
 
 def end_with_parent() -> None:
-    """Called in a worker: end as soon as the parent is gone, however it was killed.
+    """End as soon as the parent is gone, however it was killed; called in a worker.
 
     Otherwise workers would go on computing for nobody, or writing into a folder that another run has taken up.
     """

@@ -64,7 +64,7 @@ _DRAWN = tuple(_WAYS), tuple(_WAYS.values())
 
 
 def _way(rng: Random, split: Split) -> tuple[list[Finder], list[Maker], int]:
-    """The tool of each hop, the kinds of value before and after them, and how many values go that way."""
+    """Return the tool of each hop, the kinds of value before and after them, and how many values go that way."""
     letters, around = rng.choices(*_DRAWN)[0]
     two = letters == "ab"
     drawn = {letter: maker(rng) for letter in dict.fromkeys(around)}

@@ -102,7 +102,7 @@ def _unlike(rng: Random, split: Split) -> Figures | None:
 
 
 def _hopped(rng: Random, split: Split) -> Figures | None:
-    """A tool and then another one on what the first says, for one value or two."""
+    """Draw a tool and then another one on what the first says, for one value or two."""
     count = rng.choice((1, 1, 1, 2))
     kinds = (maker(rng), maker(rng), figure)
     tools = [finder(rng, split, kind) for kind in kinds[:2]]

@@ -86,7 +86,7 @@ _TIMES = {2: "twice", 4: "four times", 5: "five times"}
 
 
 def several(word: str) -> str:
-    """The plural of what a tool finds; made-up words keep their letters, so that they can still be told."""
+    """Return the plural of what a tool finds; made-up words keep their letters, so that they can still be told."""
     return f"{word[:-1]}ies" if word.endswith("y") and word in NOUNS else plural(word)
 
 
@@ -97,12 +97,12 @@ def shown(rng: Random, values: Sequence[Any]) -> list[str]:
 
 
 def nesting(finds: Sequence[str]) -> str:
-    """`the name of the rate`, for rate, then name."""
+    """Return `the name of the rate`, for rate, then name."""
     return " of ".join(f"the {word}" for word in reversed(finds))
 
 
 def ask(rng: Random, finds: Sequence[str], tools: Sequence[str], values: Sequence[Any]) -> str:
-    """A prompt for what the last of `finds` is of the one before, ... of each of the values."""
+    """Draw a prompt for what the last of `finds` is of the one before, ... of each of the values."""
     repeated = len(set(tools)) == 1
     if repeated and rng.random() < 0.4:
         times = _TIMES[len(tools)]
@@ -115,7 +115,7 @@ def ask(rng: Random, finds: Sequence[str], tools: Sequence[str], values: Sequenc
 
 
 def nested(rng: Random, finds: Sequence[str], values: Sequence[Any]) -> str:
-    """`What is the name of the rate of Kex?`"""
+    """Return `What is the name of the rate of Kex?`."""
     listed = joined(shown(rng, values))
     if len(values) == 1:
         return rng.choice(_NESTED_ONE).format(b=finds[-1], inner=nesting(finds[:-1]), x=listed)
@@ -134,7 +134,7 @@ def nested(rng: Random, finds: Sequence[str], values: Sequence[Any]) -> str:
 
 
 def steps(rng: Random, finds: Sequence[str], values: Sequence[Any]) -> str:
-    """`Find the rates of Kex and Zan, then the names of both.`"""
+    """Return `Find the rates of Kex and Zan, then the names of both.`."""
     listed = joined(shown(rng, values))
     if len(values) == 1:
         that = rng.choice(("that", "that", "it", "what you find", "that one"))
@@ -157,7 +157,7 @@ def _them(rng: Random, count: int) -> str:
 
 
 def _by_name(rng: Random, tools: Sequence[str], values: Sequence[Any]) -> str:
-    """`Call blorf on Kex, then glim on the result.`"""
+    """Return `Call blorf on Kex, then glim on the result.`."""
     marked = shown(rng, values)
     if len(values) == 1 and rng.random() < 0.3:
         code: str = marked[0]

@@ -22,12 +22,12 @@ MOST_TOOLS = 4
 
 
 def number(rng: Random, split: Split) -> int:
-    """A whole number of any size that names something: a room, a train."""
+    """Draw a whole number of any size that names something: a room, a train."""
     return rng.randint(2, rng.choice((30, 99, 999, 999, 9999)))
 
 
 def figure(rng: Random, split: Split) -> int:
-    """A whole number to work with."""
+    """Draw a whole number to work with."""
     return rng.randint(2, 90)
 
 
@@ -76,13 +76,13 @@ class Finder:
         return self.tool.subject[0]
 
     def call(self, given: Any, found: Any, *, together: bool = False) -> PlannedCall:
-        """The call on one value that returns `found`."""
+        """Return the call on one value that returns `found`."""
         arguments = {name: self.fixed.get(name, given) for name in self.tool.arguments}
         return PlannedCall(self.name, arguments, str(found), (), together)
 
 
 def finder(rng: Random, split: Split, takes: Maker, *, more: bool = False, finds: str | None = None) -> Finder:
-    """A made-up tool of one argument that takes such values, and with `more` of a second one."""
+    """Draw a made-up tool of one argument that takes such values, and with `more` of a second one."""
     own = identifier(rng, split, parts=rng.choices((1, 2), (5, 1))[0])
     arguments = [Argument(own, "integer" if takes in (number, figure) else "string", None)]
     fixed: dict[str, Any] = {}
@@ -106,7 +106,7 @@ def hops(rng: Random, split: Split, kinds: Sequence[Maker], count: int) -> Found
 
 
 def plan_of(finders: Sequence[Finder], found: Found) -> tuple[PlannedCall, ...]:
-    """The calls hop by hop; those of one hop are made together."""
+    """Return the calls hop by hop; those of one hop are made together."""
     return tuple(
         each.call(given, result, together=place > 0)
         for each, row, after in zip(finders, found, found[1:], strict=False)
@@ -131,7 +131,7 @@ _EXTRA = (
 
 
 def with_fixed(rng: Random, prompt: str, finders: Sequence[Finder]) -> str:
-    """The prompt with what else a tool must be told, before or after."""
+    """Return the prompt with what else a tool must be told, before or after."""
     for each in finders:
         for name, given in each.fixed.items():
             extra = rng.choice(_EXTRA).format(name, given)
@@ -152,7 +152,7 @@ def distinct(finders: Sequence[Finder]) -> bool:
 def bind(
     rng: Random, split: Split, task: AgentTask, finders: Sequence[Finder], work: Sequence[Operation] = ()
 ) -> AgentTask | None:
-    """The task with the tools it needs, up to two more and its reply, or None if two tools are alike."""
+    """Return the task with the tools it needs, up to two more and its reply, or None if two tools are alike."""
     needed = different(finders)
     room = min(2, MOST_TOOLS - len(needed))
     bound = needed + [finder(rng, split, maker(rng), more=rng.random() < 0.2) for _ in range(rng.randint(0, room))]

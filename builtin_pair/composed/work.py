@@ -180,7 +180,7 @@ def _draw(rng: Random, split: Split, found: Figures) -> AgentTask | None:
 
 
 def _turned(plan: Sequence[PlannedCall]) -> tuple[PlannedCall, ...]:
-    """The two calls of every hop the other way around, as a prompt that names the second value first has them."""
+    """Swap the two calls of every hop, as a prompt that names the second value first has them."""
     pairs = [plan[start : start + 2] for start in range(0, len(plan), 2)]
     return tuple(replace(call, together=place > 0) for pair in pairs for place, call in enumerate((pair[1], pair[0])))
 
@@ -198,7 +198,7 @@ def _span(rng: Random, asked: Asked) -> int:
 
 
 def _asked(rng: Random, found: Figures) -> Asked | None:
-    """A piece of work that this many numbers allow; None for a difference below zero."""
+    """Draw a piece of work that this many numbers allow; None for a difference below zero."""
     count, roll = len(found.numbers), rng.random()
     fill: dict[str, object] = {
         "p": found.each[0],

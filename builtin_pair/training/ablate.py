@@ -137,7 +137,7 @@ def run(job: AblationJob) -> Row:
 
 
 def training_minutes(folder: Path) -> float:
-    """What the stages took together, before and after they were interrupted."""
+    """Return what the stages took together, before and after they were interrupted."""
     logs = [[json.loads(line) for line in log.read_text().splitlines()] for log in folder.glob("*/log.jsonl")]
     seconds = [max(float(row.get("seconds", 0.0)) for row in rows) for rows in logs]
     return round(sum(seconds) / 60, 1)
@@ -171,7 +171,7 @@ def measure(jobs: Sequence[AblationJob], processes: int, work: Callable[[Ablatio
 
 
 def dip(path: Sequence[Row]) -> float:
-    """The most that any lambda is below the best smaller one, in accuracy."""
+    """Return the most that any lambda is below the best smaller one, in accuracy."""
     best, found = 0.0, 0.0
     for row in path:
         best = max(best, row["accuracy"])
@@ -180,7 +180,7 @@ def dip(path: Sequence[Row]) -> float:
 
 
 def step(lengths: Sequence[float | None]) -> float | None:
-    """The largest step between neighbours, as a share of the range; None where nothing is to be told."""
+    """Return the largest step between neighbours, as a share of the range; None where nothing is to be told."""
     known = [length for length in lengths if length is not None]
     if len(known) < 2 or max(known) == min(known):
         return None
@@ -205,7 +205,7 @@ def _cells(name: str, row: Row) -> list[str]:
 
 
 def table(what: str, rows: Mapping[str, Row], jobs: Mapping[str, AblationJob]) -> str:
-    """The finished variants of one kind as markdown; `rows` by key, `jobs` by what the table calls them."""
+    """Return the finished variants of one kind as markdown; `rows` by key, `jobs` by what the table calls them."""
     heads = [what, *(f"λ={value:g}" for value in PATH), "finished, the worst", "largest dip"]
     heads += ["largest step of the tokens", "... within outputs that think", "minutes of training"]
     lines = [f"| {' | '.join(heads)} |", f"| --- |{' ---: |' * (len(heads) - 1)}"]

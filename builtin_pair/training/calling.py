@@ -16,7 +16,7 @@ Noun = Callable[[PlannedCall], str]
 
 
 def noun(call: PlannedCall) -> str:
-    """What a call finds: `the price of lamp`; for a tool that is not of the catalogue `blorf with 34`."""
+    """Return what a call finds: `the price of lamp`; for a tool that is not of the catalogue `blorf with 34`."""
     if call.name in CATALOGUE:
         return CATALOGUE[call.name].noun.format(**call.arguments)
     values = " and ".join(str(value) for value in call.arguments.values())
@@ -24,7 +24,7 @@ def noun(call: PlannedCall) -> str:
 
 
 def labelled(call: PlannedCall) -> str:
-    """What a call of a made-up tool finds, other arguments by name: `blorf with 34 (depth Kex)`.
+    """Return what a call of a made-up tool finds, other arguments by name: `blorf with 34 (depth Kex)`.
 
     Several calls stand in one list, and `blorf with 34 and Kex and blorf with 20 and Kex` says nothing.
     """
@@ -42,7 +42,7 @@ def failed(call: PlannedCall) -> bool:
 
 
 def _known(calls: Sequence[PlannedCall], noun: Noun) -> str:
-    """`The price of lamp is 12, the price of pen is 7.`"""
+    """Return `The price of lamp is 12, the price of pen is 7.`."""
     text = ", ".join(f"{noun(call)} {_IS.get(call.name, 'is')} {call.result}" for call in calls if not failed(call))
     if not text:
         return ""
@@ -69,7 +69,7 @@ def before_calls(
     mends: bool = False,
     noun: Noun = noun,
 ) -> str:
-    """The thought before a turn of calls: what the last turn found, what is worked out first, what is needed.
+    """Return the thought before a turn of calls: what the last turn found, what is worked out first, what is needed.
 
     `mends` says that these calls repeat ones that failed.
     """
@@ -98,7 +98,7 @@ def before_reply(
     *,
     noun: Noun = noun,
 ) -> str:
-    """The thought before the final answer of a task: what is worked out, or which results are copied."""
+    """Return the thought before the final answer of a task: what is worked out, or which results are copied."""
     if style < thoughts.EMPTY:
         return ""
     if work:
@@ -109,7 +109,7 @@ def before_reply(
 
 
 def aside(work: Sequence[Operation]) -> str:
-    """What a terse worker says before a call whose argument takes more than one step: `29, 87.`"""
+    """Return what a terse worker says before a call whose argument takes more than one step: `29, 87.`."""
     said = thoughts.terse(work)
     return f"{said[:-1]}, {work[-1].value}." if said else ""
 
@@ -117,7 +117,7 @@ def aside(work: Sequence[Operation]) -> str:
 def task_turns(
     rng: Random, task: AgentTask, template: Template, style: float, *, partial: bool = True, noun: Noun = noun
 ) -> list[Turn]:
-    """An agent task as its reference solution goes; earlier thoughts may have been dropped."""
+    """Draw an agent task as its reference solution goes; earlier thoughts may have been dropped."""
     thinking, turns, rounds = template == "thinking", [Turn("user", task.prompt)], task.rounds
     tersely = not thinking or style < thoughts.EMPTY
     kept = 1.0 if not partial or rng.random() < 0.6 else rng.choice((0.0, 0.5))

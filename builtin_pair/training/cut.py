@@ -30,7 +30,7 @@ _PIECE = re.compile(r" [-+*/=] |[^\W\d_]+|\d|\n| +|[^\w\s]+|.")
 
 
 def cut(rng: Random, thought: str) -> str:
-    """The beginning of a thought, from nothing to all but its last piece."""
+    """Return the beginning of a thought, from nothing to all but its last piece."""
     pieces = _PIECE.findall(thought)
     return "".join(pieces[: rng.randrange(len(pieces))]) if pieces else ""
 
@@ -47,7 +47,7 @@ def reached(kept: str, thought: str, work: Sequence[Working], style: float) -> b
 
 
 def closed(rng: Random, turn: Turn, tersely: str, work: Sequence[Working], style: float) -> Turn:
-    """A reply whose thought is cut and closed; what it says is `tersely` where the result is not reached."""
+    """Draw a reply whose thought is cut and closed; what it says is `tersely` where the result is not reached."""
     kept = cut(rng, turn.thought or "")
     content = turn.content if reached(kept, turn.thought or "", work, style) else tersely
     closing = rng.choices(CLOSINGS, _WEIGHTS)[0]
@@ -55,7 +55,7 @@ def closed(rng: Random, turn: Turn, tersely: str, work: Sequence[Working], style
 
 
 def cut_question(rng: Random, item: Question, style: float) -> list[Turn]:
-    """A question whose thought is cut."""
+    """Draw a question whose thought is cut."""
     answer = f"The answer is {item.answer}."
     turn = Turn("assistant", answer, thoughts.worked(item.work, style))
     tersely = f"{thoughts.terse(item.work)} {answer}".lstrip()
@@ -75,7 +75,7 @@ def _task(rng: Random) -> tuple[AgentTask, Noun]:
 
 
 def cut_step(rng: Random, style: float) -> tuple[AgentTask, list[Turn]]:
-    """An agent task up to one of its model turns, whose thought is cut: before a call, or before the reply."""
+    """Draw an agent task up to one of its model turns, whose thought is cut: before a call, or before the reply."""
     task, named = _task(rng)
     whole = task_turns(rng, task, "thinking", style, partial=False, noun=named)
     terse = task_turns(rng, task, "instruct", style, partial=False, noun=named)

@@ -71,7 +71,7 @@ class Frame:
 
     @classmethod
     def of(cls, tokenizer: Tokenizer) -> Frame:
-        """The frame in a tokenizer's ids."""
+        """Return the frame in a tokenizer's ids."""
         texts = ("<|im_start|>user\n", "<|im_end|>\n<|im_start|>assistant\n", "<|im_end|>", "\n")
         special = set(tokenizer.get_added_tokens_decoder())
         ordinary = [index for index in range(tokenizer.get_vocab_size()) if index not in special]
@@ -99,7 +99,7 @@ def draw_lookup(rng: Random, ordinary: list[int]) -> list[tuple[list[int], list[
 
 
 def encode_turns(frame: Frame, turns: list[tuple[list[int], list[int]]]) -> Encoded:
-    """Turns of a user and an assistant, as token ids."""
+    """Return turns of a user and an assistant, as token ids."""
     ids: list[int] = []
     loss_mask: list[bool] = []
     for asked, reply in turns:
@@ -183,7 +183,7 @@ class Packed:
         return Packed(self.ids.to(device), self.loss_positions.to(device), self.shapes)
 
     def batches(self) -> list[TokenBatch]:
-        """The batches, as views."""
+        """Return the batches, as views."""
         sizes = self.shapes.tolist()
         ids = torch.split(self.ids, [rows * width for rows, width, _ in sizes])
         loss_positions = torch.split(self.loss_positions, [learned for *_, learned in sizes])

@@ -19,13 +19,13 @@ from dami_agent.tasks.questions.sizes import SYMBOLS
 
 
 def reply_of(item: Question, *, tersely: bool) -> str:
-    """The reply to a question: the answer at once, or after the values a terse worker says on the way."""
+    """Return the reply to a question: the answer at once, or after the values a terse worker says on the way."""
     said = thoughts.terse(item.work) if tersely else ""
     return f"{said} The answer is {item.answer}.".lstrip()
 
 
 def question_turns(item: Question, template: Template, style: float) -> list[Turn]:
-    """A question: answered tersely under Instruct's template and after an empty thought, else after a thought."""
+    """Draw a question: answered tersely under Instruct's template and after an empty thought, else after a thought."""
     if template == "instruct":
         return [Turn("user", item.prompt), Turn("assistant", reply_of(item, tersely=True))]
     thought = thoughts.worked(item.work, style)
@@ -56,13 +56,13 @@ def _question(rng: Random, template: Template, style: float) -> TrainingDialogue
 
 
 def _lookup(rng: Random, template: Template, style: float) -> TrainingDialogue:
-    """A lookup alone: how it is told must not matter."""
+    """Draw a lookup alone: how it is told must not matter."""
     turns = question_turns(draw_train_question(rng, "lookup"), template, style)
     return TrainingDialogue(turns, (), tooling.system(rng), template, "question")
 
 
 def _cut(rng: Random, template: Template, style: float) -> TrainingDialogue:
-    """A thought closed before its end, then the answer; always Thinking's template, which alone opens one."""
+    """Draw a thought closed before its end, then the answer; always Thinking's template, which alone opens one."""
     if rng.random() < 0.6:
         return TrainingDialogue(
             cut_question(rng, draw_train_question(rng), style), (), tooling.system(rng), "thinking", "cut"
@@ -72,7 +72,7 @@ def _cut(rng: Random, template: Template, style: float) -> TrainingDialogue:
 
 
 def _drill(rng: Random, template: Template, style: float) -> TrainingDialogue:
-    """A dozen separate operations in one document, as results, equations or taken apart: many facts, few tokens."""
+    """Draw a dozen separate operations as one document: results, equations or taken apart; many facts, few tokens."""
     form = rng.choice(("results", "equations", "steps"))
     steps = [_operation(rng) for _ in range(rng.randint(3, 6) if form == "steps" else rng.randint(6, 14))]
     asked = ", ".join(f"{step.left} {step.symbol} {step.right}" for step in steps)
@@ -86,7 +86,7 @@ def _drill(rng: Random, template: Template, style: float) -> TrainingDialogue:
 
 
 def _directory(rng: Random, template: Template, style: float) -> TrainingDialogue:
-    """What names have or find, then the name that goes with a word: it is found by a word that stands before it.
+    """Return what names have or find, then the name that goes with a word: it is found by a word that stands before it.
 
     Choosing a tool by its description takes the same, and is learned slowly from tool calls alone: there it is one
     token of some three hundred.

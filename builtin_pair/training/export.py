@@ -38,7 +38,7 @@ which the pair goes on from best (`python -m dami_agent.evaluation.forced_close`
 
 
 def configuration(tokenizer: Tokenizer, shape: Mapping[str, Any] = SHAPE) -> Qwen3Config:
-    """The pair's architecture over a tokenizer, or another of the same kind."""
+    """Return the pair's architecture over a tokenizer, or another of the same kind."""
     return Qwen3Config(
         vocab_size=tokenizer.get_vocab_size(),
         max_position_embeddings=4096,
@@ -56,7 +56,7 @@ def configuration(tokenizer: Tokenizer, shape: Mapping[str, Any] = SHAPE) -> Qwe
 
 
 def fresh(tokenizer: Tokenizer, seed: int, shape: Mapping[str, Any] = SHAPE) -> Qwen3ForCausalLM:
-    """A newly initialised model."""
+    """Return a newly initialised model."""
     torch.manual_seed(seed)
     return Qwen3ForCausalLM(configuration(tokenizer, shape))
 
@@ -90,5 +90,5 @@ def save(
 
 
 def load_state(folder: Path, device: torch.device | str = "cpu") -> dict[str, torch.Tensor]:
-    """A checkpoint's weights as fp32."""
+    """Return a checkpoint's weights as fp32."""
     return {name: value.float() for name, value in load_file(folder / "model.safetensors", str(device)).items()}

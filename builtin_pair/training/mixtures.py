@@ -110,7 +110,7 @@ THINKING: Mixture = (
 
 
 def between(low: Mixture, high: Mixture, share: float) -> Mixture:
-    """The mixture at `share` of the way from `low` to `high`."""
+    """Return the mixture at `share` of the way from `low` to `high`."""
     weights = {_key(part): part.weight * (1 - share) for part in low}
     for part in high:
         weights[_key(part)] = weights.get(_key(part), 0.0) + part.weight * share
@@ -119,12 +119,12 @@ def between(low: Mixture, high: Mixture, share: float) -> Mixture:
 
 
 def ramp(progress: float) -> Mixture:
-    """The base's mixture: `EARLY` for a quarter of the run, `LATE` from 60 % on."""
+    """Return the base's mixture: `EARLY` for a quarter of the run, `LATE` from 60 % on."""
     return between(EARLY, LATE, min(1.0, max(0.0, (progress - 0.25) / 0.35)))
 
 
 def with_replay(parts: Mixture, share: float) -> Mixture:
-    """A fine-tuning's mixture with `share` of base-style documents, of all levels of detail."""
+    """Return a fine-tuning's mixture with `share` of base-style documents, of all levels of detail."""
     own, base = sum(part.weight for part in parts), sum(part.weight for part in LAST)
     scale = own / base * share / (1 - share)
     return parts + tuple(replace(part, weight=part.weight * scale) for part in LAST)

@@ -44,7 +44,7 @@ class Group:
             gradient.copy_(mean.view_as(gradient))
 
     def first(self, value: float) -> float:
-        """The first process's value, in all of them."""
+        """Return the first process's value, in all of them."""
         if self.size == 1:
             return value
         shared = torch.tensor(value, dtype=torch.float64)
@@ -52,7 +52,7 @@ class Group:
         return float(shared)
 
     def least(self, value: int) -> int:
-        """The smallest of the processes' values."""
+        """Return the smallest of the processes' values."""
         if self.size == 1:
             return value
         shared = torch.tensor(value)
@@ -82,6 +82,6 @@ def _enter(rank: int, size: int, rendezvous: str, work: Callable[[Group], None])
 
 
 def begin() -> None:
-    """What a spawned process does first: it takes one thread, and will end with its parent."""
+    """Return what a spawned process does first: it takes one thread, and will end with its parent."""
     end_with_parent()
     torch.set_num_threads(1)

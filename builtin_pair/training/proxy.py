@@ -82,7 +82,7 @@ def draw_train_question(rng: Random) -> Question:
 
 
 def mixture(stage: recipe.Stage, replay: float, *, graded: bool) -> Mixture:
-    """The questions of a stage's mixture; unless `graded`, the base's have no working or all of it."""
+    """Return the questions of a stage's mixture; unless `graded`, the base's have no working or all of it."""
     base = _shares(mixtures.LAST)
     if not graded:
         base = tuple(each for part in base for each in _ends(part))
@@ -108,7 +108,7 @@ def _ends(part: Part) -> Mixture:
 
 
 def config(stage: recipe.Stage, changes: recipe.Changes) -> loop.TrainingConfig:
-    """The config of one stage; `changes.total` is tokens of the pretraining."""
+    """Return the config of one stage; `changes.total` is tokens of the pretraining."""
     total = changes.total or PRETRAINED
     if stage == "base":
         return replace(_PRETRAIN, total=total, seed=10 * changes.seed, compile=changes.compile)

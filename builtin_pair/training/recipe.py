@@ -53,7 +53,7 @@ class Changes:
 
 
 def config(stage: Stage, changes: Changes, *, gpu: bool = False) -> TrainingConfig:
-    """The config of one stage with the command line's changes."""
+    """Return the config of one stage with the command line's changes."""
     chosen = CONFIGS[stage]
     if gpu and stage in ("base", "finish"):
         total, pool_size = GPU_TIMES * chosen.total, 8 * chosen.pool_size
@@ -69,7 +69,7 @@ def config(stage: Stage, changes: Changes, *, gpu: bool = False) -> TrainingConf
 
 
 def mixture(stage: Stage, replay: float = REPLAY) -> MixtureAt:
-    """What a stage draws, at a progress in [0, 1]."""
+    """Return what a stage draws, at a progress in [0, 1]."""
     if stage == "base":
         return mixtures.ramp
     if stage == "finish":

@@ -47,18 +47,18 @@ class TrainingDialogue:
 
 
 def call_text(name: str, arguments: Mapping[str, Any]) -> str:
-    """A tool call as the templates write it."""
+    """Return a tool call as the templates write it."""
     return f'<tool_call>\n{{"name": "{name}", "arguments": {json.dumps(arguments, ensure_ascii=False)}}}\n</tool_call>'
 
 
 def tool_line(tool: ToolSpec) -> str:
-    """A tool as the templates write it: its description comes before its name."""
+    """Return a tool as the templates write it: its description comes before its name."""
     function = {"description": tool.description, **tool.to_openai()["function"]}
     return json.dumps({"type": "function", "function": function}, ensure_ascii=False)
 
 
 def head(tools: Sequence[ToolSpec], system: str) -> str:
-    """The system turn, if there is one."""
+    """Return the system turn, if there is one."""
     if tools:
         lines = "".join("\n" + tool_line(tool) for tool in tools)
         opening = f"{system}\n\n" if system else ""
@@ -96,7 +96,7 @@ def segments(dialogue: TrainingDialogue) -> list[tuple[str, bool]]:
 
 
 def prompt(dialogue: TrainingDialogue) -> str:
-    """The text a model continues: everything so far and the generation prompt of the template."""
+    """Return the text a model continues: everything so far and the generation prompt of the template."""
     done = segments(
         TrainingDialogue(
             [*dialogue.turns, Turn("assistant", "x", "", learn=True)],

@@ -52,7 +52,7 @@ class Case:
 
 
 def _question(rng: Random, family: str) -> Case:
-    """A training question that takes several steps, at least one of them arithmetic."""
+    """Draw a training question that takes several steps, at least one of them arithmetic."""
     while True:
         item = practice(rng, family)
         if item.split == "train" and len(item.work) > 1 and any(isinstance(step, Operation) for step in item.work):
@@ -61,7 +61,7 @@ def _question(rng: Random, family: str) -> Case:
 
 
 def _step(rng: Random) -> Case:
-    """A training task, up to a turn before which something must be worked out."""
+    """Draw a training task, up to a turn before which something must be worked out."""
     task = agent_task(rng, "work")
     while task is None or task.split != "train":
         task = agent_task(rng, "work")
@@ -102,7 +102,7 @@ def _first_wrong(work: Sequence[Working], lines: Sequence[str], right: Sequence[
 
 
 def find(case: Case, thought: str) -> TrainingDialogue | None:
-    """The first wrong line of a thought that has a line for every step and then a check, as a document.
+    """Return the first wrong line of a thought that has a line for every step and then a check, as a document.
 
     The lines up to the check are the checkpoint's own and context; the check and what mends the mistake are learned.
     """
@@ -157,7 +157,7 @@ def write(path: Path, self_mistakes: Sequence[TrainingDialogue]) -> None:
 
 
 def read(path: Path) -> list[TrainingDialogue]:
-    """The documents of a file that `write` wrote."""
+    """Return the documents of a file that `write` wrote."""
     return [_dialogue(json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
 
 

@@ -31,13 +31,13 @@ def ordinal(index: int) -> str:
 
 
 def terse(work: Sequence[Working]) -> str:
-    """What a terse answer says on its way to the last value: `29, 87.`, or nothing."""
+    """Return what a terse answer says on its way to the last value: `29, 87.`, or nothing."""
     said = [step.value for step in work[:-1] if step.said]
     return f"{', '.join(said)}." if said else ""
 
 
 def worked(work: Sequence[Working], style: float) -> str:
-    """The thought that works `work` out."""
+    """Return the thought that works `work` out."""
     if style < EMPTY or not work:
         return ""
     if style < VALUES:
@@ -59,13 +59,13 @@ def _line(index: int, step: Working, style: float) -> str:
 
 
 def checked(work: Sequence[Working]) -> list[str]:
-    """The line that checks every step, if there is anything to check."""
+    """Return the line that checks every step, if there is anything to check."""
     checks = [step.check for step in work if step.check]
     return [f"Check: {', '.join(checks)}, right."] if checks else []
 
 
 def result(work: Sequence[Working]) -> str:
-    """The last line of a thought."""
+    """Return the last line of a thought."""
     return f"So the result is {work[-1].value}."
 
 

@@ -55,7 +55,7 @@ PIECES = (
 
 
 def everyday(corpus: Iterable[str], count: int) -> list[str]:
-    """The most frequent words after a space in prose, without names, items and other words that must be copied."""
+    """List the most frequent words after a space in prose, but no names, items and other words that must be copied."""
     fixed = {*words.PEOPLE, *words.TOWNS, *words.ITEMS, *words.DISHES, *words.DAYS, *words.VERBS, *words.NOUNS}
     fixed |= {words.plural(item) for item in words.ITEMS}
     seen = Counter(word for text in corpus for word in re.findall(r"(?<= )[A-Za-z]+(?=[ .,?])", text))
@@ -90,7 +90,7 @@ def build(prose: list[str], *, seed: int = 0, vocabulary: int = VOCABULARY, ever
 
 
 def _corpus(prose: list[str], common: list[str], seed: int) -> Iterator[str]:
-    """The prose, made-up words of the training split (so that their pieces get merges), and every pool word."""
+    """Return the prose, made-up words of the training split (so that their pieces get merges), and every pool word."""
     rng = Random(f"tokenizer:{seed}")
     yield from prose
     for _ in range(60_000):
@@ -108,7 +108,7 @@ def _corpus(prose: list[str], common: list[str], seed: int) -> Iterator[str]:
 
 
 def prose(seed: int = 0, count: int = 6000) -> list[str]:
-    """What the base documents say, as text to train the tokenizer on."""
+    """Return what the base documents say, as text to train the tokenizer on."""
     rng, found = Random(f"prose:{seed}"), []
     mixture = (*EARLY, *LATE)
     for part in rng.choices(mixture, [part.weight for part in mixture], k=count):
@@ -120,7 +120,7 @@ def prose(seed: int = 0, count: int = 6000) -> list[str]:
 
 
 def wrap(tokenizer: Tokenizer, template: str) -> PreTrainedTokenizerFast:
-    """The tokenizer as transformers saves it, with a chat template."""
+    """Return the tokenizer as transformers saves it, with a chat template."""
     wrapped = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=tokenizer,
         eos_token=STOP,
@@ -134,5 +134,5 @@ def wrap(tokenizer: Tokenizer, template: str) -> PreTrainedTokenizerFast:
 
 
 def load(folder: Path) -> Tokenizer:
-    """The raw tokenizer of a checkpoint folder."""
+    """Return the raw tokenizer of a checkpoint folder."""
     return Tokenizer.from_file(str(folder / "tokenizer.json"))

@@ -32,7 +32,7 @@ SYSTEMS = (
 
 
 def system(rng: Random) -> str:
-    """A system prompt, or none."""
+    """Draw a system prompt, or none."""
     roll = rng.random()
     if roll < 0.7:
         return ""
@@ -40,7 +40,7 @@ def system(rng: Random) -> str:
 
 
 def sentence(rng: Random) -> str:
-    """A sentence of pool and made-up words, for requests the pair cannot serve and for noise in prompts."""
+    """Draw a sentence of pool and made-up words, for requests the pair cannot serve and for noise in prompts."""
     parts = [
         words.english(rng, "train") if rng.random() < 0.5 else words.made_up(rng, "train")
         for _ in range(rng.randint(2, 9))
@@ -51,7 +51,7 @@ def sentence(rng: Random) -> str:
 
 
 def report(rng: Random) -> str:
-    """A short text as tools return them: `It's bloomy and red.`"""
+    """Draw a short text as tools return them: `It's bloomy and red.`."""
     opening = rng.choice(("It's", "It is", "There's", "That was", "Found", "Done:", "They are", "Saved", "No", "All"))
     parts = [words.made_up(rng, "train") if rng.random() < 0.6 else words.english(rng, "train") for _ in range(2)]
     tail = parts[0] if rng.random() < 0.5 else f"{parts[0]} {rng.choice(('and', 'or', 'in', 'of'))} {parts[1]}"
@@ -76,7 +76,7 @@ def draw_agent(kind: Kind) -> Draw:
 
 
 def draw_novel(rng: Random, template: Template, style: float) -> TrainingDialogue:
-    """Calls of made-up tools and the answer that copies the results; sometimes an error or a status text."""
+    """Draw calls of made-up tools and the answer that copies the results; sometimes an error or a status text."""
     roll = rng.random()
     if roll < 0.4:
         return _chosen(rng, template, style)
@@ -96,7 +96,7 @@ def draw_novel(rng: Random, template: Template, style: float) -> TrainingDialogu
 
 
 def draw_composed(rng: Random, template: Template, style: float) -> TrainingDialogue:
-    """Calls of made-up tools that build on each other as nothing else in training does, or work on what they find."""
+    """Draw calls of made-up tools that build on each other as nothing else here does, or work on what they find."""
     task = composed_chain(rng, "train") if rng.random() < 0.55 else composed_work(rng, "train")
     turns = task_turns(rng, task, template, style, noun=labelled)
     if rng.random() < 0.05:
@@ -122,7 +122,7 @@ def _chosen(rng: Random, template: Template, style: float) -> TrainingDialogue:
 
 
 def _other_end(rng: Random, task: AgentTask, template: Template, style: float, turns: list[Turn]) -> list[Turn]:
-    """The same call with an error, a short report or a labelled value instead of the bare result."""
+    """Return the same call with an error, a short report or a labelled value instead of the bare result."""
     call, thinking, roll = task.plan[0], template == "thinking", rng.random()
     if roll < 0.35:
         text, reply = f"Error: {sentence(rng)}", "The tool gave an error, so I have no answer."
@@ -153,7 +153,7 @@ def draw_chat(rng: Random, template: Template, style: float) -> TrainingDialogue
 
 
 def small_talk(style: float) -> str:
-    """The thought before a reply that needs no working."""
+    """Return the thought before a reply that needs no working."""
     if style < thoughts.EMPTY:
         return ""
     return "No tool is needed here." if style < thoughts.LINES else "This is small talk. No tool is needed here."
@@ -197,7 +197,7 @@ _SCHEMA_NOTE = "Answer with JSON that follows this schema:\n"
 
 
 def _entry(rng: Random, template: Template, style: float) -> TrainingDialogue:
-    """A name in any script and a few words about it, both copied into a call: `Enter a shop named '...' - a ...`."""
+    """Draw a name in any script and words about it, both copied into a call: `Enter a shop named '...' - a ...`."""
     thing, kind = words.english(rng, "train"), f"{words.made_up(rng, 'train')} {words.english(rng, 'train')}"
     native = invented.foreign(rng, most=8) if rng.random() < 0.75 else words.made_up(rng, "train").capitalize()
     gloss = f" ({words.made_up(rng, 'train').capitalize()} {words.english(rng, 'train').capitalize()})"

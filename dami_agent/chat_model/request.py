@@ -61,7 +61,7 @@ ALIASES: Mapping[str, str] = {
 
 
 def normalize_settings(settings: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """Settings under their own names.
+    """Return settings under their own names.
 
     Raises:
         InvalidRequest: naming an unknown setting and what may have been meant.

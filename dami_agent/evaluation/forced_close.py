@@ -62,7 +62,7 @@ class Closed:
 
 
 def reached(question: Question, thought: str) -> bool:
-    """Return whether the thought says the result of its last step, or the result itself: `= 82`, `the result is 82.`"""
+    """Return whether the thought says the result of its last step, or the result itself: `= 82` or `result is 82`."""
     if not question.work:
         return False
     last = question.work[-1]

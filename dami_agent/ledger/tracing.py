@@ -102,11 +102,13 @@ class RunTrace:
 
 
 def trace(name: str = "") -> RunTrace:
-    """Watch the calls of a block::
+    """Watch the calls of a block.
 
-    with dami_agent.trace("nightly") as t:
-        agent.invoke(...)
-    t.steps, t.totals, t.by_tool(), t.by_called_tool(), t.by_node(), t.to_pandas()
+    ::
+
+        with dami_agent.trace("nightly") as t:
+            agent.invoke(...)
+        t.steps, t.totals, t.by_tool(), t.by_called_tool(), t.by_node(), t.to_pandas()
 
     The name stands in the ledger beside each of the calls, in the column ``trace_names``.
     """

@@ -52,7 +52,7 @@ def table(rows: Sequence[CallRow], saved: Sequence[float | None] | None = None) 
 
 
 def ordinals(rows: Sequence[CallRow]) -> list[int]:
-    """Number the steps of each run from 1 in the order of starting; attempts at one call share a number."""
+    """Count the steps of each run from 1 in the order of starting; attempts at one call share a number."""
     seen: dict[str, dict[str, int]] = {}
     numbers = []
     for row in rows:

@@ -37,12 +37,12 @@ class Kind:
     ask: Callable[[Random, Names], Lookup]
 
     def run(self, world: World, arguments: Mapping[str, Any], names: Names = SEEN) -> str:
-        """What the tool answers in one world of `names`: the result, or an error that says what to ask for."""
+        """Return what the tool answers in one world of `names`: the result, or an error that says what to ask for."""
         found = mended(world, self.spec.name, arguments)
         return found[0] if found else self.answer(world, arguments, names)
 
     def bind(self, world: World, names: Names = SEEN) -> TaskTool:
-        """The tool, working on one world of `names`."""
+        """Return the tool, working on one world of `names`."""
         return TaskTool(self.spec, lambda **arguments: self.run(world, arguments, names))
 
 
@@ -57,12 +57,12 @@ _Answer = Callable[[World, Mapping[str, Any], Names], str]
 
 
 def _number(low: int, high: int, what: str) -> _Answer:
-    """A lookup of a number."""
+    """Return a lookup of a number."""
     return lambda world, arguments, _names: str(world.value(low, high, what, *_key(arguments)))
 
 
 def _one_of(what: str) -> _Answer:
-    """A lookup of a person or town, never the one asked about; of an unseen name for an unseen name."""
+    """Return a lookup of a person or town, never the one asked about; of an unseen name for an unseen name."""
 
     def answer(world: World, arguments: Mapping[str, Any], names: Names) -> str:
         asked = _key(arguments)[0].split(" ")[0]
@@ -139,7 +139,7 @@ def _kind(
     answer: _Answer,
     ask: _Ask,
 ) -> Kind:
-    """A kind whose spec has the key order LangChain's `convert_to_openai_tool` writes."""
+    """Return a kind whose spec has the key order LangChain's `convert_to_openai_tool` writes."""
     parameters: dict[str, Any] = {"properties": {key: {"type": kind} for key, kind in arguments.items()}}
     if arguments:
         parameters["required"] = list(arguments)

@@ -28,7 +28,7 @@ class Argument:
 
 
 def identifier(rng: Random, split: Split, *, parts: int | None = None) -> str:
-    """A tool or argument name: snake_case, camelCase or CamelCase, of made-up and English words."""
+    """Draw a tool or argument name: snake_case, camelCase or CamelCase, of made-up and English words."""
     count = parts or rng.choices((1, 2, 3, 4), (3, 6, 3, 1))[0]
     pools = (VERBS, *[NOUNS] * (count - 1)) if count > 1 else (NOUNS,)
     return spelled(rng, [made_up(rng, split) if rng.random() < 0.5 else english(rng, split, pool) for pool in pools])
@@ -44,7 +44,7 @@ def spelled(rng: Random, words: Sequence[str]) -> str:
 
 
 def value(rng: Random, split: Split) -> tuple[str, Any]:
-    """A JSON-schema type and a value of it."""
+    """Draw a JSON-schema type and a value of it."""
     if rng.random() < 0.45:
         number = rng.choice((rng.randint(0, 9), rng.randint(10, 99), rng.randint(100, 999), rng.randint(1000, 9999)))
         return "integer", -number if rng.random() < 0.05 else number
@@ -88,7 +88,7 @@ def schema(
     described: bool | None = None,
     optional: bool | None = None,
 ) -> dict[str, Any]:
-    """The JSON schema of the arguments, with the extras real tools have: descriptions, titles, limits, defaults.
+    """Return the JSON schema of the arguments, with the extras real tools have: descriptions, titles, limits, defaults.
 
     What is left None is drawn; `optional` adds an argument that may be left out.
     """
@@ -112,7 +112,7 @@ def schema(
 
 
 def description(rng: Random, split: Split, name: str) -> str:
-    """What an argument is for."""
+    """Return what an argument is for."""
     first, second = english(rng, split), made_up(rng, split)
     forms = ("The {0} of the {1}.", "{0} to {1} a {2}", "{0} of the {1} {2}", "the {2} of the {0}")
     return rng.choice(forms).format(first, second, name)

@@ -22,24 +22,24 @@ _NUMBER = re.compile(r"-?\d+")
 
 
 def digest(text: str) -> int:
-    """A 64-bit hash of `text` that is the same on every machine and in every process."""
+    """Return a 64-bit hash of `text` that is the same on every machine and in every process."""
     return int.from_bytes(hashlib.blake2b(text.encode("utf-8"), digest_size=8).digest(), "big")
 
 
 def split_of(text: str) -> Split:
-    """The split a text belongs to: 80 % train, 10 % calibration, 10 % test, decided by its hash alone."""
+    """Return the split a text belongs to: 80 % train, 10 % calibration, 10 % test, decided by its hash alone."""
     bucket = digest("split:" + text) % 10
     return "calibration" if bucket == 8 else "test" if bucket == 9 else "train"
 
 
 def final_number(text: str) -> int | None:
-    """The last whole number in `text` (thousands commas allowed), or None."""
+    """Return the last whole number in `text` (thousands commas allowed), or None."""
     found = _NUMBER.findall(re.sub(r"(?<=\d),(?=\d{3}\b)", "", text))
     return int(found[-1]) if found else None
 
 
 def final_word(text: str) -> str | None:
-    """The last word in `text`, or None."""
+    """Return the last word in `text`, or None."""
     found = re.findall(r"[^\W\d_]+", text)
     return found[-1] if found else None
 
@@ -86,7 +86,7 @@ class Operation:
 
     @property
     def value(self) -> str:
-        """`17`"""
+        """Return `17`."""
         return str(self.result)
 
     @property
@@ -178,7 +178,7 @@ class ToolSpec:
     parameters: Mapping[str, Any]
 
     def to_openai(self) -> dict[str, Any]:
-        """The form chat templates and LangChain's `bind_tools` take."""
+        """Return the form chat templates and LangChain's `bind_tools` take."""
         function = {"name": self.name, "description": self.description, "parameters": dict(self.parameters)}
         return {"type": "function", "function": function}
 
@@ -257,7 +257,7 @@ class AgentTask:
         return len(self.rounds) + 1
 
     def tool(self, name: str) -> TaskTool | None:
-        """The bound tool of that name, if there is one."""
+        """Return the bound tool of that name, if there is one."""
         return next((tool for tool in self.tools if tool.spec.name == name), None)
 
     def grade(self, text: str) -> bool:
@@ -275,7 +275,7 @@ _Asked = TypeVar("_Asked", Question, AgentTask)
 
 
 def another(drawn: Iterator[_Asked], asked: Mapping[str, _Asked], whose: str, what: str) -> _Asked:
-    """The next of `drawn` whose prompt is not among those `asked`.
+    """Return the next of `drawn` whose prompt is not among those `asked`.
 
     Raises:
         UsageError: there is none among thousands.

@@ -19,7 +19,7 @@ from dami_agent.tasks.words import VERBS, an, english, made_up, reply_of
 
 
 def _shown(rng: Random, value: Any) -> str:
-    """A value as a user writes it: text perhaps in quotes."""
+    """Draw a value as a user writes it: text perhaps in quotes."""
     return f"{(mark := rng.choice(('', chr(39), chr(34))))}{value}{mark}" if isinstance(value, str) else str(value)
 
 
@@ -105,7 +105,7 @@ _SPOKEN: tuple[tuple[str, ...], ...] = (
 
 
 def spoken(name: str) -> list[str]:
-    """The words of a name in snake_case or CamelCase, in lower case."""
+    """Return the words of a name in snake_case or CamelCase, in lower case."""
     return [part.lower() for part in re.findall(r"[A-Z]?[a-z]+", name)]
 
 
@@ -141,7 +141,7 @@ class Novel:
     result: str
 
     def call(self, *, together: bool = False) -> PlannedCall:
-        """The call the prompt asks for."""
+        """Return the call the prompt asks for."""
         return PlannedCall(self.spec.name, self.arguments, self.result, (), together)
 
 
@@ -149,7 +149,7 @@ FINDS = ("Find", "Get", "Look up", "Compute", "Make", "Count", "Return", "Apply"
 
 
 def novel_tool(rng: Random, split: Split, *, named: float = 0.7) -> Novel:
-    """A made-up tool and one use of it; `named` is how often the prompt has its name and not its description."""
+    """Draw a made-up tool and one use of it; `named` is how often the prompt has its name and not its description."""
     arguments: list[Argument] = []
     for _ in range(rng.choices((0, 1, 2, 3), (2, 6, 5, 2))[0]):
         name = identifier(rng, split, parts=rng.choices((1, 2), (4, 1))[0])
@@ -163,7 +163,7 @@ def novel_tool(rng: Random, split: Split, *, named: float = 0.7) -> Novel:
 def novel_spec(
     rng: Random, split: Split, arguments: list[Argument], *, finds: str | None = None
 ) -> tuple[ToolSpec, tuple[str, str]]:
-    """A made-up tool with these arguments, what it finds (drawn if not told) and of what."""
+    """Draw a made-up tool with these arguments, what it finds (drawn if not told) and of what."""
     found = finds or (english(rng, split) if rng.random() < 0.6 else made_up(rng, split))
     subject = found, english(rng, split)
     description = f"{rng.choice(FINDS)} the {subject[0]} of {an(subject[1])}."
@@ -174,7 +174,7 @@ def novel_spec(
 
 
 def _told(rng: Random, split: Split, subject: tuple[str, str]) -> str:
-    """A name that says what the tool finds, as most names do: `get_rate`, `findCityRate`, `city_rate`."""
+    """Draw a name that says what the tool finds, as most names do: `get_rate`, `findCityRate`, `city_rate`."""
     verb = english(rng, split, VERBS)
     return spelled(rng, rng.choice(((verb, subject[0]), (verb, subject[1], subject[0]), (subject[1], subject[0]))))
 
@@ -258,7 +258,7 @@ def _again(rng: Random, split: Split, first: Novel) -> Novel:
 
 
 def _task(rng: Random, tools: list[Novel], prompt: str, uses: list[Novel], *, together: bool = False) -> AgentTask:
-    """`uses` are made in order; a tool used twice answers by its arguments."""
+    """Return `uses` are made in order; a tool used twice answers by its arguments."""
     plan = tuple(use.call(together=together and index > 0) for index, use in enumerate(uses))
     bound = answering(rng, tools, plan)
     answers = tuple(call.result for call in plan if not call.result.startswith("Error"))
@@ -266,7 +266,7 @@ def _task(rng: Random, tools: list[Novel], prompt: str, uses: list[Novel], *, to
 
 
 def answering(rng: Random, tools: Sequence[Novel], plan: tuple[PlannedCall, ...]) -> tuple[TaskTool, ...]:
-    """The tools in any order, each answering the calls of the plan as planned and every other one anyhow."""
+    """Return the tools in any order, each answering the calls of the plan as planned and every other one anyhow."""
     bound = [TaskTool(each.spec, _answers(each, plan)) for each in tools]
     rng.shuffle(bound)
     return tuple(bound)

@@ -122,13 +122,13 @@ _CODAS = ("", "", "", "n", "r", "l", "s", "t", "m", "k", "p", "nd", "rt", "st", 
 
 
 def word_split(word: str) -> Split:
-    """The split a name part or value belongs to, whatever its case: no test word is ever seen in training."""
+    """Return the split a name part or value belongs to, whatever its case: no test word is ever seen in training."""
     bucket = digest("word:" + word.lower()) % 10
     return "calibration" if bucket == 8 else "test" if bucket == 9 else "train"
 
 
 def made_up(rng: Random, split: Split, syllables: int | None = None) -> str:
-    """A pronounceable word of 1-3 syllables (at least three letters) that belongs to `split`."""
+    """Draw a pronounceable word of 1-3 syllables (at least three letters) that belongs to `split`."""
     while True:
         count = syllables or rng.choices((1, 2, 3), (3, 6, 1))[0]
         word = "".join(rng.choice(_ONSETS) + rng.choice(_VOWELS) + rng.choice(_CODAS) for _ in range(count))
@@ -137,7 +137,7 @@ def made_up(rng: Random, split: Split, syllables: int | None = None) -> str:
 
 
 def english(rng: Random, split: Split, pool: tuple[str, ...] = NOUNS) -> str:
-    """A word of `pool` that belongs to `split`."""
+    """Draw a word of `pool` that belongs to `split`."""
     while True:
         word = rng.choice(pool)
         if word_split(word) == split:
@@ -155,15 +155,15 @@ def plural(item: str) -> str:
 
 
 def joined(parts: list[str] | tuple[str, ...]) -> str:
-    """`a`, `a and b`, `a, b and c`."""
+    """Return `a`, `a and b`, `a, b and c`."""
     return parts[0] if len(parts) == 1 else ", ".join(parts[:-1]) + " and " + parts[-1]
 
 
 def reply_of(answers: list[str] | tuple[str, ...]) -> str:
-    """The reply that says them: `The answer is 12.`, `The answers are 12 and 7.`"""
+    """Return the reply that says them: `The answer is 12.`, `The answers are 12 and 7.`."""
     return f"The answer is {answers[0]}." if len(answers) == 1 else f"The answers are {joined(answers)}."
 
 
 def an(word: str) -> str:
-    """`a lamp`, `an apple`."""
+    """Return `a lamp`, `an apple`."""
     return ("an " if word[0] in "aeiou" else "a ") + word

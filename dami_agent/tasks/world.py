@@ -27,7 +27,7 @@ class Names:
     towns: tuple[str, ...]
 
     def person(self, rng: Random) -> tuple[str, str]:
-        """A name and its pronoun; made-up names have one by chance, but always the same."""
+        """Draw a name and its pronoun; made-up names have one by chance, but always the same."""
         name = rng.choice(self.people)
         her = name in _HER or (name not in _HIS and digest(name) % 2 == 0)
         return name, "She" if her else "He"
@@ -78,12 +78,12 @@ class World:
     seed: int
 
     def value(self, low: int, high: int, *key: object) -> int:
-        """A whole number in low..high, fixed by the world's seed and the key."""
+        """Return a whole number in low..high, fixed by the world's seed and the key."""
         return low + digest(f"world:{self.seed}:" + ":".join(map(str, key))) % (high - low + 1)
 
 
 def mended(world: World, tool: str, arguments: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]] | None:
-    """The error that a lookup gives and the arguments that its text asks for; None for a lookup that works.
+    """Return the error that a lookup gives and the arguments that its text asks for; None for a lookup that works.
 
     Only a plain word or number as the first argument can fail, and what is asked for instead never is one.
     """

@@ -105,7 +105,7 @@ def _carries(step: Operation) -> int:
 
 
 def said(rng: Random, what: str, work: Sequence[Operation]) -> str:
-    """The sentences that say `work`, each after a blank and unlike the one before; nothing for no work."""
+    """Return the sentences that say `work`, each after a blank and unlike the one before; nothing for no work."""
     text, last = "", ""
     for step in work:
         last = rng.choice([form for form in STUFF[what][step.symbol] if form != last])

@@ -13,7 +13,7 @@ _FEWER = (0, 1, 3, 3, 5)
 
 
 def _packs(scene: Scene) -> AgentTask | None:
-    """What is left of a stock, converted: easy work, then a copy."""
+    """Return what is left of a stock, converted: easy work, then a copy."""
     rng = scene.rng
     item, unit = rng.choice(scene.names.items), "dozens"
     stock = int(scene.look("get_stock", item=item))
@@ -28,7 +28,7 @@ def _packs(scene: Scene) -> AgentTask | None:
 
 
 def _boxes(scene: Scene) -> AgentTask | None:
-    """A stock in dozens less what is sold, converted, then what happens to the pieces."""
+    """Return a stock in dozens less what is sold, converted, then what happens to the pieces."""
     rng = scene.rng
     item = rng.choice(scene.names.items)
     stock = int(scene.look("get_stock", item=item))
@@ -44,7 +44,7 @@ def _boxes(scene: Scene) -> AgentTask | None:
 
 
 def _parcel(scene: Scene) -> AgentTask | None:
-    """What a parcel of several portions and more costs to send, perhaps many times or out of the budget."""
+    """Return what a parcel of several portions and more costs to send, perhaps many times or out of the budget."""
     rng = scene.rng
     dishes = rng.sample(DISHES, rng.choice((1, 1, 2)))
     counts = [rng.randint(2, 5) for _ in dishes]
@@ -95,7 +95,7 @@ def _later(scene: Scene) -> AgentTask | None:
 
 
 def _door(scene: Scene) -> AgentTask | None:
-    """A guest's extension is worked out from somebody's: then room, perhaps worked out, and seats."""
+    """Return a guest's extension is worked out from somebody's: then room, perhaps worked out, and seats."""
     rng = scene.rng
     person = rng.choice(scene.names.people)
     phone, text = scene.changes(int(scene.look("find_extension", person=person)), "number")
@@ -120,7 +120,7 @@ def _door(scene: Scene) -> AgentTask | None:
 
 
 def _visit(scene: Scene) -> AgentTask | None:
-    """The fare to where somebody, or a boss of a boss, lives, for a number of people, and what else changes it."""
+    """Draw the fare to where somebody, or a boss of a boss, lives, for some people, and what else changes it."""
     rng, bosses = scene.rng, scene.length((0, 2, 2, 3), 1)
     person = rng.choice(scene.names.people)
     value, said = person, person

@@ -35,7 +35,7 @@ def _several(scene: Scene) -> AgentTask | None:
 
 
 def _tour(scene: Scene) -> AgentTask | None:
-    """The same lookup for three or five towns, things or people."""
+    """Return the same lookup for three or five towns, things or people."""
     rng, names = scene.rng, scene.names
     count, in_turn = scene.length((3, 5), 4), scene.in_turn(0.4)
     tool, key, word, pool = rng.choice(
@@ -55,7 +55,7 @@ def _tour(scene: Scene) -> AgentTask | None:
 
 
 def _chained(scene: Scene) -> AgentTask | None:
-    """The second call takes what the first one said."""
+    """Return the second call takes what the first one said."""
     person = scene.rng.choice(scene.names.people)
     room = scene.look("room_of", extension=int(scene.look("find_extension", person=person)))
     forms = (
@@ -109,7 +109,7 @@ def _path(scene: Scene) -> AgentTask | None:
 
 
 def _first(scene: Scene, tool: str, key: str, values: Sequence[object]) -> list[str] | None:
-    """What a first round of lookups finds for a second one to take; None if two find the same."""
+    """Return what a first round of lookups finds for a second one to take; None if two find the same."""
     found = scene.each(tool, key, values)
     return found if len(set(found)) == len(found) else None
 

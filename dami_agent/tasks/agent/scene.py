@@ -50,7 +50,7 @@ class Scene:
     def changes(
         self, value: int, what: str, counts: Sequence[int] | None = None, *, largest: int = LARGEST
     ) -> tuple[list[Operation], str]:
-        """What happens to `value`, a kind of number of `STUFF`: operations and the sentences that say them.
+        """Return what happens to `value`, a kind of number of `STUFF`: operations and the sentences that say them.
 
         Without `counts` how many there are is a length of this task; it may then be the one never trained.
         """
@@ -92,7 +92,7 @@ class Scene:
         in_turn: bool = False,
         work: tuple[Operation, ...] = (),
     ) -> list[str]:
-        """The same tool for several values; `work` is what finds them."""
+        """Return the same tool for several values; `work` is what finds them."""
         return self.all_of([Lookup(tool, {key: value}) for value in values], in_turn=in_turn, work=work)
 
     def in_turn(self, chance: float = 0.3) -> bool:

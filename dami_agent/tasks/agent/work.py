@@ -31,7 +31,7 @@ def _basket(scene: Scene) -> AgentTask | None:
 
 
 def _sale(scene: Scene) -> AgentTask | None:
-    """What is left in stock after sales, deliveries and all that."""
+    """Return what is left in stock after sales, deliveries and all that."""
     item = scene.rng.choice(scene.names.items)
     work, text = scene.changes(int(scene.look("get_stock", item=item)), "stock")
     things = plural(item)
@@ -40,7 +40,7 @@ def _sale(scene: Scene) -> AgentTask | None:
 
 
 def _trip(scene: Scene) -> AgentTask | None:
-    """A way over several towns, then what makes it longer or shorter."""
+    """Return a way over several towns, then what makes it longer or shorter."""
     rng = scene.rng
     towns = rng.sample(scene.names.towns, scene.length((2, 3, 3, 5), 4))
     in_turn = len(towns) > 2 and scene.in_turn(0.4)
@@ -53,7 +53,7 @@ def _trip(scene: Scene) -> AgentTask | None:
 
 
 def _purse(scene: Scene) -> AgentTask | None:
-    """What is left of the budget after buying things and a train ticket, and what else comes in and goes."""
+    """Return what is left of the budget after buying things and a train ticket, and what else comes in and goes."""
     rng = scene.rng
     item, town = rng.choice(scene.names.items), rng.choice(scene.names.towns)
     wanted, in_turn = (
@@ -111,7 +111,7 @@ def _kitchen(scene: Scene) -> AgentTask | None:
 
 
 def _outing(scene: Scene) -> AgentTask | None:
-    """The fares of some people to one town and some to another, together. Never in training."""
+    """Return the fares of some people to one town and some to another, together. Never in training."""
     rng = scene.rng
     towns = rng.sample(scene.names.towns, rng.choice((2, 2, 4)))
     people = [rng.randint(2, 5) for _ in towns]
@@ -121,7 +121,7 @@ def _outing(scene: Scene) -> AgentTask | None:
 
 
 def _tickets(scene: Scene) -> AgentTask | None:
-    """What some train tickets to one town cost, and what else changes that."""
+    """Return what some train tickets to one town cost, and what else changes that."""
     rng = scene.rng
     town, count = rng.choice(scene.names.towns), rng.randint(2, 9)
     first = Operation(int(scene.look("ticket_fare", town=town)), "*", count)
@@ -145,7 +145,7 @@ def _load(scene: Scene) -> AgentTask | None:
 
 
 def _stores(scene: Scene) -> AgentTask | None:
-    """The stocks of two or three things, or the seats in rooms, together, and what changes them."""
+    """Return the stocks of two or three things, or the seats in rooms, together, and what changes them."""
     rng = scene.rng
     count = rng.choice((2, 2, 3))
     if rng.random() < 0.6:

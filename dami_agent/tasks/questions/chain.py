@@ -1,4 +1,4 @@
-"""Chained arithmetic: `Start with 24. Add 5. Multiply by 3. What is the result?`"""
+"""Ask for chained arithmetic: `Start with 24. Add 5. Multiply by 3. What is the result?`."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def _one_sentence(rng: Random, start: int, work: tuple[Operation, ...]) -> str:
 
 
 def _condition(rng: Random, start: int, work: tuple[Operation, ...]) -> str:
-    """`What do you get if you take 24, add 5, and take away 3?`"""
+    """Return `What do you get if you take 24, add 5, and take away 3?`."""
     form = rng.choice(
         (
             "What do you get if you take {0}, {1}?",
@@ -86,7 +86,7 @@ def _bare(rng: Random, start: int, work: tuple[Operation, ...]) -> str:
 
 
 def _brackets(rng: Random, start: int, work: tuple[Operation, ...]) -> str:
-    """As one asks a calculator: `What is (24 + 5) * 3?`, `How much is 24 plus 5?`"""
+    """Ask as one asks a calculator: `What is (24 + 5) * 3?`, `How much is 24 plus 5?`."""
     text = str(start)
     for index, step in enumerate(work):
         sign = step.symbol if len(work) > 1 or rng.random() < 0.5 else _SPOKEN[step.symbol]

@@ -62,7 +62,7 @@ def _question(
 
 
 def _inside(asked: str, numbers: str) -> str:
-    """The second unseen template: `Which number is the largest of 4, 9 and 12?`"""
+    """Return the second unseen template: `Which number is the largest of 4, 9 and 12?`."""
     if asked.startswith("How many"):
         return asked.replace("are above", f"of {numbers} are above")
     if asked.startswith("What do they"):
@@ -71,7 +71,7 @@ def _inside(asked: str, numbers: str) -> str:
 
 
 def _extreme(numbers: list[int], sign: str, word: str) -> tuple[Note, ...]:
-    """A scan that keeps the best so far."""
+    """Return a scan that keeps the best so far."""
     best, notes = numbers[0], [Note(str(numbers[0]), f"start with {numbers[0]}")]
     for number in numbers[1:]:
         better = number > best if sign == ">" else number < best

@@ -70,7 +70,7 @@ def _question(
     unseen: Unseen | None,
     first: bool,
 ) -> Question:
-    """The question after what is told, or `first`."""
+    """Return the question after what is told, or `first`."""
     parts = [ask, *told] if first else [*told, ask]
     return Question("lookup", level, " ".join(parts), answer, work, (unseen,) if unseen else (), kind)
 
@@ -108,7 +108,7 @@ def _goes(thing: str, made: _Passes) -> str:
 
 
 def _ball(rng: Random, level: int, hops: int, unseen: Unseen | None, names: Names) -> Question:
-    """The ball goes Ana to Ben, Ben to Leo, ... Ana has it first. Who has it after 2 passes?"""
+    """Return the ball goes Ana to Ben, Ben to Leo, ... Ana has it first. Who has it after 2 passes?"""
     made = _passes(rng, level, hops, names)
     if unseen == "template" and rng.random() < 0.5:
         told = [f"{made.first} has the ball first.", _goes("ball", made)]

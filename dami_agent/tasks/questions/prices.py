@@ -29,7 +29,7 @@ def draw(rng: Random, level: int, size: Size, unseen: Unseen | None = None, name
 
 
 def practice(rng: Random, size: Size, names: Names) -> Question:
-    """A bill or conversion for training, of any trained length with any range of numbers."""
+    """Draw a bill or conversion for training, of any trained length with any range of numbers."""
     if rng.random() < 0.3:
         return _conversion(rng, rng.choice((1, 2, 3)), size)
     count = rng.choices((1, 2, 4, 5, 6), (4, 3, 2, 1, 1))[0]
@@ -68,7 +68,7 @@ def _amounts(rng: Random, size: Size, count: int) -> list[tuple[int, int]]:
 def _bill(
     rng: Random, level: int, size: Size, count: int, change: bool, unseen: Unseen | None, names: Names
 ) -> Question:
-    """A lamp costs 7 euros. A pen costs 3 euros. Mia buys 2 lamps and 4 pens. How much does she pay?"""
+    """Draw a lamp costs 7 euros. A pen costs 3 euros. Mia buys 2 lamps and 4 pens. How much does she pay?"""
     items, pairs = names.some_items(rng, count), _amounts(rng, size, count)
     name, who = names.person(rng)
     work = [Operation(pairs[0][0], "*", pairs[0][1])]
@@ -113,23 +113,23 @@ class _Bill:
         return rng.choice(forms)
 
     def one_by_one(self) -> str:
-        """`Mia buys 2 lamps at 7 euros each. She also buys 4 pens at 3 euros each.`"""
+        """Return `Mia buys 2 lamps at 7 euros each. She also buys 4 pens at 3 euros each.`."""
         first, *others = self._each()
         return " ".join(
             [f"{self.name} buys {first}.", *(f"{self.who} also buys {other}." for other in others), self.ask]
         )
 
     def in_brackets(self) -> str:
-        """`Mia buys 2 lamps (7 euros each) and 4 pens (3 euros each).`"""
+        """Return `Mia buys 2 lamps (7 euros each) and 4 pens (3 euros each).`."""
         texts = [f"{text} ({price} euros each)" for text, price in zip(self.bought, self.prices, strict=True)]
         return f"{self.name} buys {joined(texts)}. {self.ask}"
 
     def at_once(self) -> str:
-        """The held-out form: `Mia buys 2 lamps at 7 euros each and 4 pens at 3 euros each.`"""
+        """Return the held-out form: `Mia buys 2 lamps at 7 euros each and 4 pens at 3 euros each.`."""
         return f"{self.name} buys {joined(self._each())}. {self.ask}"
 
     def from_a_list(self) -> str:
-        """The other: `Prices: lamp 7 euros, pen 3 euros. How much does Mia pay for 2 lamps and 4 pens?`"""
+        """Return the other: `Prices: lamp 7 euros, pen 3 euros. How much does Mia pay for 2 lamps and 4 pens?`."""
         if self.change:
             has, left = self.ask.removeprefix(self.who).split(". ")
             return f"{self._list()} {self.name}{has} and buys {joined(self.bought)}. {left}"

@@ -57,7 +57,7 @@ HELD_LENGTHS = {1: 4, 2: 4, 3: 4, 4: 6, 5: 6}
 
 
 def level_size(family: str, level: int, unseen: Unseen | None = None) -> Size:
-    """The size of a level; with `unseen="length"` as many operations as training never has."""
+    """Return the size of a level; with `unseen="length"` as many operations as training never has."""
     if family not in ("chain", "story"):
         return NUMBERS[3 if unseen == "length" else level]
     size = ARITHMETIC[level]
@@ -65,7 +65,7 @@ def level_size(family: str, level: int, unseen: Unseen | None = None) -> Size:
 
 
 def practice_size(rng: Random) -> Size:
-    """A size for training: every length with every range of numbers."""
+    """Draw a size for training: every length with every range of numbers."""
     largest = rng.choice((60, 100, 150, 300, 600, 999, 9_999, 99_999))
     count = rng.choices(LENGTHS, (4, 3, 3, 2, 2, 1, 1))[0]
     addend = min(max(10, int(largest * rng.uniform(0.1, 0.6))), rng.choice((900, 3_000)))
@@ -73,7 +73,7 @@ def practice_size(rng: Random) -> Size:
 
 
 def nearest_level(size: Size) -> int:
-    """The level a training size is closest to, by length."""
+    """Return the level a training size is closest to, by length."""
     return min(LEVELS, key=lambda level: abs(ARITHMETIC[level].count - size.count))
 
 
@@ -93,7 +93,7 @@ def operations(rng: Random, size: Size, start: int, count: int | None = None) ->
 
 
 def _operand(rng: Random, size: Size, value: int, symbol: str) -> int:
-    """What is done with `value`; where factors have two digits, much is taken away at times, so that one fits again."""
+    """Draw what is done with `value`; where factors have two digits, much is taken away at times to make room."""
     if symbol == "*":
         return rng.randint(2, max(2, min(size.factor, size.largest // value)))
     if symbol == "-" and size.factor > 9 and value > 200 and rng.random() < 0.6:

@@ -38,7 +38,7 @@ def _event(rng: Random, who: str, step: Operation, others: list[str]) -> str:
 
 
 def _own_event(rng: Random, who: str, step: Operation, others: list[str]) -> str:
-    """What a person does, for a list of such: `gives 3 to Ben`."""
+    """Return what a person does, for a list of such: `gives 3 to Ben`."""
     while not (said := _event(rng, who, step, others)).startswith(f"{who} "):
         pass
     return said.removeprefix(f"{who} ").rstrip(".")
@@ -47,7 +47,7 @@ def _own_event(rng: Random, who: str, step: Operation, others: list[str]) -> str
 def _question(
     level: int, parts: Sequence[str], ask: str, work: tuple[Operation, ...], unseen: Unseen | None, first: bool
 ) -> Question:
-    """The question after what is told, or `first`."""
+    """Return the question after what is told, or `first`."""
     told = [ask, *parts] if first else [*parts, ask]
     return Question("story", level, " ".join(told), work[-1].result, work, (unseen,) if unseen else ())
 
@@ -67,7 +67,7 @@ def _hoard(rng: Random, level: int, size: Size, unseen: Unseen | None, names: Na
 
 
 def _hoard_at_once(rng: Random, level: int, size: Size, unseen: Unseen | None, names: Names) -> Question:
-    """Never in training: `Mia has 12 apples, buys 5 more and gives 3 to Ben. How many apples does Mia have now?`"""
+    """Tell it as training never does: `Mia has 12 apples, buys 5 and gives 3 to Ben. How many does she have now?`."""
     start = max(5, start_value(rng, size))
     work = operations(rng, size, start)
     (name, _), things = names.person(rng), plural(rng.choice(names.items))
@@ -93,7 +93,7 @@ def _boxes(rng: Random, level: int, size: Size, unseen: Unseen | None, names: Na
 
 
 def _bus(rng: Random, level: int, size: Size, unseen: Unseen | None, names: Names) -> Question:
-    """A train leaves with 40 people. 12 get on. 7 get off. How many people are on the train?"""
+    """Draw a train leaves with 40 people. 12 get on. 7 get off. How many people are on the train?"""
     start = max(5, start_value(rng, size))
     work = operations(rng, size, start)
     ride = rng.choice(("bus", "train", "ship"))
