@@ -48,6 +48,9 @@ def weight_files(folder: Path) -> tuple[str, ...]:
     """Name the safetensors files that make up the checkpoint, chosen as transformers does; empty: there are none.
 
     A folder of small files alone (a hub checkpoint before its weights are fetched) is asked for its index.
+
+    Raises:
+        CheckpointNotFound: shards without the index that says which tensor is where.
     """
     if (folder / SINGLE).is_file():
         return (SINGLE,)
@@ -80,7 +83,11 @@ def read_tensors(folder: Path) -> Mapping[str, TensorEntry]:
 
 
 def complete(folder: Path, tensors: Mapping[str, TensorEntry]) -> Mapping[str, TensorEntry]:
-    """Return ``tensors`` if they are those that the folder's index (if there is one) promises."""
+    """Return ``tensors`` if they are those that the folder's index (if there is one) promises.
+
+    Raises:
+        CheckpointNotFound: a tensor that the index promises is in none of the files, or in another one.
+    """
     if (folder / INDEX).is_file() and not (folder / SINGLE).is_file():
         for name, file in _weight_map(folder).items():
             if name not in tensors or tensors[name].file != file:

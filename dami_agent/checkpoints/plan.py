@@ -1,6 +1,7 @@
 """Plan where and how a pair will run: device, dtype, weights mode and context length, each with the reason for it.
 
-Nothing is loaded. An explicit wish is kept or refused, never bent; what is ``"auto"`` is chosen so that it fits.
+Nothing is loaded. Explicit settings are honoured or rejected, never adjusted; what is ``"auto"`` is chosen so that
+it fits.
 """
 
 from __future__ import annotations

@@ -81,7 +81,11 @@ def refuse_files(names: Iterable[str], source: str) -> None:
 
 
 def refuse_path(path: Path) -> None:
-    """Refuse a file given in place of a folder."""
+    """Refuse a file given in place of a folder.
+
+    Raises:
+        UnsupportedCheckpoint: it is one; GGUF files by their kind.
+    """
     if path.suffix == ".gguf":
         refuse_files([path.name], str(path))
     if path.is_file():
@@ -115,7 +119,11 @@ def refuse_config(config: Mapping[str, Any], source: str) -> None:
 
 
 def refuse_tensors(tensors: Mapping[str, TensorEntry], source: str) -> None:
-    """Refuse weights that are packed or of a quantised dtype although the config keeps silent about it."""
+    """Refuse weights that are packed or of a quantised dtype although the config keeps silent about it.
+
+    Raises:
+        UnsupportedCheckpoint: naming the first such tensor.
+    """
     for name, entry in tensors.items():
         if _PACKED.search(name) or entry.dtype.startswith(("F8", "F6", "F4")):
             raise UnsupportedCheckpoint(
@@ -177,6 +185,9 @@ def refuse_foreign_code(config: Mapping[str, Any], native: str | None, source: s
         config: the checkpoint's config.json.
         native: name of the class that transformers itself has for this ``model_type``, or None.
         source: as the user named it.
+
+    Raises:
+        UnsupportedCheckpoint: transformers itself has no causal language model of this architecture.
     """
     model_type, auto_map = config.get("model_type"), config.get("auto_map")
     named = config.get("architectures") or [native]

@@ -1,6 +1,6 @@
 """Send results to stdout, as tables or JSON, and everything on the way to stderr.
 
-Whatever comes from a ledger, a model or a task is made visible first: no text of a stranger reaches the terminal as an
+Whatever comes from a ledger, a model or a task is made visible first: no foreign text reaches the terminal as an
 escape sequence, and none can pass for a line of ours.
 """
 

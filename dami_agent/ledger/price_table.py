@@ -44,7 +44,7 @@ class Prices:
 
     @classmethod
     def from_dict(cls, data: Any, *, source: str = "dict") -> Prices:
-        """Build from the parsed JSON; see :meth:`from_file`."""
+        """Build a price table from the parsed JSON; see :meth:`from_file`."""
         if not isinstance(data, Mapping) or not isinstance(data.get("models"), Mapping):
             raise _wrong(source, "models", "is missing or not an object")
         if unknown := set(data) - {"models", "currency"}:

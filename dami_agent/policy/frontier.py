@@ -126,7 +126,11 @@ class Frontier:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], *, source: str = "dict") -> Frontier:
-        """Build from the parsed JSON; see :meth:`from_file`."""
+        """Build a frontier from the parsed JSON; see :meth:`from_file`.
+
+        Raises:
+            InvalidPolicy: naming ``source`` and the field.
+        """
         try:
             rows = tuple(
                 FrontierRow(

@@ -177,7 +177,7 @@ def first_failed_condition(when: When, facts: Facts) -> str | None:
 
 
 def _equal(one: object, other: object) -> bool:
-    """Tell whether they are equal; what cannot be compared (an array, a stranger's class) is not."""
+    """Tell whether they are equal; what cannot be compared (an array, a third-party class) is not."""
     try:
         return bool(one == other)
     except Exception:

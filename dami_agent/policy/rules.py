@@ -47,7 +47,7 @@ def canonical(value: Any) -> Any:
         return canonical(dataclasses.asdict(value))
     try:
         return repr(value)
-    except Exception:  # a stranger's class whose __repr__ fails
+    except Exception:  # a third-party class whose __repr__ fails
         return type(value).__qualname__
 
 

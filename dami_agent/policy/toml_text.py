@@ -19,7 +19,7 @@ _CLOSERS = ("", "]", "]]")
 """What ends an array that goes on in the next lines; inline tables do not."""
 
 _LONGEST_STATEMENT = 200
-"""Lines of one statement that are tried as its end; of a longer one no lines are told."""
+"""Lines of one statement that are tried as its end; a longer one gets no line numbers."""
 
 _MOST_DOTS = 100
 _QUOTED = re.compile(r"\"[^\"]*\"|'[^']*'")

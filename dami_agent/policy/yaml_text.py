@@ -104,7 +104,11 @@ class _Written:
         self._open: set[int] = set()
 
     def out(self, node: Any) -> tuple[int, int]:
-        """Count how many values and levels the node has."""
+        """Count how many values and levels the node has.
+
+        Raises:
+            InvalidPolicy: too many, an alias that holds itself, or a key that is given twice.
+        """
         if node is None or isinstance(node, yaml.ScalarNode):
             return 1, 1
         known = self._sizes.get(id(node))
