@@ -39,7 +39,7 @@ class _Watcher:
 
     @contextmanager
     def watch(self, cancel: Callable[[], None]) -> Iterator[None]:
-        key, thread, interrupt = object(), threading.get_ident(), _waiting_interrupt()
+        key, thread, interrupt = object(), threading.get_ident(), waiting_interrupt()
         with self._changed:
             # An executor that was interrupted still hands out what was queued, to the threads whose calls ended.
             queued = interrupt is not None and self._cancelled.get(thread) == interrupt
@@ -62,7 +62,7 @@ class _Watcher:
                 while not self._calls:
                     self._changed.wait()
                 calls = list(self._calls.values())
-            interrupt = _waiting_interrupt()
+            interrupt = waiting_interrupt()
             if interrupt is None:
                 self._cancelled.clear()
             else:
@@ -112,8 +112,8 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget)
 
 
-def _waiting_interrupt() -> int | None:
-    """Identity of the ``KeyboardInterrupt`` that the main thread handles while it waits for threads, or None."""
+def waiting_interrupt() -> int | None:
+    """Identify the ``KeyboardInterrupt`` that the main thread handles while it waits for threads, or None."""
     main = threading.main_thread().ident
     assert main is not None
     with _without_collection():

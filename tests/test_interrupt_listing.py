@@ -30,7 +30,7 @@ def test_no_collection_while_threads_are_listed(monkeypatch: pytest.MonkeyPatch,
     was = gc.isenabled()
     try:
         gc.enable() if collecting else gc.disable()
-        thread = threading.Thread(target=interrupts._waiting_interrupt)
+        thread = threading.Thread(target=interrupts.waiting_interrupt)
         thread.start()
         thread.join()
         assert gc.isenabled() is collecting  # as whoever set it wants it

@@ -31,7 +31,7 @@ class Greedy:
 def left(room: int, **settings: Any) -> Any:
     """A model whose window leaves so many tokens after the prompt ``hi`` in Instruct's template."""
     model = fake_chat_model([], **settings)
-    used = len(model.dialogue.render(model._step(_messages(), None, None, {}), "instruct").token_ids)
+    used = len(model.dialogue.render(model.build_step(_messages(), None, None, {}), "instruct").token_ids)
     engine = FakeEngine(lambda _: REPLY, model.engine.encode, context_length=used + room)
     return model.model_copy(update={"engine": engine})
 
@@ -67,7 +67,7 @@ def test_a_prompt_that_leaves_nothing_is_an_error_and_so_is_a_depth_that_was_ask
     with pytest.raises(ContextOverflow):
         left(0).invoke("hi", reasoning_intensity="auto")
     model = left(1)
-    extra = len(model.dialogue.render(model._step(_messages(), None, None, {}), "thinking").token_ids)
+    extra = len(model.dialogue.render(model.build_step(_messages(), None, None, {}), "thinking").token_ids)
     if extra > model.engine.info.context_length - 1:
         with pytest.raises(ContextOverflow):
             model.invoke("hi", reasoning_intensity=1)
@@ -92,7 +92,7 @@ def test_a_retry_that_does_not_fit_leaves_the_reply_before_it() -> None:
 
 def test_the_confidence_probe_shrinks_to_the_room() -> None:
     model = left(20)
-    prompt = model.dialogue.render(model._step(_messages(), None, None, {}), "instruct")
+    prompt = model.dialogue.render(model.build_step(_messages(), None, None, {}), "instruct")
     decision = Decision(intensity=Intensity(0), template="instruct", reason="probe", limits=Limits())
     ConfidenceEstimator().estimate(prompt, decision, model.engine)
     assert model.engine.requests[-1].decision.limits.max_tokens == 20

@@ -196,7 +196,7 @@ class ChatDAMI(OpenedChatModel):
         **kwargs: Any,
     ) -> ChatResult:
         with langchain_errors():
-            return self._result(self.pipeline().run(self._step(messages, stop, run_manager, kwargs)))
+            return self._result(self.pipeline().run(self.build_step(messages, stop, run_manager, kwargs)))
 
     async def _agenerate(
         self,
@@ -206,7 +206,7 @@ class ChatDAMI(OpenedChatModel):
         **kwargs: Any,
     ) -> ChatResult:
         with langchain_errors():
-            step, cancellation = self._step(messages, stop, run_manager, kwargs), Cancellation()
+            step, cancellation = self.build_step(messages, stop, run_manager, kwargs), Cancellation()
             try:
                 outcome = await run_in_thread(lambda: self.pipeline().run(step, cancellation))
             except asyncio.CancelledError:
@@ -224,7 +224,7 @@ class ChatDAMI(OpenedChatModel):
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
         with langchain_errors():
-            for item in self.pipeline().stream(self._step(messages, stop, run_manager, kwargs)):
+            for item in self.pipeline().stream(self.build_step(messages, stop, run_manager, kwargs)):
                 chunk = self._chunk(item, stream_usage)
                 if run_manager is not None:
                     run_manager.on_llm_new_token(chunk.text, chunk=chunk)
@@ -240,7 +240,7 @@ class ChatDAMI(OpenedChatModel):
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
         with langchain_errors():
-            step, cancellation = self._step(messages, stop, run_manager, kwargs), Cancellation()
+            step, cancellation = self.build_step(messages, stop, run_manager, kwargs), Cancellation()
             source = iterate_in_thread(lambda: self.pipeline().stream(step, cancellation), cancellation.cancel)
             async for item in source:
                 chunk = self._chunk(item, stream_usage)

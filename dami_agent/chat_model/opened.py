@@ -118,7 +118,20 @@ class OpenedChatModel(ConfiguredChatModel):
         return open_session(self._key).max_tokens if isinstance(self.engine, str) else None
 
     @one_error("the call")
-    def _step(self, messages: list[BaseMessage], stop: list[str] | None, manager: Any, kwargs: dict[str, Any]) -> Step:
+    def build_step(
+        self, messages: list[BaseMessage], stop: list[str] | None, manager: Any, kwargs: dict[str, Any]
+    ) -> Step:
+        """Build the step that a call asks the pipeline for.
+
+        Args:
+            messages: the history.
+            stop: stop strings given to the call itself; None: those among ``kwargs``.
+            manager: LangChain's callback manager of the call, which knows its run; None outside a run.
+            kwargs: the call's own settings, tools and response format.
+
+        Raises:
+            InvalidRequest: a setting, tool or schema cannot be read.
+        """
         call = request.normalize_settings(kwargs, "the call")
         self._check_pair(call)
         call = for_pair(call, shows_tools=lambda: self.pipeline().dialogue.shows_tools)

@@ -61,7 +61,7 @@ def chat(
         model.pipeline()
     history: list[BaseMessage] = [SystemMessage(system)] if system else []
     text = " ".join(message) if message else None
-    if text is None and not _talks():
+    if text is None and not is_interactive():
         text = sys.stdin.read()
     if text is not None:
         if not text.strip():
@@ -79,7 +79,7 @@ def chat(
             history += [HumanMessage(line), reply]
 
 
-def _talks() -> bool:
+def is_interactive() -> bool:
     """Tell whether a person is typing."""
     return sys.stdin.isatty()
 

@@ -27,14 +27,14 @@ class Book:
     def __init__(self, **settings: Any) -> None:
         self.model = fake_chat_model(lambda _: "It is seven.", **settings)
         self.traces: list[Any] = []
-        original = type(self.model)._step
+        original = type(self.model).build_step
 
         def step(model: Any, messages: Any, stop: Any, manager: Any, kwargs: Any) -> Any:
             made = original(model, messages, stop, manager, kwargs)
             self.traces.append(made.run_context)
             return made
 
-        object.__setattr__(self.model, "_step", step.__get__(self.model))
+        object.__setattr__(self.model, "build_step", step.__get__(self.model))
 
 
 def test_a_call_alone_is_its_own_root() -> None:

@@ -51,7 +51,7 @@ WRONG = {"city": 7}
 def _step(runnable: Any) -> Any:
     """What the model behind a binding is asked."""
     binding = getattr(runnable, "first", runnable)
-    return binding.bound._step([HumanMessage("hi")], None, None, dict(binding.kwargs))
+    return binding.bound.build_step([HumanMessage("hi")], None, None, dict(binding.kwargs))
 
 
 def _accepts(runnable: Any, name: str, *arguments: Any) -> list[bool]:

@@ -48,7 +48,7 @@ def test_a_conversation_remembers(dami: Dami, monkeypatch: pytest.MonkeyPatch) -
             raise EOFError from None
 
     monkeypatch.setattr(builtins, "input", read)
-    monkeypatch.setattr("dami_agent.cli.chat._talks", lambda: True)
+    monkeypatch.setattr("dami_agent.cli.chat.is_interactive", lambda: True)
     assert dami("chat", "--effort", "none", "--system", "Be brief.", *SHORT).status == 0
     assert [r["messages"] for r in dami("logs", "--json").json] == [2, 4]
 
