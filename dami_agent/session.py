@@ -170,7 +170,8 @@ def _open_engine(name: str, pair: CheckpointPair, options: dict[str, Any]) -> En
         )
     from dami_agent.runtime import LocalEngine  # imports torch
 
-    return LocalEngine.open(pair, **options)
+    factory: EngineFactory = LocalEngine
+    return factory.open(pair, **options)
 
 
 def _open_published(plugin: Plugin, pair: CheckpointPair, options: dict[str, Any]) -> Engine:
