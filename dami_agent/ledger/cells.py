@@ -30,7 +30,7 @@ from dami_agent.ledger.database import to_json
 from dami_agent.ledger.row import CallRow
 from dami_agent.ledger.schema import calls
 
-Cell = Callable[[Any], Any]
+Converter = Callable[[Any], Any]
 EARLIEST, LATEST = -62_000_000_000.0, 253_000_000_000.0  # seconds since 1970 of the years 5 and 9987: a datetime's ends
 
 
@@ -100,7 +100,7 @@ def _double(value: Any) -> float:
     return number if math.isfinite(number) else 0.0
 
 
-def _optional(fit: Cell, kinds: tuple[type, ...]) -> Cell:
+def _optional(fit: Converter, kinds: tuple[type, ...]) -> Converter:
     """Fit a value of one of ``kinds``; anything else is unknown, and so NULL."""
 
     def fitter(value: Any) -> Any:
@@ -121,7 +121,7 @@ def _names(value: Any) -> list[str]:
     return [_text(each) for each in value]
 
 
-def _fitter(column: Column[Any]) -> Cell:
+def _fitter(column: Column[Any]) -> Converter:
     kind = column.type
     if isinstance(kind, JSON):
         return _object if column.name in _OBJECTS else _names
@@ -137,10 +137,10 @@ def _fitter(column: Column[Any]) -> Cell:
 # ---- out ------------------------------------------------------------------------------------------------------------
 
 
-def _reader(column: Column[Any]) -> Cell:
+def _reader(column: Column[Any]) -> Converter:
     """Check a stored value against its column's type, and parse JSON."""
     name, nullable, kind = column.name, bool(column.nullable), column.type
-    read: Cell
+    read: Converter
     if isinstance(kind, JSON):
         read = _json_object if name in _OBJECTS else _json_list
     elif isinstance(kind, Boolean):

@@ -14,14 +14,14 @@ DEEPEST = 6  # levels of nesting that are kept
 MOST_VALUES = 4_000  # values in one column, all levels together; a text counts as one more per 100 characters
 LEFT_OUT = "…"
 
-Redact = Callable[[str], Any]
+TextHook = Callable[[str], Any]
 
 _brief = reprlib.Repr()
 _brief.maxlevel = 1
 _brief.maxstring = _brief.maxother = 10 * LONGEST_TEXT  # cut later: a secret cut in half would not be recognised
 
 
-def plain(value: Any, redact: Redact | None = None) -> Any:
+def plain(value: Any, redact: TextHook | None = None) -> Any:
     """Return ``value`` as None, bool, int, float, str, list or dict; never raises an ``Exception``.
 
     Strings are made encodable and cut to ``LONGEST_TEXT`` after ``redact`` has seen them; NaN, infinities and integers
@@ -38,7 +38,7 @@ def storable(text: str) -> str:
 
 
 class _Plain:
-    def __init__(self, redact: Redact | None) -> None:
+    def __init__(self, redact: TextHook | None) -> None:
         self._redact = redact
         self._left = MOST_VALUES
 
