@@ -77,10 +77,13 @@ def test_a_report_finds_the_signal_and_its_shuffle_loses_it() -> None:
 
 def test_items_are_of_the_calibration_split_and_judge_their_own_solution() -> None:
     sampling = Sampling(temperature=0.7)
-    for item in calibrate.question_items(8, sampling) + calibrate.step_items(30, sampling):
+    asked = calibrate.question_items(8, sampling)
+    assert len(asked) == 8
+    for item in asked + calibrate.step_items(30, sampling):
         assert split_of(item.step.messages[0].content) == "calibration"
         assert not item.right(Reply(content="I do not know."))
     steps = calibrate.step_items(30, sampling)
+    assert len(steps) == 30
     assert {item.kind for item in steps} == {"call", "reply"}
     for item in (i for i in steps if i.kind == "call"):
         assert not item.right(Reply(tool_calls=(ToolCall(id="a", name="nothing", arguments={}),)))

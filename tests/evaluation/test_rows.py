@@ -40,6 +40,8 @@ def test_every_group_of_a_row_against_a_plain_filter() -> None:
     outcomes = found(questions)[Intensity(0.5)]
     row = rows.summary(Intensity(0.5), questions, outcomes)
     both = list(zip(questions, outcomes, strict=True))
+    cells = [cell for levels in row["cells"].values() for cell in levels.values()]
+    assert sum(cell["questions"] for cell in cells) == len(questions) > 0
     for family, levels in row["cells"].items():
         for level, cell in levels.items():
             members = [o for (_, q), o in both if (q.family, q.level) == (family, int(level))]

@@ -129,6 +129,9 @@ def test_totals_by_tool_and_by_run_add_up() -> None:
         for name in (*TOKENS, "calls", "failed", "cached_tokens"):
             assert sum(part[name] for part in parts) == t.totals[name], name
         assert sum(part["cost"].get("EUR", 0) for part in parts) == pytest.approx(t.totals["cost"]["EUR"])
+    assert len(t.steps) == len(t)
+    assert set(t.by_tool()) >= {"search", "add"}
+    assert {run.id for run in runs(t.steps)} == {row.root_run_id or row.run_id for row in t.steps}
     for tool, sums in t.by_tool().items():
         rows = [row for row in t.steps if row.charged_to == tool]
         assert sums == totals(rows) == by_tool(rows)[tool]

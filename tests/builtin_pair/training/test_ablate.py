@@ -35,6 +35,7 @@ def test_a_variant_changes_one_thing_and_the_recipe_is_among_them():
         assert all(_differs(variant, Variant()) == {field} for variant in named.values() if variant != Variant())
         assert len(set(named.values())) == len(named) == 3
     for what, field in (("style", "graded"), ("size", "size")):
+        assert len(set(ablate.WHAT[what].values())) == len(ablate.WHAT[what]) > 1
         for variant in ablate.WHAT[what].values():
             assert replace(variant.proxy, **{field: getattr(Proxy(), field)}) == Proxy()
     assert Variant().lr == recipe.CONFIGS["instruct"].lr == recipe.CONFIGS["thinking"].lr

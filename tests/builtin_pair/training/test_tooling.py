@@ -41,7 +41,7 @@ def test_every_call_is_of_a_bound_tool_and_is_answered(family, template):
 
 @pytest.mark.parametrize("family", ["novel", "writing"])
 def test_what_a_call_says_was_said_before(family):
-    rng = Random(family)
+    rng, seen = Random(family), 0
     for _ in range(300):
         dialogue, said = tooling.FAMILIES[family](rng, "instruct", rng.random()), ""
         for turn in dialogue.turns:
@@ -49,7 +49,9 @@ def test_what_a_call_says_was_said_before(family):
                 for key, value in arguments.items():
                     pieces = re.split(rf"\bA {key} about |\.$|^A ", str(value)) if family == "writing" else [str(value)]
                     assert all(piece in said for piece in pieces)
+                    seen += 1
             said += " " + turn.content
+    assert seen > 300
 
 
 def test_written_objects_have_the_required_keys_and_only_known_ones():
