@@ -53,7 +53,7 @@ class Browser:
         file.write_text(render(rows, ReportSource(ledger=ledger), FRONTIER, saved, text=text), encoding="utf-8")
         self.messages()
         self.driver.get(file.as_uri())
-        assert self.script("return document.documentElement.dataset.drawn")
+        self.until(lambda: self.script("return document.documentElement.dataset.drawn"))  # a large file loads in parts
         return file.as_uri()
 
     def look(self, width: int, scheme: str) -> None:
