@@ -137,6 +137,12 @@ def facts(pair: CheckpointPair) -> dict[str, Any]:
 def filled(name: str, text: str, found: Mapping[str, Mapping[str, Any]], required: tuple[str, ...] = ()) -> str:
     """Return ``text`` with every block written anew.
 
+    Args:
+        name: the file's name, for errors.
+        text: the file's text.
+        found: the results, by name.
+        required: blocks that must be there.
+
     Raises:
         UsageError: a required block is missing, a marker has no partner or an unknown name, a result lacks a figure.
     """

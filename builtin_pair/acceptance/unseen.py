@@ -64,6 +64,12 @@ def compare_unseen(kind: Unseen, asked: SeededQuestions, found: Sequence[AnswerO
     """Compare one kind at one λ: its accuracy, the matching seen one, and their gap (positive: unseen is worse).
 
     ``seen``, ``gap`` and ``gap_ci`` are None if a matching cell has no seen questions.
+
+    Args:
+        kind: what is unseen.
+        asked: questions with something unseen.
+        found: their outcomes.
+        seen: outcomes of like questions without it.
     """
     right = [float(outcome.right) for outcome in found]
     weights: dict[Key, float] = {}

@@ -102,7 +102,14 @@ def nesting(finds: Sequence[str]) -> str:
 
 
 def ask(rng: Random, finds: Sequence[str], tools: Sequence[str], values: Sequence[Any]) -> str:
-    """Draw a prompt for what the last of `finds` is of the one before, ... of each of the values."""
+    """Draw a prompt for what the last of `finds` is of the one before, ... of each of the values.
+
+    Args:
+        rng: the random stream.
+        finds: what each hop finds.
+        tools: the tools of the hops, in order.
+        values: the values asked about.
+    """
     repeated = len(set(tools)) == 1
     if repeated and rng.random() < 0.4:
         times = _TIMES[len(tools)]

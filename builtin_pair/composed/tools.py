@@ -82,7 +82,15 @@ class Finder:
 
 
 def finder(rng: Random, split: Split, takes: Maker, *, more: bool = False, finds: str | None = None) -> Finder:
-    """Draw a made-up tool of one argument that takes such values, and with `more` of a second one."""
+    """Draw a made-up tool of one argument that takes such values, and with `more` of a second one.
+
+    Args:
+        rng: the random stream.
+        split: the split that everything drawn belongs to.
+        takes: kind of value that it takes.
+        more: give it a second argument.
+        finds: what it finds; None draws it.
+    """
     own = identifier(rng, split, parts=rng.choices((1, 2), (5, 1))[0])
     arguments = [Argument(own, "integer" if takes in (number, figure) else "string", None)]
     fixed: dict[str, Any] = {}
@@ -100,7 +108,14 @@ Found = Sequence[Sequence[Any]]
 
 
 def hops(rng: Random, split: Split, kinds: Sequence[Maker], count: int) -> Found | None:
-    """`count` values and what is found hop by hop, or None if two are the same: a tool says one thing of each."""
+    """Draw `count` values and what is found hop by hop; None if two are the same: a tool says one thing of each.
+
+    Args:
+        rng: the random stream.
+        split: the split that everything drawn belongs to.
+        kinds: kinds of value, hop by hop.
+        count: how many.
+    """
     found = [[kind(rng, split) for _ in range(count)] for kind in kinds]
     return found if len({str(each) for row in found for each in row}) == count * len(kinds) else None
 
@@ -152,7 +167,15 @@ def distinct(finders: Sequence[Finder]) -> bool:
 def bind(
     rng: Random, split: Split, task: AgentTask, finders: Sequence[Finder], work: Sequence[Operation] = ()
 ) -> AgentTask | None:
-    """Return the task with the tools it needs, up to two more and its reply, or None if two tools are alike."""
+    """Return the task with the tools it needs, up to two more and its reply, or None if two tools are alike.
+
+    Args:
+        rng: the random stream.
+        split: the split of the further tools.
+        task: the task.
+        finders: the tools that the plan needs.
+        work: the operations or comparisons that must be worked out.
+    """
     needed = different(finders)
     room = min(2, MOST_TOOLS - len(needed))
     bound = needed + [finder(rng, split, maker(rng), more=rng.random() < 0.2) for _ in range(rng.randint(0, room))]

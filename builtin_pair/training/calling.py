@@ -72,6 +72,13 @@ def before_calls(
     """Return the thought before a turn of calls: what the last turn found, what is worked out first, what is needed.
 
     `mends` says that these calls repeat ones that failed.
+
+    Args:
+        group: the calls.
+        done: the turns of calls before it.
+        style: level of detail of the thoughts, 0 to 1.
+        mends: whether these calls repeat ones that failed.
+        noun: says what a call finds.
     """
     if style < thoughts.EMPTY:
         return ""
@@ -98,7 +105,15 @@ def before_reply(
     *,
     noun: Noun = noun,
 ) -> str:
-    """Return the thought before the final answer of a task: what is worked out, or which results are copied."""
+    """Return the thought before the final answer of a task: what is worked out, or which results are copied.
+
+    Args:
+        done: the turns of calls before it.
+        work: the operations or comparisons that must be worked out.
+        answers: the results that are copied.
+        style: level of detail of the thoughts, 0 to 1.
+        noun: says what a call finds.
+    """
     if style < thoughts.EMPTY:
         return ""
     if work:
@@ -117,7 +132,16 @@ def aside(work: Sequence[Operation]) -> str:
 def task_turns(
     rng: Random, task: AgentTask, template: Template, style: float, *, partial: bool = True, noun: Noun = noun
 ) -> list[Turn]:
-    """Draw an agent task as its reference solution goes; earlier thoughts may have been dropped."""
+    """Draw an agent task as its reference solution goes; earlier thoughts may have been dropped.
+
+    Args:
+        rng: the random stream.
+        task: the task.
+        template: whose chat template it is rendered with.
+        style: level of detail of the thoughts, 0 to 1.
+        partial: whether earlier thoughts may be missing.
+        noun: says what a call finds.
+    """
     thinking, turns, rounds = template == "thinking", [Turn("user", task.prompt)], task.rounds
     tersely = not thinking or style < thoughts.EMPTY
     kept = 1.0 if not partial or rng.random() < 0.6 else rng.choice((0.0, 0.5))

@@ -36,7 +36,14 @@ def cut(rng: Random, thought: str) -> str:
 
 
 def reached(kept: str, thought: str, work: Sequence[Working], style: float) -> bool:
-    """Whether the beginning `kept` of a thought holds the result of its last step."""
+    """Return whether the beginning `kept` of a thought holds the result of its last step.
+
+    Args:
+        kept: the beginning of the thought.
+        thought: the whole thought.
+        work: the working of the thought.
+        style: level of detail of the thoughts, 0 to 1.
+    """
     if not work:
         return kept == thought
     last = work[-1]
@@ -47,7 +54,15 @@ def reached(kept: str, thought: str, work: Sequence[Working], style: float) -> b
 
 
 def closed(rng: Random, turn: Turn, tersely: str, work: Sequence[Working], style: float) -> Turn:
-    """Draw a reply whose thought is cut and closed; what it says is `tersely` where the result is not reached."""
+    """Draw a reply whose thought is cut and closed; what it says is `tersely` where the result is not reached.
+
+    Args:
+        rng: the random stream.
+        turn: the reply with its whole thought.
+        tersely: what is said where the result is not reached.
+        work: the working of the thought.
+        style: level of detail of the thoughts, 0 to 1.
+    """
     kept = cut(rng, turn.thought or "")
     content = turn.content if reached(kept, turn.thought or "", work, style) else tersely
     closing = rng.choices(CLOSINGS, _WEIGHTS)[0]

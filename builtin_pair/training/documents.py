@@ -147,5 +147,12 @@ FAMILIES: dict[str, tooling.Draw] = {
 
 
 def draw(rng: Random, family: str, template: Template, style: float) -> TrainingDialogue:
-    """One dialogue of a family under a template, at a level of detail."""
+    """Draw a dialogue of a family under a template, at a level of detail.
+
+    Args:
+        rng: the random stream.
+        family: family of documents or questions.
+        template: whose chat template it is rendered with.
+        style: level of detail of the thoughts, 0 to 1.
+    """
     return FAMILIES[family](rng, template, style)

@@ -125,7 +125,16 @@ def rows(
 
 
 def show(pair: Path, parts: Sequence[str], count: int, split: Split, seed: int = 0, device: str = "auto") -> None:
-    """Print the rows of :func:`rows` as they come, with the seconds since the start."""
+    """Print the rows of :func:`rows` as they come, with the seconds since the start.
+
+    Args:
+        pair: folder of the pair.
+        parts: what to measure.
+        count: questions or tasks per measurement.
+        split: of the questions and tasks.
+        seed: equal seeds draw the same.
+        device: `auto`, `cpu` or `cuda`.
+    """
     begun = time.monotonic()
     for row in rows(pair, parts, count, split, seed, device):
         print(json.dumps({**row, "seconds": round(time.monotonic() - begun)}), flush=True)

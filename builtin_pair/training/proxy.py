@@ -118,7 +118,15 @@ def config(stage: recipe.Stage, changes: recipe.Changes) -> loop.TrainingConfig:
 def train(
     proxy: Proxy, tokenizer: Tokenizer, folder: Path, replay: float, changes: recipe.Changes
 ) -> dict[recipe.Stage, State]:
-    """Pretrain a base, then tune Instruct and Thinking from it; resumes. Returns all three."""
+    """Pretrain a base, then tune Instruct and Thinking from it; resumes. Returns all three.
+
+    Args:
+        proxy: size, and whether the level of detail is graded.
+        tokenizer: the pair's.
+        folder: folder of the runs.
+        replay: share of base-style documents in the fine-tunings.
+        changes: what the command line changes.
+    """
     states: dict[recipe.Stage, State] = {}
     stages: tuple[recipe.Stage, ...] = ("base", "instruct", "thinking")
     for stage in stages:

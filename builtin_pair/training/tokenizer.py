@@ -63,7 +63,14 @@ def everyday(corpus: Iterable[str], count: int) -> list[str]:
 
 
 def build(prose: list[str], *, seed: int = 0, vocabulary: int = VOCABULARY, everyday_words: int = 260) -> Tokenizer:
-    """Train the tokenizer on the tasks' prose and on made-up words."""
+    """Train the tokenizer on the tasks' prose and on made-up words.
+
+    Args:
+        prose: texts to learn pieces from.
+        seed: equal seeds draw the same.
+        vocabulary: number of entries.
+        everyday_words: words that get an entry of their own.
+    """
     common = sorted(everyday(prose, everyday_words), key=lambda word: (-len(word), word))
     pattern = (
         rf" (?:{'|'.join(common)})(?![\p{{L}}\p{{N}}_])| [-+*/=] |\p{{L}}+|\p{{N}}|\r?\n| +|[^\s\p{{L}}\p{{N}}]+|\s"

@@ -91,6 +91,14 @@ def schema(
     """Return the JSON schema of the arguments, with the extras real tools have: descriptions, titles, limits, defaults.
 
     What is left None is drawn; `optional` adds an argument that may be left out.
+
+    Args:
+        rng: the random stream.
+        split: the split that everything drawn belongs to.
+        arguments: the tool's arguments.
+        form: where the schema comes from, which orders its keys; None draws it.
+        described: whether arguments have descriptions; None draws it.
+        optional: whether there is an argument that may be left out; None draws it.
     """
     form = form or rng.choices(("tool", "class", "dict"), (8, 1, 1))[0]
     described = rng.random() < (0.25 if form == "tool" else 0.8) if described is None else described

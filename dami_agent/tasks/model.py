@@ -277,6 +277,12 @@ _Asked = TypeVar("_Asked", Question, AgentTask)
 def another(drawn: Iterator[_Asked], asked: Mapping[str, _Asked], whose: str, what: str) -> _Asked:
     """Return the next of `drawn` whose prompt is not among those `asked`.
 
+    Args:
+        drawn: draws, without end.
+        asked: what was drawn before, by its prompt.
+        whose: who has too few, for the error.
+        what: of what there are too few, for the error.
+
     Raises:
         UsageError: there is none among thousands.
     """

@@ -163,7 +163,14 @@ def novel_tool(rng: Random, split: Split, *, named: float = 0.7) -> Novel:
 def novel_spec(
     rng: Random, split: Split, arguments: list[Argument], *, finds: str | None = None
 ) -> tuple[ToolSpec, tuple[str, str]]:
-    """Draw a made-up tool with these arguments, what it finds (drawn if not told) and of what."""
+    """Draw a made-up tool with these arguments, what it finds (drawn if not told) and of what.
+
+    Args:
+        rng: the random stream.
+        split: the split that everything drawn belongs to.
+        arguments: the tool's arguments.
+        finds: what the tool finds; None draws it.
+    """
     found = finds or (english(rng, split) if rng.random() < 0.6 else made_up(rng, split))
     subject = found, english(rng, split)
     description = f"{rng.choice(FINDS)} the {subject[0]} of {an(subject[1])}."
@@ -180,9 +187,15 @@ def _told(rng: Random, split: Split, subject: tuple[str, str]) -> str:
 
 
 def novel_tools(rng: Random, split: Split, count: int, *, named: float) -> list[Novel]:
-    """Made-up tools that differ in name and in what they find, so that a prompt fits one of them.
+    """Draw made-up tools that differ in name and in what they find, so that a prompt fits one of them.
 
     All are drawn anew when two are alike: to one that is called `the` no other would ever be unlike.
+
+    Args:
+        rng: the random stream.
+        split: the split that everything drawn belongs to.
+        count: how many.
+        named: how often a prompt has the tool's name and not its description, 0 to 1.
     """
     while True:
         found = [novel_tool(rng, split, named=named) for _ in range(count)]
@@ -208,7 +221,15 @@ def novel_task(rng: Random, split: Split, *, bound: int = 1) -> AgentTask:
 
 
 def novel_tasks(rng: Random, split: Split, count: int, *, bound: int, named: float) -> list[AgentTask]:
-    """`count` tasks of one call each over the same `bound` made-up tools, a different one each time."""
+    """Draw `count` tasks of one call each over the same made-up tools, a different one each time.
+
+    Args:
+        rng: the random stream.
+        split: the split that everything drawn belongs to.
+        count: how many.
+        bound: tools bound.
+        named: how often a prompt has the tool's name and not its description, 0 to 1.
+    """
     tools = novel_tools(rng, split, bound, named=named)
     first = _task(rng, tools, tools[0].prompt, [tools[0]])
     others = [_task(rng, tools, use.prompt, [use]) for use in tools[1:count]]

@@ -17,7 +17,14 @@ SETTINGS: tuple[Setting, ...] = ("one unseen tool", "one of three demo tools", "
 
 
 def single_calls(setting: Setting, split: Split, count: int, *, seed: int = 0) -> list[AgentTask]:
-    """`count` tasks of one split whose first turn is one call; equal arguments give equal tasks."""
+    """Draw `count` tasks of one split whose first turn is one call; equal arguments give equal tasks.
+
+    Args:
+        setting: how many tools are bound, and how the call is asked for.
+        split: the split that everything drawn belongs to.
+        count: how many.
+        seed: equal seeds draw the same.
+    """
     rng = Random(f"calls:{setting}:{split}:{seed}")
     if setting != "one of three demo tools":
         return [novel_task(rng, split, bound=1 if setting == "one unseen tool" else 3) for _ in range(count)]

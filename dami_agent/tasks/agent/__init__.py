@@ -37,7 +37,14 @@ def agent_tasks(
     kinds: tuple[Kind, ...] = ("route", "work"),
     unseen: Unseen | None = None,
 ) -> list[AgentTask]:
-    """`count` different tasks of one split, kinds in turn.
+    """Draw `count` different tasks of one split, kinds in turn.
+
+    Args:
+        split: the split that everything drawn belongs to.
+        count: how many.
+        seed: equal seeds draw the same.
+        kinds: kinds of tasks, in turn.
+        unseen: what training never shows of it; None for nothing.
 
     Raises:
         UsageError: there are fewer.
@@ -52,7 +59,14 @@ def agent_tasks(
 def stream(
     split: Split, *, seed: int, kinds: tuple[Kind, ...] = ("route", "work"), unseen: Unseen | None = None
 ) -> Iterator[AgentTask]:
-    """Tasks of one split without end; prompts may repeat. `unseen` leaves out `novel`, whose tools are all unseen."""
+    """Yield tasks of one split without end; prompts may repeat.
+
+    Args:
+        split: the split that everything drawn belongs to.
+        seed: equal seeds draw the same.
+        kinds: kinds of tasks, in turn.
+        unseen: what training never shows of it; None for nothing. It leaves out `novel`, whose tools are all unseen.
+    """
     rng = Random(f"agent:{split}:{seed}:{unseen or ''}")
     chosen = [kind for kind in kinds if unseen is None or kind != "novel"]
     while chosen:
@@ -69,9 +83,16 @@ def stream(
 def agent_task(
     rng: Random, kind: Kind, name: str | None = None, *, unseen: Unseen | None = None, names: Names | None = None
 ) -> AgentTask | None:
-    """One task over the catalogue, or None if what was drawn does not fit; `name` picks the template.
+    """Draw one task over the catalogue; None if what was drawn does not fit.
 
     `names` is what it talks about, at least five of each; unseen names are never replaced.
+
+    Args:
+        rng: the random stream.
+        kind: whose templates are drawn from.
+        name: name of the template; None draws one.
+        unseen: what training never shows of it; None for nothing.
+        names: the people, things and towns it talks about.
     """
     table = _TABLES[kind]
     if name is None:

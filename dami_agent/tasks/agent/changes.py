@@ -62,9 +62,15 @@ STUFF: Mapping[str, Forms] = {
 
 
 def changes(rng: Random, value: int, count: int, largest: int) -> list[Operation]:
-    """`count` operations from `value` on, every value in 1..`largest`; small ones for few, hard ones for many.
+    """Draw `count` operations from `value` on, every value in 1..`largest`; small ones for few, hard ones for many.
 
     Raises ValueError if `value` is not in 1..`largest`.
+
+    Args:
+        rng: the random stream.
+        value: the number that they change.
+        count: how many.
+        largest: the largest value on the way.
     """
     if not 1 <= value <= largest or largest < EASY_MOST + 2:
         raise ValueError(f"{value} is not in 1..{largest}")

@@ -53,6 +53,12 @@ class Scene:
         """Return what happens to `value`, a kind of number of `STUFF`: operations and the sentences that say them.
 
         Without `counts` how many there are is a length of this task; it may then be the one never trained.
+
+        Args:
+            value: the number that they change.
+            what: kind of number, of `STUFF`.
+            counts: how many operations, one of these; None takes the task's length.
+            largest: the largest value on the way.
         """
         count = self.length(SPANS, HELD_SPAN) if counts is None else self.rng.choice(tuple(counts))
         work = changes(self.rng, value, count, largest)
@@ -92,7 +98,15 @@ class Scene:
         in_turn: bool = False,
         work: tuple[Operation, ...] = (),
     ) -> list[str]:
-        """Return the same tool for several values; `work` is what finds them."""
+        """Return the same tool for several values; `work` is what finds them.
+
+        Args:
+            tool: name of the tool.
+            key: its argument.
+            values: the argument's value in each call.
+            in_turn: one call after the other, not together.
+            work: what finds the values.
+        """
         return self.all_of([Lookup(tool, {key: value}) for value in values], in_turn=in_turn, work=work)
 
     def in_turn(self, chance: float = 0.3) -> bool:
@@ -110,6 +124,13 @@ class Scene:
         """Bind the tools the plan needs and distractors up to three; refuses values out of range and what is too long.
 
         The answer is the last value of `work`; `answers` are the results to copy where there is none.
+
+        Args:
+            kind: kind of the task.
+            name: name of its template.
+            prompt: what the user says.
+            answers: the results that are copied.
+            work: what is worked out before the reply.
         """
         steps = [*(step for call in self.plan for step in call.work), *work]
         if len(steps) > MOST_WORK or any(not 0 <= step.result <= LARGEST for step in steps):

@@ -34,7 +34,14 @@ __all__ = ["FAMILIES", "LEVELS", "UNSEEN", "Unseen", "practice", "question", "qu
 
 
 def question(rng: Random, family: str, level: int, unseen: Unseen | None = None) -> Question:
-    """One question; which split it falls into is decided by its text."""
+    """Draw one question; which split it falls into is decided by its text.
+
+    Args:
+        rng: the random stream.
+        family: family of documents or questions.
+        level: 1 (easiest) to 5.
+        unseen: what training never shows of it; None for nothing.
+    """
     return _DRAW[family](rng, level, level_size(family, level, unseen), unseen, HELD if unseen == "name" else SEEN)
 
 
@@ -63,9 +70,17 @@ def questions(
     levels: tuple[int, ...] = LEVELS,
     unseen: Unseen | None = None,
 ) -> list[Question]:
-    """`count` different questions of one split, families and levels in turn; equal seeds give equal questions.
+    """Draw `count` different questions of one split, families and levels in turn.
 
     A question that was there already is drawn anew at its place, so every family has as many at every level.
+
+    Args:
+        split: the split that everything drawn belongs to.
+        count: how many.
+        seed: equal seeds draw the same.
+        families: families, in turn.
+        levels: levels, in turn.
+        unseen: what training never shows of it; None for nothing.
 
     Raises:
         UsageError: there are fewer; level 1 is small.

@@ -20,10 +20,17 @@ _ASKS = ("What is the result?", "What do you get?", "Which number comes out?", "
 
 
 def draw(rng: Random, level: int, size: Size, unseen: Unseen | None = None, names: Names = SEEN) -> Question:
-    """One chain: steps as sentences (before or after the question), as one sentence, as brackets.
+    """Draw one chain: steps as sentences (before or after the question), as one sentence, as brackets.
 
     Unseen templates ask first and tell the steps in one sentence, or begin with the bare number. There is nobody in a
     chain: `names` is not used.
+
+    Args:
+        rng: the random stream.
+        level: 1 (easiest) to 5.
+        size: how many operations, and how large the numbers.
+        unseen: what training never shows of it; None for nothing.
+        names: the people, things and towns it talks about.
     """
     start = start_value(rng, size)
     work = operations(rng, size, start)

@@ -26,9 +26,16 @@ _TOLD = ("The numbers are {0}.", "We have {0}.", "I count {0}.")
 
 
 def draw(rng: Random, level: int, size: Size, unseen: Unseen | None = None, names: Names = SEEN) -> Question:
-    """One list question; in unseen templates the question comes before a list told as a sentence, or has it inside.
+    """Draw one list question; in unseen templates it comes before a list told as a sentence, or has it inside.
 
     Training has lists inside the question for what is largest, smallest and the range.
+
+    Args:
+        rng: the random stream.
+        level: 1 (easiest) to 5.
+        size: how many operations, and how large the numbers.
+        unseen: what training never shows of it; None for nothing.
+        names: the people, things and towns it talks about.
     """
     length = HELD_LENGTH[level] if unseen == "length" else rng.choice(LENGTHS[level])
     return _question(rng, level, rng.choice(KINDS[level]), length, TOP[level], unseen)

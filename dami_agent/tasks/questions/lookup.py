@@ -33,10 +33,17 @@ _ORDINALS = ("", "second ")
 
 
 def draw(rng: Random, level: int, size: Size, unseen: Unseen | None = None, names: Names = SEEN) -> Question:
-    """One question; unseen templates ask about the ball, or say who has it first, before telling who passes it.
+    """Draw one question; unseen templates ask about the ball, or say who has it first, before telling who passes it.
 
     Levels 1 and 2 have one pass among few and among more people, level 3 one told in any other way, level 4 five, rows
     of people and tables, some read backwards (who is in a room), level 5 more passes.
+
+    Args:
+        rng: the random stream.
+        level: 1 (easiest) to 5.
+        size: how many operations, and how large the numbers.
+        unseen: what training never shows of it; None for nothing.
+        names: the people, things and towns it talks about.
     """
     hops = HELD_HOPS[level] if unseen == "length" else HOPS[level]
     if unseen == "template" or (unseen == "length" and level <= 3):

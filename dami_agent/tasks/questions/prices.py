@@ -18,9 +18,16 @@ _ITEMS = {1: (1,), 2: (2,), 3: (2, 4, 4, 4), 4: (4, 5), 5: (5, 6)}
 
 
 def draw(rng: Random, level: int, size: Size, unseen: Unseen | None = None, names: Names = SEEN) -> Question:
-    """One bill or conversion.
+    """Draw one bill or conversion.
 
     Unseen templates tell all amounts and prices in one sentence, or a list of prices and ask for amounts.
+
+    Args:
+        rng: the random stream.
+        level: 1 (easiest) to 5.
+        size: how many operations, and how large the numbers.
+        unseen: what training never shows of it; None for nothing.
+        names: the people, things and towns it talks about.
     """
     if unseen is None and level <= 2 and rng.random() < 0.35:
         return _conversion(rng, level, size)

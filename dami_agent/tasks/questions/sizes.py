@@ -78,7 +78,14 @@ def nearest_level(size: Size) -> int:
 
 
 def operations(rng: Random, size: Size, start: int, count: int | None = None) -> tuple[Operation, ...]:
-    """Operations from `start` on, every value in 1..largest; the last one is the answer."""
+    """Draw operations from `start` on, every value in 1..largest; the last one is the answer.
+
+    Args:
+        rng: the random stream.
+        size: how many operations, and how large the numbers.
+        start: the first value.
+        count: how many operations; None takes the size's.
+    """
     if not 1 <= start <= size.largest:
         raise ValueError(f"start {start} is not in 1..{size.largest}")
     work: list[Operation] = []

@@ -12,9 +12,16 @@ from dami_agent.tasks.world import SEEN, Names
 
 
 def draw(rng: Random, level: int, size: Size, unseen: Unseen | None = None, names: Names = SEEN) -> Question:
-    """One story: a hoard, boxes, a bus or a ladder.
+    """Draw one story: a hoard, boxes, a bus or a ladder.
 
     Unseen templates are hoards whose question comes first or that are told in one sentence, as others are in training.
+
+    Args:
+        rng: the random stream.
+        level: 1 (easiest) to 5.
+        size: how many operations, and how large the numbers.
+        unseen: what training never shows of it; None for nothing.
+        names: the people, things and towns it talks about.
     """
     if unseen == "template":
         return rng.choice((_hoard, _hoard_at_once))(rng, level, size, unseen, names)
