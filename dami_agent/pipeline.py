@@ -201,7 +201,7 @@ class Pipeline:
             if not isinstance(error, Exception):
                 raise
             return Failed(record=record, error=error)
-        # Record: before anyone sees the answer.
+        # Record: before the answer is returned; a stream has shown most of it by now.
         record = attempt.record(decision=decision, prompt=prompt, generation=generation, reply=reply)
         self._keep(attempt, record)
         if why:

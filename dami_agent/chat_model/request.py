@@ -1,4 +1,4 @@
-"""Put what was asked at init, through bind and at the call in order of precedence, and make a step of it."""
+"""Read and check settings, tools and formats as a step has them; what was asked at the call beats bind, bind init."""
 
 from __future__ import annotations
 
