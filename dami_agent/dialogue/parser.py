@@ -196,7 +196,7 @@ class ReplyParser:
         self._part: str | None = None
         self._stream = text.stream()
         self._reasoning = _Reasoning()
-        self._stop = StopCutter(step.limits.stop)
+        self._stop = StopCutter(step.limits.stop, continues=prompt.continues)
         self._content = _Content(continues=prompt.continues)
         self._calls = _Calls(self._on_text, self._on_call, json_or_calls=step.response_format is not None)
         self._by_call = step.structured and step.tool_choice.mode == "tool"

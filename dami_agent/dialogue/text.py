@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from tokenizers import Tokenizer, decoders
 
 from dami_agent.byte_level import BYTES
+from dami_agent.stops import first_stop
 
 
 class TokenText:
@@ -99,19 +100,21 @@ def held_back(text: str, markers: Sequence[str]) -> int:
 
 
 class StopCutter:
-    """Ends the text before the stop string that is complete first; holds back what may become one.
+    """Ends the text before the stop string that :func:`~dami_agent.stops.first_stop` finds; holds back what may be one.
 
-    Newlines that open the text are the template's habit (``</think>\\n\\n``), so a stop string lying wholly in them
-    does not count.
+    Args:
+        stop: the stop strings.
+        continues: the text goes on with what was written before, so newlines at its start are text as all others are.
 
     Attributes:
         stop_string: the stop string that ended the text; None so far.
     """
 
-    def __init__(self, stop: Sequence[str]) -> None:
+    def __init__(self, stop: Sequence[str], *, continues: bool = False) -> None:
         self._stop = tuple(s for s in stop if s)
         self._buffer = ""
-        self._lead: int | None = None  # how many of the buffer's characters are opening newlines; None: all so far
+        # How many of the buffer's characters are opening newlines; None: all so far.
+        self._lead: int | None = 0 if continues else None
         self.stop_string: str | None = None
 
     def feed(self, text: str) -> str:
@@ -124,13 +127,9 @@ class StopCutter:
             if not body:
                 return ""
             self._lead = len(self._buffer) - len(body)
-        found = []
-        for stop in self._stop:
-            at = self._buffer.find(stop, max(0, self._lead - len(stop) + 1))
-            if at >= 0:
-                found.append((at + len(stop), at, stop))
-        if found:
-            _, at, self.stop_string = min(found)
+        found = first_stop(self._buffer, self._stop, self._lead)
+        if found is not None:
+            at, self.stop_string = found
             return self._take(at)
         return self._take(len(self._buffer) - held_back(self._buffer, self._stop))
 

@@ -232,7 +232,7 @@ class LocalEngine:
             logprobs=sampling.logprobs,
             matcher=matcher,
             forbid_tool_call=self._forbidden(prompt.constraint, matcher),
-            stops=StopStrings(limits.stop, self._tokenizer) if limits.stop else None,
+            stops=(StopStrings(limits.stop, self._tokenizer, continues=prompt.continues) if limits.stop else None),
             loop=LoopDetector(self._loop_rule.scaled(_ANSWER_LOOP_FACTOR)) if self._loop_rule else None,
             after_close_ids=markers.after_close_ids,
             tokens=list(prompt.token_ids),

@@ -244,7 +244,7 @@ class FakeEngine:
         closed_by: ThoughtClosedBy | None = None
         if prompt.in_thought:
             events, closed_by = self._thought(reply.reasoning, decision.limits, most)
-        cutter = StopCutter(decision.limits.stop)
+        cutter = StopCutter(decision.limits.stop, continues=prompt.continues)
         text = cutter.feed(reply.text) + cutter.finish()
         events += [TokenEvent(token_id=token, part="answer") for token in self.encode(text)]
         events = list(one_thought(events, open_id=self._marker(OPEN), close_id=self._marker(CLOSE)))

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from dami_agent.errors import ContextOverflow, InvalidIntensity, InvalidRequest
@@ -215,12 +216,66 @@ def test_stop_strings_equal_searching_the_whole_text(lab: Lab, text: str, data: 
     tokens = lab.tokenizer.encode(text, add_special_tokens=False)
     for i, token in enumerate(tokens):
         so_far = lab.tokenizer.decode(tokens[: i + 1])
-        expected = [s for s in stops if s in so_far]
-        found = watcher.push(token)
-        assert (found is not None) == bool(expected)
-        if found is not None:
-            assert so_far.find(found) == min(so_far.find(s) for s in expected)
+        lead = len(so_far) - len(so_far.lstrip("\n"))
+        ends = range(lead + 1, len(so_far) + 1)
+        expected = [(end, -len(s), s) for end in ends for s in stops if so_far[:end].endswith(s)]
+        assert watcher.push(token) == (min(expected)[2] if expected else None)
+        if expected:
             return
+
+
+class MergedTokenizer:
+    """Tokens of any text: what a byte-pair tokenizer with other merges would make of it."""
+
+    def __init__(self, pieces: list[str]) -> None:
+        self.pieces = pieces
+
+    def decode(self, ids: list[int], **_: Any) -> str:
+        return "".join(self.pieces[i] for i in ids)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    pieces=st.lists(st.text("abc\n", min_size=1, max_size=5), max_size=8),
+    stops=st.lists(st.text("abc\n", min_size=1, max_size=4), min_size=1, max_size=3),
+    continues=st.booleans(),
+)
+@example(pieces=["abc"], stops=["abc", "b"], continues=False)
+@example(pieces=["\n\n", "yes"], stops=["\n\n"], continues=False)
+@example(pieces=["\n\n", "yes"], stops=["\n\n"], continues=True)
+@example(pieces=["\n", "\n", "\n", "a", "\n"], stops=["\n"], continues=False)
+def test_the_engine_stops_where_the_dialogue_cuts(pieces: list[str], stops: list[str], continues: bool) -> None:
+    """However the text is cut into tokens; and the answer holds no stop string."""
+    from dami_agent.dialogue.text import StopCutter
+    from dami_agent.runtime.stop_strings import StopStrings
+
+    tokenizer: Any = MergedTokenizer(pieces)
+    watcher = StopStrings(stops, tokenizer, continues=continues)
+    cutter = StopCutter(stops, continues=continues)
+    answer, reported = "", None
+    for token, piece in enumerate(pieces):
+        reported = watcher.push(token)
+        answer += cutter.feed(piece)
+        assert cutter.stop_string == reported
+        if reported is not None:
+            assert "".join(pieces[: token + 1]).startswith(answer + reported)
+            break
+    answer += cutter.finish()
+    if reported is None:
+        assert answer == "".join(pieces)
+    assert not any(stop in (answer if continues else answer.lstrip("\n")) for stop in stops)
+
+    whole = StopCutter(stops, continues=continues)  # as one piece, as the fake engine does
+    assert (whole.feed("".join(pieces)) + whole.finish(), whole.stop_string) == (answer, reported)
+
+
+def test_a_stop_string_in_the_newlines_that_open_an_answer_does_not_end_it(lab: Lab) -> None:
+    tokens = lab.tokenizer.encode("\n\n42. D\n\nE", add_special_tokens=False)
+    with scripted(lab, tokens) as engine:
+        out = engine.generate(prompt_of(PROMPT), ask(0.0, stop=("\n\n",)))
+        rest = engine.generate(prompt_of(PROMPT, continues=True), ask(0.0, stop=("\n\n",)))
+    assert (lab.tokenizer.decode(out.token_ids), out.stop_string) == ("\n\n42. D\n\n", "\n\n")
+    assert (lab.tokenizer.decode(rest.token_ids), rest.stop_string) == ("\n\n", "\n\n")
 
 
 # --- log-probs, seeds, streaming -------------------------------------------------------------------------------------
