@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +30,19 @@ if TYPE_CHECKING:
 _SHARED_BY_COPIES = (
     "engine", "dialogue", "estimator", "policy", "budgets", "ledger", "callbacks", "cache", "rate_limiter"
 )  # fmt: skip
+
+# One for all models: a lock of each model's own would have to be left out of its copies, pickles and forked children.
+# Held for as long as a pipeline takes to be put together; pairs are opened before, under the session's lock.
+_lock = threading.RLock()
+
+
+def _forget_lock() -> None:
+    global _lock
+    _lock = threading.RLock()  # a thread of the parent may hold the other
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_lock)
 
 
 class OpenedChatModel(ConfiguredChatModel):
@@ -76,20 +91,27 @@ class OpenedChatModel(ConfiguredChatModel):
             CheckpointError: the checkpoints are no usable pair.
         """
         session = self._session()
-        if self._pipeline is None or self._pipeline.engine is not session.engine:  # closed, or this is a forked child
-            if self.profile is not None and "max_input_tokens" not in self.profile:  # a hub id that was not here yet
-                self.profile = {**(self._resolve_model_profile() or {}), **self.profile}
-            estimator: Estimator = self.estimator
-            policy = self.policy or ReasoningPolicy()
-            self._pipeline = Pipeline(
-                engine=session.engine,
-                dialogue=session.dialogue,
-                policy=policy.with_frontier(session.frontier),
-                estimator=estimator,
-                ledger=Ledger.of(self.ledger),
-                budgets=self.budgets,
-            )
-        return self._pipeline
+        pipeline = self._pipeline
+        if pipeline is None or pipeline.engine is not session.engine:  # closed, or this is a forked child
+            with _lock:  # calls that come first at the same time share one pipeline, and one ledger
+                pipeline = self._pipeline
+                if pipeline is None or pipeline.engine is not session.engine:
+                    self._pipeline = pipeline = self._new_pipeline(session)
+        return pipeline
+
+    def _new_pipeline(self, session: Session) -> Pipeline:
+        if self.profile is not None and "max_input_tokens" not in self.profile:  # a hub id that was not here yet
+            self.profile = {**(self._resolve_model_profile() or {}), **self.profile}
+        estimator: Estimator = self.estimator
+        policy = self.policy or ReasoningPolicy()
+        return Pipeline(
+            engine=session.engine,
+            dialogue=session.dialogue,
+            policy=policy.with_frontier(session.frontier),
+            estimator=estimator,
+            ledger=Ledger.of(self.ledger),
+            budgets=self.budgets,
+        )
 
     def close(self) -> None:
         """Free the pair's memory, for every model that shares it; the next call opens it again."""

@@ -5,9 +5,11 @@ from __future__ import annotations
 import copy
 import multiprocessing
 import pickle
+import threading
+import time
 import warnings
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +106,32 @@ def test_an_engine_given_as_an_object_is_shared_by_copies_and_never_pickled(tmp_
 def test_a_scripted_model_can_be_copied() -> None:
     model = fake_chat_model([FakeReply("one"), FakeReply("two")])
     assert [model.invoke("a").content, copy.deepcopy(model).invoke("b").content] == ["one", "two"]
+
+
+def test_first_calls_at_the_same_time_share_one_pipeline_and_one_ledger(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DAMI_LEDGER", str(tmp_path / "calls.sqlite"))
+    opened: list[Ledger] = []
+    of = Ledger.of
+
+    def slowly(ledger: Any) -> Ledger:
+        time.sleep(0.05)
+        opened.append(of(ledger))
+        return opened[-1]
+
+    monkeypatch.setattr(Ledger, "of", slowly)
+    model = fake_chat_model([], ledger=None)
+    together = threading.Barrier(16)
+
+    def first_call(_: int) -> int:
+        together.wait(30)
+        return id(model.pipeline())
+
+    with ThreadPoolExecutor(16) as threads:
+        found = set(threads.map(first_call, range(16)))
+    assert (len(found), len(opened)) == (1, 1)
+    assert model.pipeline().ledger is opened[0]
 
 
 def test_closing_one_model_leaves_those_that_share_the_pair_usable(tmp_path: Path) -> None:
