@@ -1,32 +1,66 @@
-"""Values that may satisfy a schema, drawn by looking at it; a validator says which of them do."""
+"""Values that may satisfy a schema, drawn by looking at it; a validator says which of them do.
+
+A value that is drawn for one member of a union, breaks it and satisfies another is not one to expect of a grammar: it
+may have properties, or an order of them, that the other member does not declare and models should not write.
+"""
 
 from __future__ import annotations
 
+from contextlib import suppress
 from random import Random
 from typing import Any
 
+from jsonschema import Draft202012Validator, FormatChecker
+
+from dami_agent.dialogue.json_schema import validator
+
+FORMATS = FormatChecker(["date", "email", "ipv4"])
 TEXTS = ["", "a", "b", "x", "yy", "xz", "ab", "abc", "aXc", "a1", "12", "123", "ab@cd", 'q"x', "é\n", "2024-02-28"]
 TEXTS += ["me@example.org", "127.0.0.1", "aaaa", "long enough to pass", "日本語", "back\\slash"]
 NUMBERS = [0, 1, -1, 2, 3, 5, 7, 8, 9, 14, -7, 0.5, -1.25, 3.0, 0.001, 12.75, -2.25, 30, -40, 10**12, 1e-7, 6.02e18]
 
 
+class Broken(Exception):
+    """The value drawn for a member of a union breaks it."""
+
+
+def fits(value: Any, schema: Any) -> bool:
+    """Whether a value satisfies a schema, formats too."""
+    return validator(schema).is_valid(value) and Draft202012Validator(schema, format_checker=FORMATS).is_valid(value)
+
+
+def drawn(schema: Any, rng: Random, count: int) -> list[Any]:
+    """As many values as ``count``, but for those that break the member of a union they were drawn for."""
+    found = []
+    for _ in range(count):
+        with suppress(Broken):
+            found.append(draw(schema, schema, rng))
+    return found
+
+
 def draw(schema: Any, root: Any, rng: Random, depth: int = 4) -> Any:
-    """A value with the shape of ``schema``, its keys in the order of their declaration; valid or not."""
+    """A value with the shape of ``schema``, its keys in the order of their declaration; valid or not.
+
+    Raises:
+        Broken: it was drawn for a member of a union and breaks that.
+    """
     if isinstance(schema, bool) or depth < 0:
         return anything(rng, 1)
     if "$ref" in schema:
         return draw(_target(schema["$ref"], root), root, rng, depth - 1)
     for keyword in ("const", "enum"):
-        if keyword in schema and rng.random() < 0.9:
+        if keyword in schema and schema[keyword] != [] and rng.random() < 0.9:
             return schema[keyword] if keyword == "const" else rng.choice(schema[keyword])
     parts = [p for k in ("anyOf", "oneOf", "allOf") for p in schema.get(k, ())]
     if parts and (rng.random() < 0.7 or not set(schema) & {"type", "properties"}):
         part = rng.choice(parts)
-        if isinstance(part, dict) and "allOf" not in schema:
-            return draw(
-                {**{k: v for k, v in schema.items() if k not in ("anyOf", "oneOf")}, **part}, root, rng, depth - 1
-            )
-        return draw(part, root, rng, depth - 1)
+        if "allOf" in schema:
+            return draw(part, root, rng, depth - 1)
+        beside = {k: v for k, v in schema.items() if k not in ("anyOf", "oneOf")}
+        value = draw({**beside, **part} if isinstance(part, dict) else part, root, rng, depth - 1)
+        if not fits(value, {**part, "$defs": root.get("$defs", {})} if isinstance(part, dict) else part):
+            raise Broken
+        return value
     kinds = schema.get("type", _likely(schema))
     kind = kinds if isinstance(kinds, str) else rng.choice(list(kinds) or ["null"])
     if kind == "object":

@@ -19,7 +19,7 @@ from typing_extensions import NotRequired, TypedDict
 from dami_agent.dialogue.json_schema import check, enforceable, validator
 
 from .grammar import Grammar
-from .instances import draw
+from .instances import drawn
 from .support import TOKENIZER
 
 
@@ -253,7 +253,7 @@ def test_what_is_written_is_valid_and_what_is_valid_can_be_written(model: Any) -
             assert problems or judge.is_valid(value), value
             if name_of(model) not in NOT_HELD:
                 adapter.validate_json(json.dumps(value))
-    values = [draw(schema, schema, rng) for _ in range(60)]
+    values = drawn(schema, rng, 60)
     values += [EXAMPLES[name_of(model)]] if name_of(model) in EXAMPLES else []
     for value in values:
         try:

@@ -15,7 +15,7 @@ from functools import lru_cache
 from typing import Any
 
 from dami_agent.dialogue.json_schema.fitting import LAYOUT, Fitting
-from dami_agent.dialogue.json_schema.keywords import modern
+from dami_agent.dialogue.json_schema.keywords import all_subschemas, modern
 from dami_agent.dialogue.json_schema.preparation import Preparation, Unenforced
 from dami_agent.dialogue.json_schema.productive import without_the_impossible
 from dami_agent.errors import InvalidSchema
@@ -86,4 +86,22 @@ def _enforceable(text: str, strict: bool) -> tuple[str, tuple[Unenforced, ...]]:
             "no value can satisfy this schema" + (f": {impossible}" if prepared is not False else ""),
             hint="check its bounds, enums and required properties",
         )
-    return json.dumps(prepared), tuple(dict.fromkeys(preparation.unenforced))
+    unenforced = [*preparation.unenforced, *(_overlapping(prepared, text) if strict else ())]
+    return json.dumps(prepared), tuple(dict.fromkeys(unenforced))
+
+
+def _overlapping(closed: Any, text: str) -> list[Unenforced]:
+    """Return each ``oneOf`` whose members overlap as they were written, and perhaps do not as they were closed.
+
+    A value of two members breaks the schema. Closed, ``{"a": …}`` and ``{"a": …, "b": …}`` have none in common, so the
+    grammar lets both be written; open, the second satisfies the first as well.
+    """
+    undecided = [path for path, node in all_subschemas(closed) if "oneOf" in node]
+    if not undecided:
+        return []
+    try:
+        _, unenforced = _enforceable(text, False)
+    except InvalidSchema:
+        unenforced = (Unenforced("#", "*"),)
+    unknown = any(each.keyword == "*" for each in unenforced)
+    return [Unenforced(path, "oneOf") for path in undecided if unknown or Unenforced(path, "oneOf") in unenforced]

@@ -107,7 +107,7 @@ class Preparation:
                 ]
             elif keyword in SINGLE:
                 schema[keyword] = self.node(value, f"{path}/{keyword}")
-        if "oneOf" in schema and "anyOf" not in schema and disjoint(schema["oneOf"], self._target):
+        if "oneOf" in schema and "anyOf" not in schema and disjoint(schema["oneOf"], self._target, tag):
             return {("anyOf" if keyword == "oneOf" else keyword): value for keyword, value in schema.items()}
         return schema
 
