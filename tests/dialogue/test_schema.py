@@ -388,6 +388,7 @@ def test_what_is_let_through(schema: Any, right: str, wrong: str) -> None:
         ({"type": "object", "properties": {"a": {"type": "array", "contains": {}}}}, "#/properties/a/contains"),
         ({"oneOf": [{"type": "integer"}, {"type": "number"}]}, "#/oneOf"),
         ({"type": "number", "multipleOf": 1e-12}, "#/multipleOf"),
+        ({"type": "number", "exclusiveMinimum": 0, "maximum": 0.5}, "#/exclusiveMinimum"),
         ({"type": "string", "pattern": "(?!a)b"}, "#/pattern"),
         ({"type": "string", "pattern": r"\bx"}, "#/pattern"),
         ({"type": "object", "patternProperties": {"^a": {"type": "null"}, "b": {}}}, "#/patternProperties"),

@@ -184,6 +184,9 @@ class Preparation:
             if abs(bound) > largest or not exact:
                 del schema[keyword]
                 self.note(path, keyword)
+        highest = min(schema.get("maximum", 1), schema.get("exclusiveMaximum", 1))
+        if schema.get("exclusiveMinimum") == 0 and highest < 1:
+            self.note(path, "exclusiveMinimum")  # the grammar lets 0 through there
         step = schema.get("multipleOf")
         if step is not None and _coefficient(step) > _LARGEST_STEP:
             del schema["multipleOf"]
