@@ -21,6 +21,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from tests.demo_fields import STEP_FIELDS
+
 ROOT = Path(__file__).parents[1]
 LINES = (ROOT / "constraints.txt").read_text().splitlines()
 
@@ -161,19 +163,8 @@ def demo_runs(
     home = environment | {"HOME": str(elsewhere), "XDG_DATA_HOME": "", "DAMI_LEDGER": "", "HF_HUB_OFFLINE": "1"}
     shown = json.loads(run(dami, "demo", "--json", "--tasks", str(tasks), cwd=elsewhere, **home))
     assert set(shown) >= {"steps", "totals"}
-    fields = {
-        "task",
-        "step",
-        "tool",
-        "lambda",
-        "reason",
-        "prompt_tokens",
-        "reasoning_tokens",
-        "answer_tokens",
-        "seconds",
-    }
     assert shown["steps"]
-    assert all(set(step) >= fields for step in shown["steps"])
+    assert all(set(step) >= STEP_FIELDS for step in shown["steps"])
     assert set(shown["totals"]) == {"dami", "instruct", "thinking"}
     assert all(t["tasks"] == tasks for t in shown["totals"].values())
     assert list(elsewhere.rglob("ledger.sqlite"))  # where a newcomer's is: in the user's data directory

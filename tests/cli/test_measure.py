@@ -10,6 +10,7 @@ from pathlib import Path
 from dami_agent.cli.sweep import sweep
 from dami_agent.evaluation.sweep import SweepConfig
 from tests.cli.conftest import Dami
+from tests.demo_fields import STEP_FIELDS
 
 
 def test_demo_as_json_adds_up(dami: Dami) -> None:
@@ -19,18 +20,7 @@ def test_demo_as_json_adds_up(dami: Dami) -> None:
         assert total["tasks"] == 2
         assert 0 <= total["solved"] <= 2
     steps = shown["steps"]
-    fields = {
-        "task",
-        "step",
-        "tool",
-        "lambda",
-        "reason",
-        "prompt_tokens",
-        "reasoning_tokens",
-        "answer_tokens",
-        "seconds",
-    }
-    assert all(set(step) >= fields for step in steps)
+    assert all(set(step) >= STEP_FIELDS for step in steps)
     assert {step["task"] for step in steps} <= {0, 1, 2}
     rows = dami("logs", "--json").json
     assert len(rows) >= len(steps)
