@@ -41,7 +41,7 @@ class PlainEngine:
         return cls(pair, context_length or 4096)
 
     def submit(self, prompt: Prompt, decision: Decision) -> PlainJob:
-        self._refuse_if_closed()
+        self.refuse_if_closed()
         most = check_request(prompt, decision.limits, self.info)
         if prompt.constraint is not None:
             raise InvalidRequest("this engine knows no grammars", hint="bind no tools")
@@ -51,7 +51,7 @@ class PlainEngine:
         return self.submit(prompt, decision).result()
 
     def score(self, prompt: Prompt, completion: Sequence[int], intensity: Intensity) -> tuple[float, ...]:
-        self._refuse_if_closed()
+        self.refuse_if_closed()
         context = (*prompt.token_ids, *prompt.reply_ids)
         check_tokens("completion", completion, self.info, empty=True)
         check_fits(len(context), len(completion), self.info)
@@ -66,7 +66,7 @@ class PlainEngine:
         with self.lock, self.weights.at([intensity]) as model, torch.no_grad():
             return model(torch.tensor([ids])).logits[0, :, : self.info.vocab_size].float().log_softmax(-1)
 
-    def _refuse_if_closed(self) -> None:
+    def refuse_if_closed(self) -> None:
         if self.closed:
             raise EngineClosed("the plain engine was closed")
 
@@ -123,7 +123,7 @@ class PlainJob:
             error.generation, self.error, self.over = self.whole, error, True
 
     def _check(self) -> None:
-        self.engine._refuse_if_closed()
+        self.engine.refuse_if_closed()
         if self.cancelled:
             raise Cancelled("the request was cancelled")
         if self.ends is not None and time.monotonic() >= self.ends:

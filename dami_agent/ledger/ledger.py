@@ -61,9 +61,9 @@ class Ledger:
         self.prices = prices
         self._arguments = (url, backlog, keep_text, redact, prices)
         self._redaction = Redaction(redact)
-        self._store = None if url is None else Store(url, backlog)
-        if self._store is not None:
-            weakref.finalize(self, self._store.close)  # also at exit
+        self.store = None if url is None else Store(url, backlog)
+        if self.store is not None:
+            weakref.finalize(self, self.store.close)  # also at exit
 
     @classmethod
     def open(
@@ -134,7 +134,7 @@ class Ledger:
     @property
     def waiting(self) -> int:
         """Count the rows that could not be written yet."""
-        return 0 if self._store is None else self._store.waiting
+        return 0 if self.store is None else self.store.waiting
 
     def record(self, record: CallRecord) -> None:
         """Keep one attempt; committed when this returns, if it can be at all. Raises nothing, whatever is in it.
@@ -148,7 +148,7 @@ class Ledger:
 
     def _record(self, record: CallRecord) -> None:
         listening = tracing.listening()
-        if self._store is None and not listening:
+        if self.store is None and not listening:
             return
         values = values_of(
             record,
@@ -157,34 +157,39 @@ class Ledger:
             redact=self._redaction,
             trace_names=tuple(trace.name for trace in listening if trace.name),
         )
-        if self._store is not None:
-            self._store.add(values)
+        if self.store is not None:
+            self.store.add(values)
         for trace in listening:
             trace.add(values)
 
     def flush(self) -> bool:
         """Write what waits, now; return whether nothing waits afterwards."""
-        return self._store is None or self._store.flush()
+        return self.store is None or self.store.flush()
+
+    def forget_waiting(self) -> None:
+        """Give up rows that could not be written, so that closing neither tries them again nor warns of them."""
+        if self.store is not None:
+            self.store.forget_waiting()
 
     def close(self) -> None:
         """Write what waits and let go of the file; idempotent, and the ledger may be used again afterwards."""
-        if self._store is not None:
-            self._store.close()
+        if self.store is not None:
+            self.store.close()
 
     def verify(self) -> Verification:
         """Check file, schema, every row and the sums; what is wrong is in the result, not raised."""
-        return Verification(rows=0, schema=0, problems=()) if self._store is None else verify(self._store)
+        return Verification(rows=0, schema=0, problems=()) if self.store is None else verify(self.store)
 
     def write_cost(self, rows: int = 500) -> dict[str, float]:
         """Measure what :meth:`record` costs: ``median``, ``p95``, ``p99`` in µs over ``rows`` calls, and ``rows``.
 
         Written to a file of its own beside this one's, on the same disk, and deleted; in memory where this is no file.
         """
-        return write_cost(self._store, rows)
+        return write_cost(self.store, rows)
 
     def exists(self) -> bool:
         """Tell whether there is a ledger to read: False if it is off, or its file was never made."""
-        return self._store is not None and self._store.exists()
+        return self.store is not None and self.store.exists()
 
     def rows(
         self,
@@ -225,13 +230,13 @@ class Ledger:
         """
         if not self.exists() or (limit is not None and limit <= 0):
             return CallRows()
-        assert self._store is not None
+        assert self.store is not None
         wanted = Filter(
             run=run, call=call, thread=thread, tool=tool, node=node, name=name, tag=tag, user=user,
             since=since, after=after, containing=containing,
         )  # fmt: skip
         try:
-            return find(self._store, wanted, limit)
+            return find(self.store, wanted, limit)
         except LedgerError:
             raise
         except Exception as e:  # whatever a damaged file does to the driver

@@ -80,6 +80,14 @@ class Store:
         """Count the rows not written yet."""
         return len(self._waiting)
 
+    def forget_waiting(self) -> None:
+        """Give up the rows that are not written yet."""
+        self._waiting.clear()
+
+    def pause(self, seconds: float) -> None:
+        """Let rows wait for so long, as after a failure; `flush` and reading write them all the same."""
+        self._next_try = time.monotonic() + seconds
+
     def add(self, values: Values) -> None:
         """Write a row and all that wait; when it returns the row is committed or waits. Raises nothing."""
         deadline = time.monotonic() + PATIENCE

@@ -99,6 +99,11 @@ class Accounts:
         self._recent: OrderedDict[str, Account] = OrderedDict()
         self._archive: _Archive | None = None
 
+    @property
+    def in_memory(self) -> tuple[str, ...]:
+        """Return the names of the accounts kept in memory, those used last at the end."""
+        return tuple(self._recent)
+
     def find(self, name: str) -> Account | None:
         """Find the account, if anything was ever put on it."""
         if name in self._recent:

@@ -78,6 +78,12 @@ class Budgets:
         """Tell whether there is any budget at all."""
         return self.run.limited or bool(self.tools)
 
+    @property
+    def accounts_in_memory(self) -> int:
+        """Count the accounts kept in memory; the others are on disk."""
+        with self._lock:
+            return len(self._accounts.in_memory)
+
     def spent(self, account: str) -> Spent:
         """Return what the account has used; open calls count with their seconds so far."""
         with self._lock:

@@ -37,6 +37,11 @@ class KnownNames:
         self._named = frozenset(self._missing)
         self._seen: frozenset[str] = frozenset()
 
+    @property
+    def seen(self) -> int:
+        """Count the names that have occurred, as far as they are kept."""
+        return len(self._seen)
+
     def unknown(self, here: frozenset[str]) -> list[str]:
         """Yield a sentence for each name of the policy that one of ``here`` shows to be misspelt; each is said once."""
         new = here - self._seen

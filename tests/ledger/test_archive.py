@@ -59,7 +59,7 @@ def test_a_closed_ledger(disk: Path) -> None:
     assert ledger.verify().whole
     ledger.record(make_record(7))  # no answer is lost where none can be kept
     assert ledger.waiting == 1
-    ledger._store._waiting.clear() if ledger._store else None
+    ledger.forget_waiting()
 
 
 @pytest.mark.parametrize("shared_memory", [True, False])

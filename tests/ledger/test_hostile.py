@@ -248,7 +248,7 @@ def test_odd_locations_in_the_environment_cost_no_answer(
     ledger = model.pipeline().ledger
     assert isinstance(ledger, Ledger)
     assert caplog.text or len(ledger.rows()) == 1
-    ledger._store = None  # nothing is said at exit
+    ledger.forget_waiting()  # nothing is said at exit
 
 
 @pytest.mark.parametrize(
@@ -329,7 +329,7 @@ def test_damaged_pages_cost_no_answer(tmp_path: Path, caplog: pytest.LogCaptureF
         damaged = Ledger.open(path)
         damaged.record(make_record(77))
         damaged.record(make_record(78))
-        damaged._store._waiting.clear() if damaged._store else None
+        damaged.forget_waiting()
         damaged.close()
 
 
@@ -423,17 +423,17 @@ def record_in_child(ledger: Ledger, seed: int) -> None:
 def test_a_fork_in_the_middle_of_a_write_does_not_hang_the_child(tmp_path: Path) -> None:
     ledger = Ledger.open(tmp_path / "ledger.sqlite")
     ledger.record(make_record(0))
-    assert ledger._store is not None
+    store: Any = ledger.store
     with trace("around") as t:
-        ledger._store._lock.acquire()  # as another thread of the parent does at that moment
-        ledger._store._queue_lock.acquire()
-        ledger._store._waiting.append((0, {}))
+        store._lock.acquire()  # as another thread of the parent does at that moment: no public name leads there
+        store._queue_lock.acquire()
+        store._waiting.append((0, {}))
         child = multiprocessing.get_context("fork").Process(target=record_in_child, args=(ledger, 1))
         child.start()
         child.join(30)
-        ledger._store._waiting.clear()
-        ledger._store._queue_lock.release()
-        ledger._store._lock.release()
+        store._waiting.clear()
+        store._queue_lock.release()
+        store._lock.release()
     assert child.exitcode == 0
     ledger.record(make_record(2))
     assert len(ledger.rows()) == 3

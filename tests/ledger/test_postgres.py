@@ -145,9 +145,9 @@ def test_a_refused_row_blocks_no_other(new_database: NewDatabase) -> None:
 def test_rows_share_one_connection(new_database: NewDatabase) -> None:
     ledger = Ledger.open(new_database())
     ledger.record(make_record(0))
-    assert ledger._store is not None
+    assert ledger.store is not None
     opened: list[object] = []
-    event.listen(ledger._store.engine, "connect", lambda *_: opened.append(_))
+    event.listen(ledger.store.engine, "connect", lambda *_: opened.append(_))
     for seed in range(1, 40):
         ledger.record(make_record(seed))
     assert (opened, len(ledger.rows())) == ([], 40)
@@ -162,4 +162,4 @@ def test_a_server_that_is_not_there(caplog: pytest.LogCaptureFixture) -> None:
     assert "cannot be written" in caplog.text
     assert "geheim" not in caplog.text
     assert "geheim" not in repr(ledger)
-    ledger._store._waiting.clear()  # type: ignore[union-attr]  # so that its end is quiet
+    ledger.forget_waiting()  # so that its end is quiet

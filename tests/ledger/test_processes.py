@@ -105,11 +105,11 @@ def test_rows_share_one_connection(tmp_path: Path) -> None:
     the short way to the driver."""
     ledger = Ledger.open(tmp_path / "ledger.sqlite")
     ledger.record(make_record(0))
-    assert ledger._store is not None
+    assert ledger.store is not None
     opened: list[object] = []
-    event.listen(ledger._store.engine, "connect", lambda *_: opened.append(_))
+    event.listen(ledger.store.engine, "connect", lambda *_: opened.append(_))
     said: list[str] = []
-    event.listen(ledger._store.engine, "before_cursor_execute", lambda *a: said.append(a[2]))
+    event.listen(ledger.store.engine, "before_cursor_execute", lambda *a: said.append(a[2]))
     for seed in range(1, 40):
         ledger.record(make_record(seed))
     assert (opened, said) == ([], [])
@@ -121,8 +121,8 @@ def test_the_short_way_to_the_driver_writes_what_the_long_one_does(tmp_path: Pat
     """Rows written one by one, and the same rows written together by SQLAlchemy."""
     records = [make_record(random.randrange(10**6), error=random.choice([None, "E: x"])) for _ in range(30)]
     one, other = Ledger.open(tmp_path / "one.sqlite", keep_text=True), Ledger.open(tmp_path / "other", keep_text=True)
-    assert other._store is not None
-    other._store._next_try = float("inf")
+    assert other.store is not None
+    other.store.pause(float("inf"))
     for record in records:
         one.record(record)
         other.record(record)

@@ -290,7 +290,7 @@ def test_a_threads_budget_is_not_fresh_after_ten_thousand_other_threads() -> Non
     budgets.charge("thread \ud800", Usage(tokens=20), "answer")
     for other in range(MOST_ACCOUNTS + 50):
         budgets.charge(f"thread {other}", Usage(tokens=1), "answer")
-    assert len(budgets._accounts._recent) == MOST_ACCOUNTS  # memory is bounded all the same
+    assert budgets.accounts_in_memory == MOST_ACCOUNTS  # memory is bounded all the same
     with pytest.raises(BudgetExhausted):
         budgets.reserve("thread a", 0, Limits(), "answer")
     spent = budgets.spent("thread a")
@@ -308,7 +308,7 @@ def test_an_account_with_an_open_call_stays_in_memory_and_one_that_cannot_be_put
     )
     for name in "abc":
         accounts.open(name).spent = Spent(tokens=5, steps=1)
-    assert "open" in accounts._recent
+    assert "open" in accounts.in_memory
     assert [getattr(accounts.find(name), "spent").tokens for name in "abc"] == [5, 5, 5]  # noqa: B009
     monkeypatch.setattr(_Archive, "put", lambda *_: (_ for _ in ()).throw(sqlite3.OperationalError("disk is full")))
     for name in "def":

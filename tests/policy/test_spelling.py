@@ -121,4 +121,4 @@ def test_names_made_up_without_end_are_forgotten() -> None:
     names = KnownNames("node", [("planer", "nodes.planer")])
     for n in range(5_000):
         names.unknown(frozenset({f"x{n}"}))
-    assert len(names._seen) == 4_096
+    assert names.seen == 4_096
