@@ -213,3 +213,25 @@ def test_a_schema_that_backtracks_holds_no_thread() -> None:
     assert not validator(schema).is_valid("a" * 5000 + "!")
     assert time.process_time() - begun < 1
     assert json.dumps(enforceable(schema)[0]) == json.dumps(schema)
+
+
+LONG = "x" * 5_000
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"$ref": LONG},
+        {"$ref": f"#/$defs/{LONG}"},
+        {"$dynamicRef": f"#{LONG}"},
+        {"pattern": f"({LONG}"},
+        {"patternProperties": {f"({LONG}": True}},
+        {"properties": {LONG: {"$ref": "#/$defs/none"}}},
+        {"properties": {LONG: {"type": LONG}}},
+        {"type": LONG},
+    ],
+)
+def test_an_error_never_says_a_strangers_text_in_full(schema: dict[str, Any]) -> None:
+    with pytest.raises(InvalidSchema) as caught:
+        check(schema, "tool 'x'")
+    assert len(str(caught.value)) < 1_000

@@ -17,6 +17,8 @@ DEEPEST = 96
 """Levels of nesting of a schema's JSON text; llguidance reads a little over a hundred."""
 LARGEST = 100_000
 """Values in a schema."""
+_MOST_SAID = 600
+"""Characters of an error: keys, patterns and references of a stranger's schema may have any length."""
 _MOST_BITS = 4096  # of a whole number: more than a thousand digits are no bound
 
 
@@ -34,7 +36,8 @@ def check(schema: Any, where: str) -> None:
         raise InvalidSchema(f"{where}: the schema is {type(schema).__name__}, not an object", hint="pass a JSON schema")
     wrong = _not_json(schema) or _checked(json.dumps(schema))
     if wrong:
-        raise InvalidSchema(f"{where}: {wrong[0]}", hint=wrong[1])
+        text = wrong[0] if len(wrong[0]) <= _MOST_SAID else f"{wrong[0][:_MOST_SAID]}…"
+        raise InvalidSchema(f"{where}: {text}", hint=wrong[1])
 
 
 def _not_json(schema: Any) -> tuple[str, str] | None:
