@@ -49,7 +49,7 @@ def accept(
     from builtin_pair.acceptance.accept import accepted, measure_unseen, shipped
     from builtin_pair.acceptance.junit import counted
     from dami_agent.cli.progress import progress_bar
-    from dami_agent.evaluation.batches import BatchRunner, PairSource
+    from dami_agent.evaluation.call_batches import BatchRunner, PairSource
 
     try:
         measured = _read(sweep)

@@ -28,7 +28,7 @@ MEASURING = """
 import os, sys, time
 from dataclasses import dataclass
 from pathlib import Path
-from dami_agent.evaluation.batches import BatchRunner, PairSource
+from dami_agent.evaluation.call_batches import BatchRunner, PairSource
 
 @dataclass
 class Batch:

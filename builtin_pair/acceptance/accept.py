@@ -9,7 +9,7 @@ from builtin_pair.acceptance.criteria import criteria
 from builtin_pair.acceptance.parity_cells import parity_cells
 from builtin_pair.acceptance.unseen import LAMBDAS, compare_unseen, seen_accuracy, unseen_questions
 from dami_agent.errors import UsageError
-from dami_agent.evaluation.batches import BatchRunner, QuestionBatch
+from dami_agent.evaluation.call_batches import BatchRunner, QuestionBatch
 from dami_agent.evaluation.outcomes import unpacked
 from dami_agent.evaluation.sweep import held_out
 from dami_agent.tasks import UNSEEN

@@ -20,7 +20,7 @@ from typing import Any
 
 from builtin_pair.acceptance.criterion import Criterion, around, at_least, at_most, percent
 from builtin_pair.acceptance.parity_cells import BEHIND
-from dami_agent.evaluation.batches import AnswerOutcome, SeededQuestions
+from dami_agent.evaluation.call_batches import AnswerOutcome, SeededQuestions
 from dami_agent.evaluation.rows import levels_of
 from dami_agent.evaluation.stats import Z, bootstrap, mean, mean_half_width, variance, wilson
 from dami_agent.types import Intensity

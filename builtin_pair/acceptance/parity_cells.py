@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from dami_agent.evaluation.batches import AnswerOutcome, SeededQuestions
+from dami_agent.evaluation.call_batches import AnswerOutcome, SeededQuestions
 from dami_agent.evaluation.rows import Cell, rounded, rounded_interval
 from dami_agent.evaluation.stats import bootstrap, mean, mean_half_width
 

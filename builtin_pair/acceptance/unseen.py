@@ -21,7 +21,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from dami_agent.evaluation.batches import AnswerOutcome, SeededQuestions
+from dami_agent.evaluation.call_batches import AnswerOutcome, SeededQuestions
 from dami_agent.evaluation.stats import Z, half_width, mean, variance
 from dami_agent.tasks import LEVELS, Question, Unseen, questions
 

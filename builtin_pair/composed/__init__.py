@@ -8,7 +8,7 @@ so that putting calls together is learned apart from any structure.
 training holds back elsewhere is held back here: three calls one after another, four changes, three things on a bill.
 """
 
-from builtin_pair.composed.chain import composed_chain
-from builtin_pair.composed.work import composed_work
+from builtin_pair.composed.hop_tasks import composed_chain
+from builtin_pair.composed.work_tasks import composed_work
 
 __all__ = ["composed_chain", "composed_work"]

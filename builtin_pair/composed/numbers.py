@@ -19,7 +19,7 @@ from builtin_pair.composed.tools import (
     maker,
     plan_of,
 )
-from dami_agent.tasks.model import PlannedCall, Split
+from dami_agent.tasks.task import PlannedCall, Split
 from dami_agent.tasks.words import english, joined, made_up, word_split
 
 MEASURES: Mapping[str, tuple[str, ...]] = {"weight": ("weigh",), "cost": ("cost",), "price": ("cost",)}

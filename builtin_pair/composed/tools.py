@@ -10,8 +10,8 @@ from random import Random
 from typing import Any
 
 from dami_agent.tasks.invented import Argument, foreign, identifier, value
-from dami_agent.tasks.model import AgentTask, Operation, PlannedCall, Split
 from dami_agent.tasks.novel import Novel, answering, apart, novel_spec
+from dami_agent.tasks.task import AgentTask, Operation, PlannedCall, Split
 from dami_agent.tasks.words import letters, made_up, reply_of
 
 Maker = Callable[[Random, Split], Any]

@@ -9,7 +9,7 @@ from builtin_pair.training import thoughts
 from builtin_pair.training.render import Template, Turn
 from dami_agent.tasks import words
 from dami_agent.tasks.catalogue import CATALOGUE
-from dami_agent.tasks.model import AgentTask, Operation, PlannedCall
+from dami_agent.tasks.task import AgentTask, Operation, PlannedCall
 
 Noun = Callable[[PlannedCall], str]
 """How a thought says what a call finds."""

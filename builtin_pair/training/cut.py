@@ -18,7 +18,7 @@ from builtin_pair.training.calling import Noun, labelled, noun, task_turns
 from builtin_pair.training.render import Turn
 from dami_agent.tasks import novel
 from dami_agent.tasks.agent import agent_task
-from dami_agent.tasks.model import AgentTask, Question, Working
+from dami_agent.tasks.task import AgentTask, Question, Working
 
 CLOSINGS = ("\n</think>\n\n", "</think>\n\n", "\nI have to answer now.\n</think>\n\n")
 """What the engine writes to close a thought: the chat template's own end of one, the bare marker, a sentence first."""

@@ -12,10 +12,10 @@ from builtin_pair.training import thoughts, tooling
 from builtin_pair.training.cut import cut_question, cut_step
 from builtin_pair.training.render import Template, TrainingDialogue, Turn
 from dami_agent.tasks import catalogue, invented, novel, words
-from dami_agent.tasks.model import Operation, Question, ToolSpec
 from dami_agent.tasks.questions import FAMILIES as QUESTIONS
 from dami_agent.tasks.questions import practice
 from dami_agent.tasks.questions.sizes import SYMBOLS
+from dami_agent.tasks.task import Operation, Question, ToolSpec
 
 
 def reply_of(item: Question, *, tersely: bool) -> str:

@@ -14,14 +14,14 @@ from typing import Any
 
 from builtin_pair.training.serving import open_folders
 from dami_agent.evaluation import agents, calibrate
-from dami_agent.evaluation.batches import QuestionBatch, SeededQuestions
+from dami_agent.evaluation.call_batches import QuestionBatch, SeededQuestions
 from dami_agent.evaluation.rows import summary
 from dami_agent.evaluation.runner import MAX_TOKENS, question_step, stream_seed
 from dami_agent.evaluation.stats import auc, mean
 from dami_agent.evaluation.tool_calls import tool_batches, tool_row
 from dami_agent.session import Session
 from dami_agent.tasks import Question, agent_tasks, questions
-from dami_agent.tasks.model import Split
+from dami_agent.tasks.task import Split
 from dami_agent.types import Intensity, Sampling, Template
 
 PATH = tuple(i / 10 for i in range(11))

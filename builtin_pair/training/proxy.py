@@ -21,8 +21,8 @@ from builtin_pair.training.data import Encoded, Mixture, Part, encode, grouped
 from builtin_pair.training.documents import question_turns
 from builtin_pair.training.export import State
 from builtin_pair.training.render import TrainingDialogue
-from dami_agent.tasks.model import Question
 from dami_agent.tasks.questions import question
+from dami_agent.tasks.task import Question
 
 FAMILIES = ("chain", "list")
 LEVELS = (1, 2)

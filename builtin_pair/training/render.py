@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from builtin_pair.training.templates import POSTAMBLE, PREAMBLE
-from dami_agent.tasks.model import ToolSpec
+from dami_agent.tasks.task import ToolSpec
 
 Template = Literal["instruct", "thinking"]
 Call = tuple[str, Mapping[str, Any]]

@@ -26,8 +26,8 @@ from builtin_pair.training.export import State
 from builtin_pair.training.render import TrainingDialogue, Turn
 from builtin_pair.training.serving import open_states, think
 from dami_agent.tasks.agent import agent_task
-from dami_agent.tasks.model import Operation, ToolSpec, Working
 from dami_agent.tasks.questions import practice
+from dami_agent.tasks.task import Operation, ToolSpec, Working
 
 FAMILIES = ("chain", "story", "prices", "list", "work")
 """Questions with arithmetic in them, and agent tasks with working steps."""

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dami_agent.tasks.model import Operation, Working
+from dami_agent.tasks.task import Operation, Working
 
 EMPTY, VALUES, EQUATIONS, LINES, DETAIL = 0.1, 0.28, 0.46, 0.64, 0.82
 

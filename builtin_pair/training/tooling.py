@@ -17,7 +17,7 @@ from builtin_pair.training.calling import before_reply, labelled, task_turns
 from builtin_pair.training.render import Template, TrainingDialogue, Turn
 from dami_agent.tasks import invented, novel, words
 from dami_agent.tasks.agent import Kind, agent_task
-from dami_agent.tasks.model import AgentTask, ToolSpec
+from dami_agent.tasks.task import AgentTask, ToolSpec
 from dami_agent.tasks.world import invented_names
 
 Draw = Callable[[Random, Template, float], TrainingDialogue]

@@ -10,7 +10,7 @@ from langchain_core.runnables.configurable import RunnableConfigurableFields
 
 from dami_agent.chat_model import structured
 from dami_agent.chat_model.configured import ConfiguredChatModel
-from dami_agent.chat_model.errors import langchain_errors
+from dami_agent.chat_model.langchain_errors import langchain_errors
 from dami_agent.chat_model.tool_binding import bind_tools_of
 from dami_agent.errors import InvalidRequest
 

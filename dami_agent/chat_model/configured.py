@@ -13,7 +13,7 @@ from typing_extensions import Self
 
 from dami_agent.chat_model import request
 from dami_agent.chat_model.caching import PolicyCachedChatModel
-from dami_agent.chat_model.errors import langchain_errors
+from dami_agent.chat_model.langchain_errors import langchain_errors
 from dami_agent.chat_model.pair_names import check_pair, with_pair
 from dami_agent.chat_model.profile import default_temperature, folder_of, profile_of
 from dami_agent.chat_model.tokens import CountingChatModel

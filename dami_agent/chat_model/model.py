@@ -16,7 +16,7 @@ from langchain_core.tools import BaseTool
 from dami_agent.chat_model import request, streaming, structured
 from dami_agent.chat_model.async_bridge import iterate_in_thread, run_in_thread
 from dami_agent.chat_model.configurable import ConfigurableChatDAMI
-from dami_agent.chat_model.errors import langchain_errors
+from dami_agent.chat_model.langchain_errors import langchain_errors
 from dami_agent.chat_model.messages import response_metadata, to_ai_message
 from dami_agent.chat_model.opened import OpenedChatModel
 from dami_agent.chat_model.tool_binding import bind_tools_of

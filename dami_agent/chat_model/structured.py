@@ -13,7 +13,7 @@ from langchain_core.utils.function_calling import convert_to_json_schema, conver
 from langchain_core.utils.pydantic import TypeBaseModel, is_basemodel_subclass
 from pydantic import BaseModel, ValidationError
 
-from dami_agent.chat_model.errors import langchain_errors
+from dami_agent.chat_model.langchain_errors import langchain_errors
 from dami_agent.chat_model.structured_stream import StructuredOutputParser, partial_arguments, partial_json
 from dami_agent.dialogue.json_schema import strict_schema, validator
 from dami_agent.errors import InvalidRequest, InvalidSchema, OutputError, OutputInvalid, OutputTruncated

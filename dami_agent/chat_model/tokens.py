@@ -10,8 +10,8 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage
 
 from dami_agent.chat_model import request
-from dami_agent.chat_model.errors import langchain_errors
 from dami_agent.chat_model.history import to_messages
+from dami_agent.chat_model.langchain_errors import langchain_errors
 from dami_agent.errors import InvalidRequest
 from dami_agent.types import Message, Step, Template, Tool
 

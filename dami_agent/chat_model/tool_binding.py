@@ -11,7 +11,7 @@ from langchain_core.runnables import Runnable
 from langchain_core.utils.function_calling import convert_to_openai_tool
 
 from dami_agent.chat_model import request
-from dami_agent.chat_model.errors import langchain_errors
+from dami_agent.chat_model.langchain_errors import langchain_errors
 from dami_agent.dialogue.json_schema import strict_schema
 from dami_agent.errors import one_error
 

@@ -46,7 +46,7 @@ def sweep(
     """Measure accuracy, tokens and share of thinking across λ, on questions the built-in pair never saw."""
     values = _numbers(lambdas)
     from dami_agent.evaluation import runner
-    from dami_agent.evaluation.batches import PairSource
+    from dami_agent.evaluation.call_batches import PairSource
     from dami_agent.evaluation.sweep import SweepConfig
     from dami_agent.evaluation.sweep import sweep as measure
 

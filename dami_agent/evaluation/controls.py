@@ -20,7 +20,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from dami_agent.evaluation.batches import AnswerOutcome, QuestionBatch, SeededQuestions
+from dami_agent.evaluation.call_batches import AnswerOutcome, QuestionBatch, SeededQuestions
 from dami_agent.evaluation.rows import rounded
 from dami_agent.evaluation.stats import half_width, mean, mean_half_width
 from dami_agent.types import Intensity

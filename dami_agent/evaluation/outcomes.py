@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dami_agent.errors import UsageError
-from dami_agent.evaluation.batches import AnswerOutcome
+from dami_agent.evaluation.call_batches import AnswerOutcome
 from dami_agent.types import Intensity
 
 FLAGS = ("right", "thought", "finished")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dami_agent.evaluation.batches import AnswerOutcome, SeededQuestions
+from dami_agent.evaluation.call_batches import AnswerOutcome, SeededQuestions
 from dami_agent.evaluation.stats import half_width, mean, mean_half_width
 from dami_agent.types import Intensity
 

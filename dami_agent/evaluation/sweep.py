@@ -21,7 +21,7 @@ from typing import Any
 
 from dami_agent.errors import UsageError
 from dami_agent.evaluation import controls
-from dami_agent.evaluation.batches import (
+from dami_agent.evaluation.call_batches import (
     AnswerOutcome,
     BatchRunner,
     PairSource,

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from dami_agent.evaluation import runner
-from dami_agent.evaluation.batches import AnswerOutcome, outcome
+from dami_agent.evaluation.call_batches import AnswerOutcome, outcome
 from dami_agent.evaluation.runner import Answer, Request
 from dami_agent.evaluation.stats import half_width, mean
 from dami_agent.session import Session
 from dami_agent.tasks import AgentTask, single_calls
-from dami_agent.tasks.model import Split
 from dami_agent.tasks.single import SETTINGS, Setting
+from dami_agent.tasks.task import Split
 from dami_agent.types import Intensity, Sampling, Tool
 
 LAMBDAS = (0.0, 0.5, 1.0)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from langchain_core.messages import AIMessage
 from typing_extensions import NotRequired, override
 
-from dami_agent.chat_model.errors import langchain_errors
+from dami_agent.chat_model.langchain_errors import langchain_errors
 from dami_agent.errors import BudgetExhausted, UsageError
 from dami_agent.integrations.agent_runs import AgentRun, AgentRuns, Tokens, budget_of
 from dami_agent.integrations.policy_injection import current_run, run_policy, unwrap_model, with_policy

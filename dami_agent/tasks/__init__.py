@@ -2,7 +2,10 @@
 
 from dami_agent.tasks.agent import agent_tasks
 from dami_agent.tasks.catalogue import CATALOGUE
-from dami_agent.tasks.model import (
+from dami_agent.tasks.novel import novel_task
+from dami_agent.tasks.questions import FAMILIES, LEVELS, UNSEEN, Unseen, questions
+from dami_agent.tasks.single import single_calls
+from dami_agent.tasks.task import (
     AgentTask,
     Note,
     Operation,
@@ -16,9 +19,6 @@ from dami_agent.tasks.model import (
     final_word,
     split_of,
 )
-from dami_agent.tasks.novel import novel_task
-from dami_agent.tasks.questions import FAMILIES, LEVELS, UNSEEN, Unseen, questions
-from dami_agent.tasks.single import single_calls
 from dami_agent.tasks.world import World
 
 __all__ = [

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
-from dami_agent.tasks.model import TaskTool, ToolSpec
+from dami_agent.tasks.task import TaskTool, ToolSpec
 from dami_agent.tasks.words import DAYS, DISHES, an, plural
 from dami_agent.tasks.world import HELD, SEEN, Names, World, mended
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any, Literal
 
-from dami_agent.tasks.model import Split
+from dami_agent.tasks.task import Split
 from dami_agent.tasks.words import NOUNS, VERBS, english, letters, made_up
 
 _SUFFIXES = ("txt", "csv", "md", "json", "py", "com", "org")

@@ -14,7 +14,7 @@ from random import Random
 from typing import Any
 
 from dami_agent.tasks.invented import Argument, identifier, schema, spelled, value
-from dami_agent.tasks.model import AgentTask, PlannedCall, Split, TaskTool, ToolSpec
+from dami_agent.tasks.task import AgentTask, PlannedCall, Split, TaskTool, ToolSpec
 from dami_agent.tasks.words import VERBS, an, english, made_up, reply_of
 
 

@@ -9,8 +9,8 @@ from random import Random
 from typing import Literal
 
 from dami_agent.tasks.agent import agent_task
-from dami_agent.tasks.model import AgentTask, Split
 from dami_agent.tasks.novel import novel_task
+from dami_agent.tasks.task import AgentTask, Split
 
 Setting = Literal["one unseen tool", "one of three demo tools", "one of three unseen tools"]
 SETTINGS: tuple[Setting, ...] = ("one unseen tool", "one of three demo tools", "one of three unseen tools")

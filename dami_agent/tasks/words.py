@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from random import Random
 
-from dami_agent.tasks.model import Split, digest
+from dami_agent.tasks.task import Split, digest
 
 HER = ("Ana", "Mia", "Eva", "Lena", "Nora", "Sara", "Ida", "Zoe", "Kate", "Rosa", "Alma", "Vera")
 HIS = ("Leo", "Tom", "Ben", "Max", "Paul", "Omar", "Finn", "Hugo", "Ivan", "Luca", "Noah", "Emil")

@@ -12,7 +12,7 @@ from random import Random
 from typing import Any
 
 from dami_agent.tasks import words
-from dami_agent.tasks.model import digest
+from dami_agent.tasks.task import digest
 
 FAILURES = 6
 """Per cent of lookups that fail and say what to ask for instead."""

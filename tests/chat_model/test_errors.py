@@ -16,7 +16,7 @@ from pydantic import BaseModel
 
 from dami_agent import errors as ours
 from dami_agent.chat_model import ChatDAMI
-from dami_agent.chat_model.errors import as_langchain_error
+from dami_agent.chat_model.langchain_errors import as_langchain_error
 from dami_agent.integrations.langchain import ReasoningBudgetMiddleware
 from dami_agent.testing import FakeReply, fake_chat_model
 

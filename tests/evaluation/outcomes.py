@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
-from dami_agent.evaluation.batches import AnswerOutcome
+from dami_agent.evaluation.call_batches import AnswerOutcome
 from dami_agent.tasks import FAMILIES, LEVELS, Question
 from dami_agent.types import Intensity
 

@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 
 from dami_agent.evaluation import controls
-from dami_agent.evaluation.batches import AnswerOutcome
+from dami_agent.evaluation.call_batches import AnswerOutcome
 from dami_agent.types import Intensity
 from tests.evaluation.outcomes import asked, outcome
 

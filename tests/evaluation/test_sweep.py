@@ -9,7 +9,7 @@ import pytest
 
 from dami_agent.errors import InvalidIntensity, UsageError
 from dami_agent.evaluation import outcomes, sweep, tool_calls
-from dami_agent.evaluation.batches import BatchRunner, PairSource, QuestionBatch, outcome
+from dami_agent.evaluation.call_batches import BatchRunner, PairSource, QuestionBatch, outcome
 from dami_agent.evaluation.runner import Answer
 from dami_agent.evaluation.sweep import SweepConfig
 from dami_agent.policy import Frontier

@@ -9,8 +9,8 @@ import pytest
 
 from dami_agent.errors import UsageError
 from dami_agent.tasks import FAMILIES, LEVELS, UNSEEN, final_number, final_word, questions, split_of, words
-from dami_agent.tasks.model import Operation
 from dami_agent.tasks.questions import NAMED, practice
+from dami_agent.tasks.task import Operation
 
 HELD_NAMES = {*words.HELD_PEOPLE, *words.HELD_ITEMS, *map(words.plural, words.HELD_ITEMS)}
 

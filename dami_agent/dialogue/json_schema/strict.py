@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from dami_agent.dialogue.json_schema.check import check
-from dami_agent.dialogue.json_schema.grammar import enforceable
+from dami_agent.dialogue.json_schema.enforcement import enforceable
 from dami_agent.dialogue.json_schema.keywords import map_subschemas, modern
 from dami_agent.errors import InvalidSchema
 

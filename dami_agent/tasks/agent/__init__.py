@@ -16,9 +16,9 @@ from dami_agent.tasks.agent.deep import BETWEEN
 from dami_agent.tasks.agent.route import ROUTE
 from dami_agent.tasks.agent.scene import LARGEST, MOST_TOOLS, Scene, Template, Templates
 from dami_agent.tasks.agent.work import AFTER
-from dami_agent.tasks.model import AgentTask, Split, another
 from dami_agent.tasks.novel import novel_task
 from dami_agent.tasks.questions.sizes import Unseen
+from dami_agent.tasks.task import AgentTask, Split, another
 from dami_agent.tasks.world import HELD, SEEN, Names, World
 
 Kind = Literal["route", "work", "novel"]

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from random import Random
 from typing import Literal
 
-from dami_agent.tasks.model import Operation
+from dami_agent.tasks.task import Operation
 
 EASY_MOST = 2
 """Up to so many operations are small ones; more are hard ones."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dami_agent.tasks.agent.scene import Scene, Template, Templates
 from dami_agent.tasks.agent.work import portions, totals
-from dami_agent.tasks.model import AgentTask, Operation
+from dami_agent.tasks.task import AgentTask, Operation
 from dami_agent.tasks.words import DISHES, an, plural
 
 _FEW = (1, 2, 5, 5, 5)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from dami_agent.tasks.agent.scene import IN_TURN, Scene, Template, Templates, lookup
 from dami_agent.tasks.catalogue import CATALOGUE
-from dami_agent.tasks.model import AgentTask
+from dami_agent.tasks.task import AgentTask
 from dami_agent.tasks.words import DAYS, an, joined, plural
 
 

@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 from dami_agent.tasks.agent.changes import HELD_SPAN, SPANS, changes, said
 from dami_agent.tasks.catalogue import CATALOGUE, Lookup
-from dami_agent.tasks.model import AgentTask, Operation, PlannedCall
 from dami_agent.tasks.questions.sizes import Unseen
+from dami_agent.tasks.task import AgentTask, Operation, PlannedCall
 from dami_agent.tasks.words import reply_of
 from dami_agent.tasks.world import HELD, SEEN, Names, World, mended
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from dami_agent.tasks.agent.scene import IN_TURN, Scene, Template, Templates, lookup, running
-from dami_agent.tasks.model import AgentTask, Operation
+from dami_agent.tasks.task import AgentTask, Operation
 from dami_agent.tasks.words import DISHES, joined, plural
 
 

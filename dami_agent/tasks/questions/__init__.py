@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping
 from itertools import cycle, islice, repeat
 from random import Random
 
-from dami_agent.tasks.model import Question, Split, another
 from dami_agent.tasks.questions import chain, lists, lookup, prices, story
 from dami_agent.tasks.questions.sizes import LEVELS, UNSEEN, Unseen, level_size, nearest_level, practice_size
+from dami_agent.tasks.task import Question, Split, another
 from dami_agent.tasks.world import HELD, SEEN, invented_names
 
 _DRAW: Mapping[str, Callable[..., Question]] = {

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from random import Random
 
-from dami_agent.tasks.model import Note, Operation, Question, Working
 from dami_agent.tasks.questions.sizes import Size, Unseen
+from dami_agent.tasks.task import Note, Operation, Question, Working
 from dami_agent.tasks.words import joined
 from dami_agent.tasks.world import SEEN, Names
 

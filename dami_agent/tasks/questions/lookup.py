@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from random import Random
 
-from dami_agent.tasks.model import Note, Question
 from dami_agent.tasks.questions.sizes import Size, Unseen
+from dami_agent.tasks.task import Note, Question
 from dami_agent.tasks.world import SEEN, Names
 
 HOPS = {1: 1, 2: 1, 3: 1, 4: 5, 5: 8}

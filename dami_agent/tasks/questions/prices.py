@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from random import Random
 
-from dami_agent.tasks.model import Operation, Question
 from dami_agent.tasks.questions.sizes import Size, Unseen
+from dami_agent.tasks.task import Operation, Question
 from dami_agent.tasks.words import an, joined, plural
 from dami_agent.tasks.world import SEEN, Names
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import Literal
 
-from dami_agent.tasks.model import Operation
+from dami_agent.tasks.task import Operation
 
 LEVELS = (1, 2, 3, 4, 5)
 

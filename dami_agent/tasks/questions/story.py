@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from random import Random
 
-from dami_agent.tasks.model import Operation, Question
 from dami_agent.tasks.questions.sizes import Size, Unseen, operations, start_value
+from dami_agent.tasks.task import Operation, Question
 from dami_agent.tasks.words import joined, plural
 from dami_agent.tasks.world import SEEN, Names
 

@@ -14,7 +14,7 @@ from builtin_pair.acceptance.criteria import criteria
 from builtin_pair.cli import app
 from dami_agent.errors import UsageError
 from dami_agent.evaluation import outcomes, sweep
-from dami_agent.evaluation.batches import BatchRunner, PairSource
+from dami_agent.evaluation.call_batches import BatchRunner, PairSource
 from dami_agent.types import Intensity
 from tests.evaluation.outcomes import found
 

@@ -13,7 +13,7 @@ import pytest
 from builtin_pair.acceptance.criteria import criteria
 from builtin_pair.acceptance.criterion import Criterion, measured
 from builtin_pair.acceptance.parity_cells import parity_cells
-from dami_agent.evaluation.batches import AnswerOutcome
+from dami_agent.evaluation.call_batches import AnswerOutcome
 from dami_agent.types import Intensity
 from tests.evaluation.outcomes import asked, found
 

@@ -6,7 +6,7 @@ from random import Random
 import pytest
 
 from builtin_pair.composed import composed_chain, composed_work
-from dami_agent.tasks.model import final_number
+from dami_agent.tasks.task import final_number
 from dami_agent.tasks.words import word_split
 
 DRAWS = (composed_chain, composed_work)

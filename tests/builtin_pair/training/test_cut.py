@@ -8,7 +8,7 @@ import pytest
 import builtin_pair
 from builtin_pair.training import cut, data, documents, mixtures, render, thoughts
 from builtin_pair.training import tokenizer as tokens
-from dami_agent.tasks.model import Operation
+from dami_agent.tasks.task import Operation
 
 BASE = Path(builtin_pair.__file__).parent / "base"
 WORK = (Operation(24, "+", 5), Operation(29, "*", 3), Operation(87, "-", 5))

@@ -13,8 +13,8 @@ import dami_agent
 from builtin_pair.training import command, export, self_mistakes, thoughts
 from builtin_pair.training import tokenizer as tokens
 from builtin_pair.training.render import call_text, segments
-from dami_agent.tasks.model import Operation
 from dami_agent.tasks.questions import practice
+from dami_agent.tasks.task import Operation
 
 BASE = Path(builtin_pair.__file__).parent / "base"
 BUILTIN = Path(dami_agent.__file__).parent / "checkpoints" / "builtin"

@@ -9,7 +9,7 @@ import pytest
 
 from builtin_pair.training import calling, render, thoughts, tooling
 from dami_agent.tasks.agent import agent_task
-from dami_agent.tasks.model import Operation, PlannedCall
+from dami_agent.tasks.task import Operation, PlannedCall
 
 STYLES = (0.0, thoughts.VALUES - 0.01, thoughts.EQUATIONS - 0.01, thoughts.LINES - 0.01, 1.0)
 

@@ -19,7 +19,7 @@ from builtin_pair.composed.tools import (
     plan_of,
     with_fixed,
 )
-from dami_agent.tasks.model import AgentTask, Split
+from dami_agent.tasks.task import AgentTask, Split
 
 
 def composed_chain(rng: Random, split: Split) -> AgentTask:

@@ -11,7 +11,7 @@ from builtin_pair.composed.tools import bind, guessable
 from dami_agent.tasks.agent.changes import STUFF, changes, said
 from dami_agent.tasks.agent.scene import MOST_WORK, running
 from dami_agent.tasks.agent.work import totals
-from dami_agent.tasks.model import AgentTask, Operation, PlannedCall, Split
+from dami_agent.tasks.task import AgentTask, Operation, PlannedCall, Split
 from dami_agent.tasks.words import joined, plural
 
 LARGEST = 999
