@@ -72,7 +72,7 @@ class Store:
         self._inherited += [self.engine.pool, self._reader.pool]
         self.engine.dispose(close=False)
         self._reader.dispose(close=False)
-        self._waiting.clear()
+        self.forget_waiting()
         self._start()
 
     @property
@@ -159,7 +159,7 @@ class Store:
                 count = self._write_when_free(deadline)
         except Exception as e:  # nothing of a ledger may reach an answer
             self._failures += 1
-            self._next_try = time.monotonic() + min(2.0**self._failures, LONGEST_PAUSE)
+            self.pause(min(2.0**self._failures, LONGEST_PAUSE))
             if self._failures == 1:
                 log.warning(
                     "the ledger at %s cannot be written (%s); calls are kept in memory and written later",
