@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from importlib import resources
 from numbers import Real
 from pathlib import Path
 from typing import Any, cast
@@ -12,6 +11,7 @@ from typing import Any, cast
 from langchain_core.language_models.model_profile import ModelProfile
 
 from dami_agent.checkpoints import generation_settings
+from dami_agent.checkpoints.builtin_folder import builtin_folder
 from dami_agent.errors import CheckpointError
 from dami_agent.policy import EFFORTS
 
@@ -73,7 +73,7 @@ def folder_of(checkpoint: str | None, side: str, revision: str | None) -> Path |
         A folder, or None for a hub id that is not in the cache.
     """
     if checkpoint is None:
-        return Path(str(resources.files("dami_agent.checkpoints"))) / "builtin" / side
+        return builtin_folder() / side
     folder = Path(checkpoint).expanduser()
     if folder.is_dir():
         return folder

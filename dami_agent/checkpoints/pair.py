@@ -10,11 +10,11 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dami_agent.checkpoints import hub
+from dami_agent.checkpoints.builtin_folder import builtin_folder
 from dami_agent.checkpoints.checkpoint import Checkpoint
 from dami_agent.checkpoints.compatibility import Check, Inspection, compare
 from dami_agent.checkpoints.layout import Layout
@@ -255,7 +255,7 @@ def builtin_checkpoints() -> tuple[Checkpoint, Checkpoint]:
     Raises:
         CheckpointNotFound: the installation lacks them.
     """
-    folder = Path(str(resources.files("dami_agent.checkpoints"))) / "builtin"
+    folder = builtin_folder()
     if not (folder / "instruct").is_dir() or not (folder / "thinking").is_dir():
         raise CheckpointNotFound(
             f"the built-in pair is not at {folder}", hint="reinstall dami-agent from its wheel, unpacked on disk"

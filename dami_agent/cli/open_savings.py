@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +13,9 @@ if TYPE_CHECKING:
 
 def builtin_frontier() -> Path | None:
     """Return the built-in pair's frontier file; None where it is not installed."""
-    path = Path(str(resources.files("dami_agent.checkpoints"))) / "builtin" / "frontier.json"
+    from dami_agent.checkpoints.builtin_folder import builtin_folder
+
+    path = builtin_folder() / "frontier.json"
     return path if path.is_file() else None
 
 
