@@ -16,6 +16,7 @@ from dami_agent.errors import OutputInvalid, RunError
 from dami_agent.runtime.batch_inputs import BatchInputs
 from dami_agent.runtime.failures import failing_alone, not_finite, to_dami_error
 from dami_agent.runtime.grammar import mask_tokens
+from dami_agent.runtime.prefix_cache import PrefixCache
 from dami_agent.runtime.sampling import WarperKey, choose
 from dami_agent.runtime.sequence import SequenceState
 from dami_agent.types import TokenLogprob
@@ -59,6 +60,14 @@ class RunningBatch:
                 row.job.clock.switch += switched
                 row.job.weights_version = self._inputs.weights.version
         sample_next_tokens(self.rows, logits[:, -1])
+
+    def keep_prefixes(self, prefixes: PrefixCache) -> None:
+        """Keep what was computed of the rows that have ended as they should, once each."""
+        for i, row in enumerate(self.rows):
+            if row.job.succeeded and not row.kept:
+                row.kept = True
+                fed = len(row.tokens) - 1  # the last one may have ended the reply before it was fed
+                prefixes.keep(row.intensity, row.tokens[:fed], self._inputs.copy_row(i, fed))
 
     def compact(self, leaving: SequenceState | None = None, *, now: bool = False) -> None:
         """Drop the rows that have ended, and ``leaving``, once it pays, or ``now``.

@@ -11,6 +11,7 @@ import torch
 
 from dami_agent.checkpoints.memory import PREFILL_TOKENS
 from dami_agent.runtime.kv_cache import BatchCache
+from dami_agent.runtime.prefix_cache import KeyValues, Prefix
 from dami_agent.types import Intensity
 
 if TYPE_CHECKING:
@@ -90,6 +91,22 @@ class BatchInputs:
     def cache_tokens(self) -> int:
         """Cache positions in use, padding included."""
         return self.rows * self.width
+
+    def begin(self, prefixes: Sequence[Prefix | None], width: int) -> None:
+        """Begin with what was read before instead of feeding it.
+
+        Args:
+            prefixes: of each row, or None; at least one.
+            width: columns to fill; none of them is later than the end of a row's prefix, or of its padding.
+        """
+        with torch.inference_mode():
+            self._cache.begin(prefixes, self._pads, width)
+        self.width = width
+
+    def copy_row(self, row: int, tokens: int) -> KeyValues:
+        """Copy the keys and values of the first ``tokens`` of a row, all of them fed."""
+        with torch.inference_mode():
+            return self._cache.copy_row(row, self._pads[row], tokens)
 
     def forward(self, ids: Sequence[Sequence[int]], keep: int) -> torch.Tensor:
         """Feed some columns.

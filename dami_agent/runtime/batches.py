@@ -11,6 +11,7 @@ from dami_agent.runtime.batch import RunningBatch
 from dami_agent.runtime.batch_inputs import LoadedModel
 from dami_agent.runtime.failures import to_dami_error
 from dami_agent.runtime.prefill import Prefill
+from dami_agent.runtime.prefix_cache import PrefixCache
 from dami_agent.runtime.schedule import Group, Interleaving, bucket_by_length, can_merge
 from dami_agent.runtime.scoring import ScoreRequest, Scoring
 from dami_agent.runtime.sequence import SequenceState
@@ -26,10 +27,12 @@ class Batches:
 
     Args:
         cache_tokens: bound of the cache positions, padding included; one request alone may take more; None: no bound.
+        prefix_tokens: of these, positions of ended sequences that are kept for prompts that begin alike.
     """
 
-    def __init__(self, cache_tokens: int | None) -> None:
+    def __init__(self, cache_tokens: int | None, prefix_tokens: int = 0) -> None:
         self._bound = cache_tokens
+        self._prefixes = PrefixCache(prefix_tokens)
         self._running: dict[Group, list[RunningBatch]] = {}
         self._reads: list[Prefill | Scoring] = []
         self._interleaving = Interleaving()
@@ -66,7 +69,7 @@ class Batches:
 
     @property
     def free_cache_tokens(self) -> float:
-        """Cache positions not taken; negative where the bound is exceeded."""
+        """Cache positions not taken, those of kept prefixes included; negative where the bound is exceeded."""
         if self._bound is None:
             return float("inf")
         decoding = sum(batch.cache_tokens for batch in self._all_batches())
@@ -75,6 +78,7 @@ class Batches:
     def clear(self) -> None:
         """Forget everything."""
         self._running, self._reads = {}, []
+        self._prefixes.clear()
 
     # --- taking in ---------------------------------------------------------------------------------------------------
 
@@ -86,10 +90,17 @@ class Batches:
         fresh = [read for read in self._prefills() if read.group == group and not read.begun]
         together = [*(row for read in fresh for row in read.rows), *rows]
         reads = [read for read in self._reads if read not in fresh]
-        for batch in bucket_by_length(together, [len(row.tokens) for row in together]):
-            with _failing(batch):
-                reads.append(Prefill(model, group, batch))
+        # Apart, so that rows of which little is left to read need not wait for the others in their batch.
+        known = [row for row in together if self._mostly_known(row)]
+        for part in (known, [row for row in together if row not in known]):
+            for batch in bucket_by_length(part, [len(row.tokens) for row in part]):
+                with _failing(batch):
+                    reads.append(Prefill(model, group, batch, self._prefixes))
         self._reads = sorted(reads, key=lambda read: read.arrived)
+
+    def _mostly_known(self, row: SequenceState) -> bool:
+        prefix = self._prefixes.find(row.intensity, row.tokens)
+        return prefix is not None and 2 * prefix.length >= len(row.tokens)
 
     def score(
         self, model: LoadedModel, group: Group, waiting: Sequence[ScoreRequest], limit: int
@@ -128,6 +139,7 @@ class Batches:
         if read.finished:
             self._reads.remove(read)
             if isinstance(read, Prefill) and read.batch is not None:
+                self._keep_prefixes(read.batch)
                 self._running.setdefault(read.group, []).append(read.batch)
                 self._compact(read.group, now=True)
 
@@ -142,10 +154,19 @@ class Batches:
         for batch in self._running[group]:
             with _failing(batch.rows):  # its cache is of no use any more
                 batch.step()
+            self._keep_prefixes(batch)
+        self._prefixes.trim(self.free_cache_tokens)
         self._compact(group)
         spent = weights.switch_seconds - switched, time.perf_counter() - began
         self._interleaving.has_decoded(*spent)
         return spent
+
+    def _keep_prefixes(self, batch: RunningBatch) -> None:
+        """Keep what was computed of rows that have ended; where there is no memory for it, give up all that is kept."""
+        try:
+            batch.keep_prefixes(self._prefixes)
+        except (RuntimeError, MemoryError):  # torch's out of memory is a RuntimeError; no request may suffer from it
+            self._prefixes.clear()
 
     def _compact(self, group: Group, *, now: bool = False) -> None:
         """Drop rows that have ended, once it pays or ``now``, and put batches together where that wastes little."""
@@ -170,7 +191,8 @@ class Batches:
             del self._running[group]
 
     def preempt_to_fit(self, requeue: Callable[[SequenceState], None]) -> None:
-        """Send the youngest rows back to the queue's head while the cache is over its bound."""
+        """Give up kept prefixes, then send the youngest rows back to the queue's head, while the cache is too full."""
+        self._prefixes.trim(max(0.0, self.free_cache_tokens))
         while self.free_cache_tokens < 0:
             alive = [row for row in self.rows if not row.done]
             if len(alive) <= 1:

@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 
 __all__ = ["LocalEngine"]
 
+PREFIX_TOKENS = 32_768
+"""Cache positions that ended requests may keep: a few dozen agents' conversations."""
+
 # The answer may repeat itself this many times as often as the thought before it counts as a loop.
 _ANSWER_LOOP_FACTOR = 4
 
@@ -57,6 +60,8 @@ class LocalEngine:
         generation_defaults: ``generation_config`` of the Instruct (λ = 0) and the Thinking checkpoint (λ > 0).
         max_batch_size: requests decoded at once.
         max_batch_tokens: no further request is admitted above so many cache positions; None: no bound.
+        prefix_tokens: cache positions of ended requests that are kept, while there is room, for prompts that begin
+            alike at the same λ; 0 keeps none.
         max_queue: requests waiting before ``EngineBusy``.
         loop_rule: when a repetition counts as run away (thought closed, or answer cut with ``length``); None never.
     """
@@ -72,6 +77,7 @@ class LocalEngine:
         generation_defaults: Mapping[Template, Mapping[str, Any]],
         max_batch_size: int = 32,
         max_batch_tokens: int | None = None,
+        prefix_tokens: int = PREFIX_TOKENS,
         max_queue: int = 1024,
         loop_rule: LoopRule | None = LoopRule(),  # noqa: B008  (frozen)
     ) -> None:
@@ -87,7 +93,9 @@ class LocalEngine:
         self._loop_rule = loop_rule
         self._grammars = GrammarCompiler(tokenizer, info.vocab_size, sorted(self._eos_ids))
         load = weights if callable(weights) else lambda: weights
-        capacity = Capacity(rows=max_batch_size, cache_tokens=max_batch_tokens, queue=max_queue)
+        capacity = Capacity(
+            rows=max_batch_size, cache_tokens=max_batch_tokens, prefix_tokens=prefix_tokens, queue=max_queue
+        )
         hidden = ids_without_text(tokenizer, info.vocab_size, keep=self._eos_ids)
         self.worker = Worker(load, capacity, hidden)
         self._pid = os.getpid()

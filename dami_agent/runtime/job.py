@@ -55,6 +55,7 @@ class LocalJob:
         self.clock = Clock(time.monotonic())
         self.expires = None if deadline is None else self.clock.submitted + deadline
         self.weights_version = blank.weights_version
+        self.cached_tokens = 0
         self._blank = blank
         self._events: list[TokenEvent] = []
         self._closed_by: ThoughtClosedBy | None = None
@@ -67,6 +68,11 @@ class LocalJob:
     def done(self) -> bool:
         """Return whether the job has ended, one way or another."""
         return self._ending is not None
+
+    @property
+    def succeeded(self) -> bool:
+        """Return whether it has ended with a result, neither failed nor cancelled."""
+        return isinstance(self._ending, Generation)
 
     # --- the worker's side -------------------------------------------------------------------------------------------
 
@@ -179,5 +185,6 @@ class LocalJob:
             thought_closed_by=self._closed_by,
             closing_words=self._blank.closing_words if self._closed_by in ("cap", "eos", "repetition") else None,
             weights_version=self.weights_version,
+            cached_tokens=min(self.cached_tokens, self._blank.prompt_tokens),
             timing=self.clock.timing(time.monotonic()),
         )

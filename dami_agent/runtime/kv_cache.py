@@ -1,8 +1,9 @@
 """Keep the keys and values of one batch: transformers' cache with room to grow, rows that leave and join.
 
 Rows are padded on the left, so all rows end in the same column and a step appends one column to all.
-Keys and values are [rows, heads, columns, head dimension]. A cache belongs to one batch and so to one λ per row:
-nothing here ever moves a key or value from one row to another.
+Keys and values are [rows, heads, columns, head dimension]. A cache belongs to one batch and so to one λ per row. A row
+begins empty or with a prefix that was computed at its λ (``prefix_cache.py``); no key or value moves between rows
+otherwise.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from typing import Any
 
 import torch
 from transformers.cache_utils import Cache, DynamicLayer
+
+from dami_agent.runtime.prefix_cache import KeyValues, Prefix
 
 __all__ = ["BatchCache"]
 
@@ -59,6 +62,37 @@ class BatchCache(Cache):
 
     def __init__(self) -> None:
         super().__init__(layer_class_to_replicate=_GrowingLayer)
+
+    def begin(self, prefixes: Sequence[Prefix | None], pads: Sequence[int], width: int) -> None:
+        """Fill the first columns of an empty cache with what was read before.
+
+        Args:
+            prefixes: of each row, or None; at least one.
+            pads: columns of padding before each row's first token.
+            width: columns to fill; none of them is later than the end of a row's prefix, or of its padding.
+        """
+        first = next(prefix for prefix in prefixes if prefix is not None)
+        for number, (like, _) in enumerate(first.layers):
+            rooms = []
+            for part in (0, 1):
+                room = _spacious(like[None], len(prefixes), width)
+                room[:, :, :width] = 0.0  # padding is masked, but 0 times an arbitrary NaN would not be 0
+                for row, (prefix, pad) in enumerate(zip(prefixes, pads, strict=True)):
+                    if prefix is not None and pad < width:
+                        room[row, :, pad:width] = prefix.layers[number][part][:, : width - pad]
+                rooms.append(room)
+            layer = _GrowingLayer()
+            layer.lazy_initialization(rooms[0], rooms[1])
+            layer.settle(rooms[0], rooms[1], width)
+            self.layers.append(layer)
+
+    def copy_row(self, row: int, first_column: int, columns: int) -> KeyValues:
+        """Copy so many columns of one row, from ``first_column`` on."""
+        last = first_column + columns
+        return tuple(
+            (layer.keys[row, :, first_column:last].clone(), layer.values[row, :, first_column:last].clone())
+            for layer in self.layers
+        )
 
     def keep_rows(self, rows: Sequence[int], first_column: int) -> None:
         """Drop all rows but ``rows``, and the columns before ``first_column`` (padding in every row that stays)."""

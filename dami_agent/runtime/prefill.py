@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from dami_agent.runtime.batch import RunningBatch, sample_next_tokens
 from dami_agent.runtime.batch_inputs import BatchInputs, LoadedModel
+from dami_agent.runtime.prefix_cache import PrefixCache
 from dami_agent.runtime.schedule import Group
 from dami_agent.runtime.sequence import SequenceState
 
@@ -19,6 +20,7 @@ class Prefill:
         model: what reads.
         group: of all rows.
         rows: prompts of like length; they are padded on the left to the longest.
+        prefixes: what was read before; None: all is read.
 
     Attributes:
         rows: those that are still read; rows that end meanwhile are dropped between chunks.
@@ -26,8 +28,15 @@ class Prefill:
         arrived: when the oldest of the rows was submitted (``time.monotonic`` seconds).
     """
 
-    def __init__(self, model: LoadedModel, group: Group, rows: Sequence[SequenceState]) -> None:
+    def __init__(
+        self,
+        model: LoadedModel,
+        group: Group,
+        rows: Sequence[SequenceState],
+        prefixes: PrefixCache | None = None,
+    ) -> None:
         self._model = model
+        self._prefixes = prefixes
         self.group = group
         self.batch: RunningBatch | None = None
         self.arrived = min(row.job.clock.submitted for row in rows)
@@ -65,6 +74,8 @@ class Prefill:
         self._drop_ended()
         if not self.rows:
             return
+        if not self.begun:
+            self._begin_with_prefixes()
         start, columns = self._inputs.width, max(1, self._model.chunk_tokens // len(self.rows))
         logits = self._inputs.forward([ids[start : start + columns] for ids in self._ids], 1)
         if self._inputs.width < self._width:
@@ -75,6 +86,20 @@ class Prefill:
             row.job.clock.switch += self._inputs.switch_seconds
         self.batch = RunningBatch(self._inputs, self.rows)
         sample_next_tokens(self.rows, logits[:, -1])
+
+    def _begin_with_prefixes(self) -> None:
+        """Take over the columns that nobody needs read any more: padding, or read before at the row's λ."""
+        if self._prefixes is None:
+            return
+        found = [self._prefixes.find(row.intensity, row.tokens) for row in self.rows]
+        ends = [pad + (prefix.length if prefix else 0) for pad, prefix in zip(self._pads, found, strict=True)]
+        first = min(ends)
+        if not any(prefix and first > pad for prefix, pad in zip(found, self._pads, strict=True)):
+            return
+        self._inputs.begin(found, first)
+        for row, pad in zip(self.rows, self._pads, strict=True):
+            if not row.written:  # else it is read once more, having been preempted
+                row.job.cached_tokens = max(0, first - pad)
 
     def _drop_ended(self) -> None:
         stay = [i for i, row in enumerate(self.rows) if not row.done]

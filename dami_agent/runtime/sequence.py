@@ -30,6 +30,7 @@ class SequenceState:
         forbid_tool_call: id masked inside the thought, or None.
         loop: watches the answer for a repetition that has run away.
         tokens: prompt and output so far.
+        kept: whether what was computed of it has been kept for others.
     """
 
     prompt: Prompt
@@ -48,6 +49,7 @@ class SequenceState:
     after_close_ids: tuple[int, ...] = ()
     tokens: list[int]
     written: int = 0
+    kept: bool = False
 
     @property
     def done(self) -> bool:

@@ -43,11 +43,13 @@ class Capacity:
     Attributes:
         rows: requests decoded at once.
         cache_tokens: cache positions, padding included; one request alone may take more; None: no bound.
+        prefix_tokens: positions of ended sequences kept for prompts that begin alike, within ``cache_tokens``.
         queue: requests waiting (decoding and scoring each); more are refused.
     """
 
     rows: int = 32
     cache_tokens: int | None = None
+    prefix_tokens: int = 0
     queue: int = 1024
 
 
@@ -70,7 +72,7 @@ class Worker:
         self._hidden_ids = hidden_ids
         self.thread: threading.Thread | None = None
         self.model: LoadedModel | None = None
-        self._batches = Batches(capacity.cache_tokens)
+        self._batches = Batches(capacity.cache_tokens, capacity.prefix_tokens)
         self._schedule = GroupScheduler()
         self._served: list[SequenceState] = []  # the rows that were there when the turn began
         self._rounds_held_back = 0

@@ -92,8 +92,7 @@ class Generation:
         closing_words: what the engine wrote before the close marker, where it closed the thought itself; else None.
         stop_string: the stop string that ended the answer, if one did.
         prompt_tokens: of the prompt, without what was decoded before and carried on.
-        cached_tokens: of the prompt, not computed anew because the engine still had them. The local engine keeps no
-            prompt between requests, so there it is always 0.
+        cached_tokens: of the prompt, not computed anew because the engine still had them, from the same λ.
         intensity: λ the tokens were decoded with.
         answer_intensity: λ the answer was decoded with, where it was not the thought's.
         sampling: with every default filled in, seed included.

@@ -10,6 +10,7 @@ import pytest
 
 from dami_agent.runtime.batch_inputs import LoadedModel
 from dami_agent.runtime.prefill import Prefill
+from dami_agent.runtime.prefix_cache import PrefixCache
 from dami_agent.runtime.schedule import Group
 from dami_agent.runtime.sequence import SequenceState
 from dami_agent.types import Sampling
@@ -32,9 +33,11 @@ def test_rows_put_out_and_read_again_are_unchanged(lab: Lab, mode: str, monkeypa
     prefills: list[int] = []
     real = Prefill.__init__
 
-    def counted(self: Prefill, model: LoadedModel, group: Group, rows: Sequence[SequenceState]) -> None:
+    def counted(
+        self: Prefill, model: LoadedModel, group: Group, rows: Sequence[SequenceState], prefixes: PrefixCache
+    ) -> None:
         prefills.extend(map(id, rows))
-        real(self, model, group, rows)
+        real(self, model, group, rows, prefixes)
 
     monkeypatch.setattr(Prefill, "__init__", counted)
     with lab.engine(mode, max_batch_tokens=150) as engine:

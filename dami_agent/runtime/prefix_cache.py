@@ -1,0 +1,128 @@
+"""Keep the keys and values of sequences that have ended, for prompts that begin as they did at the same λ.
+
+An agent's next prompt is its last one, the reply to it and what the tools said: most of it has been read before. What
+is kept was computed at the λ of its sequence and is lent to prompts of that λ alone, so a token is always read with
+the weights θ(λ) of its own request.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from dami_agent.types import Intensity
+
+__all__ = ["Prefix", "PrefixCache"]
+
+_BLOCK = 16
+"""Prefixes end at multiples of so many tokens: one look-up for each of them finds the longest."""
+
+KeyValues = tuple[tuple[torch.Tensor, torch.Tensor], ...]
+"""Keys and values of each layer, [heads, tokens, head dimension]."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Kept:
+    """Hold one sequence; ``hashes`` are those of its blocks, each of all tokens up to the block's end."""
+
+    intensity: Intensity
+    tokens: tuple[int, ...]
+    layers: KeyValues
+    hashes: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prefix:
+    """Hold the first ``length`` tokens of a prompt as they were read before."""
+
+    layers: KeyValues
+    length: int
+
+
+class PrefixCache:
+    """Sequences by their beginnings, the least recently used given up first. Not safe to use from several threads.
+
+    Args:
+        most_tokens: positions kept at most; 0 keeps nothing.
+
+    Attributes:
+        tokens: positions kept.
+    """
+
+    def __init__(self, most_tokens: int) -> None:
+        self._most = most_tokens
+        self._kept: OrderedDict[int, _Kept] = OrderedDict()  # by id; the last was used last
+        self._by_hash: dict[int, _Kept] = {}
+        self.tokens = 0
+
+    def find(self, intensity: Intensity, tokens: Sequence[int]) -> Prefix | None:
+        """Return the longest beginning of a prompt that was read at this λ; never all of it: its end is to be scored.
+
+        Args:
+            intensity: λ of the request.
+            tokens: of its prompt, and of what was decoded after it where it is read once more.
+        """
+        best, length = None, 0
+        for number, value in enumerate(_hashes(intensity, tokens[:-1]), 1):
+            kept = self._by_hash.get(value)
+            if kept is None:
+                break
+            best, length = kept, number * _BLOCK
+        if best is None or best.intensity != intensity or best.tokens[:length] != tuple(tokens[:length]):
+            return None
+        self._kept.move_to_end(id(best))
+        return Prefix(best.layers, length)
+
+    def keep(self, intensity: Intensity, tokens: Sequence[int], layers: KeyValues) -> None:
+        """Keep what was computed of a sequence, in place of kept sequences that it begins with.
+
+        Args:
+            intensity: λ it was computed at.
+            tokens: of the sequence; what follows its last whole block is left out.
+            layers: keys and values of at least these tokens, which nobody else changes.
+        """
+        hashes = tuple(_hashes(intensity, tokens))
+        length = len(hashes) * _BLOCK
+        if not 0 < length <= self._most or self._holds(hashes[-1], intensity, tokens[:length]):
+            return
+        for value in hashes:
+            older = self._by_hash.get(value)
+            if older is not None and older.hashes[-1] == value:
+                self._drop(older)
+        own = tuple((keys[:, :length], values[:, :length]) for keys, values in layers)
+        kept = _Kept(intensity, tuple(tokens[:length]), own, hashes)
+        self._kept[id(kept)] = kept
+        self._by_hash.update(dict.fromkeys(hashes, kept))
+        self.tokens += length
+        self.trim(self._most)
+
+    def trim(self, most_tokens: float) -> None:
+        """Give up the least recently used sequences until at most so many positions are kept."""
+        while self._kept and self.tokens > most_tokens:
+            self._drop(next(iter(self._kept.values())))
+
+    def clear(self) -> None:
+        """Give up everything."""
+        self.trim(0)
+
+    def _holds(self, value: int, intensity: Intensity, tokens: Sequence[int]) -> bool:
+        kept = self._by_hash.get(value)
+        return kept is not None and kept.intensity == intensity and kept.tokens[: len(tokens)] == tuple(tokens)
+
+    def _drop(self, kept: _Kept) -> None:
+        del self._kept[id(kept)]
+        self.tokens -= len(kept.tokens)
+        for value in kept.hashes:
+            if self._by_hash.get(value) is kept:
+                del self._by_hash[value]
+
+
+def _hashes(intensity: Intensity, tokens: Sequence[int]) -> Iterator[int]:
+    """Hash λ and all tokens up to the end of each whole block."""
+    value = hash(float(intensity))
+    for start in range(0, len(tokens) - len(tokens) % _BLOCK, _BLOCK):
+        value = hash((value, *tokens[start : start + _BLOCK]))
+        yield value
