@@ -90,13 +90,20 @@ class Batches:
         fresh = [read for read in self._prefills() if read.group == group and not read.begun]
         together = [*(row for read in fresh for row in read.rows), *rows]
         reads = [read for read in self._reads if read not in fresh]
-        # Apart, so that rows of which little is left to read need not wait for the others in their batch.
-        known = [row for row in together if self._mostly_known(row)]
-        for part in (known, [row for row in together if row not in known]):
-            for batch in bucket_by_length(part, [len(row.tokens) for row in part]):
-                with _failing(batch):
-                    reads.append(Prefill(model, group, batch, self._prefixes))
+        free = self.free_cache_tokens + sum(read.cache_tokens for read in fresh)
+        for batch in self._put_together(together, free):
+            with _failing(batch):
+                reads.append(Prefill(model, group, batch, self._prefixes))
         self._reads = sorted(reads, key=lambda read: read.arrived)
+
+    def _put_together(self, rows: Sequence[SequenceState], free: float) -> list[list[SequenceState]]:
+        """Put rows of like length together; each alone where padding would take more cache positions than are free."""
+        # Apart, so that rows of which little is left to read need not wait for the others in their batch.
+        known = [row for row in rows if self._mostly_known(row)]
+        parts = (known, [row for row in rows if row not in known])
+        batches = [batch for part in parts for batch in bucket_by_length(part, [len(row.tokens) for row in part])]
+        padded = sum(len(batch) * max(len(row.tokens) for row in batch) for batch in batches)
+        return batches if padded <= free else [[row] for row in rows]
 
     def _mostly_known(self, row: SequenceState) -> bool:
         prefix = self._prefixes.find(row.intensity, row.tokens)
@@ -208,9 +215,10 @@ class Batches:
                     self._compact(group)
                     return
         read = next(read for read in self._prefills() if row in read.rows)
-        for member in sorted(read.rows, key=lambda r: r.job.clock.submitted, reverse=True):
-            requeue(member)
-        self._reads.remove(read)
+        requeue(row)
+        read.drop(row)  # the others are read on: put out together they would be admitted together again, for ever
+        if not read.rows:
+            self._reads.remove(read)
 
     def _all_batches(self) -> list[RunningBatch]:
         return [batch for batches in self._running.values() for batch in batches]

@@ -101,10 +101,17 @@ class Prefill:
             if not row.written:  # else it is read once more, having been preempted
                 row.job.cached_tokens = max(0, first - pad)
 
+    def drop(self, row: SequenceState) -> None:
+        """Go on without a row, whatever has become of it."""
+        self._keep([i for i, each in enumerate(self.rows) if each is not row])
+
     def _drop_ended(self) -> None:
         stay = [i for i, row in enumerate(self.rows) if not row.done]
-        if len(stay) == len(self.rows):
-            return
+        if len(stay) < len(self.rows):
+            self._keep(stay)
+
+    def _keep(self, stay: Sequence[int]) -> None:
+        """Drop all rows but these, and the columns that are then padding everywhere."""
         rows = [self.rows[i] for i in stay]
         first = min((self._pads[i] for i in stay), default=0)
         if not rows:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -14,6 +15,7 @@ from dami_agent.runtime.prefix_cache import PrefixCache
 from dami_agent.runtime.schedule import Group
 from dami_agent.runtime.sequence import SequenceState
 from dami_agent.types import Sampling
+from dami_agent.weights import Weights, load_weights
 from tests.runtime.scripted import ScriptedWeights
 from tests.runtime.support import GREEDY, Lab, ask, prompt_of
 
@@ -49,6 +51,34 @@ def test_rows_put_out_and_read_again_are_unchanged(lab: Lab, mode: str, monkeypa
         assert (a.finish_reason, a.thought_closed_by) == (b.finish_reason, b.thought_closed_by)
         if a.token_ids != b.token_ids:
             lab.assert_near_tie(float(a.intensity), prompt.token_ids, a.token_ids, b.token_ids)
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("mode", ["merged", "mixed"])
+@pytest.mark.parametrize(
+    ("lengths", "bound"),
+    [((70, 88, 23, 24, 47), 420), ((5, 200), 210), ((30,) * 12, 200), ((150, 3, 3, 3), 310), ((90, 80, 70, 60), 250)],
+)
+def test_prompts_that_fit_until_they_are_padded_are_all_answered(
+    lab: Lab, mode: str, lengths: tuple[int, ...], bound: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Admitted together and read bit by bit, they take more than the bound: some must wait, none of them for ever."""
+    monkeypatch.setattr("dami_agent.runtime.batch_inputs._chunk_tokens", lambda _: 16)
+    rng = random.Random(sum(lengths))
+    texts = [[rng.randrange(300) for _ in range(n)] for n in lengths]
+    ready = threading.Event()
+
+    def late() -> Weights:
+        ready.wait(60)
+        return load_weights(lab.instruct, lab.thinking, mode=mode)  # type: ignore[arg-type]
+
+    with lab.engine(mode, weights=late, max_batch_tokens=bound, eos_token_ids=[319], loop_rule=None) as engine:
+        jobs = [engine.submit(prompt_of(text), ask(0.3, max_tokens=6)) for text in texts]
+        ready.set()
+        for text, job in zip(texts, jobs, strict=True):
+            output = job.result(30)
+            assert output.output_tokens == 6
+            lab.assert_greedy(0.3, text, output.token_ids)
 
 
 def test_one_request_may_take_more_than_the_bound(lab: Lab) -> None:
