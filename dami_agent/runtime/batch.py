@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 
@@ -67,7 +68,7 @@ class RunningBatch:
             if row.job.succeeded and not row.kept:
                 row.kept = True
                 fed = len(row.tokens) - 1  # the last one may have ended the reply before it was fed
-                prefixes.keep(row.intensity, row.tokens[:fed], self._inputs.copy_row(i, fed))
+                prefixes.keep(row.intensity, row.tokens[:fed], partial(self._inputs.copy_row, i))
 
     def compact(self, leaving: SequenceState | None = None, *, now: bool = False) -> None:
         """Drop the rows that have ended, and ``leaving``, once it pays, or ``now``.

@@ -99,9 +99,12 @@ class Batches:
     def _put_together(self, rows: Sequence[SequenceState], free: float) -> list[list[SequenceState]]:
         """Put rows of like length together; each alone where padding would take more cache positions than are free."""
         # Apart, so that rows of which little is left to read need not wait for the others in their batch.
-        known = [row for row in rows if self._mostly_known(row)]
-        parts = (known, [row for row in rows if row not in known])
-        batches = [batch for part in parts for batch in bucket_by_length(part, [len(row.tokens) for row in part])]
+        parts: dict[bool, list[SequenceState]] = {True: [], False: []}
+        for row in rows:
+            parts[self._mostly_known(row)].append(row)
+        batches = [
+            batch for part in parts.values() for batch in bucket_by_length(part, [len(row.tokens) for row in part])
+        ]
         padded = sum(len(batch) * max(len(row.tokens) for row in batch) for batch in batches)
         return batches if padded <= free else [[row] for row in rows]
 
@@ -162,7 +165,6 @@ class Batches:
             with _failing(batch.rows):  # its cache is of no use any more
                 batch.step()
             self._keep_prefixes(batch)
-        self._prefixes.trim(self.free_cache_tokens)
         self._compact(group)
         spent = weights.switch_seconds - switched, time.perf_counter() - began
         self._interleaving.has_decoded(*spent)
@@ -199,7 +201,7 @@ class Batches:
 
     def preempt_to_fit(self, requeue: Callable[[SequenceState], None]) -> None:
         """Give up kept prefixes, then send the youngest rows back to the queue's head, while the cache is too full."""
-        self._prefixes.trim(max(0.0, self.free_cache_tokens))
+        self._prefixes.trim(self.free_cache_tokens)
         while self.free_cache_tokens < 0:
             alive = [row for row in self.rows if not row.done]
             if len(alive) <= 1:

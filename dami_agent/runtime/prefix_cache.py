@@ -8,14 +8,14 @@ the weights θ(λ) of its own request.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 
 from dami_agent.types import Intensity
 
-__all__ = ["Prefix", "PrefixCache"]
+__all__ = ["KeyValues", "Prefix", "PrefixCache"]
 
 _BLOCK = 16
 """Prefixes end at multiples of so many tokens: one look-up for each of them finds the longest."""
@@ -55,7 +55,9 @@ class PrefixCache:
     def __init__(self, most_tokens: int) -> None:
         self._most = most_tokens
         self._kept: OrderedDict[int, _Kept] = OrderedDict()  # by id; the last was used last
-        self._by_hash: dict[int, _Kept] = {}
+        self._by_hash: dict[
+            int, dict[int, _Kept]
+        ] = {}  # sequences that begin alike share the hashes of their beginning
         self.tokens = 0
 
     def find(self, intensity: Intensity, tokens: Sequence[int]) -> Prefix | None:
@@ -65,37 +67,37 @@ class PrefixCache:
             intensity: λ of the request.
             tokens: of its prompt, and of what was decoded after it where it is read once more.
         """
-        best, length = None, 0
+        length = last = 0
         for number, value in enumerate(_hashes(intensity, tokens[:-1]), 1):
-            kept = self._by_hash.get(value)
-            if kept is None:
+            if value not in self._by_hash:
                 break
-            best, length = kept, number * _BLOCK
-        if best is None or best.intensity != intensity or best.tokens[:length] != tuple(tokens[:length]):
+            length, last = number * _BLOCK, value
+        kept = self._beginning_with(last, intensity, tokens[:length]) if length else None
+        if kept is None:
             return None
-        self._kept.move_to_end(id(best))
-        return Prefix(best.layers, length)
+        self._kept.move_to_end(id(kept))
+        return Prefix(kept.layers, length)
 
-    def keep(self, intensity: Intensity, tokens: Sequence[int], layers: KeyValues) -> None:
+    def keep(self, intensity: Intensity, tokens: Sequence[int], copy: Callable[[int], KeyValues]) -> None:
         """Keep what was computed of a sequence, in place of kept sequences that it begins with.
 
         Args:
             intensity: λ it was computed at.
             tokens: of the sequence; what follows its last whole block is left out.
-            layers: keys and values of at least these tokens, which nobody else changes.
+            copy: gives the keys and values of its first so many tokens, which nobody else changes; called only where
+                they are kept.
         """
         hashes = tuple(_hashes(intensity, tokens))
         length = len(hashes) * _BLOCK
-        if not 0 < length <= self._most or self._holds(hashes[-1], intensity, tokens[:length]):
+        if not 0 < length <= self._most or self._beginning_with(hashes[-1], intensity, tokens[:length]):
             return
+        kept = _Kept(intensity, tuple(tokens[:length]), copy(length), hashes)
         for value in hashes:
-            older = self._by_hash.get(value)
-            if older is not None and older.hashes[-1] == value:
+            for older in [each for each in self._by_hash.get(value, {}).values() if each.hashes[-1] == value]:
                 self._drop(older)
-        own = tuple((keys[:, :length], values[:, :length]) for keys, values in layers)
-        kept = _Kept(intensity, tuple(tokens[:length]), own, hashes)
         self._kept[id(kept)] = kept
-        self._by_hash.update(dict.fromkeys(hashes, kept))
+        for value in hashes:
+            self._by_hash.setdefault(value, {})[id(kept)] = kept
         self.tokens += length
         self.trim(self._most)
 
@@ -108,15 +110,21 @@ class PrefixCache:
         """Give up everything."""
         self.trim(0)
 
-    def _holds(self, value: int, intensity: Intensity, tokens: Sequence[int]) -> bool:
-        kept = self._by_hash.get(value)
-        return kept is not None and kept.intensity == intensity and kept.tokens[: len(tokens)] == tuple(tokens)
+    def _beginning_with(self, value: int, intensity: Intensity, tokens: Sequence[int]) -> _Kept | None:
+        """Return a sequence at this λ whose first tokens these are, their hash being ``value``."""
+        wanted = tuple(tokens)
+        for kept in self._by_hash.get(value, {}).values():
+            if kept.intensity == intensity and kept.tokens[: len(wanted)] == wanted:
+                return kept
+        return None
 
     def _drop(self, kept: _Kept) -> None:
         del self._kept[id(kept)]
         self.tokens -= len(kept.tokens)
-        for value in kept.hashes:
-            if self._by_hash.get(value) is kept:
+        for value in set(kept.hashes):
+            alike = self._by_hash[value]
+            del alike[id(kept)]
+            if not alike:
                 del self._by_hash[value]
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
 
 from dami_agent.errors import Cancelled
 from dami_agent.runtime.batch_inputs import BatchInputs, LoadedModel
-from dami_agent.runtime.prefix_cache import PrefixCache
+from dami_agent.runtime.prefix_cache import KeyValues, PrefixCache
 from dami_agent.types import Intensity, Sampling
 from dami_agent.weights import load_weights
 from tests.runtime.support import Lab, ask, prompt_of
@@ -22,8 +24,12 @@ def ordinary(rng: random.Random, n: int) -> list[int]:
     return [rng.randrange(300) for _ in range(n)]
 
 
-def layers(tokens: int, value: float = 0.0) -> tuple[tuple[torch.Tensor, torch.Tensor], ...]:
-    return ((torch.full((2, tokens, 4), value), torch.full((2, tokens, 4), value)),)
+def layers(most: int, value: float = 0.0) -> Callable[[int], KeyValues]:
+    def copy(tokens: int) -> KeyValues:
+        assert tokens <= most
+        return ((torch.full((2, tokens, 4), value), torch.full((2, tokens, 4), value)),)
+
+    return copy
 
 
 # --- the cache alone ---------------------------------------------------------------------------------------------
@@ -76,6 +82,35 @@ def test_two_that_part_are_both_kept() -> None:
         assert (found.length, float(found.layers[0][0].max())) == (length, value)
 
 
+def test_what_is_given_up_takes_nothing_from_those_that_begin_alike() -> None:
+    """Agents share a preamble: the one that leaves must not hide what another has kept of it."""
+    rng, cache = random.Random(4), PrefixCache(96)
+    preamble = ordinary(rng, 32)
+    stays, leaves = ([*preamble, *ordinary(rng, 16)] for _ in range(2))
+    cache.keep(LOW, stays, layers(48, 1.0))
+    cache.keep(LOW, leaves, layers(48, 2.0))
+    assert cache.find(LOW, [*stays, 1]) is not None
+    cache.keep(LOW, ordinary(rng, 48), layers(48, 3.0))
+    for text, length in ((stays, 48), (leaves, 32)):
+        found = cache.find(LOW, [*text, 1])
+        assert found is not None
+        assert (found.length, float(found.layers[0][0].max())) == (length, 1.0)
+
+
+def test_nothing_is_copied_that_is_not_kept() -> None:
+    def copy(tokens: int) -> KeyValues:
+        raise AssertionError(tokens)
+
+    tokens = list(range(40))
+    PrefixCache(0).keep(LOW, tokens, copy)
+    PrefixCache(31).keep(LOW, tokens, copy)
+    cache = PrefixCache(100)
+    cache.keep(LOW, tokens, layers(40))
+    cache.keep(LOW, tokens[:35], copy)
+    cache.keep(LOW, tokens[:15], copy)
+    assert cache.tokens == 32
+
+
 @pytest.mark.parametrize("most", [0, 15, 64, 200])
 def test_the_bound_holds_and_the_least_recently_used_goes_first(most: int) -> None:
     cache, rng = PrefixCache(most), random.Random(2)
@@ -116,7 +151,7 @@ def test_logits_after_a_prefix_equal_those_of_one_pass(lab: Lab, mode: str) -> N
     for text in texts[:2]:
         alone = BatchInputs(model, [LOW], [0])
         alone.forward([text[:50]], 1)
-        cache.keep(LOW, text[:50], alone.copy_row(0, 50))
+        cache.keep(LOW, text[:50], partial(alone.copy_row, 0))
     pads = [90 - len(text) for text in texts]
     ids = [[0] * pad + text for pad, text in zip(pads, texts, strict=True)]
     whole = BatchInputs(model, [LOW] * 3, pads).forward(ids, 1)[:, -1]
