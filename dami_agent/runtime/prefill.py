@@ -20,7 +20,7 @@ class Prefill:
         model: what reads.
         group: of all rows.
         rows: prompts of like length; they are padded on the left to the longest.
-        prefixes: what was read before; None: all is read.
+        prefixes: what was read before.
 
     Attributes:
         rows: those that are still read; rows that end meanwhile are dropped between chunks.
@@ -28,13 +28,7 @@ class Prefill:
         arrived: when the oldest of the rows was submitted (``time.monotonic`` seconds).
     """
 
-    def __init__(
-        self,
-        model: LoadedModel,
-        group: Group,
-        rows: Sequence[SequenceState],
-        prefixes: PrefixCache | None = None,
-    ) -> None:
+    def __init__(self, model: LoadedModel, group: Group, rows: Sequence[SequenceState], prefixes: PrefixCache) -> None:
         self._model = model
         self._prefixes = prefixes
         self.group = group
@@ -89,8 +83,6 @@ class Prefill:
 
     def _begin_with_prefixes(self) -> None:
         """Take over the columns that nobody needs read any more: padding, or read before at the row's λ."""
-        if self._prefixes is None:
-            return
         found = [self._prefixes.find(row.intensity, row.tokens) for row in self.rows]
         ends = [pad + (prefix.length if prefix else 0) for pad, prefix in zip(self._pads, found, strict=True)]
         first = min(ends)

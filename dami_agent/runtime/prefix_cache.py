@@ -55,9 +55,8 @@ class PrefixCache:
     def __init__(self, most_tokens: int) -> None:
         self._most = most_tokens
         self._kept: OrderedDict[int, _Kept] = OrderedDict()  # by id; the last was used last
-        self._by_hash: dict[
-            int, dict[int, _Kept]
-        ] = {}  # sequences that begin alike share the hashes of their beginning
+        # Sequences that begin alike share the hashes of their beginning: each hash has all of them, by id.
+        self._by_hash: dict[int, dict[int, _Kept]] = {}
         self.tokens = 0
 
     def find(self, intensity: Intensity, tokens: Sequence[int]) -> Prefix | None:

@@ -17,6 +17,7 @@ from dami_agent.errors import Cancelled, DeadlineExceeded
 from dami_agent.runtime import LocalEngine
 from dami_agent.runtime.batch_inputs import BatchInputs, LoadedModel
 from dami_agent.runtime.prefill import Prefill
+from dami_agent.runtime.prefix_cache import PrefixCache
 from dami_agent.types import Decision, Intensity, Sampling, TokenEvent
 from dami_agent.weights import load_weights
 from tests.runtime.scripted import ScriptedWeights
@@ -174,7 +175,7 @@ def test_rows_that_end_leave_the_others_as_they_are(lab: Lab) -> None:
             rng = random.Random(chunks)
             texts = [ordinary(rng, n) for n in (100, 70, 64)]
             rows = [engine.sequence_of(prompt_of(t), ask(0.5, max_tokens=1)) for t in texts]
-        prefill = Prefill(model, None, rows)
+        prefill = Prefill(model, None, rows, PrefixCache(0))
         for _ in range(chunks):
             prefill.advance()
         rows[0].job.cancel()
