@@ -107,7 +107,9 @@ def schema(
     for argument in arguments:
         entry: dict[str, Any] = {"description": description(rng, split, argument.name)} if described else {}
         if argument.kind == "integer" and rng.random() < 0.1:
-            entry |= {"exclusiveMaximum": 10 ** rng.randint(4, 5), "exclusiveMinimum": -rng.randint(100, 999) * 10}
+            least = -rng.randint(100, 999) * 10
+            least = min(least, argument.value - 1) if isinstance(argument.value, int) else least
+            entry |= {"exclusiveMaximum": 10 ** rng.randint(4, 5), "exclusiveMinimum": least}
         if titled:
             entry["title"] = argument.name.replace("_", " ").title()
         properties[argument.name] = {**entry, "type": argument.kind}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Literal, Protocol, TypeVar
@@ -143,6 +143,23 @@ class Note:
         return self.line
 
 
+DEPTHS = (0, 1, 2, 3, 4, 5)
+"""What a step of an agent can need: nothing worked out, then as much as the questions of levels 1 to 5 do."""
+
+_LEAST = (0, 1, 2, 3, 5, 8)
+"""Depth -> operations or comparisons from which on a step has it."""
+
+
+def depth_of(work: Sequence[Working]) -> int:
+    """Return how much working a step needs, 0 to 5; a product of two factors of two digits counts as four of them."""
+    size = sum(4 if _is_long_product(step) else 1 for step in work)
+    return max(depth for depth, least in enumerate(_LEAST) if size >= least)
+
+
+def _is_long_product(step: Working) -> bool:
+    return isinstance(step, Operation) and step.symbol == "*" and min(step.left, step.right) >= 10
+
+
 @dataclass(frozen=True)
 class Question:
     """A question whose answer is one whole number or one word. `level` is 1 (easiest) to 5; `work` is its solution.
@@ -212,7 +229,7 @@ class PlannedCall:
     name: str
     arguments: Mapping[str, Any]
     result: str
-    work: tuple[Operation, ...] = ()
+    work: tuple[Working, ...] = ()
     together: bool = False
 
 
@@ -220,18 +237,19 @@ class PlannedCall:
 class AgentTask:
     """A task for an agent with tools.
 
-    `kind` is `route` (calls and copying only), `work` (something must be worked out from what the tools say) or `novel`
-    (a tool never seen). `answers` are the expected final numbers in order; `plan` and `work` are the reference
-    solution. `unseen` names what of it is never in the training data, as a question's does.
+    `kind` is `route` (calls and copying only), `work` (something must be worked out from what the tools say), `hard`
+    (most steps route, one or two need long working) or `novel` (a tool never seen). `answers` are the expected final
+    numbers in order; `plan` and `work` are the reference solution. `unseen` names what of it is never in the training
+    data, as a question's does.
     """
 
-    kind: Literal["route", "work", "novel"]
+    kind: Literal["route", "work", "hard", "novel"]
     name: str
     prompt: str
     tools: tuple[TaskTool, ...]
     plan: tuple[PlannedCall, ...]
     answers: tuple[str, ...]
-    work: tuple[Operation, ...] = ()
+    work: tuple[Working, ...] = ()
     reply: str = ""
     unseen: tuple[str, ...] = ()
 
@@ -255,6 +273,12 @@ class AgentTask:
     def steps(self) -> int:
         """Model calls of the reference solution: one per round of tool calls, and one for the answer."""
         return len(self.rounds) + 1
+
+    @property
+    def depths(self) -> tuple[int, ...]:
+        """Return how much each model turn of the reference solution must work out (`depth_of`): 0 calls or copies."""
+        before_calls = [[step for call in group for step in call.work] for group in self.rounds]
+        return tuple(depth_of(work) for work in (*before_calls, self.work))
 
     def tool(self, name: str) -> TaskTool | None:
         """Return the bound tool of that name, if there is one."""

@@ -13,6 +13,7 @@ from random import Random
 from typing import Literal
 
 from dami_agent.tasks.agent.deep import BETWEEN
+from dami_agent.tasks.agent.hard import HARD
 from dami_agent.tasks.agent.route import ROUTE
 from dami_agent.tasks.agent.scene import LARGEST, MOST_TOOLS, Scene, Template, Templates
 from dami_agent.tasks.agent.work import AFTER
@@ -21,9 +22,9 @@ from dami_agent.tasks.questions.sizes import Unseen
 from dami_agent.tasks.task import AgentTask, Split, another
 from dami_agent.tasks.world import HELD, SEEN, Names, World
 
-Kind = Literal["route", "work", "novel"]
+Kind = Literal["route", "work", "hard", "novel"]
 WORK: Templates = {**AFTER, **BETWEEN}
-_TABLES: Mapping[str, Templates] = {"route": ROUTE, "work": WORK}
+_TABLES: Mapping[str, Templates] = {"route": ROUTE, "work": WORK, "hard": HARD}
 _HELD_WORDS = (*HELD.people, *HELD.items, *HELD.towns)
 
 __all__ = ["LARGEST", "MOST_TOOLS", "ROUTE", "WORK", "Kind", "Template", "agent_task", "agent_tasks", "stream"]

@@ -8,9 +8,10 @@ from random import Random
 from typing import Any, Literal
 
 from dami_agent.tasks.agent.changes import HELD_SPAN, SPANS, changes, said
-from dami_agent.tasks.catalogue import CATALOGUE, Lookup
+from dami_agent.tasks.catalogue import CATALOGUE, Kind, Lookup
 from dami_agent.tasks.questions.sizes import Unseen
-from dami_agent.tasks.task import AgentTask, Operation, PlannedCall
+from dami_agent.tasks.records import Shape, record_tools
+from dami_agent.tasks.task import AgentTask, Operation, PlannedCall, Working
 from dami_agent.tasks.words import reply_of
 from dami_agent.tasks.world import HELD, SEEN, Names, World, mended
 
@@ -20,15 +21,18 @@ MOST_TURNS = 6
 MOST_WORK = 10
 """Tools bound at most; no worked-out value is above this, none below 0; model turns and operations at most."""
 
+MOST_HARD_TOOLS, LARGEST_HARD, MOST_HARD_WORK = 4, 99_999, 21
+"""The same of hard tasks."""
+
 IN_TURN = " One after the other, please."
 """What a prompt says when lookups that could be made together are to be single calls."""
 
-TaskKind = Literal["route", "work"]
+TaskKind = Literal["route", "work", "hard"]
 
 
 @dataclass
 class Scene:
-    """One task in the making."""
+    """One task in the making. `shape` is that of the records its tools answer with, None where none does."""
 
     rng: Random
     world: World
@@ -36,6 +40,12 @@ class Scene:
     known: Names = SEEN
     plan: list[PlannedCall] = field(default_factory=list)
     used_length: bool = False
+    shape: Shape | None = None
+
+    @property
+    def kinds(self) -> Mapping[str, Kind]:
+        """Return the tools there are: the catalogue's, and those that answer with records once these have a shape."""
+        return CATALOGUE if self.shape is None else record_tools(self.shape)
 
     @property
     def names(self) -> Names:
@@ -64,26 +74,26 @@ class Scene:
         work = changes(self.rng, value, count, largest)
         return work, said(self.rng, what, work)
 
-    def together(self, lookups: Sequence[Lookup], work: tuple[Operation, ...] = ()) -> list[str]:
+    def together(self, lookups: Sequence[Lookup], work: tuple[Working, ...] = ()) -> list[str]:
         """Make lookups in one turn, those that fail once more in a second one; the results in order."""
         results, again = [""] * len(lookups), []
         for index, lookup in enumerate(lookups):
-            tool, arguments = CATALOGUE[lookup.tool], lookup.arguments
+            tool, arguments = self.kinds[lookup.tool], lookup.arguments
             results[index] = tool.run(self.world, arguments, self.names)
             self.plan.append(PlannedCall(lookup.tool, arguments, results[index], work if not index else (), index > 0))
             if better := mended(self.world, lookup.tool, arguments):
                 again.append((index, better[1]))
         for place, (index, arguments) in enumerate(again):
-            tool = CATALOGUE[lookups[index].tool]
+            tool = self.kinds[lookups[index].tool]
             results[index] = tool.run(self.world, arguments, self.names)
             self.plan.append(PlannedCall(lookups[index].tool, arguments, results[index], (), place > 0))
         return results
 
-    def look(self, tool: str, work: tuple[Operation, ...] = (), **arguments: object) -> str:
+    def look(self, tool: str, work: tuple[Working, ...] = (), **arguments: object) -> str:
         """One lookup in a turn of its own."""
         return self.together([Lookup(tool, arguments)], work)[0]
 
-    def all_of(self, lookups: Sequence[Lookup], *, in_turn: bool, work: tuple[Operation, ...] = ()) -> list[str]:
+    def all_of(self, lookups: Sequence[Lookup], *, in_turn: bool, work: tuple[Working, ...] = ()) -> list[str]:
         """Lookups that do not depend on each other: together, or in turn when the prompt says so."""
         if not in_turn:
             return self.together(lookups, work)
@@ -96,7 +106,7 @@ class Scene:
         values: Sequence[object],
         *,
         in_turn: bool = False,
-        work: tuple[Operation, ...] = (),
+        work: tuple[Working, ...] = (),
     ) -> list[str]:
         """Return the same tool for several values; `work` is what finds them.
 
@@ -119,7 +129,7 @@ class Scene:
         name: str,
         prompt: str,
         answers: Sequence[str] = (),
-        work: Sequence[Operation] = (),
+        work: Sequence[Working] = (),
     ) -> AgentTask | None:
         """Bind the tools the plan needs and distractors up to three; refuses values out of range and what is too long.
 
@@ -133,20 +143,24 @@ class Scene:
             work: what is worked out before the reply.
         """
         steps = [*(step for call in self.plan for step in call.work), *work]
-        if len(steps) > MOST_WORK or any(not 0 <= step.result <= LARGEST for step in steps):
+        hard = kind == "hard"
+        most, largest = (MOST_HARD_WORK, LARGEST_HARD) if hard else (MOST_WORK, LARGEST)
+        most_tools = MOST_HARD_TOOLS if hard else MOST_TOOLS
+        values = [step.result for step in steps if isinstance(step, Operation)]
+        if len(steps) > most or any(not 0 <= value <= largest for value in values):
             return None
         if 2 + sum(not call.together for call in self.plan[1:]) > MOST_TURNS:
             return None
         needed = list(dict.fromkeys(call.name for call in self.plan))
-        spare = [tool for tool in CATALOGUE if tool not in needed]
-        bound = needed + self.rng.sample(spare, self.rng.randint(0, MOST_TOOLS - len(needed)))
+        spare = [tool for tool in self.kinds if tool not in needed]
+        bound = needed + self.rng.sample(spare, self.rng.randint(0, max(0, most_tools - len(needed))))
         self.rng.shuffle(bound)
-        found = (str(work[-1].result),) if work else tuple(answers)
+        found = (work[-1].value,) if work else tuple(answers)
         return AgentTask(
             kind,
             name,
             prompt,
-            tuple(CATALOGUE[tool].bind(self.world, self.names) for tool in bound),
+            tuple(self.kinds[tool].bind(self.world, self.names) for tool in bound),
             tuple(self.plan),
             found,
             tuple(work),

@@ -43,7 +43,7 @@ def draw(rng: Random, level: int, size: Size, unseen: Unseen | None = None, name
 
 def practice(rng: Random, size: Size, names: Names) -> Question:
     """Any kind with any length but the held-out ones, those that no level has included."""
-    kind = rng.choice((_largest, _smallest, _ends, _above, _sum, _range))
+    kind = rng.choice((largest, smallest, ends, above, total, span))
     length = rng.choice((3, 4, 5, 7, 8, 9, 11))
     return _question(rng, 1, kind, length, rng.choice((30, 60, 99, 300, 999, 9_999)), None)
 
@@ -54,7 +54,7 @@ def _question(
     numbers = rng.sample(range(2, top + 1), length)
     asked, work, answer = kind(rng, numbers)
     texts = [str(number) for number in numbers]
-    within = kind in (_largest, _smallest, _range)
+    within = kind in (largest, smallest, span)
     if unseen == "template":
         after = within or rng.random() < 0.5
         prompt = f"{asked} The numbers are {joined(texts)}." if after else _inside(asked, joined(texts))
@@ -89,17 +89,20 @@ def _extreme(numbers: list[int], sign: str, word: str) -> tuple[Note, ...]:
     return (*notes[:-1], Note(notes[-1].value, notes[-1].line, f"{best} is the {word}", said=True))
 
 
-def _largest(rng: Random, numbers: list[int]) -> Kind:
+def largest(rng: Random, numbers: list[int]) -> Kind:
+    """Ask for the largest number; solved by a scan that keeps the best so far."""
     asked = rng.choice(("What is the largest?", "Which number is the largest?"))
     return asked, _extreme(numbers, ">", "largest"), max(numbers)
 
 
-def _smallest(rng: Random, numbers: list[int]) -> Kind:
+def smallest(rng: Random, numbers: list[int]) -> Kind:
+    """Ask for the smallest number, likewise."""
     asked = rng.choice(("What is the smallest?", "Which number is the smallest?"))
     return asked, _extreme(numbers, "<", "smallest"), min(numbers)
 
 
-def _above(rng: Random, numbers: list[int]) -> Kind:
+def above(rng: Random, numbers: list[int]) -> Kind:
+    """Ask how many numbers are above a limit that is none of them."""
     limit = rng.choice([n for n in range(min(numbers), max(numbers) + 1) if n not in numbers] or [max(numbers) + 1])
     count, notes = 0, []
     for number in numbers:
@@ -110,29 +113,32 @@ def _above(rng: Random, numbers: list[int]) -> Kind:
     return f"How many are above {limit}?", tuple(notes), count
 
 
-def _sum(rng: Random, numbers: list[int]) -> Kind:
+def total(rng: Random, numbers: list[int]) -> Kind:
+    """Ask for the sum; solved number by number."""
     work = [Operation(numbers[0], "+", numbers[1], said=False)]
     for number in numbers[2:]:
         work.append(Operation(work[-1].result, "+", number, said=False))
     return rng.choice(("What is the sum?", "What do they add up to?")), tuple(work), sum(numbers)
 
 
-def _range(rng: Random, numbers: list[int]) -> Kind:
+def span(rng: Random, numbers: list[int]) -> Kind:
+    """Ask how far apart the largest and the smallest are; solved by two scans and a difference."""
     last = Operation(max(numbers), "-", min(numbers))
     work: tuple[Working, ...] = (*_extreme(numbers, ">", "largest"), *_extreme(numbers, "<", "smallest"), last)
     asked = rng.choice(("How far apart are the largest and the smallest?", "What is the largest minus the smallest?"))
     return asked, work, last.result
 
 
-def _ends(rng: Random, numbers: list[int]) -> Kind:
+def ends(rng: Random, numbers: list[int]) -> Kind:
+    """Ask for the first number plus the last."""
     work = Operation(numbers[0], "+", numbers[-1])
     return "What is the first plus the last?", (work,), work.result
 
 
 KINDS: dict[int, tuple[Callable[[Random, list[int]], Kind], ...]] = {
-    1: (_ends,),
-    2: (*(_ends,) * 5, _largest),
-    3: (_sum,),
-    4: (_sum, _sum, _above, _range),
-    5: (_sum, _range),
+    1: (ends,),
+    2: (*(ends,) * 5, largest),
+    3: (total,),
+    4: (total, total, above, span),
+    5: (total, span),
 }
