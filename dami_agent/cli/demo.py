@@ -18,13 +18,14 @@ if TYPE_CHECKING:
     from dami_agent.evaluation.demo import Demo
     from dami_agent.tasks import AgentTask
 
-HEAD = f"{'task':>4} {'step':>4}  {'tool':<34} {'λ':>5} {'prompt':>6} {'thought':>7} {'answer':>6} {'seconds':>7}  why"
+TASKS, SEED = 12, 0
+"""As in ``evaluation.demo``, which is not imported for ``--help``; a test holds them equal."""
 
 
 def demo(
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of the table.")] = False,
-    tasks: Annotated[int, typer.Option(help="Number of tasks to solve.", min=1)] = 20,
-    seed: Annotated[int, typer.Option(help="Seed for task selection and sampling.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of the text.")] = False,
+    tasks: Annotated[int, typer.Option(help="Number of tasks to solve.", min=1)] = TASKS,
+    seed: Annotated[int, typer.Option(help="Seed for task selection and sampling.")] = SEED,
     concurrency: Annotated[int, typer.Option(help="Tasks to solve at the same time.", min=1)] = 4,
     ledger: LedgerOption = None,
 ) -> None:
@@ -34,46 +35,60 @@ def demo(
 
     opened = Ledger.open(ledger)
     console = stdout()
-    if not as_json:
-        console.print(HEAD, style="dim")
     print("loading the weights, then running DAMI, always-Instruct and always-Thinking", file=sys.stderr, flush=True)
     listen = None if as_json else _printer(console)
     result = run(tasks=tasks, seed=seed, concurrency=concurrency, ledger=opened, listen=listen)
     opened.close()
     if as_json:
         print_json(result.to_dict())
-    else:
-        _totals(console, result)
-        console.print("\nEvery call is on record; to see them, run: dami logs")
+        return
+    _example(console, result)
+    _totals(console, result)
+    if (tasks, seed) == (TASKS, SEED):
+        console.print(f"Seed {SEED} is shown because it is typical of the 402 tasks of `dami bench`.", highlight=False)
+    console.print("\nEvery call is on record; to see them, run: dami logs")
 
 
 def _printer(console: Console) -> Callable[[AgentTask, TaskRun, StepRow | None], None]:
-    """Return a function that prints each step as it ends and each finished task; it may be called from many threads."""
+    """Print a finished task with its steps below it; may be called from many threads."""
     from rich.text import Text
 
     def listen(task: AgentTask, run: TaskRun, row: StepRow | None) -> None:
         if row is not None:
-            console.print(Text(visible(line(row))), soft_wrap=True)
             return
         mark, style = ("solved", "green") if run.solved else ("not solved", "red")
-        said = run.error or run.answer.strip() or "(nothing)"
-        text = Text(f"{run.task + 1:>4}  ")
+        text = Text(f"\n{run.task + 1:>2} ")
         text.append(mark, style=style)
-        text.append(f": {visible(task.prompt)} → {visible(said)}", style="dim")
+        text.append(f"  {visible(task.prompt)} → {visible(run.error or run.answer.strip() or '(nothing)')}")
+        for step in run.steps:
+            text.append(f"\n{visible(line(step))}", style="" if step.intensity else "dim")
         console.print(text, soft_wrap=True)
 
     return listen
 
 
 def line(row: StepRow) -> str:
-    """Format one step; ``←`` before a tool whose result it read, ``→`` before one it called."""
-    parts = [f"← {name}" for name in dict.fromkeys(row.digested)] + [f"→ {name}" for name in row.called]
-    tool = " ".join(parts) or "–"
+    """Format one step: its λ, its tokens, and which tool it called or that it answered."""
     value = "–" if row.intensity is None else f"{row.intensity:.2f}"
-    return (
-        f"{row.task + 1:>4} {row.step:>4}  {tool:<34} {value:>5} {row.prompt_tokens:>6} {row.reasoning_tokens:>7} "
-        f"{row.answer_tokens:>6} {row.seconds:>7.2f}  {row.error or row.reason}"
-    )
+    does = f"calls {', '.join(dict.fromkeys(row.called))}" if row.called else "answers"
+    thought = f", {row.reasoning_tokens} of them thought" if row.reasoning_tokens else ""
+    return f"     λ {value}  {row.output_tokens:>4} tokens{thought}: {row.error or does}"
+
+
+def _example(console: Console, result: Demo) -> None:
+    """Show one task that λ per step solves and always-Instruct does not, with the thought that made the difference."""
+    found = result.example()
+    if found is None:
+        return
+    task, own, other = found
+    step = max(own.steps, key=lambda each: each.thought_tokens)
+    console.print(f"\nTask {own.task + 1}, which always-Instruct does not solve, and λ per step does:", style="bold")
+    console.print(f"  {visible(task.prompt)}", soft_wrap=True, markup=False, highlight=False)
+    console.print(f"  always-Instruct: {visible(other.error or other.answer.strip())}", markup=False, highlight=False)
+    console.print(f"  λ={step.intensity:.2f} thinks:", highlight=False)
+    for each in step.thought.strip().splitlines():
+        console.print(f"    {visible(each)}", style="dim", soft_wrap=True, markup=False, highlight=False)
+    console.print(f"  and answers: {visible(own.answer.strip())}", markup=False, highlight=False)
 
 
 def _totals(console: Console, result: Demo) -> None:
@@ -87,4 +102,6 @@ def _totals(console: Console, result: Demo) -> None:
         table.add_row(name, solved, f"{total['output_tokens']:,}", f"{total['seconds']:.1f}")
     console.print()
     console.print(table)
-    console.print(f"\n{result.verdict()}")
+    console.print()
+    for sentence in result.verdict():
+        console.print(sentence, highlight=False)
