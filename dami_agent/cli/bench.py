@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import typer
 
 from dami_agent.cli.options import InstructOption, ThinkingOption
 from dami_agent.cli.output import print_json, stdout
 from dami_agent.cli.progress import progress_bar
+from dami_agent.evaluation.agent_runner import KINDS, TaskSet
 from dami_agent.tasks import UNSEEN
+from dami_agent.tasks.agent import Kind
 
 
 def bench(
-    tasks: Annotated[int, typer.Option(help="Number of agent tasks, from the test split.", min=1)] = 200,
-    seed: Annotated[int, typer.Option(help="Seed for tasks, sampling, shuffling and bootstrap.")] = 0,
+    tasks: Annotated[int, typer.Option(help="Number of agent tasks, from the test split.", min=1)] = 402,
+    seeds: Annotated[int, typer.Option(help="Seeds that share the tasks: of tasks and random streams.", min=1)] = 3,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")] = False,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Also write the JSON to this file.")] = None,
-    controls: Annotated[bool, typer.Option(help="Also run fixed λs, and DAMI's λs shuffled over the steps.")] = True,
+    controls: Annotated[
+        bool,
+        typer.Option(help="Also run every static λ, λs shuffled and redrawn, a router, caps, retries, the oracle."),
+    ] = True,
+    kinds: Annotated[str, typer.Option(help="Kinds of tasks in turn, comma-separated.")] = ",".join(KINDS),
     unseen: Annotated[
         str | None, typer.Option(help=f"Only tasks with something training never showed: {', '.join(UNSEEN)}.")
     ] = None,
@@ -28,32 +34,45 @@ def bench(
         str | None,
         typer.Option(metavar="FILE", help="Policy file or preset to compare too (default: the example that ships)."),
     ] = None,
-    concurrency: Annotated[int, typer.Option(help="Agents to run at the same time.", min=1)] = 48,
+    concurrency: Annotated[int, typer.Option(help="Agents to run at the same time, in each process.", min=1)] = 48,
+    budgets: Annotated[
+        bool, typer.Option("--budgets", help="Instead: tasks solved under reasoning budgets, generous to starving.")
+    ] = False,
+    workers: Annotated[int, typer.Option(help="Processes, each with its own copy of the weights.", min=1)] = 1,
     instruct: InstructOption = None,
     thinking: ThinkingOption = None,
 ) -> None:
     """Solve seeded tasks with a LangChain agent, choosing λ in every possible way, and compare."""
+    from dami_agent.evaluation.budget_curve import budget_curve
     from dami_agent.evaluation.compare import compare
     from dami_agent.evaluation.policy_arm import SHIPPED
 
     if unseen is not None and unseen not in UNSEEN:
         raise typer.BadParameter(f"{unseen!r} is not one of {', '.join(UNSEEN)}", param_hint="--unseen")
     model = {name: value for name, value in (("instruct", instruct), ("thinking", thinking)) if value is not None}
+    chosen = [kind.strip() for kind in kinds.split(",")]
+    if unknown := sorted({*chosen} - {*get_args(Kind)}):
+        raise typer.BadParameter(f"{unknown[0]!r} is not one of {', '.join(get_args(Kind))}", param_hint="--kinds")
+    asked = TaskSet(count=max(tasks, seeds), seeds=tuple(range(seeds)), kinds=tuple(chosen), unseen=unseen)  # type: ignore[arg-type]
     with progress_bar() as tell:
-        result = compare(
-            tasks=tasks,
-            seed=seed,
-            concurrency=concurrency,
-            controls=controls,
-            unseen=unseen,
-            policy=policy or SHIPPED,
-            model=model,
-            progress=tell,
-        )
+        if budgets:
+            result = budget_curve(asked, workers=workers, concurrency=concurrency, model=model, progress=tell)
+        else:
+            result = compare(
+                asked,
+                workers=workers,
+                concurrency=concurrency,
+                controls=controls,
+                policy=policy or SHIPPED,
+                model=model,
+                progress=tell,
+            )
     if output is not None:
         output.write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     if as_json:
         print_json(result)
+    elif budgets:
+        _show_budgets(result)
     else:
         _show(result)
 
@@ -70,17 +89,64 @@ def _show(result: Mapping[str, Any]) -> None:
         table.add_row(*shown, str(mode["calls"]), f"{mode['seconds']:.1f}")
     console = stdout()
     console.print(table)
-    console.print(f"\ngap closed: {_share(result['gap_closed'], result['gap_closed_ci'])} of always-Thinking's lead")
-    console.print(f"tokens: {_share(result['tokens_ratio'], result['tokens_ratio_ci'])} of always-Thinking's")
+    console.print()
+    for line in _verdict(result):
+        console.print(line)
     console.print(_policy(result["policy"]))
     unseen = f" with an unseen {result['unseen']}" if result["unseen"] else ""
-    drawn = f"{result['tasks']} tasks of the {result['split']} split{unseen}, seed {result['seed']}"
+    drawn = (
+        f"{result['tasks']} tasks of the {result['split']} split{unseen}, seeds {', '.join(map(str, result['seeds']))}"
+    )
     console.print(f"{result['pair']}, {drawn}")
+
+
+def _show_budgets(result: Mapping[str, Any]) -> None:
+    """Print a line for each budget: what each arm solves, and λ per step against Thinking under the same budget."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for name in ("budget", "share", "tokens a run", "auto", "thinking", "λ=0.5", "auto − thinking", "95 %"):
+        table.add_column(name, justify="left" if name == "budget" else "right")
+    for point in result["points"]:
+        against = point["auto_against_thinking"]
+        low, high = against["solved_ci"]
+        solved = [str(point["arms"][name]["solved"]) for name in ("auto", "thinking", "lambda=0.5")]
+        interval = f"{100 * low:+.1f} to {100 * high:+.1f}"
+        cells = [f"per {point['scope']}", f"{point['share']:.0%}", f"{point['budget']:.0f}", *solved]
+        table.add_row(*cells, f"{100 * against['solved']:+.1f}", interval)
+    console, free = stdout(), result["auto"]
+    console.print(table)
+    console.print(
+        f"\nwithout a budget auto solves {free['solved']} of {result['tasks']} tasks with "
+        f"{free['thought_per_task']:.0f} tokens of thought a run, of which the budgets are shares"
+    )
+
+
+def _verdict(result: Mapping[str, Any]) -> Iterator[str]:
+    """Compare λ per step with Thinking and the best static λs, and λ with what a step must work out."""
+    yield "λ per step against always-Thinking: " + _difference(result["modes"]["dami"]["against_thinking"])
+    for key, what in (
+        ("best_static", "the best static λ"),
+        ("best_static_at_most_its_tokens", "the best at its tokens"),
+    ):
+        if key in result:
+            yield f"against {what} ({result[key]['mode'].replace('lambda', 'λ')}): {_difference(result[key])}"
+    found = result["lambda_by_depth"]
+    if found is not None:
+        yield f"λ and the depth of a step: rank correlation {found:.2f}"
+
+
+def _difference(found: Mapping[str, Any]) -> str:
+    low, high = found["solved_ci"]
+    return (
+        f"{100 * found['solved']:+.1f} points solved (95 %: {100 * low:+.1f} to {100 * high:+.1f}) at "
+        f"{_share(found['tokens'], found['tokens_ci'])} of the tokens"
+    )
 
 
 def _share(value: float | None, interval: list[float] | None) -> str:
     if value is None:
-        return "undefined, because always-Thinking does not lead: nothing"
+        return "an undefined share"
     return f"{value:.0%}" + (f" (95 %: {interval[0]:.0%} to {interval[1]:.0%})" if interval else "")
 
 

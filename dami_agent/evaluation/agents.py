@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from dami_agent.errors import UsageError
 from dami_agent.evaluation.runner import MAX_TOKENS, stream_seed
-from dami_agent.evaluation.shuffled import ShuffledEstimator
 from dami_agent.ledger import Ledger
 from dami_agent.policy import ReasoningPolicy
 from dami_agent.tasks import AgentTask, TaskTool
@@ -29,9 +28,11 @@ MOST_CALLS = 10
 class StepRow:
     """Hold one model call of a run, as its ledger record tells it.
 
-    ``task`` counts from 0, ``step`` from 1; ``reasoning_tokens`` include discarded ones; ``charged_to`` is
-    the tool whose budget pays for them, or ``answer``; ``rule`` is the policy's rule that won, "" for none; ``capped``
-    says that a cap closed the thought, a policy's or budget's cap cut the reply, or a budget disabled the tools.
+    ``task`` counts from 0, ``step`` from 1; ``reasoning_tokens`` include discarded ones, ``thought_tokens`` are those
+    of the thought that was kept, as budgets count them; ``charged_to`` is the tool whose budget pays for them, or
+    ``answer``; ``rule`` is the policy's rule that won, "" for none; ``capped`` says that a cap closed the thought, a
+    policy's or budget's cap cut the reply, or a budget disabled the tools; ``depth`` is how much the reference
+    solution's step of this number works out (``AgentTask.depths``), None beyond it; ``thought`` is its text.
     """
 
     task: int
@@ -48,6 +49,9 @@ class StepRow:
     charged_to: str = "answer"
     rule: str = ""
     capped: bool = False
+    thought_tokens: int = 0
+    depth: int | None = None
+    thought: str = ""
     error: str | None = None
 
     @property
@@ -61,6 +65,7 @@ class StepRow:
             "task": self.task + 1,
             "step": self.step,
             "tool": self.tool,
+            "depth": self.depth,
             "lambda": self.intensity,
             "reason": self.reason,
             "prompt_tokens": self.prompt_tokens,
@@ -70,8 +75,15 @@ class StepRow:
         }
 
 
-def step_row(record: CallRecord, task: int, step: int) -> StepRow:
-    """Make the row of one record; ``tool`` is what the call asked for, else the one whose result it read."""
+def step_row(record: CallRecord, task: int, step: int, depth: int | None = None) -> StepRow:
+    """Make the row of one record; ``tool`` is what the call asked for, else the one whose result it read.
+
+    Args:
+        record: as it goes to the ledger.
+        task: number of the task, from 0.
+        step: number of the step in its run, from 1.
+        depth: of the reference solution's step of that number.
+    """
     generation, decision, reply = record.generation, record.decision, record.reply
     called = tuple(call.name for call in reply.tool_calls) if reply else ()
     digested = record.step.digested_tools
@@ -90,6 +102,9 @@ def step_row(record: CallRecord, task: int, step: int) -> StepRow:
         charged_to=decision.charged_to if decision else "answer",
         rule=decision.rule if decision else "",
         capped=_capped(record),
+        thought_tokens=generation.reasoning_tokens if generation else 0,
+        depth=depth,
+        thought=reply.reasoning if reply else "",
         error=record.error,
     )
 
@@ -133,14 +148,16 @@ class Mode:
     Attributes:
         name: as it stands in the tables.
         intensity: a number, ``"auto"`` for the estimator, or None for what the policy says.
-        policy: of the model; one object for all runs, each of which has an account of its own in it.
-        shuffled: per task the λs its steps get, instead of the estimator's (the shuffled control).
+        policy: of the model; every run has an account of its own in its budgets.
+        estimator: makes the estimator of a task's run from its number; None for the model's own.
+        settings: further arguments of ChatDAMI, such as a cap on thoughts.
     """
 
     name: str
     intensity: float | Literal["auto"] | None
     policy: ReasoningPolicy | None = None
-    shuffled: tuple[tuple[float, ...], ...] | None = None
+    estimator: Callable[[int], Estimator] | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 DAMI = Mode(name="dami", intensity="auto")
@@ -215,6 +232,7 @@ def run_mode(
     mode: Mode,
     *,
     seed: int = 0,
+    first: int = 0,
     concurrency: int = 32,
     ledger: Ledger | None = None,
     model: dict[str, Any] | None = None,
@@ -226,6 +244,7 @@ def run_mode(
         tasks: solved by agents of their own; equal seeds give equal random streams in every mode.
         mode: how λ is chosen.
         seed: of the runs' random streams.
+        first: number of the first task, where these are a part of more.
         concurrency: runs at a time.
         ledger: where the calls are kept; None keeps nothing.
         model: further arguments of ChatDAMI, such as the pair.
@@ -237,15 +256,15 @@ def run_mode(
     """
     require_langchain()
     inner = ledger if ledger is not None else Ledger.disabled()
-    runs = [TaskRun(task=index) for index in range(len(tasks))]
+    runs = [TaskRun(task=first + index) for index in range(len(tasks))]
 
-    async def one(run: TaskRun, gate: asyncio.Semaphore) -> None:
+    async def one(task: AgentTask, run: TaskRun, gate: asyncio.Semaphore) -> None:
         async with gate:
-            await _solve(tasks[run.task], run, mode, seed, inner, model or {}, listen)
+            await _solve(task, run, mode, seed, inner, model or {}, listen)
 
     async def everything() -> None:
         gate = asyncio.Semaphore(concurrency)
-        await asyncio.gather(*(one(run, gate) for run in runs))
+        await asyncio.gather(*(one(task, run, gate) for task, run in zip(tasks, runs, strict=True)))
 
     started = time.perf_counter()
     asyncio.run(everything())
@@ -267,15 +286,15 @@ async def _solve(
     from dami_agent.chat_model import ChatDAMI
 
     def heard(record: CallRecord) -> None:
-        row = step_row(record, run.task, len(run.steps) + 1)
+        number = len(run.steps)
+        row = step_row(record, run.task, number + 1, task.depths[number] if number < task.steps else None)
         run.steps.append(row)
         if listen is not None:
             listen(task, run, row)
 
-    settings: dict[str, Any] = {"max_tokens": MAX_TOKENS, "policy": mode.policy, **model}
-    if mode.shuffled is not None:
-        estimator: Estimator = ShuffledEstimator(mode.shuffled[run.task])
-        settings["estimator"] = estimator
+    settings: dict[str, Any] = {"max_tokens": MAX_TOKENS, "policy": mode.policy, **model, **mode.settings}
+    if mode.estimator is not None:
+        settings["estimator"] = mode.estimator(run.task)
     chat = ChatDAMI(
         reasoning_intensity=mode.intensity,
         seed=stream_seed("agents", seed, task.prompt),

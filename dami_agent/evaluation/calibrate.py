@@ -27,13 +27,13 @@ import typer
 
 from dami_agent.estimators import ConfidenceEstimator
 from dami_agent.evaluation import runner
+from dami_agent.evaluation.reference_steps import reference_steps
 from dami_agent.evaluation.runner import Answer, Request
 from dami_agent.evaluation.stats import auc, mean
-from dami_agent.evaluation.tool_calls import bound_tools
 from dami_agent.policy import Frontier
 from dami_agent.session import Session
-from dami_agent.tasks import AgentTask, PlannedCall, Question, agent_tasks, questions
-from dami_agent.types import Intensity, Message, Reply, Sampling, Step, ToolCall
+from dami_agent.tasks import Question, agent_tasks, questions
+from dami_agent.types import Intensity, Reply, Sampling, Step
 
 WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
 ACCEPTS = (0.3, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.93, 0.95, 0.97, 0.98, 0.99, 0.995, 0.999, 1.0)
@@ -116,22 +116,9 @@ def step_items(count: int, sampling: Sampling) -> list[Item]:
     rng = Random("calibrate:steps")
     items: list[Item] = []
     for task in agent_tasks("calibration", count, seed=1):
-        at = rng.randrange(task.steps)
-        messages: list[Message] = [Message(role="user", content=task.prompt)]
-        for index, together in enumerate(task.rounds[:at]):
-            made = [
-                ToolCall(id=f"call_{index}_{place}", name=call.name, arguments=call.arguments)
-                for place, call in enumerate(together)
-            ]
-            messages.append(Message(role="assistant", tool_calls=tuple(made)))
-            messages += [
-                Message(role="tool", content=call.result, name=call.name, tool_call_id=one.id)
-                for one, call in zip(made, together, strict=True)
-            ]
-        step = dataclasses.replace(_step(task.prompt, sampling), messages=tuple(messages), tools=bound_tools(task))
-        calling = at < len(task.rounds)
-        right = _calls(task.rounds[at]) if calling else _replies(task)
-        items.append(Item(kind="call" if calling else "reply", step=step, right=right))
+        seeded = dataclasses.replace(sampling, seed=runner.stream_seed("calibrate", task.prompt))
+        chosen = reference_steps(task, seeded)[rng.randrange(task.steps)]
+        items.append(Item(kind="call" if chosen.calling else "reply", step=chosen.step, right=chosen.right))
     return items
 
 
@@ -142,21 +129,6 @@ def _step(prompt: str, sampling: Sampling) -> Step:
 
 def _answers(question: Question) -> Callable[[Reply], bool]:
     return lambda reply: question.grade(reply.content)
-
-
-def _replies(task: AgentTask) -> Callable[[Reply], bool]:
-    return lambda reply: not reply.tool_calls and task.grade(reply.content)
-
-
-def _calls(planned: Sequence[PlannedCall]) -> Callable[[Reply], bool]:
-    """Accept the calls that the plan makes in this turn, or some of them."""
-    wanted = [(call.name, dict(call.arguments)) for call in planned]
-
-    def right(reply: Reply) -> bool:
-        made = [(call.name, dict(call.arguments)) for call in reply.tool_calls]
-        return bool(made) and not reply.invalid_tool_calls and all(call in wanted for call in made)
-
-    return right
 
 
 def observe(

@@ -96,11 +96,18 @@ class QuestionBatch:
         return len(self.asked)
 
     def run(self, session: Session, done: Callable[[int], None]) -> list[AnswerOutcome]:
-        """Ask every question and grade its answer."""
-        answers = runner.answers(session, map(self._request, self.asked), switch_point=self.switch, done=done)
+        """Ask every question and grade its answer.
+
+        Easy questions are asked first: their replies are short, and rows of like lengths decoded together waste little
+        on padding.
+        """
+        order = sorted(range(len(self.asked)), key=lambda place: self.asked[place][1].level)
+        requests = (self._request(self.asked[place]) for place in order)
+        answers = runner.answers(session, requests, switch_point=self.switch, done=done)
+        found = dict(zip(order, answers, strict=True))
         return [
-            outcome(answer, right=question.grade(answer.reply.content))
-            for (_, question), answer in zip(self.asked, answers, strict=True)
+            outcome(found[place], right=question.grade(found[place].reply.content))
+            for place, (_, question) in enumerate(self.asked)
         ]
 
     def _request(self, item: tuple[int, Question]) -> Request:

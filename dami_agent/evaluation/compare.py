@@ -1,49 +1,76 @@
 """DAMI against always-Instruct, always-Thinking and the controls a claim about λ needs, on the same agent tasks.
 
-Controls: fixed λs in between, and DAMI's own λs shuffled over the steps. The latter costs no probes, so it
-shows what the choice of λ adds, not what choosing costs; DAMI's own tokens hold its probes. Beside them, the same tasks
-under a policy file with budgets per tool.
+Beside the two ends and a policy file with budgets stand, under ``controls``:
+
+- every static λ of the pair's grid: the best of them is what a λ per step must beat;
+- DAMI's own λs **shuffled** over the steps, and **redrawn** from their histogram: selectors blind to the step;
+- a **router** between λ=0 and λ=1, by the same estimate;
+- Thinking under a **cap** on each thought (budget forcing, with the family's closing words) that brings it to about
+  DAMI's tokens, and Instruct **retried** where a call does not parse or a tool answers with an error;
+- the **oracle**: each step at the smallest λ that was right after the reference history, which nobody knows beforehand.
+
+DAMI's tokens and the router's hold their probes; the other controls pay for none.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from dami_agent.evaluation import agents
-from dami_agent.evaluation.agents import DAMI, INSTRUCT, THINKING, Mode, ModeResult, TaskRun
+from dami_agent.evaluation.agent_runner import AgentRunner, Progress, TaskSet
+from dami_agent.evaluation.agents import DAMI, INSTRUCT, MOST_CALLS, THINKING, Mode, ModeResult, TaskRun
+from dami_agent.evaluation.assigned import AssignedEstimator, Lambdas, TwoWayRouter, redrawn, shuffled
 from dami_agent.evaluation.policy_arm import SHIPPED, against_auto, against_thinking, policy_mode
-from dami_agent.evaluation.rows import rounded_interval
-from dami_agent.evaluation.shuffled import shuffled
-from dami_agent.evaluation.stats import bootstrap, half_width, mean
-from dami_agent.tasks import AgentTask, Unseen, agent_tasks
+from dami_agent.evaluation.reference_steps import StepLabel, label, sufficient
+from dami_agent.evaluation.rows import rounded, rounded_interval
+from dami_agent.evaluation.runner import open_batch_session
+from dami_agent.evaluation.stats import bootstrap, half_width, mean, rank_correlation
+from dami_agent.tasks import AgentTask
+from dami_agent.types import Estimator
 
-FIXED = (0.5, 0.8)
-"""Static interpolations to beat, where arXiv 2510.10977 found the best ones."""
+RETRIES = {
+    "default": {"intensity": [0, 0]},
+    "escalation": {"max_attempts": 3, "on": ["invalid_tool_call", "tool_error"]},
+}
+"""Policy of Instruct with retries: the same λ again, with another random stream."""
 
-Progress = Callable[[str, int, int], None]
+
+@dataclass(frozen=True, slots=True)
+class Assign:
+    """Make the estimator that gives each task's steps the λs that were assigned to them."""
+
+    lambdas: Lambdas
+
+    def __call__(self, task: int) -> Estimator:
+        """Return the estimator of one task's run."""
+        return AssignedEstimator(self.lambdas[task])
+
+
+def route(_task: int) -> Estimator:
+    """Make the two-way router of any task's run."""
+    return TwoWayRouter()
 
 
 def compare(
+    tasks: TaskSet,
     *,
-    tasks: int = 200,
-    seed: int = 0,
+    workers: int = 1,
     concurrency: int = 48,
     controls: bool = True,
-    unseen: Unseen | None = None,
     policy: Any = SHIPPED,
     model: dict[str, Any] | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Solve ``tasks`` seeded tasks of the test split in every mode.
+    """Solve a set of tasks in every mode.
 
     Args:
-        tasks: how many, kinds in turn.
-        seed: of tasks, random streams, shuffle and bootstrap.
-        concurrency: agents at a time.
-        controls: also run the fixed λs and the shuffled λs.
-        unseen: tasks with a template, names or a length that training never shows.
+        tasks: which, and their seeds.
+        workers: processes that take modes and seeds; each holds the pair.
+        concurrency: agents at a time in each.
+        controls: also run the controls above.
         policy: file, preset, dict or ``ReasoningPolicy`` of the arm with budgets per tool.
         model: further arguments of ChatDAMI, such as the pair.
         progress: told (mode, tasks done, tasks).
@@ -54,92 +81,173 @@ def compare(
     Raises:
         InvalidPolicy: before anything runs.
     """
-    budgeted = policy_mode(policy)
-    asked = agent_tasks("test", tasks, seed=seed, unseen=unseen)
-    outcomes: dict[str, ModeResult] = {}
-
-    def run(mode: Mode) -> ModeResult:
-        outcomes[mode.name] = agents.run_mode(
-            asked, mode, seed=seed, concurrency=concurrency, model=model, listen=_counter(mode.name, tasks, progress)
-        )
-        return outcomes[mode.name]
-
-    warm_up(model or {})
-    dami = run(DAMI)
-    run(INSTRUCT)
-    run(THINKING)
-    run(budgeted)
-    if controls:
-        for value in FIXED:
-            run(Mode(name=f"lambda={value:g}", intensity=value))
-        own = [[step.intensity or 0.0 for step in run.steps] for run in dami.runs]
-        run(Mode(name="shuffled", intensity="auto", shuffled=shuffled(own, seed)))
-    return {
-        "tasks": tasks,
-        "seed": seed,
-        "split": "test",
-        "unseen": unseen,
-        "modes": {name: _mode(asked, outcome) for name, outcome in outcomes.items()},
-        **gap(dami.runs, outcomes["instruct"].runs, outcomes["thinking"].runs, seed=seed),
-        "policy": against_thinking(outcomes[budgeted.name], outcomes[THINKING.name], seed=seed)
-        | {"against_auto": against_auto(outcomes[budgeted.name], dami, seed=seed)},
+    budgeted, settings = policy_mode(policy), model or {}
+    warm_up(settings)
+    known = identity(settings)
+    labels: list[list[StepLabel]] = []
+    with AgentRunner(tasks, workers=workers, concurrency=concurrency, model=settings, tell=progress) as runner:
+        first = [INSTRUCT, DAMI, budgeted, THINKING]
+        statics = [Mode(name=f"lambda={value:g}", intensity=value) for value in known["grid"][1:-1]] if controls else []
+        results = runner.run([*first, *statics])
+        if controls:
+            labels = _labelled(tasks, settings, known["grid"], progress)
+            results |= runner.run(_controls(results[DAMI.name], results[THINKING.name], labels))
+        asked = runner.asked
+    dami, thinking = results[DAMI.name], results[THINKING.name]
+    found = {
+        "tasks": len(asked),
+        "seeds": list(tasks.seeds),
+        "kinds": list(tasks.kinds),
+        "split": tasks.split,
+        "unseen": tasks.unseen,
+        "modes": {name: _mode(asked, result) | _against(result, thinking) for name, result in results.items()},
+        "policy": against_thinking(results[budgeted.name], thinking)
+        | {"against_auto": against_auto(results[budgeted.name], dami)},
         "lambdas": _histogram(dami.runs),
-        **identity(model or {}),
+        "depths": depths(asked),
+        "lambda_by_depth": rounded(rank_correlation(*_lambda_and_depth(dami.runs)), 4),
+        **known,
     }
+    if statics:
+        found |= _best_static(results, [INSTRUCT.name, *(mode.name for mode in statics), THINKING.name], dami)
+        found["labels"] = _label_counts(labels)
+    return found
+
+
+def _labelled(
+    tasks: TaskSet, settings: dict[str, Any], grid: Sequence[float], progress: Progress | None
+) -> list[list[StepLabel]]:
+    """Label the steps of all tasks, seed by seed."""
+    session = open_batch_session(settings.get("instruct"), settings.get("thinking"))
+    found: list[list[StepLabel]] = []
+    for seed in tasks.seeds:
+        found += label(session, tasks.of(seed), grid, seed=seed)
+        if progress is not None:
+            progress("labels", len(found), len(tasks.all))
+    return found
+
+
+def _controls(dami: ModeResult, thinking: ModeResult, labels: Sequence[Sequence[StepLabel]]) -> list[Mode]:
+    """Make the controls whose λs or caps follow from what DAMI and Thinking did."""
+    own = [[step.intensity or 0.0 for step in run.steps] for run in dami.runs]
+    cap = cap_for(thinking, dami.output_tokens)
+    return [
+        Mode(name="shuffled", intensity="auto", estimator=Assign(shuffled(own, 0))),
+        Mode(name="redrawn", intensity="auto", estimator=Assign(redrawn(own, 0, MOST_CALLS))),
+        Mode(name="router", intensity="auto", estimator=route),
+        Mode(name="retries", intensity=None, policy=policy_mode(RETRIES).policy),
+        Mode(name="capped", intensity=1.0, settings={"max_reasoning_tokens": cap}),
+        Mode(name="oracle", intensity="auto", estimator=Assign(sufficient(labels))),
+    ]
+
+
+def cap_for(thinking: ModeResult, tokens: int) -> int:
+    """Return the largest cap on thoughts with which Thinking's runs would have taken at most ``tokens``."""
+    thoughts = [step.reasoning_tokens for run in thinking.runs for step in run.steps]
+    answers = thinking.output_tokens - sum(thoughts)
+    caps = range(max(thoughts, default=0) + 1)
+    return max((cap for cap in caps if answers + sum(min(each, cap) for each in thoughts) <= tokens), default=1) or 1
+
+
+def depths(tasks: Sequence[AgentTask]) -> dict[str, float]:
+    """Return the share of the reference solutions' steps at each depth."""
+    counts = Counter(depth for task in tasks for depth in task.depths)
+    return {str(depth): round(counts[depth] / counts.total(), 4) for depth in sorted(counts)}
 
 
 def identity(model: dict[str, Any]) -> dict[str, Any]:
-    """Say which pair was measured, and how its weights were held."""
+    """Say which pair was measured, how its weights were held, and which λs its frontier has."""
     from dami_agent.chat_model import ChatDAMI
 
-    info = ChatDAMI(ledger="off", **model).pipeline().engine.info
-    return {"pair": info.model, "fingerprint": info.fingerprint, "weights_mode": info.weights_mode}
+    pipeline = ChatDAMI(ledger="off", **model).pipeline()
+    info, frontier = pipeline.engine.info, pipeline.policy.frontier
+    grid = [float(value) for value in frontier.grid] or [place / 10 for place in range(11)]
+    return {"pair": info.model, "fingerprint": info.fingerprint, "weights_mode": info.weights_mode, "grid": grid}
 
 
-def gap(
-    dami: Sequence[TaskRun], instruct: Sequence[TaskRun], thinking: Sequence[TaskRun], *, seed: int = 0
-) -> dict[str, Any]:
-    """Return which share of the gap to Thinking DAMI closes, and its tokens against Thinking's, with intervals.
+def _against(result: ModeResult, thinking: ModeResult) -> dict[str, Any]:
+    """Compare a mode's runs with always-Thinking's of the same tasks, by a paired bootstrap over tasks."""
+    return {"against_thinking": difference(result.runs, thinking.runs)}
 
-    Both intervals come from the same paired bootstrap over tasks. The share is None where Thinking solves no more
-    than Instruct.
+
+def difference(runs: Sequence[TaskRun], others: Sequence[TaskRun], *, seed: int = 0) -> dict[str, Any]:
+    """Return by how much more of the tasks the first runs solve (a share of the tasks), and the ratio of their tokens.
 
     Args:
-        dami, instruct, thinking: runs of the same tasks, in the same order.
-        seed: of the bootstrap.
+        runs: of one mode.
+        others: of another mode, on the same tasks in the same order.
+        seed: of the bootstrap that gives both intervals.
     """
-    triples = list(zip(dami, instruct, thinking, strict=True))
+    pairs = list(zip(runs, others, strict=True))
 
-    def closed(drawn: Sequence[tuple[TaskRun, TaskRun, TaskRun]]) -> float | None:
-        width = sum(t.solved - i.solved for _, i, t in drawn)
-        return sum(d.solved - i.solved for d, i, _ in drawn) / width if width > 0 else None
+    def solved(drawn: Sequence[tuple[TaskRun, TaskRun]]) -> float:
+        return mean([float(one.solved) - float(other.solved) for one, other in drawn])
 
-    def ratio(drawn: Sequence[tuple[TaskRun, TaskRun, TaskRun]]) -> float | None:
-        whole = sum(t.output_tokens for _, _, t in drawn)
-        return sum(d.output_tokens for d, _, _ in drawn) / whole if whole else None
+    def tokens(drawn: Sequence[tuple[TaskRun, TaskRun]]) -> float | None:
+        whole = sum(other.output_tokens for _, other in drawn)
+        return sum(one.output_tokens for one, _ in drawn) / whole if whole else None
 
-    share, tokens = closed(triples), ratio(triples)
+    ratio = tokens(pairs)
     return {
-        "gap_closed": None if share is None else round(share, 4),
-        "gap_closed_ci": rounded_interval(bootstrap(triples, closed, seed=seed)),
-        "tokens_ratio": None if tokens is None else round(tokens, 4),
-        "tokens_ratio_ci": rounded_interval(bootstrap(triples, ratio, seed=seed)),
+        "solved": round(solved(pairs), 4),
+        "solved_ci": rounded_interval(bootstrap(pairs, solved, seed=seed)),
+        "tokens": None if ratio is None else round(ratio, 4),
+        "tokens_ci": rounded_interval(bootstrap(pairs, tokens, seed=seed)),
     }
 
 
-def _mode(tasks: Sequence[AgentTask], outcome: ModeResult) -> dict[str, Any]:
-    runs = outcome.runs
+def _best_static(results: dict[str, ModeResult], statics: Sequence[str], dami: ModeResult) -> dict[str, Any]:
+    """Compare DAMI with the static λ that solves most tasks, and with the most that solves on no more tokens."""
+    best = max(statics, key=lambda name: (results[name].solved, -results[name].output_tokens))
+    cheap = [name for name in statics if results[name].output_tokens <= dami.output_tokens]
+    found: dict[str, Any] = {"best_static": {"mode": best} | difference(dami.runs, results[best].runs)}
+    if cheap:
+        best = max(cheap, key=lambda name: results[name].solved)
+        found["best_static_at_most_its_tokens"] = {"mode": best} | difference(dami.runs, results[best].runs)
+    return found
+
+
+def _mode(tasks: Sequence[AgentTask], result: ModeResult) -> dict[str, Any]:
+    runs = result.runs
     names = sorted({task.name for task in tasks})
     by_name = {name: [r for t, r in zip(tasks, runs, strict=True) if t.name == name] for name in names}
-    return outcome.totals() | {
-        "solved_ci": round(half_width(outcome.solved, len(runs)) * len(runs), 2),
+    return result.totals() | {
+        "solved_ci": round(half_width(result.solved, len(runs)) * len(runs), 2),
         "calls": sum(len(run.steps) for run in runs),
-        "tokens_per_task": round(outcome.output_tokens / len(runs), 2),
-        "reasoning_tokens": outcome.reasoning_tokens,
+        "tokens_per_task": round(result.output_tokens / len(runs), 2),
+        "reasoning_tokens": result.reasoning_tokens,
         "mean_lambda": round(mean([step.intensity or 0.0 for run in runs for step in run.steps]), 4),
         "by_name": {name: f"{sum(r.solved for r in members)}/{len(members)}" for name, members in by_name.items()},
+        "by_depth": _by_depth(runs),
+        "by_hardest": _by_hardest(tasks, runs),
+        "empty": sum(not run.answer.strip() and not run.error for run in runs),
         "errors": dict(Counter(run.error for run in runs if run.error)),
     }
+
+
+def _by_depth(runs: Sequence[TaskRun]) -> dict[str, dict[str, float]]:
+    """Return, by what the reference solution's step of the same number works out, how many steps, tokens and mean λ."""
+    steps: dict[int, list[agents.StepRow]] = {}
+    for run in runs:
+        for step in run.steps:
+            if step.depth is not None:
+                steps.setdefault(step.depth, []).append(step)
+    return {
+        str(depth): {
+            "steps": len(own),
+            "tokens": round(mean([step.output_tokens for step in own]), 2),
+            "mean_lambda": round(mean([step.intensity or 0.0 for step in own]), 4),
+        }
+        for depth, own in sorted(steps.items())
+    }
+
+
+def _by_hardest(tasks: Sequence[AgentTask], runs: Sequence[TaskRun]) -> dict[str, str]:
+    """Return the tasks solved by the depth of their hardest step."""
+    groups: dict[int, list[bool]] = {}
+    for task, run in zip(tasks, runs, strict=True):
+        groups.setdefault(max(task.depths), []).append(run.solved)
+    return {str(depth): f"{sum(own)}/{len(own)}" for depth, own in sorted(groups.items())}
 
 
 def _histogram(runs: Sequence[TaskRun]) -> dict[str, int]:
@@ -147,23 +255,24 @@ def _histogram(runs: Sequence[TaskRun]) -> dict[str, int]:
     return {f"{value:g}": counts[value] for value in sorted(counts)}
 
 
+def _lambda_and_depth(runs: Sequence[TaskRun]) -> tuple[list[float], list[float]]:
+    steps = [step for run in runs for step in run.steps if step.intensity is not None and step.depth is not None]
+    return [float(step.intensity or 0.0) for step in steps], [float(step.depth or 0) for step in steps]
+
+
+def _label_counts(labels: Sequence[Sequence[StepLabel]]) -> dict[str, dict[str, int]]:
+    """Return how many steps of each depth have which label; ``none`` where no λ was enough."""
+    found: dict[int, Counter[str]] = {}
+    for steps in labels:
+        for each in steps:
+            name = "none" if each.intensity is None else f"{each.intensity:g}"
+            found.setdefault(each.depth, Counter())[name] += 1
+    return {str(depth): dict(sorted(counts.items())) for depth, counts in sorted(found.items())}
+
+
 def warm_up(model: dict[str, Any]) -> None:
     """Read the weights before the clock starts, so that the first mode does not pay for all."""
     from dami_agent.chat_model import ChatDAMI
 
     agents.require_langchain()
-    ChatDAMI(ledger="off", max_tokens=4, reasoning_intensity=0.0, **model).invoke("Hello")
-
-
-def _counter(name: str, total: int, progress: Progress | None) -> agents.Listener | None:
-    if progress is None:
-        return None
-    done = 0
-
-    def listen(task: AgentTask, run: TaskRun, row: agents.StepRow | None) -> None:
-        nonlocal done
-        if row is None:
-            done += 1
-            progress(name, done, total)
-
-    return listen
+    ChatDAMI(ledger="off", **{**model, "max_tokens": 4}, reasoning_intensity=0.0).invoke("Hello")

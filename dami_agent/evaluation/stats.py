@@ -98,19 +98,34 @@ def quantile(ordered: Sequence[float], q: float) -> float:
     return ordered[below] + (ordered[above] - ordered[below]) * (place - below)
 
 
+def ranks(values: Sequence[float]) -> list[float]:
+    """Return the rank of each value from 1, tied values sharing their mean rank."""
+    order = sorted(range(len(values)), key=lambda place: values[place])
+    found = [0.0] * len(values)
+    start = 0
+    while start < len(order):
+        end = start
+        while end < len(order) and values[order[end]] == values[order[start]]:
+            end += 1
+        for place in order[start:end]:
+            found[place] = (start + 1 + end) / 2
+        start = end
+    return found
+
+
+def rank_correlation(one: Sequence[float], other: Sequence[float]) -> float | None:
+    """Compute Spearman's rank correlation; None where one of the two does not vary."""
+    a, b = ranks(one), ranks(other)
+    centre = (len(a) + 1) / 2  # the mean of any ranks
+    spread = math.sqrt(math.fsum((x - centre) ** 2 for x in a) * math.fsum((y - centre) ** 2 for y in b))
+    return math.fsum((x - centre) * (y - centre) for x, y in zip(a, b, strict=True)) / spread if spread else None
+
+
 def auc(scores: Sequence[float], labels: Sequence[bool]) -> float | None:
     """Return the chance that a random positive scores above a random negative, ties half; None without both."""
-    order = sorted(range(len(scores)), key=lambda i: scores[i])
     positives = sum(labels)
     negatives = len(labels) - positives
     if not positives or not negatives:
         return None
-    rank_sum, start = 0.0, 0
-    while start < len(order):
-        end = start
-        while end < len(order) and scores[order[end]] == scores[order[start]]:
-            end += 1
-        rank = (start + 1 + end) / 2  # tied scores share their mean rank, counted from 1
-        rank_sum += rank * sum(labels[i] for i in order[start:end])
-        start = end
+    rank_sum = math.fsum(rank for rank, positive in zip(ranks(scores), labels, strict=True) if positive)
     return (rank_sum - positives * (positives + 1) / 2) / (positives * negatives)

@@ -31,7 +31,7 @@ def test_demo_as_json_adds_up(dami: Dami) -> None:
 def test_demo_for_people(dami: Dami) -> None:
     ended = dami("demo", "--tasks", "1")
     assert ended.status == 0
-    for word in ("thought", "dami", "instruct", "thinking", "output tokens", "dami logs"):
+    for word in ("λ 0.", "tokens", "dami", "instruct", "thinking", "output tokens", "dami logs"):
         assert word in ended.out
 
 

@@ -1,4 +1,4 @@
-"""Agent benchmarks: what a step costs, the shuffled control, the gap, and one small real run of the built-in pair."""
+"""Agent benchmarks: what a step costs, the controls, differences with intervals, a small run of the built-in pair."""
 
 import dataclasses
 import json
@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dami_agent.errors import UsageError
-from dami_agent.evaluation import agents, compare, shuffled
+from dami_agent.evaluation import agents, assigned, compare
+from dami_agent.evaluation.agent_runner import AgentRunner, TaskSet
 from dami_agent.evaluation.agents import DAMI, INSTRUCT, THINKING, ModeResult, StepRow, TaskRun
 from dami_agent.evaluation.demo import Demo
 from dami_agent.ledger import Ledger
@@ -89,22 +90,22 @@ def test_a_failed_call_keeps_its_cost_and_its_error() -> None:
 
 @given(st.lists(st.lists(st.sampled_from([0.0, 0.3, 0.8, 1.0]), max_size=6), max_size=20), st.integers(0, 99))
 def test_shuffled_keeps_the_lambdas_and_every_task_its_number_of_steps(lambdas: list[list[float]], seed: int) -> None:
-    out = shuffled.shuffled(lambdas, seed)
+    out = assigned.shuffled(lambdas, seed)
     kept = [steps for steps, own in zip(out, lambdas, strict=True) if own]
     assert [len(steps) for steps in kept] == [len(own) for own in lambdas if own]
     assert Counter(v for steps in kept for v in steps) == Counter(v for own in lambdas for v in own)
-    assert out == shuffled.shuffled(lambdas, seed)
+    assert out == assigned.shuffled(lambdas, seed)
 
 
 def test_shuffled_really_moves_them() -> None:
     lambdas = [[i / 100, i / 100] for i in range(100)]
-    out = shuffled.shuffled(lambdas, 1)
+    out = assigned.shuffled(lambdas, 1)
     assert sum(list(a) == b for a, b in zip(out, lambdas, strict=True)) < 5
-    assert out != shuffled.shuffled(lambdas, 2)
+    assert out != assigned.shuffled(lambdas, 2)
 
 
-def test_shuffled_lambdas_come_in_turn_and_round_again() -> None:
-    estimator = shuffled.ShuffledEstimator((0.2, 1.0))
+def test_assigned_lambdas_come_in_turn_and_round_again() -> None:
+    estimator = assigned.AssignedEstimator((0.2, 1.0))
     prompt, decision = Prompt(token_ids=(1,), template="instruct"), record(None, "a").decision
     given = [estimator.estimate(prompt, decision, None) for _ in range(3)]  # type: ignore[arg-type]
     assert [(float(e.intensity), e.tokens) for e in given] == [(0.2, 0), (1.0, 0), (0.2, 0)]
@@ -121,26 +122,60 @@ def runs(solved: list[bool], tokens: list[int]) -> list[TaskRun]:
     ]
 
 
-def test_gap_and_token_ratio_are_the_plain_ratios_and_lie_in_their_intervals() -> None:
+@given(st.lists(st.lists(st.sampled_from([0.0, 0.3, 1.0]), max_size=6), min_size=1, max_size=20), st.integers(0, 99))
+def test_redrawn_gives_every_task_as_many_lambdas_of_the_same_pool(lambdas: list[list[float]], seed: int) -> None:
+    out = assigned.redrawn(lambdas, seed, 7)
+    assert [len(steps) for steps in out] == [7] * len(lambdas)
+    assert {value for steps in out for value in steps} <= ({value for own in lambdas for value in own} or {0.0})
+    assert out == assigned.redrawn(lambdas, seed, 7)
+
+
+def test_redrawn_keeps_the_shares_of_the_histogram() -> None:
+    out = assigned.redrawn([[0.0, 0.0, 0.0, 1.0]] * 1000, 3, 4)
+    assert sum(value for steps in out for value in steps) / 4000 == pytest.approx(0.25, abs=0.03)
+
+
+def test_the_router_knows_only_the_two_ends() -> None:
+    prompt, decision = Prompt(token_ids=(1,), template="instruct"), record(None, "a").decision
+    for asked, wanted in ((0.0, 0.0), (0.1, 1.0), (0.6, 1.0), (1.0, 1.0)):
+        router = assigned.TwoWayRouter(assigned.AssignedEstimator((asked,)))
+        assert float(router.estimate(prompt, decision, None).intensity) == wanted  # type: ignore[arg-type]
+
+
+def test_differences_are_the_plain_ones_and_lie_in_their_intervals() -> None:
     rng = random.Random(8)
     for _ in range(2):
         thinking = [rng.random() < 0.9 for _ in range(80)]
-        instruct = [s and rng.random() < 0.4 for s in thinking]
-        dami = [s if rng.random() < 0.8 else i for s, i in zip(thinking, instruct, strict=True)]
-        cost = [[rng.randint(1, 50 * k) for _ in range(80)] for k in (2, 1, 3)]
-        found = compare.gap(*(runs(s, c) for s, c in zip((dami, instruct, thinking), cost, strict=True)))
-        closed = (sum(dami) - sum(instruct)) / (sum(thinking) - sum(instruct))
-        assert found["gap_closed"] == pytest.approx(closed, abs=1e-4)
-        assert found["tokens_ratio"] == pytest.approx(sum(cost[0]) / sum(cost[2]), abs=1e-4)
-        for name in ("gap_closed", "tokens_ratio"):
+        dami = [s if rng.random() < 0.8 else rng.random() < 0.5 for s in thinking]
+        cost = [[rng.randint(1, 50 * k) for _ in range(80)] for k in (2, 3)]
+        found = compare.difference(runs(dami, cost[0]), runs(thinking, cost[1]))
+        assert found["solved"] == pytest.approx((sum(dami) - sum(thinking)) / 80, abs=1e-4)
+        assert found["tokens"] == pytest.approx(sum(cost[0]) / sum(cost[1]), abs=1e-4)
+        for name in ("solved", "tokens"):
             low, high = found[f"{name}_ci"]
             assert low <= found[name] <= high
-            assert high - low < 1
+            assert 0 < high - low < 1
 
 
-def test_no_gap_no_share() -> None:
-    same = runs([True, False], [3, 4])
-    assert compare.gap(same, same, same)["gap_closed"] is None
+def test_no_tokens_no_ratio() -> None:
+    nothing = runs([True, False], [0, 0])
+    assert compare.difference(nothing, nothing)["tokens"] is None
+
+
+def test_a_cap_brings_thinking_to_the_tokens_that_it_is_given() -> None:
+    made = runs([True] * 3, [5, 5, 5])
+    for run, thought in zip(made, (10, 40, 100), strict=True):
+        run.steps[0] = dataclasses.replace(run.steps[0], reasoning_tokens=thought)
+    thinking = ModeResult(mode=THINKING, runs=tuple(made), seconds=1.0)
+    for tokens, cap in ((165, 100), (164, 99), (105, 40), (104, 39), (45, 10), (15, 1), (3, 1)):
+        assert compare.cap_for(thinking, tokens) == cap
+
+
+def test_tasks_of_all_seeds_are_numbered_through_and_shared_out_evenly() -> None:
+    tasks = TaskSet(count=8, seeds=(0, 1, 2), kinds=("route",))
+    assert [len(tasks.of(seed)) for seed in tasks.seeds] == [3, 3, 2]
+    assert [tasks.first(seed) for seed in tasks.seeds] == [0, 3, 6]
+    assert [task.prompt for task in tasks.all] == [task.prompt for seed in tasks.seeds for task in tasks.of(seed)]
 
 
 def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -165,13 +200,25 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> tuple[tuple[ModeResult, ..
 
 
 def test_the_demo_object_has_exactly_the_documented_shape(real: tuple[tuple[ModeResult, ...], Ledger]) -> None:
-    data = json.loads(json.dumps(Demo(outcomes=real[0]).to_dict()))
+    tasks = tuple(agent_tasks("test", 2, seed=4))
+    data = json.loads(json.dumps(Demo(tasks=tasks, outcomes=real[0]).to_dict()))
     assert set(data) == {"steps", "totals"}
     assert list(data["totals"]) == ["dami", "instruct", "thinking"]
     for total in data["totals"].values():
         assert set(total) == {"solved", "tasks", "output_tokens", "seconds"}
         assert total["tasks"] == 2
-    keys = {"task", "step", "tool", "lambda", "reason", "prompt_tokens", "reasoning_tokens", "answer_tokens", "seconds"}
+    keys = {
+        "task",
+        "step",
+        "tool",
+        "depth",
+        "lambda",
+        "reason",
+        "prompt_tokens",
+        "reasoning_tokens",
+        "answer_tokens",
+        "seconds",
+    }
     assert {step["task"] for step in data["steps"]} == {1, 2}
     for step in data["steps"]:
         assert set(step) == keys
@@ -203,3 +250,14 @@ def test_a_run_that_raises_is_unsolved_with_its_error() -> None:
     outcome = agents.run_mode(agent_tasks("test", 1), INSTRUCT, model={"context_length": 8, "max_tokens": 4})
     assert outcome.solved == 0
     assert "ContextOverflow" in (outcome.runs[0].error or "")
+
+
+def test_seeds_run_one_after_the_other_and_find_what_was_assigned_to_them() -> None:
+    tasks = TaskSet(count=2, seeds=(3, 4), kinds=("route",))
+    lambdas = ((0.0,), (0.2,))
+    mode = agents.Mode(name="given", intensity="auto", estimator=compare.Assign(lambdas))
+    with AgentRunner(tasks, concurrency=2, model={"max_tokens": 24}) as runner:
+        (found,) = runner.run([mode]).values()
+    assert [run.task for run in found.runs] == [0, 1]
+    assert [{step.intensity for step in run.steps} for run in found.runs] == [{0.0}, {0.2}]
+    assert [step.depth for step in found.runs[0].steps][:1] == [runner.asked[0].depths[0]]

@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
-from builtin_pair.acceptance import tables
+from builtin_pair.acceptance import agent_tables
 from dami_agent.cli.bench import _policy
 from dami_agent.errors import InvalidPolicy
 from dami_agent.evaluation import agents, compare, policy_arm
+from dami_agent.evaluation.agent_runner import TaskSet
 from dami_agent.evaluation.agents import THINKING, ModeResult, StepRow, TaskRun
 from dami_agent.evaluation.policy_arm import (
     SHIPPED,
@@ -25,6 +26,7 @@ from dami_agent.evaluation.policy_arm import (
 from dami_agent.policy import ReasoningPolicy
 from dami_agent.tasks import AgentTask, agent_tasks
 from dami_agent.tasks.catalogue import CATALOGUE
+from dami_agent.tasks.records import NOUNS
 
 MODE = policy_mode({"name": "p"})
 TOOLS = ("answer", "get_price", "boss_of")
@@ -134,26 +136,25 @@ def test_the_published_table_shows_the_arm() -> None:
     runs = {name: outcome(mode, *drawn(rng, most, 0.8)) for name, (mode, most) in arms.items()}
     found = against_thinking(runs["policy"], runs["thinking"])
     found["against_auto"] = against_auto(runs["policy"], runs["dami"])
+    told = compare.difference(runs["policy"].runs, runs["thinking"].runs)
     modes = {
-        name: arm.totals() | {"solved_ci": 1.0, "reasoning_tokens": arm.reasoning_tokens} for name, arm in runs.items()
+        name: arm.totals() | {"solved_ci": 1.0, "against_thinking": told, "empty": 0, "errors": {}}
+        for name, arm in runs.items()
     }
-    told = {"modes": modes, "tasks": 60, "seed": 2, "policy": found}
-    ratios: dict[str, Any] = {"gap_closed": None, "tokens_ratio": 0.5, "tokens_ratio_ci": None}
-    text = tables.agents(told | ratios)  # type: ignore[attr-defined]
-    assert f"saves {found['reasoning_saved']:.0%} of always-Thinking's reasoning tokens (95 %: " in text
-    assert f" {describe_against_auto(found['against_auto'])} 60 tasks" in text
+    text = agent_tables.agents({"modes": modes, "tasks": 60, "seeds": [2], "policy": found})
+    assert f" {describe_against_auto(found['against_auto'])} Of all 180 runs" in text
     (line,) = [each for each in text.splitlines() if "budgets per tool**" in each]
-    assert line.endswith(f"| {runs['policy'].output_tokens:,} | {runs['policy'].reasoning_tokens:,} |")
+    assert line.endswith(f"| {runs['policy'].output_tokens:,} | {told['tokens']:.0%} |")
     assert len({each.count("|") for each in text.splitlines() if each.startswith("|")}) == 1
 
 
 def test_the_shipped_file_has_a_line_for_every_tool_and_a_budget_for_every_tool_that_thinks() -> None:
     policy = ReasoningPolicy.from_file(SHIPPED)
-    assert set(policy.tools) == set(CATALOGUE)
+    assert set(policy.tools) == set(NOUNS)
     for name, tool in policy.tools.items():
         assert tool.intensity is not None, name  # type: ignore[union-attr]
         if tool.intensity != 0:  # type: ignore[union-attr]
-            assert tool.max_reasoning_tokens < tool.run_max_reasoning_tokens, name  # type: ignore[union-attr, operator]
+            assert tool.max_reasoning_tokens <= tool.run_max_reasoning_tokens, name  # type: ignore[union-attr, operator]
     assert policy.run.max_tokens
     assert Path(policy_arm.__file__).parent == SHIPPED.parent  # inside the package: the wheel has it
 
@@ -190,7 +191,7 @@ def test_tasks_with_something_unseen_are_asked_where_they_are_wanted(monkeypatch
         return run_mode(tasks, *rest, **more)
 
     monkeypatch.setattr(agents, "run_mode", spy)
-    result = compare.compare(tasks=2, seed=4, controls=False, unseen="template")
+    result = compare.compare(TaskSet(count=2, seeds=(4,), kinds=("route",), unseen="template"), controls=False)
     assert result["unseen"] == "template"
     compared = asked
     assert {task.unseen for task in compared} == {("template",)}
@@ -198,7 +199,7 @@ def test_tasks_with_something_unseen_are_asked_where_they_are_wanted(monkeypatch
 
 def test_the_arm_runs_beside_the_others_on_the_same_tasks() -> None:
     given = {"name": "mine", "default": {"intensity": 0}}
-    result = compare.compare(tasks=1, seed=4, controls=False, policy=given)
+    result = compare.compare(TaskSet(count=1, seeds=(4,), kinds=("route",)), controls=False, policy=given)
     assert {"dami", "instruct", "thinking", "policy"} == set(result["modes"])
     assert result["policy"]["name"] == "mine"
     assert result["modes"]["policy"]["reasoning_tokens"] == 0

@@ -100,3 +100,11 @@ def test_resamples_are_those_of_randrange(count: int) -> None:
     stats.bootstrap(range(count), lambda drawn: seen.append(list(drawn)) or 0.0, resamples=50, seed=4)
     rng = random.Random(4)
     assert seen == [[rng.randrange(count) for _ in range(count)] for _ in range(50)]
+
+
+def test_rank_correlation_is_spearmans() -> None:
+    assert stats.ranks([30.0, 10.0, 20.0, 10.0]) == [4.0, 1.5, 3.0, 1.5]
+    assert stats.rank_correlation([1, 2, 3, 4], [1, 4, 9, 16]) == pytest.approx(1)
+    assert stats.rank_correlation([1, 2, 3, 4], [4, 3, 2, 1]) == pytest.approx(-1)
+    assert stats.rank_correlation([1, 2, 2, 3], [1, 2, 3, 4]) == pytest.approx(0.9486833)  # scipy.stats.spearmanr
+    assert stats.rank_correlation([1, 1, 1], [1, 2, 3]) is None

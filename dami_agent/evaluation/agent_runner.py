@@ -1,0 +1,174 @@
+"""Agent tasks under many modes and seeds, in this process or in several.
+
+A job is one mode on the tasks of one seed. It is pure data until it runs: with several workers each process opens the
+pair for itself and takes whole jobs, so that a job's runs meet the neighbours they would meet in one process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, field
+from multiprocessing import get_context
+from types import TracebackType
+from typing import Any
+
+from dami_agent.evaluation import agents
+from dami_agent.evaluation.agents import Mode, ModeResult, TaskRun
+from dami_agent.processes import end_with_parent
+from dami_agent.tasks import AgentTask, Split, Unseen, agent_tasks
+from dami_agent.tasks.agent import Kind
+
+Progress = Callable[[str, int, int], None]
+"""Told (mode, tasks done, tasks)."""
+
+KINDS: tuple[Kind, ...] = ("hard",)
+"""Kinds of tasks in turn: as in real agents most steps of these route, and most tasks have a step that does not."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskSet:
+    """Say which tasks are solved: ``count`` in all, in equal parts of each seed.
+
+    Attributes:
+        count: tasks, at least one for each seed.
+        seeds: seeds of the tasks and of the random streams of their runs.
+        kinds: kinds of tasks, in turn.
+        unseen: what of each task training never shows.
+        split: of the tasks.
+    """
+
+    count: int
+    seeds: tuple[int, ...] = (0,)
+    kinds: tuple[Kind, ...] = KINDS
+    unseen: Unseen | None = None
+    split: Split = "test"
+
+    def of(self, seed: int) -> list[AgentTask]:
+        """Return the tasks of one seed."""
+        return agent_tasks(self.split, self._share(seed), seed=seed, kinds=self.kinds, unseen=self.unseen)
+
+    def first(self, seed: int) -> int:
+        """Return the number of a seed's first task."""
+        return sum(self._share(each) for each in self.seeds[: self.seeds.index(seed)])
+
+    def _share(self, seed: int) -> int:
+        return self.count // len(self.seeds) + (self.seeds.index(seed) < self.count % len(self.seeds))
+
+    @property
+    def all(self) -> list[AgentTask]:
+        """Return the tasks of all seeds, seed after seed."""
+        return [task for seed in self.seeds for task in self.of(seed)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentJob:
+    """Hold one mode and one seed's tasks."""
+
+    mode: Mode
+    tasks: TaskSet
+    seed: int
+    concurrency: int
+    model: dict[str, Any] = field(default_factory=dict)
+
+    def run(self, listen: agents.Listener | None = None) -> ModeResult:
+        """Solve the tasks."""
+        return agents.run_mode(
+            self.tasks.of(self.seed),
+            self.mode,
+            seed=self.seed,
+            first=self.tasks.first(self.seed),
+            concurrency=self.concurrency,
+            model=self.model,
+            listen=listen,
+        )
+
+
+class AgentRunner:
+    """Run modes over all seeds of a set of tasks; a context manager.
+
+    Args:
+        tasks: to be solved in every mode.
+        workers: processes; each has the pair's weights in memory. One: all happens in this process.
+        concurrency: agents at a time in each process.
+        model: further arguments of ChatDAMI, such as the pair.
+        tell: of progress, task by task in this process, seed by seed from others.
+    """
+
+    def __init__(
+        self,
+        tasks: TaskSet,
+        *,
+        workers: int = 1,
+        concurrency: int = 48,
+        model: dict[str, Any] | None = None,
+        tell: Progress | None = None,
+    ) -> None:
+        self.tasks = tasks
+        self.asked = tasks.all
+        self._concurrency = concurrency
+        self._model = model or {}
+        self._tell = tell or _silent
+        context = get_context("spawn")
+        self._pool = (
+            ProcessPoolExecutor(workers, mp_context=context, initializer=end_with_parent) if workers > 1 else None
+        )
+
+    def __enter__(self) -> AgentRunner:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=error is not None)
+
+    def run(self, modes: Sequence[Mode]) -> dict[str, ModeResult]:
+        """Return the result of each mode by its name, its runs in the order of the tasks; longest modes go last."""
+        jobs = [
+            AgentJob(mode=mode, tasks=self.tasks, seed=seed, concurrency=self._concurrency, model=self._model)
+            for mode in modes
+            for seed in self.tasks.seeds
+        ]
+        results = self._here(jobs) if self._pool is None else self._elsewhere(self._pool, jobs)
+        count = len(self.tasks.seeds)
+        parts = [results[place : place + count] for place in range(0, len(results), count)]
+        return {mode.name: _joined(mode, own) for mode, own in zip(modes, parts, strict=True)}
+
+    def _here(self, jobs: Sequence[AgentJob]) -> list[ModeResult]:
+        done: dict[str, int] = {}
+
+        def listen_to(name: str) -> agents.Listener:
+            def listen(task: AgentTask, run: TaskRun, row: agents.StepRow | None) -> None:
+                if row is None:
+                    done[name] = done.get(name, 0) + 1
+                    self._tell(name, done[name], len(self.asked))
+
+            return listen
+
+        return [job.run(listen_to(job.mode.name)) for job in jobs]
+
+    def _elsewhere(self, pool: ProcessPoolExecutor, jobs: Sequence[AgentJob]) -> list[ModeResult]:
+        done: dict[str, int] = {}
+        futures: dict[Future[ModeResult], int] = {
+            pool.submit(_run, jobs[place]): place for place in reversed(range(len(jobs)))
+        }
+        for future in as_completed(futures):
+            name = jobs[futures[future]].mode.name
+            done[name] = done.get(name, 0) + len(future.result().runs)
+            self._tell(name, done[name], len(self.asked))
+        return [future.result() for future, _ in sorted(futures.items(), key=lambda item: item[1])]
+
+
+def _run(job: AgentJob) -> ModeResult:
+    return job.run()
+
+
+def _joined(mode: Mode, parts: Sequence[ModeResult]) -> ModeResult:
+    """Put the runs of all seeds one after the other."""
+    runs = tuple(run for part in parts for run in part.runs)
+    return ModeResult(mode=mode, runs=runs, seconds=sum(part.seconds for part in parts))
+
+
+def _silent(what: str, done: int, total: int) -> None:
+    """Show no progress."""

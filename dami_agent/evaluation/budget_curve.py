@@ -1,0 +1,156 @@
+"""Accuracy against budget: the same agent tasks under reasoning budgets from generous to starving.
+
+The budgets are shares of what ``auto`` thinks by itself, measured first on the same tasks: of a whole run (``scope``
+"run"), or of each tool's part of it (``scope`` "tool"). Under each budget the tasks are solved
+
+- with λ per step (``auto``) and the budget: λ and thoughts sink as it drains;
+- by Thinking under the same budget: each thought is closed where the budget ends (budget forcing, with the family's
+  closing words), and where nothing is left there is none;
+- at λ = 0.5 under the same budget.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from dami_agent.evaluation.agent_runner import AgentRunner, Progress, TaskSet
+from dami_agent.evaluation.agents import DAMI, Mode, ModeResult
+from dami_agent.evaluation.compare import difference, identity, warm_up
+from dami_agent.evaluation.stats import half_width, mean
+from dami_agent.policy.registry import read_policy
+
+SHARES = (1.5, 1.0, 0.75, 0.5, 0.25, 0.1)
+"""Budgets, as shares of the reasoning tokens that ``auto`` takes by itself."""
+
+HALF = 0.5
+MUST_KEEP = 5.0
+"""At this share of its own reasoning tokens ``auto`` may solve at most so many points of the tasks less."""
+
+Scope = Literal["run", "tool"]
+SCOPES: tuple[Scope, ...] = ("run", "tool")
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """Name a way to choose λ under a budget; ``intensity`` None leaves it to the estimator."""
+
+    name: str
+    intensity: float | None
+
+
+ARMS = (Arm("auto", None), Arm("thinking", 1.0), Arm("lambda=0.5", 0.5))
+
+
+def budget_curve(
+    tasks: TaskSet,
+    *,
+    shares: Sequence[float] = SHARES,
+    scopes: Sequence[Scope] = SCOPES,
+    workers: int = 1,
+    concurrency: int = 48,
+    model: dict[str, Any] | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Solve a set of tasks under every budget in every arm.
+
+    Args:
+        tasks: which, and their seeds.
+        shares: budgets, as shares of what ``auto`` thinks by itself.
+        scopes: whose budgets: a run's, each tool's.
+        workers: processes that take modes and seeds; each holds the pair.
+        concurrency: agents at a time in each.
+        model: further arguments of ChatDAMI, such as the pair.
+        progress: told (mode, tasks done, tasks).
+
+    Returns:
+        JSON: ``auto`` without a budget, and ``points``, one for each scope and share.
+    """
+    settings = model or {}
+    warm_up(settings)
+    with AgentRunner(tasks, workers=workers, concurrency=concurrency, model=settings, tell=progress) as runner:
+        free = runner.run([DAMI])[DAMI.name]
+        modes = {
+            (scope, share, arm.name): make_mode(arm, scope, share, free)
+            for scope in scopes
+            for share in shares
+            for arm in ARMS
+        }
+        results = runner.run(list(modes.values()))
+    points = []
+    for scope in scopes:
+        for share in shares:
+            arms = {arm.name: results[modes[scope, share, arm.name].name] for arm in ARMS}
+            points.append(_point(scope, share, arms, free))
+    return {
+        "tasks": len(free.runs),
+        "seeds": list(tasks.seeds),
+        "kinds": list(tasks.kinds),
+        "auto": _row(free),
+        "points": points,
+        **identity(settings),
+    }
+
+
+def make_mode(arm: Arm, scope: Scope, share: float, free: ModeResult) -> Mode:
+    """Make one arm under one budget.
+
+    Args:
+        arm: how λ is chosen.
+        scope: whose budget it is.
+        share: of what ``auto`` thinks by itself.
+        free: the runs of ``auto`` without a budget.
+    """
+    default = {"intensity": "auto" if arm.intensity is None else arm.intensity}
+    declared = {"default": default, **budget(scope, share, free)}
+    policy = read_policy({"name": f"{share:g} of auto's by {scope}", **declared})
+    return Mode(name=f"{scope} {share:g} {arm.name}", intensity=arm.intensity, policy=policy)
+
+
+def budget(scope: Scope, share: float, free: ModeResult) -> dict[str, Any]:
+    """Return the policy's budget: a share of the runs' mean, or of each tool's over the runs that it was charged in."""
+    if scope == "run":
+        whole = _mean_thought(free)
+        return {"run": {"max_reasoning_tokens": max(1, round(share * whole))}}
+    charged: dict[str, list[float]] = defaultdict(list)
+    for run in free.runs:
+        own: dict[str, float] = defaultdict(float)
+        for step in run.steps:
+            own[step.charged_to] += step.thought_tokens
+        for name, tokens in own.items():
+            charged[name].append(tokens)
+    tools = {name: max(1, round(share * mean(each))) for name, each in charged.items() if name != "answer"}
+    return {"tools": {name: {"run_max_reasoning_tokens": tokens} for name, tokens in sorted(tools.items())}}
+
+
+def _point(scope: Scope, share: float, arms: dict[str, ModeResult], free: ModeResult) -> dict[str, Any]:
+    """Compare the arms under one budget."""
+    whole = _mean_thought(free)
+    return {
+        "scope": scope,
+        "share": share,
+        "budget": round(share * whole, 1),
+        "arms": {name: _row(result) for name, result in arms.items()},
+        "auto_against_thinking": difference(arms["auto"].runs, arms["thinking"].runs),
+        "auto_against_free": difference(arms["auto"].runs, free.runs),
+    }
+
+
+def _mean_thought(free: ModeResult) -> float:
+    """Return the tokens of all thoughts of a run, on average: what budgets count, without discarded probes."""
+    return mean([float(sum(step.thought_tokens for step in run.steps)) for run in free.runs])
+
+
+def _row(result: ModeResult) -> dict[str, Any]:
+    count = len(result.runs)
+    return {
+        "solved": result.solved,
+        "solved_ci": round(half_width(result.solved, count) * count, 2),
+        "reasoning_tokens": result.reasoning_tokens,
+        "thought_per_task": round(_mean_thought(result), 2),
+        "output_tokens": result.output_tokens,
+        "capped_steps": sum(step.capped for run in result.runs for step in run.steps),
+        "errors": sum(run.error is not None for run in result.runs),
+    }

@@ -1,0 +1,70 @@
+"""Accuracy against budget: which budgets are made of what auto thinks, and what the points hold."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+
+from dami_agent.evaluation import budget_curve as curve
+from dami_agent.evaluation.agent_runner import TaskSet
+from dami_agent.evaluation.agents import DAMI, ModeResult, StepRow, TaskRun
+from dami_agent.policy.registry import read_policy
+
+STEP = StepRow(
+    task=0, step=1, tool=None, digested=(), called=(), intensity=0.5, reason="", prompt_tokens=1,
+    reasoning_tokens=9, answer_tokens=1, seconds=0.0,
+)  # fmt: skip
+
+
+def free(*runs: dict[str, int]) -> ModeResult:
+    """Runs whose steps thought so many tokens for each tool."""
+    made = [
+        TaskRun(
+            task=number,
+            steps=[dataclasses.replace(STEP, charged_to=name, thought_tokens=tokens) for name, tokens in run.items()],
+        )
+        for number, run in enumerate(runs)
+    ]
+    return ModeResult(mode=DAMI, runs=tuple(made), seconds=1.0)
+
+
+def test_a_runs_budget_is_a_share_of_what_a_run_thinks() -> None:
+    result = free({"a": 100, "answer": 20}, {"a": 40}, {})
+    assert curve.budget("run", 0.5, result) == {"run": {"max_reasoning_tokens": 27}}  # of 160 / 3
+    assert curve.budget("run", 0.001, result) == {"run": {"max_reasoning_tokens": 1}}
+
+
+def test_a_tools_budget_is_a_share_of_what_it_thinks_where_it_is_used() -> None:
+    result = free({"a": 100, "answer": 20}, {"a": 40, "b": 10}, {})
+    assert curve.budget("tool", 0.5, result) == {
+        "tools": {"a": {"run_max_reasoning_tokens": 35}, "b": {"run_max_reasoning_tokens": 5}}
+    }
+
+
+@pytest.mark.parametrize("scope", curve.SCOPES)
+@pytest.mark.parametrize("share", curve.SHARES)
+def test_every_budget_is_a_policy(scope: curve.Scope, share: float) -> None:
+    result = free({"get_price": 100, "answer": 20}, {"boss_of": 40})
+    for arm in curve.ARMS:
+        made = curve.make_mode(arm, scope, share, result)
+        assert made.policy is not None
+        assert made.policy == read_policy(made.policy)
+        assert (made.policy.run.max_reasoning_tokens is not None) == (scope == "run")
+        assert made.intensity == arm.intensity
+
+
+def test_there_are_enough_points_from_generous_to_starving() -> None:
+    assert len(curve.SHARES) >= 6
+    assert max(curve.SHARES) > 1 > min(curve.SHARES)
+    assert curve.HALF in curve.SHARES
+
+
+def test_thoughts_keep_to_a_starving_budget_in_a_real_run() -> None:
+    tasks = TaskSet(count=2, seeds=(4,), kinds=("work",))
+    found = curve.budget_curve(tasks, shares=(0.5,), scopes=("run",), model={"max_tokens": 96})
+    (point,) = json.loads(json.dumps(found))["points"]
+    assert set(point["arms"]) == {"auto", "thinking", "lambda=0.5"}
+    assert (point["scope"], point["share"]) == ("run", 0.5)
+    assert point["arms"]["thinking"]["thought_per_task"] <= max(point["budget"], 1)
