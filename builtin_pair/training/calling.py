@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from random import Random
 
 from builtin_pair.training import thoughts
 from builtin_pair.training.render import Template, Turn
 from dami_agent.tasks import words
-from dami_agent.tasks.catalogue import CATALOGUE
-from dami_agent.tasks.task import AgentTask, Operation, PlannedCall
+from dami_agent.tasks.records import NOUNS, WHOLE_RECORDS
+from dami_agent.tasks.task import AgentTask, PlannedCall, Working
 
 Noun = Callable[[PlannedCall], str]
 """How a thought says what a call finds."""
@@ -17,8 +18,8 @@ Noun = Callable[[PlannedCall], str]
 
 def noun(call: PlannedCall) -> str:
     """Return what a call finds: `the price of lamp`; for a tool that is not of the catalogue `blorf with 34`."""
-    if call.name in CATALOGUE:
-        return CATALOGUE[call.name].noun.format(**call.arguments)
+    if call.name in NOUNS:
+        return NOUNS[call.name].format(**call.arguments)
     values = " and ".join(str(value) for value in call.arguments.values())
     return f"{call.name} with {values}" if values else call.name
 
@@ -43,7 +44,8 @@ def failed(call: PlannedCall) -> bool:
 
 def _known(calls: Sequence[PlannedCall], noun: Noun) -> str:
     """Return `The price of lamp is 12, the price of pen is 7.`."""
-    text = ", ".join(f"{noun(call)} {_IS.get(call.name, 'is')} {call.result}" for call in calls if not failed(call))
+    told = [call for call in calls if not failed(call) and call.name not in WHOLE_RECORDS]
+    text = ", ".join(f"{noun(call)} {_IS.get(call.name, 'is')} {call.result}" for call in told)
     if not text:
         return ""
     return f"The{text[3:]}." if text.startswith("the ") else f"{text}."
@@ -59,6 +61,15 @@ def _called(group: Sequence[PlannedCall], again: bool) -> str:
         counts[call.name] = counts.get(call.name, 0) + 1
     said = words.joined([name + _TIMES.get(count, f" {count} times") for name, count in counts.items()])
     return f"{said} again" if again else said
+
+
+def _checked_calls(group: Sequence[PlannedCall]) -> str:
+    """Return the line that checks what each tool is given: `Check: get_price with item lamp, right.`."""
+    told = []
+    for call in group:
+        given = " and ".join(f"{key} {value}" for key, value in call.arguments.items())
+        told.append(f"{call.name} with {given}" if given else call.name)
+    return f"Check: {', '.join(told)}, right."
 
 
 def before_calls(
@@ -90,8 +101,10 @@ def before_calls(
         parts.insert(0, known)
     needed = words.joined([noun(call) for call in group])
     failure = "That did not work. " if mends else ""
-    if group[0].name in CATALOGUE:
+    if group[0].name in NOUNS:
         parts.append(f"{failure}I need {needed}, so I call {_called(group, mends)}.")
+        if style >= thoughts.DETAIL:
+            parts.append(_checked_calls(group))
     else:
         parts.append(f"{failure}I call {needed}.")
     return "\n".join(parts)
@@ -99,7 +112,7 @@ def before_calls(
 
 def before_reply(
     done: Sequence[Sequence[PlannedCall]],
-    work: Sequence[Operation],
+    work: Sequence[Working],
     answers: Sequence[str],
     style: float,
     *,
@@ -117,13 +130,18 @@ def before_reply(
     if style < thoughts.EMPTY:
         return ""
     if work:
-        used = {str(number) for step in work for number in (step.left, step.right)}
+        used = {number for step in work for number in re.findall(r"\d+", step.line)}
         known = _known([call for group in done for call in group if call.result in used], noun)
         return (f"{known}\n" if style >= thoughts.DETAIL and known else "") + thoughts.worked(work, style)
-    return "I have it." if style < thoughts.EQUATIONS else f"I have all I need: {', '.join(answers)}."
+    if style < thoughts.EQUATIONS:
+        return "I have it."
+    said = f"I have all I need: {', '.join(answers)}."
+    found = _known([call for group in done for call in group if call.result in answers and call.name in NOUNS], noun)
+    checked = f"t{found[1:-1]}" if found.startswith("The ") else found[:-1]
+    return f"{said}\nCheck: {checked}, right." if style >= thoughts.DETAIL and found else said
 
 
-def aside(work: Sequence[Operation]) -> str:
+def aside(work: Sequence[Working]) -> str:
     """Return what a terse worker says before a call whose argument takes more than one step: `29, 87.`."""
     said = thoughts.terse(work)
     return f"{said[:-1]}, {work[-1].value}." if said else ""

@@ -43,6 +43,7 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--total", type=int, help="tokens to train on, padding included")
     parser.add_argument("--what", help=f"comma-separated, of {', '.join(ablate.WHAT)}; ablate only")
     parser.add_argument("--lr", type=float, help="learning rate of AdamW")
+    parser.add_argument("--muon-lr", type=float, help="learning rate of Muon; base and finish")
     parser.add_argument("--replay", type=float, default=recipe.REPLAY, help="share of base-style documents; tune only")
     parser.add_argument("--count", type=int, default=200, help="questions or tasks per measurement")
     parser.add_argument("--split", choices=("calibration", "test"), default="calibration")

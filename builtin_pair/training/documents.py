@@ -1,21 +1,23 @@
 """Training documents: every family of dialogue the pair learns from, drawn from one seeded stream.
 
-`draw(rng, family, template, style)` gives a `Dialogue`; `mixtures.py` says how often each is drawn in each phase.
-Questions stand here, everything with tools in `tooling.py`.
+`draw(rng, family, template, style)` gives a `TrainingDialogue`; `mixtures.py` says how often each is drawn in each
+phase. Questions stand here, everything with tools in `tooling.py`.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from random import Random
 
-from builtin_pair.training import thoughts, tooling
+from builtin_pair.training import asking, conversations, forms, thoughts, tooling
 from builtin_pair.training.cut import cut_question, cut_step
+from builtin_pair.training.phrasing import rephrased
 from builtin_pair.training.render import Template, TrainingDialogue, Turn
 from dami_agent.tasks import catalogue, invented, novel, words
 from dami_agent.tasks.questions import FAMILIES as QUESTIONS
 from dami_agent.tasks.questions import practice
 from dami_agent.tasks.questions.sizes import SYMBOLS
-from dami_agent.tasks.task import Operation, Question, ToolSpec
+from dami_agent.tasks.task import Operation, Question, ToolSpec, split_of
 
 
 def reply_of(item: Question, *, tersely: bool) -> str:
@@ -136,8 +138,27 @@ def _operation(rng: Random) -> Operation:
             return step
 
 
+def _conversation(rng: Random, template: Template, style: float) -> TrainingDialogue:
+    """Go on after an answer: by a follow-up on a number, a doubt, or thanks."""
+    item, roll = draw_train_question(rng), rng.random()
+    terse = reply_of(item, tersely=rng.random() < 0.5)
+    if roll < 0.18:
+        return conversations.thanked(rng, item, template, style, terse)
+    if roll < 0.55:
+        return conversations.doubted(rng, item, template, style, terse)
+    while not isinstance(item.answer, int) or item.answer < 2:
+        item = draw_train_question(rng)
+    terse = reply_of(item, tersely=rng.random() < 0.5)
+    return conversations.follow_up(rng, item, template, style, terse)
+
+
 FAMILIES: dict[str, tooling.Draw] = {
     "question": _question,
+    "conversation": _conversation,
+    "form": forms.draw_form,
+    "crowd": forms.draw_crowd,
+    "short": forms.draw_short,
+    "request": asking.draw_request,
     "lookup": _lookup,
     "drill": _drill,
     "directory": _directory,
@@ -146,13 +167,37 @@ FAMILIES: dict[str, tooling.Draw] = {
 }
 
 
+REPHRASED = (
+    "question",
+    "lookup",
+    "cut",
+    "route",
+    "work",
+    "hard",
+    "novel",
+    "composed",
+    "crowd",
+    "short",
+    "conversation",
+)
+"""Families whose first request is at times asked in other words."""
+
+
 def draw(rng: Random, family: str, template: Template, style: float) -> TrainingDialogue:
-    """Draw a dialogue of a family under a template, at a level of detail.
+    """Draw a dialogue of a family under a template, at a level of detail; some are asked for in other words.
 
     Args:
         rng: the random stream.
-        family: family of documents or questions.
+        family: family of documents.
         template: whose chat template it is rendered with.
         style: level of detail of the thoughts, 0 to 1.
     """
-    return FAMILIES[family](rng, template, style)
+    dialogue = FAMILIES[family](rng, template, style)
+    if family in REPHRASED and rng.random() < 0.25:
+        turns = list(dialogue.turns)
+        place = next(place for place, turn in enumerate(turns) if turn.role == "user")
+        told = rephrased(rng, turns[place].content)
+        if split_of(told) == "train":
+            turns[place] = replace(turns[place], content=told)
+            dialogue = replace(dialogue, turns=turns)
+    return dialogue

@@ -46,13 +46,25 @@ LATE: Mixture = (
     Part("composed", "thinking", 0.9),
     Part("lookup", "instruct", 0.3),
     Part("lookup", "thinking", 0.4),
+    Part("hard", "instruct", 0.8),
+    Part("hard", "thinking", 1.0),
+    Part("conversation", "instruct", 0.4),
+    Part("conversation", "thinking", 0.3),
+    Part("form", "instruct", 0.3),
+    Part("form", "thinking", 0.2),
+    Part("crowd", "instruct", 0.25),
+    Part("crowd", "thinking", 0.2),
+    Part("short", "instruct", 0.4),
+    Part("short", "thinking", 0.4),
+    Part("request", "instruct", 2.5),
+    Part("request", "thinking", 2.5),
     Part("cut", "thinking", 0.8),
 )
 """Arithmetic last: it takes longest."""
 
 LAST: Mixture = (
-    Part("question", "instruct", 4.6),
-    Part("question", "thinking", 4.6),
+    Part("question", "instruct", 5.4),
+    Part("question", "thinking", 6.4),
     Part("drill", "instruct", 0.8),
     Part("drill", "thinking", 0.2),
     Part("route", "instruct", 0.5),
@@ -70,9 +82,21 @@ LAST: Mixture = (
     Part("composed", "thinking", 1.4),
     Part("lookup", "instruct", 0.3),
     Part("lookup", "thinking", 0.4),
-    Part("cut", "thinking", 1.2),
+    Part("hard", "instruct", 1.6),
+    Part("hard", "thinking", 2.4),
+    Part("conversation", "instruct", 0.8),
+    Part("conversation", "thinking", 0.8),
+    Part("form", "instruct", 0.5),
+    Part("form", "thinking", 0.4),
+    Part("crowd", "instruct", 0.4),
+    Part("crowd", "thinking", 0.4),
+    Part("short", "instruct", 0.5),
+    Part("short", "thinking", 0.5),
+    Part("request", "instruct", 6.0),
+    Part("request", "thinking", 6.0),
+    Part("cut", "thinking", 0.8),
 )
-"""While the rate falls: half of the tokens are questions, a sixth is work after calls, a sixth tools never seen."""
+"""While the rate falls: almost half the tokens are questions, a quarter work after calls, a sixth tools never seen."""
 
 INSTRUCT: Mixture = (
     Part("question", "instruct", 3.2),
@@ -88,7 +112,16 @@ INSTRUCT: Mixture = (
     Part("composed", "instruct", 0.8),
     Part("composed", "thinking", 0.15, 0.0, 0.0),
     Part("lookup", "instruct", 1.2),
-    Part("cut", "thinking", 2.0, thoughts.EMPTY, 1.0),
+    Part("hard", "instruct", 1.0),
+    Part("hard", "thinking", 0.15, 0.0, 0.0),
+    Part("conversation", "instruct", 0.9),
+    Part("conversation", "thinking", 0.1, 0.0, 0.0),
+    Part("form", "instruct", 0.3),
+    Part("crowd", "instruct", 0.3),
+    Part("short", "instruct", 0.5),
+    Part("request", "instruct", 3.2),
+    Part("request", "thinking", 0.15, 0.0, 0.0),
+    Part("cut", "thinking", 0.6, thoughts.EMPTY, 1.0),
 )
 
 THINKING: Mixture = (
@@ -105,7 +138,16 @@ THINKING: Mixture = (
     Part("composed", "thinking", 1.0, 1.0, 1.0),
     Part("composed", "instruct", 0.2),
     Part("lookup", "thinking", 1.6, 1.0, 1.0),
-    Part("cut", "thinking", 3.0, thoughts.EMPTY, 1.0),
+    Part("hard", "thinking", 1.2, 1.0, 1.0),
+    Part("hard", "instruct", 0.2),
+    Part("conversation", "thinking", 1.2, 1.0, 1.0),
+    Part("conversation", "instruct", 0.1),
+    Part("form", "thinking", 0.3, 1.0, 1.0),
+    Part("crowd", "thinking", 0.3, 1.0, 1.0),
+    Part("short", "thinking", 0.6, 1.0, 1.0),
+    Part("request", "thinking", 3.2, 1.0, 1.0),
+    Part("request", "instruct", 0.2),
+    Part("cut", "thinking", 1.0, thoughts.EMPTY, 1.0),
 )
 
 

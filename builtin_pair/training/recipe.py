@@ -15,7 +15,7 @@ Stage = Literal["base", "finish", "instruct", "thinking"]
 REPLAY = 0.12
 """Share of base-style documents in both fine-tunings: without it the path is lower and less even."""
 
-_TUNE = TrainingConfig(total=1_600_000, tokens=8192, pool_size=1200, muon=False, lr=6e-4, warmup=10, weight_decay=0.0)
+_TUNE = TrainingConfig(total=1_200_000, tokens=8192, pool_size=1200, muon=False, lr=6e-4, warmup=10, weight_decay=0.0)
 
 CONFIGS: dict[Stage, TrainingConfig] = {
     "base": TrainingConfig(
@@ -49,6 +49,7 @@ class Changes:
     total: int | None = None
     hours: float = 0.0
     lr: float | None = None
+    muon_lr: float | None = None
     compile: bool = True
 
 
@@ -64,6 +65,7 @@ def config(stage: Stage, changes: Changes, *, gpu: bool = False) -> TrainingConf
         total=changes.total or chosen.total,
         hours=changes.hours,
         lr=changes.lr or chosen.lr,
+        muon_lr=changes.muon_lr or chosen.muon_lr,
         compile=changes.compile,
     )
 

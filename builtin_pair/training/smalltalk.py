@@ -32,6 +32,34 @@ REFUSALS = (
 )
 """Replies to requests out of reach."""
 
+THANKS = (
+    (
+        "Thanks",
+        "Thank you!",
+        "thanks a lot",
+        "Great, thank you.",
+        "Good, thanks.",
+        "That helps, thank you.",
+        "Perfect!",
+        "Thank you so much!",
+        "Many thanks.",
+        "thx",
+        "Cheers!",
+        "ok thanks",
+        "Nice, thanks for your help.",
+        "Much appreciated.",
+        "You are great!",
+        "That was helpful.",
+        "That was a great help, thank you.",
+        "Well done!",
+        "Awesome",
+        "Brilliant, thanks.",
+        "Very kind of you.",
+    ),
+    ("You are welcome.", "You are welcome! Is there anything else?", "Glad to help."),
+)
+"""Thanks, and what comes back."""
+
 _EXCHANGES: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
     (HELLOS, WELCOMES),
     (
@@ -73,18 +101,7 @@ _EXCHANGES: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
             "I can be wrong, above all with many steps or large numbers.",
         ),
     ),
-    (
-        (
-            "Thanks",
-            "Thank you!",
-            "thanks a lot",
-            "Great, thank you.",
-            "Good, thanks.",
-            "That helps, thank you.",
-            "Perfect!",
-        ),
-        ("You are welcome.", "You are welcome! Is there anything else?", "Glad to help."),
-    ),
+    THANKS,
     (
         ("Goodbye", "Bye!", "bye", "See you later.", "Good night.", "That is all.", "See you tomorrow!"),
         ("Goodbye!", "Goodbye, and have a nice day!", "See you soon!"),
@@ -109,3 +126,9 @@ def exchange(rng: Random) -> tuple[str, str]:
 def greeting(rng: Random) -> list[Turn]:
     """Two turns that a conversation opens with; their thought is gone, so they teach Thinking nothing."""
     return [Turn("user", rng.choice(HELLOS)), Turn("assistant", rng.choice(WELCOMES))]
+
+
+def thanks(rng: Random) -> tuple[str, str]:
+    """Draw thanks for an answer, and what comes back."""
+    said, replies = THANKS
+    return rng.choice(said), rng.choice(replies)

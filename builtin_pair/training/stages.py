@@ -20,7 +20,9 @@ def device(wanted: str, processes: int) -> torch.device:
 
 def train(options: argparse.Namespace, stage: recipe.Stage, group: Group) -> None:
     """Train from the pair's base (or from nothing, for `base`); the first process writes the result into the pair."""
-    changes = recipe.Changes(options.seed, options.total, options.hours, options.lr, not options.no_compile)
+    changes = recipe.Changes(
+        options.seed, options.total, options.hours, options.lr, options.muon_lr, not options.no_compile
+    )
     tokenizer = tokens.load(options.pair / "base")
     model = export.fresh(tokenizer, options.seed)
     if stage != "base":

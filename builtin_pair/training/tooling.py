@@ -219,6 +219,7 @@ def _entry(rng: Random, template: Template, style: float) -> TrainingDialogue:
 FAMILIES: dict[str, Draw] = {
     "route": draw_agent("route"),
     "work": draw_agent("work"),
+    "hard": draw_agent("hard"),
     "novel": draw_novel,
     "composed": draw_composed,
     "chat": draw_chat,

@@ -47,7 +47,7 @@ def test_segments_are_what_the_chat_template_renders(template):
 
         wrapped = AutoTokenizer.from_pretrained(BUILTIN / template)
     rng, parallel, said = Random(7), 0, 0
-    for index in range(200):
+    for index in range(400):
         families = [family for family in documents.FAMILIES if family != "cut"]  # the engine ends that thought
         family = families[index % len(families)]
         # Below EMPTY a thought is empty, and the template leaves an empty thought out of all turns but the last.

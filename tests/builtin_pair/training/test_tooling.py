@@ -140,7 +140,8 @@ def call(name, result="1", work=(), **arguments):
             [[call("get_price", "Error: ask for lamp 7.", item="lamp"), call("get_stock", "30", item="pen")]],
             1.0,
             True,
-            "The stock of pen is 30.\nThat did not work. I need the price of lamp 7, so I call get_price again.",
+            "The stock of pen is 30.\nThat did not work. I need the price of lamp 7, so I call get_price again.\n"
+            "Check: get_price with item lamp 7, right.",
         ),
         (
             [call("free_seats", work=(Operation(40, "+", 2),), train=42)],
@@ -154,6 +155,14 @@ def call(name, result="1", work=(), **arguments):
 )
 def test_thoughts_before_calls_read_as_english(group, done, style, mends, thought):
     assert calling.before_calls(group, done, style, mends=mends) == thought
+
+
+def test_a_reply_is_checked_against_what_the_catalogues_tools_said():
+    done = [[call("get_price", "12", item="lamp"), call("get_stock", "7", item="pen")]]
+    said = "I have all I need: 12."
+    assert calling.before_reply(done, (), ("12",), 1.0) == f"{said}\nCheck: the price of lamp is 12, right."
+    assert calling.before_reply(done, (), ("12",), thoughts.DETAIL - 0.01) == said
+    assert calling.before_reply([[call("blorf", "12", key="zan")]], (), ("12",), 1.0) == said
 
 
 def test_the_thought_before_a_later_hop_says_what_the_last_one_found():
