@@ -1,4 +1,4 @@
-"""What ``dami bench`` measured, as Markdown: the blocks of real agents, on the usual tasks and on unseen ones."""
+"""What ``dami bench`` measured, as Markdown: agents on the usual tasks, by depth, under budgets, on unseen tasks."""
 
 from __future__ import annotations
 
@@ -10,29 +10,92 @@ from dami_agent.evaluation.policy_arm import describe_against_auto
 UNSEEN_MODES = ("instruct", "thinking", "dami", "policy")
 """Ways to choose λ that are shown for tasks with something unseen, in this order."""
 
+DEPTHS = {"0": "calls or copies", "1": "1 operation", "2": "2", "3": "3 or 4", "4": "5 to 7", "5": "8 and more"}
+"""What a step of each depth works out."""
+
 
 def agents(bench: Json) -> str:
-    """Show agent tasks solved and tokens spent under every way to choose λ."""
-    thoughts = all("reasoning_tokens" in mode for mode in bench["modes"].values())
-    body = []
-    for name, mode in bench["modes"].items():
-        body.append([_mode(name), f"{_solved(mode)} of {mode['tasks']}", f"{mode['output_tokens']:,}"])
-        body[-1] += [f"{mode['reasoning_tokens']:,}"] if thoughts else []
-    header = [
-        "mode",
-        "solved",
-        "output tokens, probes included",
-        *(["of them thoughts and probes"] if thoughts else []),
-    ]
+    """Show agent tasks solved and tokens spent under every way to choose λ, each against always-Thinking."""
+    header = ["mode", "solved", "points against Thinking", "output tokens, probes included", "of Thinking's"]
+    body = [_row(name, mode) for name, mode in bench["modes"].items()]
     text = table(header, body, right=1)
-    spent = f"{bench['tokens_ratio']:.0%} of always-Thinking's tokens{_interval(bench['tokens_ratio_ci'])}"
-    if bench["gap_closed"] is None:
-        verdict = f"Always-Thinking solves no more than always-Instruct here; λ per step takes {spent}."
-    else:
-        closed = f"{bench['gap_closed']:.0%} of the gap between Instruct and Thinking"
-        verdict = f"λ per step closes {closed}{_interval(bench['gap_closed_ci'])} at {spent}."
-    verdict += _policy(bench["policy"]) if bench.get("policy") else ""
-    return f"{text}\n\n{verdict} {bench['tasks']} tasks never seen in training, seed {bench['seed']}. (`dami bench`)"
+    told = [_verdict(bench), *_static(bench), _policy(bench["policy"]), _unanswered(bench), _source(bench)]
+    return f"{text}\n\n{' '.join(told)}"
+
+
+def _row(name: str, mode: Json) -> list[str]:
+    against = mode["against_thinking"]
+    points = "" if name == "thinking" else f"{_points(against['solved'])} ({_ends(against['solved_ci'])})"
+    share = "" if against["tokens"] is None else f"{against['tokens']:.0%}"
+    return [_mode(name), f"{_solved(mode)} of {mode['tasks']}", points, f"{mode['output_tokens']:,}", share]
+
+
+def _verdict(bench: Json) -> str:
+    found = bench["modes"]["dami"]["against_thinking"]
+    said = f"λ per step: {_points(found['solved'])} points against always-Thinking (95 %: {_ends(found['solved_ci'])})"
+    return f"{said} at {found['tokens']:.0%} of its tokens{_interval(found['tokens_ci'])}."
+
+
+def _static(bench: Json) -> list[str]:
+    """Say how λ per step compares with the best static λ, and with the best that costs no more."""
+    told = []
+    for key, what in (
+        ("best_static", "the best static λ"),
+        ("best_static_at_most_its_tokens", "the best at no more tokens"),
+    ):
+        if found := bench.get(key):
+            name = found["mode"].replace("lambda=", "λ=").replace("instruct", "λ=0").replace("thinking", "λ=1")
+            points = f"{_points(found['solved'])} points (95 %: {_ends(found['solved_ci'])})"
+            told.append(f"Against {what} ({name}): {points} at {found['tokens']:.0%} of its tokens.")
+    return told
+
+
+def _unanswered(bench: Json) -> str:
+    """Say how many runs, of all modes, ended with a blank answer, and how many with an error."""
+    modes = bench["modes"].values()
+    blank, errors = (sum(mode["empty"] for mode in modes), sum(sum(mode["errors"].values()) for mode in modes))
+    return f"Of all {bench['tasks'] * len(modes):,} runs {blank} ended with a blank answer, {errors} with an error."
+
+
+def depth(bench: Json) -> str:
+    """Show, by what a step must work out, how deeply each mode thinks there and what it spends."""
+    names = [name for name in ("instruct", "thinking", "dami", "oracle") if name in bench["modes"]]
+    header = ["a step works out", "of all steps", *(f"{_mode(name)}: tokens" for name in names), "mean λ per step"]
+    body = []
+    for key, share in bench["depths"].items():
+        cells = [bench["modes"][name]["by_depth"].get(key) for name in names]
+        own = bench["modes"]["dami"]["by_depth"].get(key)
+        tokens = ["" if cell is None else f"{cell['tokens']:.0f}" for cell in cells]
+        body.append([DEPTHS[key], f"{share:.0%}", *tokens, "" if own is None else f"{own['mean_lambda']:.2f}"])
+    found = bench["lambda_by_depth"]
+    told = "" if found is None else f"Rank correlation of λ and depth over the steps: {found:.2f}. "
+    return f"{table(header, body, right=1)}\n\n{told}{_source(bench)}"
+
+
+def budgets(curve: Json) -> str:
+    """Show the tasks solved under reasoning budgets, from generous to starving, by λ per step and by Thinking."""
+    header = [
+        "budget",
+        "of `auto`'s own thoughts",
+        "tokens a run",
+        "`auto`",
+        "Thinking, forced",
+        "λ=0.5, forced",
+        "`auto` − Thinking",
+    ]
+    body = []
+    for point in curve["points"]:
+        arms, against = point["arms"], point["auto_against_thinking"]
+        solved = [f"{_solved(arms[name])}" for name in ("auto", "thinking", "lambda=0.5")]
+        points = f"{_points(against['solved'])} ({_ends(against['solved_ci'])})"
+        whose = "per run" if point["scope"] == "run" else "per tool"
+        body.append([whose, f"{point['share']:.0%}", f"{point['budget']:.0f}", *solved, points])
+    free = curve["auto"]
+    told = (
+        f"Without a budget `auto` solves {_solved(free)} of {curve['tasks']} with {free['thought_per_task']:.0f} "
+        "tokens of thought a run."
+    )
+    return f"{table(header, body, right=1)}\n\n{told} (`dami bench --budgets`)"
 
 
 def agents_unseen(benches: Json) -> str:
@@ -42,25 +105,35 @@ def agents_unseen(benches: Json) -> str:
         for kind, bench in benches.items()
     ]
     text = table(["never seen in training", "tasks", *map(_mode, UNSEEN_MODES)], body, right=1)
-    seeds = " and ".join(dict.fromkeys(str(bench["seed"]) for bench in benches.values()))
+    seeds = " and ".join(dict.fromkeys(_seeds(bench) for bench in benches.values()))
     each = "a row each of `dami bench --unseen WHAT --tasks N --no-controls`"
-    return f"{text}\n\nTasks solved, ± half a 95 % interval, seed {seeds}; {each}."
+    return f"{text}\n\nTasks solved, ± half a 95 % interval, {seeds}; {each}."
+
+
+def _source(bench: Json) -> str:
+    return f"{bench['tasks']} tasks never seen in training, {_seeds(bench)}. (`dami bench`)"
+
+
+def _seeds(bench: Json) -> str:
+    seeds = bench["seeds"]
+    return f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {seeds[0]} to {seeds[-1]}"
 
 
 def _solved(mode: Json) -> str:
     return f"{mode['solved']} ± {mode['solved_ci']:.0f}"
 
 
+def _points(share: float) -> str:
+    return f"{100 * share:+.1f}".replace("-", "−")
+
+
+def _ends(interval: Sequence[float] | None) -> str:
+    return "" if interval is None else f"{_points(interval[0])} to {_points(interval[1])}"
+
+
 def _policy(found: Json) -> str:
-    """Say what a policy file with budgets per tool does beside always-Thinking."""
-    if found["reasoning_saved"] is None:
-        return ""
-    low, high = found["solved_difference_ci"]
-    return (
-        f" A policy file with budgets per tool saves {found['reasoning_saved']:.0%} of always-Thinking's reasoning "
-        f"tokens{_interval(found['reasoning_saved_ci'])} and solves {100 * found['solved_difference']:+.1f} points of "
-        f"the tasks against it (95 %: {100 * low:+.1f} to {100 * high:+.1f})."
-    ) + (f" {describe_against_auto(found['against_auto'])}" if "against_auto" in found else "")
+    """Say what a policy file with budgets per tool does beside ``auto``."""
+    return f"A policy file with budgets per tool: {describe_against_auto(found['against_auto'])}"
 
 
 def _mode(name: str) -> str:
@@ -70,6 +143,11 @@ def _mode(name: str) -> str:
         "thinking": "always Thinking (λ=1)",
         "policy": "**a policy file with budgets per tool**",
         "shuffled": "the same λs, shuffled over the steps",
+        "redrawn": "λs drawn from the same histogram",
+        "router": "a router between λ=0 and λ=1",
+        "retries": "Instruct, tried again after errors",
+        "capped": "Thinking under a cap on each thought",
+        "oracle": "oracle: the smallest λ that is enough",
     }
     return known.get(name, f"always {name.replace('lambda', 'λ')}")
 

@@ -1,10 +1,10 @@
 """Put measured figures where they are read: ``python -m builtin_pair publish``; ``make results`` measures first.
 
-Reads ``results/sweep.json``, ``bench.json``, ``calibrate.json`` and, of agents on tasks with something unseen,
-``unseen-template.json``, ``unseen-name.json`` and ``unseen-length.json``. Rewrites what stands between
-``<!-- results:NAME -->`` and ``<!-- /results:NAME -->`` in README, docs/training.md and the built-in pair's card; the
-names are those of ``tables.BLOCKS``. Then it draws ``docs/frontier.svg``. Nothing is written unless all of it can be,
-and publishing twice changes nothing.
+Reads from ``results`` what ``SOURCES`` names and, of agents on tasks with something unseen, ``unseen-template.json``,
+``unseen-name.json`` and ``unseen-length.json``. Rewrites what stands between ``<!-- results:NAME -->`` and
+``<!-- /results:NAME -->`` in README, docs/training.md, builtin_pair/README.md and the built-in pair's card; the names
+are those of ``tables.BLOCKS``. Then it draws ``docs/frontier.svg`` and ``docs/budgets.svg``. Nothing is written unless
+all of it can be, and publishing twice changes nothing.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import json
 import math
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,42 +29,72 @@ from dami_agent.tasks import UNSEEN
 
 ROOT = Path(__file__).parents[2]
 CARD = "dami_agent/checkpoints/builtin/card.md"
-PICTURE = "docs/frontier.svg"
+PICTURE, BUDGETS = "docs/frontier.svg", "docs/budgets.svg"
+PICTURES: Mapping[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
+    PICTURE: ("sweep", plot.picture),
+    BUDGETS: ("budgets", plot.budget_picture),
+}
+"""File -> which result it is drawn from, and how."""
+
 REQUIRED: Mapping[str, tuple[str, ...]] = {
-    "README.md": ("frontier", "agents"),
+    "README.md": ("frontier", "agents", "depth", "budgets"),
     "docs/training.md": ("bars", "levels", "templates", "controls", "estimator", "agents_unseen"),
-    CARD: ("pair", "bars", "frontier", "cells", "unseen", "tools", "controls", "agents", "agents_unseen"),
+    "builtin_pair/README.md": ("bfcl",),
+    CARD: (
+        "pair",
+        "bars",
+        "frontier",
+        "cells",
+        "unseen",
+        "tools",
+        "controls",
+        "agents",
+        "agents_unseen",
+        "freeform",
+        "conversations",
+    ),
 }
 """Marker names each file must have; it may have others of ``BLOCKS`` besides."""
 
 SOURCES = {
     "sweep": "dami sweep --json",
     "bench": "dami bench --json",
+    "budgets": "dami bench --budgets --json",
     "calibrate": "python -m dami_agent.evaluation.calibrate",
-    "unseen": "dami bench --unseen WHAT --tasks 100 --no-controls --json",
+    "bfcl": "python -m builtin_pair bfcl --output results/bfcl.json",
+    "freeform": "python -m builtin_pair freeform --output results/freeform.json",
+    "conversations": "python -m builtin_pair conversations --output results/conversations.json",
+    "unseen": "dami bench --unseen WHAT --tasks 102 --no-controls --json",
 }
 """What blocks are made from and what measures it; ``unseen`` is one result for each of ``UNSEEN``, by its name."""
 
 _BLOCK = re.compile(r"<!-- results:(?P<name>[\w-]+) -->\n(?P<text>.*?)<!-- /results:(?P=name) -->", re.DOTALL)
+_STALE = re.compile(r"\A\*Measured on earlier weights;.*?\n\n")
 _MARKER = re.compile(r"<!-- /?results:[\w-]* -->")
 
 
-def publish(results: Path, root: Path = ROOT) -> list[str]:
-    """Rewrite the blocks and draw the picture.
+def publish(results: Path, root: Path = ROOT, *, partial: bool = False) -> list[str]:
+    """Rewrite the blocks and draw the pictures.
 
     Args:
         results: folder of the JSON files.
         root: of the checkout.
+        partial: keep blocks whose results are missing or of other weights, and say in them that they are.
 
     Returns:
         Which files changed, relative to ``root``.
 
     Raises:
-        UsageError: a result is missing or of another pair, a file or a marker is missing; nothing is written then.
+        UsageError: a result is missing or of another pair (unless ``partial``), a file or a marker is missing;
+            nothing is written then.
     """
-    found = read_results(results, CheckpointPair.builtin())
+    found, stale = read_results(results, CheckpointPair.builtin())
+    if stale and not partial:
+        raise UsageError("; ".join(stale.values()), hint="measure these again, or everything with `make results`")
     texts = {name: filled(name, _read(root / name), found, required) for name, required in REQUIRED.items()}
-    texts[PICTURE] = plot.picture(found["sweep"])
+    for name, (source, draw) in PICTURES.items():
+        if source in found:
+            texts[name] = draw(found[source])
     changed = []
     for name, text in texts.items():
         path = root / name
@@ -74,50 +104,58 @@ def publish(results: Path, root: Path = ROOT) -> list[str]:
     return changed
 
 
-def read_results(folder: Path, pair: CheckpointPair) -> dict[str, Mapping[str, Any]]:
-    """Read every result, all measured on ``pair``, and what is known of the pair itself.
+def read_results(folder: Path, pair: CheckpointPair) -> tuple[dict[str, Mapping[str, Any]], dict[str, str]]:
+    """Read every result that was measured on ``pair``, and what is known of the pair itself.
 
     A sweep that has not been accepted yet is judged here by what it holds.
 
-    Raises:
-        UsageError: a file is missing, is no JSON, is of other weights, or is of agent tasks other than its name says.
+    Returns:
+        The results by source, and why others are not among them: files that are missing, are no JSON, are of other
+        weights, or are of agent tasks other than their names say, each with the command that measures it.
     """
+    stale: dict[str, str] = {}
+
+    def read(source: str, name: str, command: str, unseen: str | None = None) -> Mapping[str, Any]:
+        path = folder / f"{name}.json"
+        try:
+            data = _result(path, pair)
+            if source in ("bench", "unseen"):
+                _check_tasks(path, data.get("unseen"), unseen)
+            return data
+        except UsageError as error:
+            told = f"{error.message} (`{command}`)"
+            stale[source] = f"{stale[source]}; {told}" if source in stale else told
+            return {}
+
     found: dict[str, Mapping[str, Any]] = {"pair": facts(pair)}
-    for name in ("sweep", "calibrate"):
-        found[name] = _result(folder / f"{name}.json", SOURCES[name], pair)
-    if not {"criteria", "bars"} & set(found["sweep"]):
-        sweep = found["sweep"]
-        found["sweep"] = accepted(sweep, sweep.get("unseen") or (), sweep.get("suites"))
-    found["bench"] = _bench(folder / "bench.json", SOURCES["bench"], pair, None)
-    found["unseen"] = {
-        kind: _bench(folder / f"unseen-{kind}.json", SOURCES["unseen"].replace("WHAT", kind), pair, kind)
-        for kind in UNSEEN
+    for name, command in SOURCES.items():
+        if name != "unseen":
+            found[name] = read(name, name, command)
+    kinds: dict[str, Any] = {
+        kind: read("unseen", f"unseen-{kind}", SOURCES["unseen"].replace("WHAT", kind), kind) for kind in UNSEEN
     }
-    return found
+    found["unseen"] = kinds
+    found = {name: data for name, data in found.items() if name not in stale}
+    if (sweep := found.get("sweep")) and not {"criteria", "bars"} & set(sweep):
+        found["sweep"] = accepted(sweep, sweep.get("unseen") or (), sweep.get("suites"))
+    return found, stale
 
 
-def _result(path: Path, command: str, pair: CheckpointPair) -> Mapping[str, Any]:
+def _result(path: Path, pair: CheckpointPair) -> Mapping[str, Any]:
     try:
         data: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, json.JSONDecodeError) as error:
-        raise UsageError(f"cannot read {path}: {error}", hint=_measure(command)) from error
+        raise UsageError(f"cannot read {path}: {error}") from error
     if data.get("fingerprint") != pair.fingerprint:
-        raise UsageError(f"{path} was measured on other weights than the built-in pair's", hint=_measure(command))
+        raise UsageError(f"{path} was measured on other weights than the built-in pair's")
     return data
 
 
-def _bench(path: Path, command: str, pair: CheckpointPair, unseen: str | None) -> Mapping[str, Any]:
-    """Read a result of agents, on tasks with something ``unseen`` or, without, on the usual ones."""
-    data = _result(path, command, pair)
-    found = data.get("unseen")
-    if found != unseen:
-        told, wanted = (f"tasks with an unseen {kind}" if kind else "the usual tasks" for kind in (found, unseen))
-        raise UsageError(f"{path} is of {told}, not of {wanted}", hint=_measure(command))
-    return data
-
-
-def _measure(command: str) -> str:
-    return f"write it with `{command}`, or everything with `make results`"
+def _check_tasks(path: Path, found: str | None, wanted: str | None) -> None:
+    """Refuse a result of agents on other tasks than wanted: those with something unseen, or, with None, the usual."""
+    if found != wanted:
+        told = [f"tasks with an unseen {kind}" if kind else "the usual tasks" for kind in (found, wanted)]
+        raise UsageError(f"{path} is of {told[0]}, not of {told[1]}")
 
 
 def facts(pair: CheckpointPair) -> dict[str, Any]:
@@ -140,7 +178,7 @@ def filled(name: str, text: str, found: Mapping[str, Mapping[str, Any]], require
     Args:
         name: the file's name, for errors.
         text: the file's text.
-        found: the results, by name.
+        found: the results, by source; a block whose source is not among them keeps its text, and a note says so.
         required: blocks that must be there.
 
     Raises:
@@ -164,7 +202,7 @@ def filled(name: str, text: str, found: Mapping[str, Mapping[str, Any]], require
     def block(match: re.Match[str]) -> str:
         source, write = BLOCKS[match["name"]]
         try:
-            body = write(found[source])
+            body = write(found[source]) if source in found else _kept(match["text"], SOURCES[source])
         except (KeyError, TypeError, IndexError) as error:
             raise UsageError(
                 f"results of `{SOURCES.get(source, source)}` lack what {match['name']} shows: "
@@ -176,6 +214,14 @@ def filled(name: str, text: str, found: Mapping[str, Mapping[str, Any]], require
     return _BLOCK.sub(block, text)
 
 
+def _kept(text: str, command: str) -> str:
+    """Return a block that cannot be written anew, with a note that says so."""
+    body = _STALE.sub("", text).strip()
+    if "|" not in body:
+        return f"Not measured yet: `{command}` does."
+    return f"*Measured on earlier weights; `{command}` measures it anew.*\n\n{body}"
+
+
 def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
@@ -183,10 +229,10 @@ def _read(path: Path) -> str:
         raise UsageError(f"cannot read {path}: {error}", hint="run it in a checkout of the project") from error
 
 
-def main(results: Path) -> None:
+def main(results: Path, *, partial: bool = False) -> None:
     """Publish what ``results`` holds, and say which files changed; ends the process with 1 if something is missing."""
     try:
-        changed = publish(results)
+        changed = publish(results, partial=partial)
     except DamiError as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(1)

@@ -1,16 +1,18 @@
 """What was measured, as Markdown: one block of text for each marker name in README, docs and the pair's card.
 
-Every block is made from the JSON of ``dami sweep``, ``dami bench`` and ``dami_agent.evaluation.calibrate`` alone;
-``pair`` from what the checkpoints' files say. The blocks of ``dami bench`` are written in ``agent_tables.py``.
+Every block is made from the JSON of ``dami sweep``, ``dami bench``, ``dami_agent.evaluation.calibrate`` and
+``python -m builtin_pair bfcl|freeform|conversations`` alone; ``pair`` from what the checkpoints' files say. The blocks
+of ``dami bench`` are written in ``agent_tables.py``, those of requests in people's own words in ``talk_tables.py``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from builtin_pair.acceptance.agent_tables import agents, agents_unseen
+from builtin_pair.acceptance.agent_tables import agents, agents_unseen, budgets, depth
 from builtin_pair.acceptance.criterion import measured
 from builtin_pair.acceptance.markdown import Json, table
+from builtin_pair.acceptance.talk_tables import conversations, freeform
 
 ENDS = ("0", "0.5", "1")
 """λs that are shown by level and by cell, where they were measured."""
@@ -191,6 +193,33 @@ def estimator(calibrate: Json) -> str:
     )
 
 
+def bfcl(result: Json) -> str:
+    """Show how many requests over strangers' tools are answered by valid calls, by category and λ."""
+    names = list(result["rows"][0]["by_category"])
+    body, errors = [], dict[str, int]()
+    for row in result["rows"]:
+        kinds = [row, *(row["by_category"][name] for name in names)]
+        label = row["lambda"] if isinstance(row["lambda"], str) else f"λ={row['lambda']:g}"
+        body += [
+            [label, "valid", *(f"{each['valid']:.3f} ± {each['valid_ci']:.3f}" for each in kinds)],
+            ["", "right functions", *(f"{each['name']:.3f} ± {each['name_ci']:.3f}" for each in kinds)],
+            ["", "tokens", *(f"{each['tokens']:.0f}" for each in kinds)],
+        ]
+        for kind, count in row["errors"].items():
+            errors[kind] = errors.get(kind, 0) + count
+    labels = body[::3]
+    counts = ", ".join(f"{row['unreadable']} at {each[0]}" for row, each in zip(result["rows"], labels, strict=True))
+    failed = ", ".join(f"{count} {kind}" for kind, count in errors.items()) or "none"
+    first = result["rows"][0]["by_category"]
+    asked = ", ".join(f"{first[name]['items']} {name}" for name in names)
+    return (
+        f"{table(['', '', 'all', *names], body, right=2)}\n\n{result['items']} items of `bfcl-eval`, none of them "
+        f"trained on ({asked}), seed {result['seed']}, at most {result['max_tokens']} tokens each, ± half a 95 % "
+        f"interval. Replies with a call that was cut off or cannot be read: {counts}. Requests that raised an error: "
+        f"{failed}. (`python -m builtin_pair bfcl`)"
+    )
+
+
 def _with(row: Json) -> str:
     return f"{row['accuracy']:.3f}" + (f" ± {row['accuracy_ci']:.3f}" if "accuracy_ci" in row else "")
 
@@ -218,7 +247,12 @@ BLOCKS: Mapping[str, tuple[str, Callable[[Json], str]]] = {
     "bars": ("sweep", checklist),
     "pair": ("pair", pair),
     "agents": ("bench", agents),
+    "depth": ("bench", depth),
+    "budgets": ("budgets", budgets),
     "agents_unseen": ("unseen", agents_unseen),
     "estimator": ("calibrate", estimator),
+    "bfcl": ("bfcl", bfcl),
+    "freeform": ("freeform", freeform),
+    "conversations": ("conversations", conversations),
 }
 """Marker name -> which result it is made from, and how."""

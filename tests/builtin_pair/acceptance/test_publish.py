@@ -13,6 +13,7 @@ import pytest
 from builtin_pair.acceptance import publish
 from builtin_pair.acceptance.accept import accepted
 from builtin_pair.acceptance.tables import BLOCKS
+from builtin_pair.acceptance.talk_tables import KINDS, TALK
 from dami_agent.checkpoints import CheckpointPair
 from dami_agent.errors import UsageError
 from dami_agent.evaluation import calibrate, controls, rows
@@ -60,17 +61,70 @@ def a_sweep() -> dict[str, Any]:
     return json.loads(json.dumps(accepted(result, unseen)))
 
 
+def a_leaderboard() -> dict[str, Any]:
+    row = {"items": 100, "valid": 0.12, "valid_ci": 0.064, "name": 0.5, "name_ci": 0.097, "tokens": 61.2}
+    row |= {"unreadable": 3, "errors": {}}
+    by_category = {name: row | {"valid": at / 10} for at, name in enumerate(("simple_python", "multiple", "parallel"))}
+    rows = [row | {"lambda": at, "items": 300, "by_category": by_category, "faults": {}} for at in (0.0, 0.5, 1.0)]
+    rows[1] = rows[1] | {"errors": {"ContextOverflow": 2}}
+    return {"fingerprint": FINGERPRINT, "seed": 0, "max_tokens": 1024, "items": 300, "rows": rows}
+
+
+AGAINST = {"solved": -0.02, "solved_ci": [-0.05, 0.01], "tokens": 0.41, "tokens_ci": [0.38, 0.44]}
+
+
 def a_bench() -> dict[str, Any]:
-    mode = {"solved": 150, "tasks": 200, "solved_ci": 11.8, "output_tokens": 12345}
+    by_depth = {depth: {"steps": 10, "tokens": 20.0, "mean_lambda": 0.1} for depth in ("0", "4")}
+    mode = {
+        "solved": 150,
+        "tasks": 201,
+        "solved_ci": 11.8,
+        "output_tokens": 12345,
+        "against_thinking": AGAINST,
+        "by_depth": by_depth,
+        "empty": 0,
+        "errors": {"GraphRecursionError": 1},
+    }
+    changed = {"steps": 9, "ruled": 1, "lambda_changed": 0, "capped": 0, "changed": 0, "tokens_saved": 0.0}
     return {
-        "tasks": 200,
-        "seed": 0,
+        "tasks": 201,
+        "seeds": [0, 1, 2],
         "unseen": None,
-        "modes": dict.fromkeys(("dami", "instruct", "thinking", "lambda=0.5", "shuffled"), mode),
-        "gap_closed": 0.91,
-        "gap_closed_ci": [0.85, 0.97],
-        "tokens_ratio": 0.6,
-        "tokens_ratio_ci": [0.55, 0.65],
+        "modes": dict.fromkeys(("dami", "instruct", "thinking", "lambda=0.5", "shuffled", "oracle"), mode),
+        "policy": {"against_auto": changed},
+        "best_static": AGAINST | {"mode": "lambda=0.5"},
+        "depths": {"0": 0.7, "4": 0.3},
+        "lambda_by_depth": 0.61,
+        "fingerprint": FINGERPRINT,
+    }
+
+
+def some_requests() -> dict[str, Any]:
+    row = {"solved": 120, "solved_ci": 13.4, "cases": 200, "tokens": 4321, "empty": 0}
+    rows = [row | {"lambda": at, "by_kind": dict.fromkeys(KINDS, "9/20")} for at in ("auto", 0.0)]
+    return {"fingerprint": FINGERPRINT, "seed": 0, "rows": rows}
+
+
+def some_conversations() -> dict[str, Any]:
+    row = {f"{kind}, {words} words": "18/20" for kind in TALK for words in ("known", "new")} | {"empty": 1}
+    rows = [row | {"lambda": at} for at in ("auto", 0.0)]
+    return {"fingerprint": FINGERPRINT, "seed": 0, "questions": 60, "rows": rows}
+
+
+def a_budget_curve() -> dict[str, Any]:
+    arm = {"solved": 100, "solved_ci": 12.2, "thought_per_task": 70.0}
+    point = {
+        "scope": "run",
+        "share": 0.5,
+        "budget": 71.0,
+        "arms": {"auto": arm, "thinking": arm | {"solved": 90}, "lambda=0.5": arm},
+        "auto_against_thinking": AGAINST | {"solved": 0.05},
+    }
+    return {
+        "tasks": 201,
+        "auto": arm | {"thought_per_task": 142.0},
+        "points": [point, point | {"scope": "tool"}],
+        "pair": "dami-builtin",
         "fingerprint": FINGERPRINT,
     }
 
@@ -78,10 +132,10 @@ def a_bench() -> dict[str, Any]:
 def a_bench_on(unseen: Unseen) -> dict[str, Any]:
     """A result of agents on tasks with something unseen, in which every mode has a number of its own."""
     modes = {
-        name: {"solved": 40 + 3 * place + UNSEEN.index(unseen), "tasks": 100, "solved_ci": 9.4}
+        name: {"solved": 40 + 3 * place + UNSEEN.index(unseen), "tasks": 102, "solved_ci": 9.4}
         for place, name in enumerate(("dami", "instruct", "thinking", "policy"))
     }
-    return a_bench() | {"tasks": 100, "unseen": unseen, "modes": modes}
+    return a_bench() | {"tasks": 102, "unseen": unseen, "modes": modes}
 
 
 def a_calibration() -> dict[str, Any]:
@@ -108,7 +162,8 @@ def block(name: str, text: str = "old") -> str:
 def results(tmp_path: Path) -> Path:
     folder = tmp_path / "results"
     folder.mkdir()
-    measured = {"sweep": a_sweep(), "bench": a_bench(), "calibrate": a_calibration()}
+    measured = {"sweep": a_sweep(), "bench": a_bench(), "calibrate": a_calibration(), "budgets": a_budget_curve()}
+    measured |= {"bfcl": a_leaderboard(), "freeform": some_requests(), "conversations": some_conversations()}
     for name, data in (measured | {f"unseen-{kind}": a_bench_on(kind) for kind in UNSEEN}).items():
         (folder / f"{name}.json").write_text(json.dumps(data), encoding="utf-8")
     return folder
@@ -116,7 +171,7 @@ def results(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """A checkout with the three files and all the markers they must have."""
+    """A checkout with the files and all the markers they must have."""
     folder = tmp_path / "checkout"
     for name, required in publish.REQUIRED.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -126,11 +181,14 @@ def root(tmp_path: Path) -> Path:
 
 
 def read(root: Path) -> dict[str, str]:
-    return {name: (root / name).read_text(encoding="utf-8") for name in (*publish.REQUIRED, publish.PICTURE)}
+    return {
+        name: (root / name).read_text(encoding="utf-8")
+        for name in (*publish.REQUIRED, publish.PICTURE, publish.BUDGETS)
+    }
 
 
 def test_publishing_twice_changes_nothing(results: Path, root: Path) -> None:
-    assert publish.publish(results, root) == [*publish.REQUIRED, publish.PICTURE]
+    assert publish.publish(results, root) == [*publish.REQUIRED, publish.PICTURE, publish.BUDGETS]
     first = read(root)
     assert publish.publish(results, root) == []
     assert read(root) == first
@@ -188,7 +246,37 @@ def test_results_that_do_not_belong_here_are_refused(results: Path, root: Path) 
     with pytest.raises(UsageError, match="measured on other weights"):
         publish.publish(results, root)
     (results / "bench.json").unlink()
-    with pytest.raises(UsageError, match="make results"):
+    (results / "unseen-name.json").write_text("{")
+    with pytest.raises(UsageError, match=r"(?s)bench\.json.*dami bench --json.*unseen-name\.json.*make results"):
+        publish.publish(results, root)
+
+
+def test_what_is_not_measured_is_kept_and_marked_where_that_is_asked_for(results: Path, root: Path) -> None:
+    publish.publish(results, root)
+    first = read(root)
+    data = json.loads((results / "bench.json").read_text())
+    (results / "bench.json").write_text(json.dumps(data | {"fingerprint": "other"}))
+    (results / "budgets.json").unlink()
+    assert set(publish.publish(results, root, partial=True)) == {"README.md", publish.CARD}
+    second = read(root)
+    note = "*Measured on earlier weights; `dami bench --json` measures it anew.*\n\n"
+    assert second["README.md"].count(note) == 2  # agents, depth
+    assert "*Measured on earlier weights; `dami bench --budgets --json` measures it anew.*" in second["README.md"]
+    assert second["README.md"].replace(note, "").count("12,345") == first["README.md"].count("12,345")
+    assert second[publish.BUDGETS] == first[publish.BUDGETS]
+    assert publish.publish(results, root, partial=True) == []
+    (results / "bench.json").write_text(json.dumps(data))
+    (results / "budgets.json").write_text(json.dumps(a_budget_curve()))
+    publish.publish(results, root)
+    assert read(root) == first
+
+
+def test_a_block_that_never_was_measured_says_so(results: Path, root: Path) -> None:
+    (results / "bfcl.json").unlink()
+    publish.publish(results, root, partial=True)
+    text = read(root)["builtin_pair/README.md"]
+    assert "\nNot measured yet: `python -m builtin_pair bfcl --output results/bfcl.json` does.\n" in text
+    with pytest.raises(UsageError, match=r"bfcl\.json"):
         publish.publish(results, root)
 
 
@@ -210,7 +298,7 @@ def test_criteria_are_read_under_either_name_and_computed_where_there_are_none(r
     raw = {name: value for name, value in kept.items() if name not in ("unseen", "parity", "suites")}
     (results / "sweep.json").write_text(json.dumps(raw | {"outcomes": whole["outcomes"]}))
     publish.publish(results, root)
-    again = publish.read_results(results, CheckpointPair.builtin())["sweep"]["criteria"]
+    again = publish.read_results(results, CheckpointPair.builtin())[0]["sweep"]["criteria"]
     unjudged = {each["name"] for each in again if each["met"] is None}
     assert unjudged == {"unseen_template", "unseen_name", "unseen_length", "standard_suites"}
     assert [each for each in again if each["name"] not in unjudged] == [
@@ -224,12 +312,25 @@ def test_criteria_are_read_under_either_name_and_computed_where_there_are_none(r
 
 
 def test_every_block_is_a_well_formed_table(results: Path) -> None:
-    read_back = publish.read_results(results, CheckpointPair.builtin())
-    assert len(BLOCKS) == 12
+    read_back, stale = publish.read_results(results, CheckpointPair.builtin())
+    assert not stale
+    assert len(BLOCKS) == 17
     for name, (source, write) in BLOCKS.items():
         lines = [line for line in write(read_back[source]).splitlines() if line.startswith("|")]
         assert len(lines) >= 3, name
         assert len({line.count("|") for line in lines}) == 1, name
+
+
+def test_runs_without_an_answer_are_told() -> None:
+    assert "Of all 1,206 runs 0 ended with a blank answer, 6 with an error." in BLOCKS["agents"][1](a_bench())
+
+
+def test_strangers_tools_are_shown_by_category_with_what_failed() -> None:
+    text = BLOCKS["bfcl"][1](a_leaderboard())
+    assert "| λ=0.5 | valid | 0.120 ± 0.064 | 0.000 ± 0.064 | 0.100 ± 0.064 | 0.200 ± 0.064 |" in text
+    assert "100 simple_python, 100 multiple" in text
+    assert "Requests that raised an error: 2 ContextOverflow." in text
+    assert "3 at λ=0, 3 at λ=0.5, 3 at λ=1." in text
 
 
 def test_bars_show_a_missed_one(results: Path) -> None:
@@ -262,11 +363,23 @@ def test_the_picture_is_an_opaque_svg_without_a_date(results: Path) -> None:
     assert publish.plot.picture(moved) != drawn  # type: ignore[attr-defined]
 
 
+def test_the_picture_of_budgets_moves_with_what_was_solved() -> None:
+    curve = a_budget_curve()
+    drawn = publish.plot.budget_picture(curve)  # type: ignore[attr-defined]
+    assert drawn == publish.plot.budget_picture(curve)  # type: ignore[attr-defined]
+    text = "".join(ET.fromstring(drawn).itertext())
+    assert "a budget per run" in text
+    assert "a budget per tool" in text
+    assert "λ=0.5" in text
+    moved = curve | {"auto": curve["auto"] | {"solved": 120}}
+    assert publish.plot.budget_picture(moved) != drawn  # type: ignore[attr-defined]
+
+
 def test_the_command_says_what_it_did(
     results: Path, root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     whole = publish.publish
-    monkeypatch.setattr(publish, "publish", lambda folder: whole(folder, root))
+    monkeypatch.setattr(publish, "publish", lambda folder, partial: whole(folder, root, partial=partial))
     publish.main(results)
     assert "rewrote README.md" in capsys.readouterr().out
     publish.main(results)
@@ -303,7 +416,7 @@ def test_every_result_on_unseen_tasks_must_be_what_its_name_says(
         publish.publish(results, root)
     assert "unseen-length.json" in str(caught.value)
     assert told in str(caught.value)
-    assert "`dami bench --unseen length --tasks 100 --no-controls --json`" in str(caught.value)
+    assert "`dami bench --unseen length --tasks 102 --no-controls --json`" in str(caught.value)
     assert {each: (root / each).read_text(encoding="utf-8") for each in publish.REQUIRED} == before
     assert not (root / publish.PICTURE).exists()
 
@@ -317,10 +430,10 @@ def test_a_result_on_unseen_tasks_without_a_mode_says_so(results: Path, root: Pa
 
 
 def test_agents_on_unseen_tasks_stand_under_their_modes(results: Path) -> None:
-    found = publish.read_results(results, CheckpointPair.builtin())["unseen"]
+    found = publish.read_results(results, CheckpointPair.builtin())[0]["unseen"]
     text = BLOCKS["agents_unseen"][1](found)
     header, _, *rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if "|" in line]
-    assert [row[:2] for row in rows] == [["template", "100"], ["name", "100"], ["length", "100"]]
+    assert [row[:2] for row in rows] == [["template", "102"], ["name", "102"], ["length", "102"]]
     assert header[2:] == [
         "always Instruct (λ=0)",
         "always Thinking (λ=1)",
@@ -328,14 +441,15 @@ def test_agents_on_unseen_tasks_stand_under_their_modes(results: Path) -> None:
         "**a policy file with budgets per tool**",
     ]
     assert [row[2:] for row in rows] == [[f"{first + place} ± 9" for first in (43, 46, 40, 49)] for place in range(3)]
-    assert "seed 0" in text
-    assert "seed 0 and 7" in BLOCKS["agents_unseen"][1](found | {"name": found["name"] | {"seed": 7}})
+    assert "seeds 0 to 2;" in text
+    assert "seeds 0 to 2 and seed 7;" in BLOCKS["agents_unseen"][1](found | {"name": found["name"] | {"seeds": [7]}})
 
 
 def test_everything_that_is_published_is_measured_by_make_results() -> None:
     makefile = (publish.ROOT / "Makefile").read_text(encoding="utf-8")
     for kind in UNSEEN:
-        assert f"dami bench --unseen {kind} --tasks 100 --no-controls --output results/unseen-{kind}.json" in makefile
+        measured = f"dami bench --unseen {kind} --tasks 102 --no-controls --workers $(WORKERS)"
+        assert f"{measured} --output results/unseen-{kind}.json" in makefile
     assert "python -m builtin_pair accept results/sweep.json" in makefile
-    for name in ("sweep", "bench", "calibrate"):
+    for name in ("sweep", "bench", "budgets", "calibrate", "bfcl"):
         assert f"--output results/{name}.json" in makefile
