@@ -9,6 +9,8 @@ WORKERS ?= 2
 PYTEST_ARGS ?=
 # Whole files to a worker, in the order of tests/conftest.py: those with slow tests first.
 DIST := --dist loadfile --no-loadscope-reorder
+# Strangers' tools and the checker of their calls. Its dependencies, every vendor's SDK, conflict with ours and are not needed.
+BFCL := bfcl-eval==2026.3.23
 SUITE_ENV := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 
 .PHONY: demo quick test wheel test-oldest test-newest check bench results publish browser clean
@@ -26,11 +28,15 @@ results: $(VENV)/.installed-report $(VENV)/.installed-dev
 	$(BIN)/dami sweep --workers $(WORKERS) --output results/sweep.json
 	$(BIN)/python -m builtin_pair accept results/sweep.json --workers $(WORKERS) --suites results/standard.xml \
 	  --frontier dami_agent/checkpoints/builtin/frontier.json
-	$(BIN)/dami bench --output results/bench.json
-	$(BIN)/dami bench --unseen template --tasks 100 --no-controls --output results/unseen-template.json
-	$(BIN)/dami bench --unseen name --tasks 100 --no-controls --output results/unseen-name.json
-	$(BIN)/dami bench --unseen length --tasks 100 --no-controls --output results/unseen-length.json
+	$(BIN)/dami bench --workers $(WORKERS) --output results/bench.json
+	$(BIN)/dami bench --budgets --workers $(WORKERS) --output results/budgets.json
+	$(BIN)/dami bench --unseen template --tasks 102 --no-controls --workers $(WORKERS) --output results/unseen-template.json
+	$(BIN)/dami bench --unseen name --tasks 102 --no-controls --workers $(WORKERS) --output results/unseen-name.json
+	$(BIN)/dami bench --unseen length --tasks 102 --no-controls --workers $(WORKERS) --output results/unseen-length.json
 	$(BIN)/python -m dami_agent.evaluation.calibrate --output results/calibrate.json > /dev/null
+	$(BIN)/python -m builtin_pair bfcl --output results/bfcl.json > /dev/null
+	$(BIN)/python -m builtin_pair freeform --output results/freeform.json > /dev/null
+	$(BIN)/python -m builtin_pair conversations --output results/conversations.json > /dev/null
 	$(MAKE) publish
 
 publish: $(VENV)/.installed-report
@@ -85,6 +91,7 @@ $(VENV)/.installed-report: $(VENV)/.installed
 
 $(VENV)/.installed-dev: $(VENV)/.installed
 	$(PIP) --group dev
+	$(PIP) --no-deps $(BFCL)
 	touch $@
 
 # Both ends of the ranges; torch stays the pinned one, whose other builds may bring gigabytes of CUDA packages.
@@ -95,4 +102,5 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	.venv-$*/bin/python -m pip install --quiet --disable-pip-version-check --upgrade pip
 	.venv-$*/bin/python -m pip install --quiet --disable-pip-version-check $(RANGE) \
 	  $$(grep '^torch==' constraints.txt) --editable '.[agents]' --group dev
+	.venv-$*/bin/python -m pip install --quiet --disable-pip-version-check --no-deps $(BFCL)
 	touch $@

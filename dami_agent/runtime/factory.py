@@ -8,7 +8,7 @@ from dami_agent.checkpoints.memory import RESERVE
 from dami_agent.checkpoints.plan import Plan, plan
 from dami_agent.errors import InvalidRequest
 from dami_agent.runtime.thought import ThoughtMarkers
-from dami_agent.types import BUILTIN, EngineInfo
+from dami_agent.types import EngineInfo
 from dami_agent.weights import Weights, load_weights
 
 if TYPE_CHECKING:
@@ -23,9 +23,6 @@ CLOSING_WORDS_KEY = "thought_closing_words"
 
 _PLAIN_CLOSE = "\n"
 """What stands before the close marker of a thought in every supported chat template."""
-
-_OF_PAIR = {BUILTIN: _PLAIN_CLOSE}
-"""Of the pair that ships: it goes on best from a thought that ends as all do (``evaluation.forced_close``)."""
 
 _OF_FAMILY = {
     "qwen3": "\n\nConsidering the limited time by the user, I have to give the solution based on the thinking directly "
@@ -136,7 +133,7 @@ def find_markers(tokenizer: PreTrainedTokenizerBase, closing_words: str = _PLAIN
 
 def _closing_words(pair: CheckpointPair) -> str:
     """Return the pair's own closing words, else its family's, else none but the template's newline."""
-    own = pair.thinking.generation_config.get(CLOSING_WORDS_KEY, _OF_PAIR.get(pair.name))
+    own = pair.thinking.generation_config.get(CLOSING_WORDS_KEY)
     if isinstance(own, str):
         return own
     family = str(pair.model_config().get_text_config().model_type)
