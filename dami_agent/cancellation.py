@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from dami_agent.errors import Cancelled, RunError
-from dami_agent.types import Decision, Engine, EngineInfo, Generation, Intensity, Job, Prompt
+from dami_agent.types import Decision, Engine, EngineInfo, Generation, Intensity, Job, Prompt, StateReader
 
-__all__ = ["CancellableEngine", "Cancellation", "stop_and_collect"]
+__all__ = ["CancellableEngine", "CancellableReader", "Cancellation", "cancellable", "stop_and_collect"]
 
 _STOP_TIMEOUT = 30.0  # seconds: far longer than one decode step
 
@@ -85,6 +85,27 @@ class CancellableEngine:
 
     def close(self) -> None:
         """Do nothing: the wrapped engine is owned by the caller."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CancellableReader(CancellableEngine):
+    """Wraps an engine that also gives hidden states."""
+
+    reader: StateReader
+
+    def hidden_states(
+        self, prompt: Prompt, intensity: Intensity, layers: Sequence[int]
+    ) -> tuple[tuple[float, ...], ...]:
+        """Read with the wrapped engine; raises ``Cancelled`` if the call was cancelled before."""
+        self.cancellation.check()
+        return self.reader.hidden_states(prompt, intensity, layers)
+
+
+def cancellable(engine: Engine, cancellation: Cancellation) -> CancellableEngine:
+    """Wrap an engine so that the cancellation reaches its jobs; what the engine can, the wrapper can."""
+    if isinstance(engine, StateReader):
+        return CancellableReader(engine=engine, cancellation=cancellation, reader=engine)
+    return CancellableEngine(engine=engine, cancellation=cancellation)
 
 
 def stop_and_collect(job: Job) -> Generation | None:

@@ -13,7 +13,7 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from dami_agent.attempt import Attempt, refuse_silent_end, reusable_probe
-from dami_agent.cancellation import CancellableEngine, Cancellation
+from dami_agent.cancellation import Cancellation, cancellable
 from dami_agent.checkpoints.pair import unmeasured
 from dami_agent.errors import (
     DeadlineExceeded,
@@ -148,7 +148,7 @@ class Pipeline:
     ) -> Generator[Delta, None, Verdict]:
         """Run one attempt, recorded and paid for whatever happens, and return the verdict on it."""
         policy, last = self.policy, rejected[-1] if rejected else None
-        engine = CancellableEngine(engine=self.engine, cancellation=cancellation)
+        engine = cancellable(self.engine, cancellation)
         attempt = Attempt(step=step, engine=engine, frontier=self._frontier, number=number)
         decision: Decision | None = None
         prompt: Prompt | None = None

@@ -6,9 +6,9 @@ import threading
 from collections.abc import Sequence
 
 from dami_agent.errors import ContextOverflow, InvalidRequest, shown
-from dami_agent.types import EngineInfo, Limits, Prompt
+from dami_agent.types import Engine, EngineInfo, Limits, Prompt, StateReader
 
-__all__ = ["check_fits", "check_limits", "check_request", "check_tokens"]
+__all__ = ["check_fits", "check_limits", "check_request", "check_tokens", "reader_of_states"]
 
 
 def check_request(prompt: Prompt, limits: Limits, info: EngineInfo) -> int:
@@ -81,3 +81,17 @@ def check_fits(used: int, wanted: int, info: EngineInfo) -> None:
             f"{used} prompt tokens and {wanted} more do not fit the context window of {info.context_length} tokens",
             hint="shorten the messages, lower max_tokens, or open the engine with a larger context_length",
         )
+
+
+def reader_of_states(engine: Engine) -> StateReader:
+    """Return the engine as one that gives hidden states.
+
+    Raises:
+        InvalidRequest: it gives none.
+    """
+    if not isinstance(engine, StateReader):
+        raise InvalidRequest(
+            f"the engine of {engine.info.model} gives no hidden states of a prompt",
+            hint="use engine='local', or an estimator that needs none: 'confidence'",
+        )
+    return engine

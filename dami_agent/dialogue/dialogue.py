@@ -69,6 +69,7 @@ class Dialogue:
             in_thought=rendered.in_thought,
             constraint=grammar,
             continues=rendered.continues,
+            tools=len(step.tools),
         )
 
     def count(self, step: Step, template: Template) -> int:

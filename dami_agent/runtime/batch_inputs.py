@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -118,6 +118,25 @@ class BatchInputs:
         Returns:
             Logits, float32 [rows, keep, vocabulary]; -inf at the ids that are never drawn.
         """
+        logits: torch.Tensor = self._feed(ids, keep).logits.float()
+        if self._hidden is not None:
+            logits.index_fill_(-1, self._hidden, -torch.inf)
+        return logits
+
+    def hidden_states(self, ids: Sequence[Sequence[int]], layers: Sequence[int]) -> list[torch.Tensor]:
+        """Feed some columns for the hidden states after some layers.
+
+        Args:
+            ids: as for :meth:`forward`.
+            layers: as transformers numbers them, at least one.
+
+        Returns:
+            States of each layer, [rows, columns, features] in the weights' dtype.
+        """
+        states = self._feed(ids, 1, output_hidden_states=True).hidden_states
+        return [states[layer] for layer in layers]
+
+    def _feed(self, ids: Sequence[Sequence[int]], keep: int, **wanted: bool) -> Any:
         device, start = self.weights.device, self.width
         columns = torch.arange(start, start + len(ids[0]), device=device)
         end = start + len(ids[0])
@@ -138,15 +157,13 @@ class BatchInputs:
                 use_cache=True,
                 logits_to_keep=keep,
                 **{self.weights.cache_argument: self._cache},
+                **wanted,
             )
-            logits: torch.Tensor = output.logits.float()
-            if self._hidden is not None:
-                logits.index_fill_(-1, self._hidden, -torch.inf)
         self.width = end
         switched = self.weights.switch_seconds - switched
         self.switch_seconds += switched
         self.forward_seconds += time.perf_counter() - begin - switched
-        return logits
+        return output
 
     def keep_rows(self, rows: Sequence[int]) -> None:
         """Drop all rows but these, and the columns that are then padding everywhere."""

@@ -5,16 +5,18 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dami_agent.runtime.batch import RunningBatch
 from dami_agent.runtime.batch_inputs import LoadedModel
 from dami_agent.runtime.failures import to_dami_error
 from dami_agent.runtime.prefill import Prefill
 from dami_agent.runtime.prefix_cache import PrefixCache
+from dami_agent.runtime.reading import Reading, ReadRequest
 from dami_agent.runtime.schedule import Group, Interleaving, bucket_by_length, can_merge
 from dami_agent.runtime.scoring import ScoreRequest, Scoring
 from dami_agent.runtime.sequence import SequenceState
+from dami_agent.runtime.states import StatesReading, StatesRequest
 
 if TYPE_CHECKING:
     from dami_agent.weights import Weights
@@ -34,7 +36,7 @@ class Batches:
         self._bound = cache_tokens
         self._prefixes = PrefixCache(prefix_tokens)
         self._running: dict[Group, list[RunningBatch]] = {}
-        self._reads: list[Prefill | Scoring] = []
+        self._reads: list[Prefill | Reading[Any]] = []
         self._interleaving = Interleaving()
 
     @property
@@ -63,9 +65,9 @@ class Batches:
         return [row for batch in self._running.get(group, []) for row in batch.rows]
 
     @property
-    def requests(self) -> list[ScoreRequest]:
-        """Return all requests that are being scored."""
-        return [request for read in self._reads if isinstance(read, Scoring) for request in read.requests]
+    def requests(self) -> list[ReadRequest]:
+        """Return all requests that are read and not decoded."""
+        return [request for read in self._reads if isinstance(read, Reading) for request in read.requests]
 
     @property
     def free_cache_tokens(self) -> float:
@@ -112,26 +114,27 @@ class Batches:
         prefix = self._prefixes.find(row.intensity, row.tokens)
         return prefix is not None and 2 * prefix.length >= len(row.tokens)
 
-    def score(
-        self, model: LoadedModel, group: Group, waiting: Sequence[ScoreRequest], limit: int
-    ) -> list[ScoreRequest]:
-        """Begin to score the oldest of the ``waiting``, with up to ``limit`` of like length that there is room for.
+    def read_only(
+        self, model: LoadedModel, group: Group, waiting: Sequence[ReadRequest], limit: int
+    ) -> Sequence[ReadRequest]:
+        """Begin to read the oldest of the ``waiting``, with up to ``limit`` of like length that there is room for.
 
         Args:
             model: the loaded model.
             group: whose λ the requests share.
-            waiting: requests of the group, oldest first; at least one.
-            limit: requests scored together at most.
+            waiting: requests of the group, all of one class, oldest first; at least one.
+            limit: requests read together at most.
 
         Returns:
             Those taken: at least the oldest.
         """
         members = waiting[:limit]
-        batch = next(b for b in bucket_by_length(members, [len(m) for m in members]) if waiting[0] in b)
-        while len(batch) > 1 and len(batch) * max(map(len, batch)) > self.free_cache_tokens:
+        lengths = {id(m): len(m.tokens) for m in members}
+        batch = next(b for b in bucket_by_length(members, list(lengths.values())) if waiting[0] in b)
+        while len(batch) > 1 and len(batch) * max(lengths[id(m)] for m in batch) > self.free_cache_tokens:
             batch.remove(next(m for m in reversed(batch) if m is not waiting[0]))
         with _failing(batch):
-            self._reads.append(Scoring(model, group, batch))
+            self._reads.append(_reading(model, group, batch))
         return batch
 
     # --- a round -----------------------------------------------------------------------------------------------------
@@ -152,6 +155,8 @@ class Batches:
                 self._keep_prefixes(read.batch)
                 self._running.setdefault(read.group, []).append(read.batch)
                 self._compact(read.group, now=True)
+            elif isinstance(read, StatesReading):
+                self._keep_prefixes(read)
 
     @property
     def reads_on(self) -> bool:
@@ -170,8 +175,8 @@ class Batches:
         self._interleaving.has_decoded(*spent)
         return spent
 
-    def _keep_prefixes(self, batch: RunningBatch) -> None:
-        """Keep what was computed of rows that have ended; where there is no memory for it, give up all that is kept."""
+    def _keep_prefixes(self, batch: RunningBatch | StatesReading) -> None:
+        """Keep what was computed of ended sequences; where there is no memory for it, give up all that is kept."""
         try:
             batch.keep_prefixes(self._prefixes)
         except (RuntimeError, MemoryError):  # torch's out of memory is a RuntimeError; no request may suffer from it
@@ -229,8 +234,16 @@ class Batches:
         return [read for read in self._reads if isinstance(read, Prefill)]
 
 
+def _reading(model: LoadedModel, group: Group, requests: Sequence[ReadRequest]) -> Reading[Any]:
+    """Make what answers requests of one class."""
+    scores = [request for request in requests if isinstance(request, ScoreRequest)]
+    if scores:
+        return Scoring(model, group, scores)
+    return StatesReading(model, group, [request for request in requests if isinstance(request, StatesRequest)])
+
+
 @contextmanager
-def _failing(items: Sequence[SequenceState] | Sequence[ScoreRequest]) -> Iterator[None]:
+def _failing(items: Sequence[SequenceState] | Sequence[ReadRequest]) -> Iterator[None]:
     """Fail what was computed together with the error that is raised inside; the rest is not touched by it."""
     try:
         yield

@@ -20,10 +20,12 @@ from dami_agent.runtime.failures import panics_to_dami_error
 from dami_agent.runtime.grammar import GrammarCompiler, Matcher
 from dami_agent.runtime.hidden_ids import ids_without_text
 from dami_agent.runtime.job import LocalJob
+from dami_agent.runtime.reading import ReadRequest
 from dami_agent.runtime.repetition import LoopDetector, LoopRule
 from dami_agent.runtime.sampling import RandomStream, resolve_sampling, warper_key
 from dami_agent.runtime.scoring import ScoreRequest
 from dami_agent.runtime.sequence import SequenceState
+from dami_agent.runtime.states import StatesRequest
 from dami_agent.runtime.stop_strings import StopStrings
 from dami_agent.runtime.thought import Thought, ThoughtMarkers, cap_and_words
 from dami_agent.runtime.worker import Capacity, Worker
@@ -169,9 +171,34 @@ class LocalEngine:
             return ()
         check_tokens("completion", completion, self._info)
         check_fits(len(context), len(completion), self._info)
-        request = ScoreRequest(context=context, completion=tuple(completion), intensity=Intensity(intensity))
+        scores: tuple[float, ...] = self._read(
+            ScoreRequest(context=context, completion=tuple(completion), intensity=Intensity(intensity))
+        )
+        return scores
+
+    def hidden_states(
+        self, prompt: Prompt, intensity: Intensity, layers: Sequence[int]
+    ) -> tuple[tuple[float, ...], ...]:
+        """Return the pooled hidden states of ``prompt`` at λ; see :class:`dami_agent.types.StateReader`.
+
+        What is computed of the prompt is kept for a reply at the same λ.
+
+        Raises:
+            InvalidRequest, ContextOverflow, EngineBusy, EngineClosed: as :meth:`submit`.
+        """
+        self._check_process()
+        check_tokens("prompt", prompt.token_ids, self._info)
+        check_fits(len(prompt.token_ids), 1, self._info)
+        if not layers or not all(type(layer) is int and layer >= 0 for layer in layers):
+            raise InvalidRequest(f"layers must be whole numbers from 0 on, at least one, got {list(layers)}")
+        states: tuple[tuple[float, ...], ...] = self._read(
+            StatesRequest(context=prompt.token_ids, layers=tuple(layers), intensity=Intensity(intensity))
+        )
+        return states
+
+    def _read(self, request: ReadRequest) -> Any:
         with self._arriving():
-            self.worker.queue.add_score(request)
+            self.worker.queue.add_read(request)
         try:
             return request.future.result()
         finally:

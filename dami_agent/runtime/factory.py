@@ -88,16 +88,18 @@ def _load(pair: CheckpointPair, chosen: Plan) -> Weights:
 
 
 def _info(pair: CheckpointPair, chosen: Plan) -> EngineInfo:
+    config = pair.model_config().get_text_config()
     return EngineInfo(
         model=pair.name,
         fingerprint=pair.fingerprint,
         context_length=chosen.context_length,
-        vocab_size=int(pair.model_config().get_text_config().vocab_size),
+        vocab_size=int(config.vocab_size),
         weights_mode=chosen.mode,
         device=chosen.device,
         dtype=chosen.dtype,
         reasons=dict(chosen.reasons),
         masks_markers=True,
+        layers=int(config.num_hidden_layers),
     )
 
 

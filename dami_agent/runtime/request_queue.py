@@ -9,7 +9,7 @@ from concurrent.futures import Future
 from typing import TypeVar
 
 from dami_agent.errors import EngineBusy, EngineClosed
-from dami_agent.runtime.scoring import ScoreRequest
+from dami_agent.runtime.reading import ReadRequest
 from dami_agent.runtime.sequence import SequenceState
 
 __all__ = ["RequestQueue"]
@@ -20,7 +20,7 @@ _GATHER_SECONDS = 0.002
 
 
 class RequestQueue:
-    """Holds rows to decode, requests to score and calls for the weights until the worker takes them.
+    """Holds rows to decode, requests that are only read, and calls for the weights until the worker takes them.
 
     The three queues live as long as this object: they are changed in place and under the lock, never replaced, so
     that a caller who waits for the lock still appends to the queue that the worker reads.
@@ -35,7 +35,7 @@ class RequestQueue:
         self._on_first: Callable[[], None] | None = on_first
         self.changed = threading.Condition()
         self._rows: deque[SequenceState] = deque()
-        self._scores: deque[ScoreRequest] = deque()
+        self._reads: deque[ReadRequest] = deque()
         self._loads: deque[Future[None]] = deque()
         self._arriving = 0
         self._closed: EngineClosed | None = None
@@ -53,9 +53,9 @@ class RequestQueue:
         """Queue a row. Raises ``EngineBusy`` or ``EngineClosed``."""
         self._add(self._rows, row)
 
-    def add_score(self, request: ScoreRequest) -> None:
-        """Queue a request to score. Raises ``EngineBusy`` or ``EngineClosed``."""
-        self._add(self._scores, request)
+    def add_read(self, request: ReadRequest) -> None:
+        """Queue a request that is read and not decoded. Raises ``EngineBusy`` or ``EngineClosed``."""
+        self._add(self._reads, request)
 
     def add_load(self) -> Future[None]:
         """Ask for the weights; the future is done when they are loaded, or holds why not."""
@@ -97,7 +97,7 @@ class RequestQueue:
         A worker that was idle waits a moment longer for callers who are on their way, and only for them.
         """
         with self.changed:
-            while not (busy or self._closed or self._rows or self._scores or self._loads):
+            while not (busy or self._closed or self._rows or self._reads or self._loads):
                 self.changed.wait()
             if not busy and self._arriving and not self._closed:
                 self.changed.wait_for(lambda: self._closed or not self._arriving, _GATHER_SECONDS)
@@ -117,14 +117,14 @@ class RequestQueue:
         with self.changed:
             self._rows.appendleft(row)
 
-    def scores(self) -> list[ScoreRequest]:
-        """Return the waiting requests to score, oldest first."""
+    def reads(self) -> list[ReadRequest]:
+        """Return the waiting requests that are read and not decoded, oldest first."""
         with self.changed:
-            return list(self._scores)
+            return list(self._reads)
 
-    def remove_scores(self, requests: Collection[ScoreRequest]) -> None:
-        """Take these requests to score out."""
-        self._discard(self._scores, requests)
+    def remove_reads(self, requests: Collection[ReadRequest]) -> None:
+        """Take these requests out."""
+        self._discard(self._reads, requests)
 
     def take_loads(self) -> list[Future[None]]:
         """Take out all calls for the weights."""

@@ -1,8 +1,8 @@
 """Own the model in one thread, which takes requests from the queue and decodes them in batches.
 
-Per round: end what was cancelled or expired; admit waiting rows and scores, oldest first; read a chunk of their
-prompts, if it is time for one; pick the λ-group whose turn it is and advance its batches by one token. Admission at
-every token boundary needs no gathering window. When the KV cache exceeds its limit, the newest row is preempted: its
+Per round: end what was cancelled or expired; admit waiting rows and what is only read, oldest first; read a chunk of
+their prompts, if it is time for one; pick the λ-group whose turn it is and advance its batches by one token. Admission
+at every token boundary needs no gathering window. When the KV cache exceeds its limit, the newest row is preempted: its
 cache is freed, and later it is prefilled again with prompt and generated tokens.
 """
 
@@ -44,7 +44,7 @@ class Capacity:
         rows: requests decoded at once.
         cache_tokens: cache positions, padding included; one request alone may take more; None: no bound.
         prefix_tokens: positions of ended sequences kept for prompts that begin alike, within ``cache_tokens``.
-        queue: requests waiting (decoding and scoring each); more are refused.
+        queue: requests waiting (to be decoded, and to be read only, each); more are refused.
     """
 
     rows: int = 32
@@ -137,7 +137,7 @@ class Worker:
         self._schedule.stepped(*spent, drained=all(row.done for row in self._served))
 
     def _take_in(self, model: LoadedModel) -> None:
-        """Begin to read the rows there is room for, and to score the oldest request where nothing is scored."""
+        """Begin to read the rows there is room for, and the oldest request that is read alone where none is."""
         admissible = self._admissible()
         groups: dict[Group, list[SequenceState]] = {}
         for row in admissible:
@@ -146,11 +146,11 @@ class Worker:
             self._batches.read(model, group, rows)
         if admissible:
             self.queue.remove(admissible)  # last, so that a failure on the way loses none
-        scores = [request for request in self.queue.scores() if not request.done]
-        if scores and not self._batches.requests:
-            group = self._group(scores[0].intensity)
-            mine = [request for request in scores if self._group(request.intensity) == group]
-            self.queue.remove_scores(self._batches.score(model, group, mine, self._capacity.rows))
+        reads = [request for request in self.queue.reads() if not request.done]
+        if reads and not self._batches.requests:
+            group, kind = self._group(reads[0].intensity), type(reads[0])
+            mine = [each for each in reads if type(each) is kind and self._group(each.intensity) == group]
+            self.queue.remove_reads(self._batches.read_only(model, group, mine, self._capacity.rows))
 
     def expire(self) -> None:
         """Fail requests past their deadline, and drop finished ones from the queue."""
@@ -160,8 +160,8 @@ class Worker:
             row.job.expire(now)
         if ended := [row for row in waiting if row.done]:
             self.queue.remove(ended)
-        if left := [request for request in self.queue.scores() if request.done]:
-            self.queue.remove_scores(left)
+        if left := [request for request in self.queue.reads() if request.done]:
+            self.queue.remove_reads(left)
 
     def _group(self, intensity: Intensity) -> Group:
         return intensity if self.model is not None and self.model.weights.mode == "merged" else None
@@ -191,11 +191,11 @@ class Worker:
     def fail_all(self, error: BaseException) -> None:
         """Fail all that is in work or waiting; nothing that goes wrong with one keeps the others from hearing of it."""
         rows = [*self.queue.rows(), *self._batches.rows]
-        requests = [*self.queue.scores(), *self._batches.requests]
+        requests = [*self.queue.reads(), *self._batches.requests]
         self._batches.clear()
         self._served = []
         self.queue.remove(rows)
-        self.queue.remove_scores(requests)
+        self.queue.remove_reads(requests)
         for row in rows:
             row.fail(to_dami_error(error))
         for request in requests:

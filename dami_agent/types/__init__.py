@@ -8,7 +8,7 @@ from dami_agent.types.conversation import InvalidToolCall, Message, Reply, Respo
 from dami_agent.types.generation import Constraint, Generation, Prompt, Timing, TokenEvent, TokenLogprob
 from dami_agent.types.intensity import FinishReason, Intensity, Part, Role, Template, ThoughtClosedBy, WeightsMode
 from dami_agent.types.price import Price, Usage
-from dami_agent.types.protocols import BUILTIN, Engine, EngineFactory, EngineInfo, Estimator, Job
+from dami_agent.types.protocols import BUILTIN, Engine, EngineFactory, EngineInfo, Estimator, Job, StateReader
 from dami_agent.types.record import CallRecord, Decision, Estimate
 from dami_agent.types.step import IntensityRequest, Limits, RunContext, Sampling, Step
 
@@ -38,6 +38,7 @@ __all__ = [
     "Role",
     "RunContext",
     "Sampling",
+    "StateReader",
     "Step",
     "Template",
     "ThoughtClosedBy",

@@ -41,6 +41,7 @@ class Prompt:
             they count as output.
         continues: the prompt ends inside an assistant message that the caller began; the reply is its rest, to the
             last newline.
+        tools: how many tools it offers.
     """
 
     token_ids: tuple[int, ...]
@@ -49,6 +50,7 @@ class Prompt:
     constraint: Constraint | None = None
     reply_ids: tuple[int, ...] = ()
     continues: bool = False
+    tools: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -43,6 +43,7 @@ class EngineInfo:
     Attributes:
         masks_markers: no marker of a thought is ever drawn in an answer. Of an engine that does not say so, an answer
             is shown only when it is whole: a marker in it would make a thought of what was shown.
+        layers: of the model, the embedding not counted; 0: the engine does not say.
     """
 
     model: str
@@ -54,6 +55,7 @@ class EngineInfo:
     dtype: str
     reasons: Mapping[str, str] = field(default_factory=dict)
     masks_markers: bool = False
+    layers: int = 0
 
 
 @runtime_checkable
@@ -84,6 +86,26 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Fail what is queued or running with ``EngineClosed`` and free the memory; idempotent."""
+        ...
+
+
+@runtime_checkable
+class StateReader(Protocol):
+    """Engine that also tells what its model holds of a prompt, layer by layer; an estimator with a head asks for it."""
+
+    def hidden_states(
+        self, prompt: Prompt, intensity: Intensity, layers: Sequence[int]
+    ) -> tuple[tuple[float, ...], ...]:
+        """Read a prompt at λ and return its hidden states, pooled, of each of the ``layers``.
+
+        Args:
+            prompt: its token ids are read, ``reply_ids`` left out.
+            intensity: λ to read it at.
+            layers: as transformers numbers ``hidden_states``: 0 is the embedding, the last one is after the final norm.
+
+        Returns:
+            One row for each layer: the state of the last token, followed by the mean over all tokens.
+        """
         ...
 
 

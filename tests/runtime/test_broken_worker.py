@@ -76,7 +76,7 @@ def test_all_requests_hear_of_the_end(lab: Lab, where: str, error: BaseException
     threads = [threading.Thread(target=score) for _ in range(expected)]
     for thread in threads:
         thread.start()
-    while len(engine.worker.queue.scores()) < expected:
+    while len(engine.worker.queue.reads()) < expected:
         threading.Event().wait(0.01)
     go.set()
     for job in jobs:

@@ -60,7 +60,7 @@ def test_an_item_added_while_the_worker_takes_others_out_is_kept(kind: str) -> N
     q = queue()
     old, new, request = row(), row(), score()
     q.add_row(old)
-    q.add_score(score())
+    q.add_read(score())
     q.add_load()
     door = LockAtTheDoor(q.changed)
     q.changed = door  # type: ignore[assignment]
@@ -69,9 +69,9 @@ def test_an_item_added_while_the_worker_takes_others_out_is_kept(kind: str) -> N
         q.add_row(new)
         assert q.rows() == [new]
     elif kind == "score":
-        door.meanwhile = lambda: q.remove_scores(q.scores())
-        q.add_score(request)
-        assert q.scores() == [request]
+        door.meanwhile = lambda: q.remove_reads(q.reads())
+        q.add_read(request)
+        assert q.reads() == [request]
     else:
         door.meanwhile = q.take_loads
         future = q.add_load()
@@ -105,7 +105,7 @@ def test_order_and_bounds() -> None:
     q.requeue(rows[4])  # whether or not there is room
     assert q.rows()[0] is rows[4]
     q.close()
-    for add in (lambda: q.add_row(row()), lambda: q.add_score(score()), q.add_load):
+    for add in (lambda: q.add_row(row()), lambda: q.add_read(score()), q.add_load):
         with pytest.raises(EngineClosed):
             add()  # type: ignore[no-untyped-call]
 
