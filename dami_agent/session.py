@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dami_agent.errors import DamiError, InvalidRequest
+from dami_agent.estimators.head_files import offer_heads
 from dami_agent.plugins import Plugin, find_plugin, plugin_names, unknown_name
 from dami_agent.policy import Frontier
 from dami_agent.types import Engine, EngineFactory
@@ -148,6 +149,8 @@ def _build(key: SessionKey) -> Session:
         options["max_batch_size"] = key.max_batch_size
     if key.closing_words is not None:
         options["closing_words"] = key.closing_words
+    if pair.heads_path is not None:
+        offer_heads(pair.fingerprint, pair.heads_path)
     return Session(
         engine=_open_engine(key.engine, pair, options),
         dialogue=dialogue,

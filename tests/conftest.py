@@ -29,4 +29,5 @@ def _ledger_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[P
     path = tmp_path_factory.mktemp("ledger") / "ledger.sqlite"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DAMI_LEDGER", str(path))
+        patch.setenv("XDG_DATA_HOME", str(path.parent))  # nor the user's own heads of the built-in pair
         yield path

@@ -53,7 +53,12 @@ class PolicyCachedChatModel(BaseChatModel):
 
     def _get_llm_string(self, stop: list[str] | None = None, **kwargs: Any) -> str:
         key = super()._get_llm_string(stop=stop, **kwargs)
-        return f"{key}---{_READ.get()}" if _READ.get() else key
+        read = [each for each in (_READ.get(), self._heads_digest()) if each]
+        return "---".join([key, *read])
+
+    def _heads_digest(self) -> str:
+        """Identify what the estimators of the model's pair go by; "" where nothing was trained for it."""
+        return ""
 
     def _heard(self, run_manager: Any) -> tuple[PolicyCachedChatModel, str]:
         """Return the model, without a cache where an answer holds for this moment only, and what its policy reads."""

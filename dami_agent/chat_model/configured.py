@@ -19,7 +19,7 @@ from dami_agent.chat_model.profile import default_temperature, folder_of, profil
 from dami_agent.chat_model.tokens import CountingChatModel
 from dami_agent.chat_model.tracked import TrackedChatModel
 from dami_agent.errors import InvalidRequest
-from dami_agent.estimators import ConfidenceEstimator, estimator_named
+from dami_agent.estimators import AutoEstimator, estimator_named
 from dami_agent.policy import EFFORTS, BudgetTracker, ReasoningPolicy
 from dami_agent.policy.registry import read_policy
 from dami_agent.types import BUILTIN, IntensityRequest
@@ -47,7 +47,7 @@ class ConfiguredChatModel(PolicyCachedChatModel, TrackedChatModel, CountingChatM
     engine: Any = Field(default="local", description="entry-point name of an engine, or an Engine", exclude=True)
     dialogue: Any = Field(default=None, description="the Dialogue of an Engine given as object", exclude=True)
     estimator: Any = Field(
-        default_factory=ConfidenceEstimator, description="λ(q): an Estimator or a registered name", exclude=True
+        default_factory=AutoEstimator, description="λ(q): an Estimator or a registered name", exclude=True
     )
     policy: InstanceOf[ReasoningPolicy] | None = Field(
         default=None, description="ReasoningPolicy, file, preset or dict; None: the default policy", exclude=True

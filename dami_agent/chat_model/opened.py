@@ -113,6 +113,12 @@ class OpenedChatModel(ConfiguredChatModel):
             budgets=self.budgets,
         )
 
+    def _heads_digest(self) -> str:
+        from dami_agent.estimators.heads import usable_heads  # imports torch
+
+        heads = usable_heads(self.pipeline().engine.info.fingerprint)
+        return "" if heads is None else heads.digest
+
     def close(self) -> None:
         """Free the pair's memory, for every model that shares it; the next call opens it again."""
         self._pipeline = None

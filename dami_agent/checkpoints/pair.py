@@ -41,6 +41,7 @@ class CheckpointPair:
         layout: the loaded module's parameters and ties.
         checks: what was compared, with notes.
         frontier_path: the ``frontier.json`` beside the pair, or None.
+        heads_path: the ``heads.safetensors`` beside the pair, or None.
         card_path: the model card beside the pair, or None.
     """
 
@@ -51,6 +52,7 @@ class CheckpointPair:
     layout: Layout = field(repr=False)
     checks: tuple[Check, ...] = field(repr=False)
     frontier_path: Path | None = field(default=None, repr=False)
+    heads_path: Path | None = field(default=None, repr=False)
     card_path: Path | None = field(default=None, repr=False)
 
     @classmethod
@@ -135,6 +137,7 @@ class CheckpointPair:
             layout=layout,
             checks=inspection.checks,
             frontier_path=_first(beside, ("frontier.json",)),
+            heads_path=_first(beside, ("heads.safetensors",)),
             card_path=_first(beside, CARDS),
         )
 

@@ -1,7 +1,17 @@
 """Estimate λ(q), one estimator per file; they ask the engine for tokens and scores and know no messages."""
 
+from dami_agent.estimators.auto import AutoEstimator
 from dami_agent.estimators.confidence import ConfidenceEstimator
 from dami_agent.estimators.fixed import FixedEstimator
+from dami_agent.estimators.preference import PreferenceEstimator
 from dami_agent.estimators.registry import estimator_named, estimator_names, register_estimator
 
-__all__ = ["ConfidenceEstimator", "FixedEstimator", "estimator_named", "estimator_names", "register_estimator"]
+__all__ = [
+    "AutoEstimator",
+    "ConfidenceEstimator",
+    "FixedEstimator",
+    "PreferenceEstimator",
+    "estimator_named",
+    "estimator_names",
+    "register_estimator",
+]

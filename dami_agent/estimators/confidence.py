@@ -10,6 +10,10 @@ same tokens with the Thinking model (λ=1) under the same prompt by teacher forc
 
 The weakest token decides, as one wrong digit makes a wrong answer. A probe both models are sure of *is* the answer.
 
+That rule needs no measurement. Where the pair's heads were trained (``dami train-estimator``), a head on these very
+numbers says instead how likely the reply is right, and how long it gets, at each λ, and the λ of the best value is
+taken (:mod:`dami_agent.estimators.head`), the probe's tokens counted in.
+
 The defaults, on the built-in pair (``python -m dami_agent.evaluation.calibrate --items 300``: 300 questions and 300
 agent steps of the calibration split, frontier of 11 λs): c tells right from wrong answers of Instruct with AUC .99
 (questions alone .95); ``accept=0.8, thinking_weight=0.5`` takes half of the probes, all of them right, and reaches .990
@@ -26,6 +30,7 @@ import time
 from dataclasses import dataclass
 
 from dami_agent.errors import InvalidRequest
+from dami_agent.estimators.preference import MAX_LOSS, check_rate, kind_of
 from dami_agent.types import Decision, Engine, Estimate, Intensity, Prompt
 
 MAX_PROBE_TOKENS = 32
@@ -39,11 +44,16 @@ class ConfidenceEstimator:
         probe_tokens: longest probe, at most 32.
         thinking_weight: w in the formula; 0 reads Instruct alone, 1 Thinking alone.
         accept: confidence from which the probe is taken as it is (λ=0).
+        calibrated: go by the pair's head on probes where there is one that pays; False: always by the rule.
+        max_loss, price: what accuracy is worth to a head, as for :class:`PreferenceEstimator`.
     """
 
     probe_tokens: int = MAX_PROBE_TOKENS
     thinking_weight: float = 0.5
     accept: float = 0.8
+    calibrated: bool = True
+    max_loss: float = MAX_LOSS
+    price: float | None = None
 
     def __post_init__(self) -> None:
         if not 1 <= self.probe_tokens <= MAX_PROBE_TOKENS:
@@ -54,6 +64,7 @@ class ConfidenceEstimator:
         ):
             if not (math.isfinite(value) and 0.0 <= value <= 1.0):
                 raise InvalidRequest(f"{field} must be a finite number in [0, 1], got {value!r}")
+        check_rate(self.max_loss, self.price)
 
     @property
     def name(self) -> str:
@@ -72,17 +83,35 @@ class ConfidenceEstimator:
         else:
             scores = list(engine.score(prompt, probe.token_ids, Intensity(1)))
             features = self._features(own, scores)
-        confidence = features["confidence"]
+        features["probe_ended"] = float(probe.finish_reason == "stop")
+        intensity, said = self._intensity(features, prompt, engine)
         return Estimate(
             estimator=self.name,
-            intensity=Intensity(0) if confidence >= self.accept else Intensity(min(1.0, max(0.0, 1 - confidence))),
-            features=features,
+            intensity=intensity,
+            features=features | said,
             probe=probe,
             probe_prompt=prompt,
             tokens=probe.output_tokens,
             scored_tokens=len(scores),
             seconds=time.perf_counter() - started,
         )
+
+    def _intensity(
+        self, features: dict[str, float], prompt: Prompt, engine: Engine
+    ) -> tuple[Intensity, dict[str, float]]:
+        """Choose λ by the pair's head, else by the rule; returns what the head predicted too."""
+        if self.calibrated:
+            from dami_agent.estimators.head import probe_vector  # imports torch
+            from dami_agent.estimators.heads import usable_heads
+
+            heads = usable_heads(engine.info.fingerprint)
+            head = heads.get("probe", kind_of(prompt)) if heads is not None else None
+            spent = int(features.get("probe_tokens", 0))
+            whole = features["probe_ended"] or spent == MAX_PROBE_TOKENS  # heads learned from no shorter ones
+            if head is not None and whole and head.pays(self.max_loss, self.price):
+                return head.estimate(probe_vector(features), spent, self.max_loss, self.price)
+        confidence = features["confidence"]
+        return Intensity(0) if confidence >= self.accept else Intensity(min(1.0, max(0.0, 1 - confidence))), {}
 
     def _probe_decision(self, decision: Decision, room: int) -> Decision:
         """Limit a probe to the caller's cap and to what the context window leaves, and to at least one token."""

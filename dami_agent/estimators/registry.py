@@ -16,13 +16,19 @@ import threading
 from collections.abc import Callable
 
 from dami_agent.errors import InvalidRequest
+from dami_agent.estimators.auto import AutoEstimator
 from dami_agent.estimators.confidence import ConfidenceEstimator
+from dami_agent.estimators.preference import PreferenceEstimator
 from dami_agent.plugins import Plugin, find_plugin, plugin_names, unknown_name
 from dami_agent.types import Estimator
 
 Make = Callable[[], Estimator]
 
-_BUILT_IN: dict[str, Make] = {"confidence": ConfidenceEstimator}
+_BUILT_IN: dict[str, Make] = {
+    "auto": AutoEstimator,
+    "confidence": ConfidenceEstimator,
+    "preference": PreferenceEstimator,
+}
 _makers: dict[str, Make] = dict(_BUILT_IN)
 _made: dict[str, Estimator] = {}
 _HINT_ESTIMATOR = "an estimator has a name and estimate(prompt, decision, engine)"

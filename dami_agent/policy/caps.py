@@ -63,8 +63,11 @@ def with_answer_reserve(limits: Limits, least: int = 0) -> Limits:
 def charge_probe(decision: Decision) -> Decision:
     """Take a probe that is not carried on from the limits; a budget has set those aside for the whole attempt."""
     estimate, limits = decision.estimate, decision.limits
-    if estimate is None or estimate.tokens == 0:
+    if estimate is None:
         return decision
+    if estimate.tokens == 0:  # it only read, which takes time alone
+        timeout = _less(limits.timeout, estimate.seconds, 1e-3)
+        return dataclasses.replace(decision, limits=dataclasses.replace(limits, timeout=timeout))
     probe, prompt = estimate.probe, estimate.probe_prompt
     if probe is not None and prompt is not None:
         if (probe.intensity, prompt.template) == (decision.intensity, decision.template):

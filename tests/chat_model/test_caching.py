@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from langchain_core.caches import InMemoryCache
 
+from dami_agent.estimators.head import Head, PricePoint
+from dami_agent.estimators.head_files import heads_path
+from dami_agent.estimators.heads import Heads
 from dami_agent.testing import FakeRequest, fake_chat_model
+from dami_agent.types import Intensity
 
 RULES: dict[str, Any] = {
     "rules": [
@@ -60,3 +66,33 @@ def test_an_answer_that_depends_on_the_moment_is_not_cached(policy: dict[str, An
         model.invoke("hi")
     assert len(model.engine.requests) == 2
     assert isinstance(model.cache, InMemoryCache)
+
+
+def test_heads_that_are_trained_between_two_calls_are_part_of_the_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    model = fake_chat_model(depth, cache=InMemoryCache())
+    fingerprint = model.pipeline().engine.info.fingerprint
+    keys = [model._get_llm_string()]
+    for price in (0.1, 0.2):
+        point = PricePoint(
+            price=price, accuracy=1, tokens=9, gain=0, gain_ci=0.01, static_gain=0.1, static_gain_ci=0.01
+        )
+        head = Head(
+            reads="probe",
+            kind="plain",
+            layers=(),
+            lambdas=(Intensity(0), Intensity(1)),
+            center=torch.zeros(8),
+            scale=torch.ones(8),
+            components=torch.eye(8),
+            right=torch.zeros(9, 2),
+            length=torch.zeros(9, 2),
+            thinking_tokens=100.0,
+            prices=(point,),
+        )
+        Heads(fingerprint=fingerprint, heads=(head,)).save(heads_path(fingerprint))
+        keys.append(model._get_llm_string())
+    assert len(set(keys)) == 3
+    assert model._get_llm_string() == keys[-1]

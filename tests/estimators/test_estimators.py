@@ -15,6 +15,7 @@ from dami_agent.estimators import ConfidenceEstimator, FixedEstimator
 from dami_agent.types import (
     Decision,
     EngineInfo,
+    FinishReason,
     Generation,
     Intensity,
     Limits,
@@ -50,6 +51,7 @@ class ProbabilityEngine:
     asked: list[Decision] = field(default_factory=list)
     scored: list[tuple[tuple[int, ...], float]] = field(default_factory=list)
     context_length: int = 4096
+    finish_reason: FinishReason = "stop"
 
     @property
     def info(self) -> EngineInfo:
@@ -70,7 +72,7 @@ class ProbabilityEngine:
             for i, p in enumerate(self.own)
         )
         generation = Generation(
-            events=events, finish_reason="stop", intensity=decision.intensity, sampling=decision.sampling
+            events=events, finish_reason=self.finish_reason, intensity=decision.intensity, sampling=decision.sampling
         )
         return Job(generation)
 

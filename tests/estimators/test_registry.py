@@ -51,7 +51,7 @@ def test_an_estimator_is_made_once_however_many_ask_at_once() -> None:
     assert len(made) == 1
     assert all(each is made[0] for each in found)
     assert isinstance(estimator_named("confidence"), ConfidenceEstimator)
-    assert estimator_names() == ["confidence", "half"]
+    assert estimator_names() == ["auto", "confidence", "half", "preference"]
 
 
 def test_unknown_and_taken_names_are_refused() -> None:
@@ -59,7 +59,9 @@ def test_unknown_and_taken_names_are_refused() -> None:
     register("half", half)  # a cell of a notebook that runs twice
     with pytest.raises(InvalidRequest, match="registered already"):
         register("half", FixedEstimator)
-    with pytest.raises(InvalidRequest, match=r"no estimator is named 'halff'\n  hint: known: confidence, half;"):
+    with pytest.raises(
+        InvalidRequest, match=r"no estimator is named 'halff'\n  hint: known: auto, confidence, half, preference;"
+    ):
         estimator_named("halff")
     assert estimator_named("half").intensity == 0.5  # type: ignore[attr-defined]
     register("half", FixedEstimator, replace=True)
@@ -92,7 +94,9 @@ def test_policies_and_models_ask_by_name() -> None:
 
 
 def test_a_policy_that_asks_for_nobody_is_refused_with_the_names_that_are_known() -> None:
-    with pytest.raises(InvalidPolicy, match=r"no estimator is named 'hlaf'\n  hint: known: confidence.*own: fixed"):
+    with pytest.raises(
+        InvalidPolicy, match=r"no estimator is named 'hlaf'\n  hint: known: auto, confidence.*own: fixed"
+    ):
         fake_chat_model([], policy={"default": {"estimator": "hlaf"}}).invoke("?")
     with pytest.raises(ValidationError, match="no estimator is named 'hlaf'"):
         ChatDAMI(estimator="hlaf")

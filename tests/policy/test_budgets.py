@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sqlite3
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dami_agent.errors import BudgetExhausted
-from dami_agent.policy import BudgetTracker, Price, ReasoningPolicy, RunBudget, Usage
+from dami_agent.policy import BudgetTracker, Price, ReasoningPolicy, RunBudget, Usage, caps
 from dami_agent.policy.accounts import MOST_ACCOUNTS, Accounts, Reservation, Spent, _Archive
 from dami_agent.policy.budgets import Budgets
 from dami_agent.types import (
@@ -325,3 +326,19 @@ def test_of_single_runs_only_the_last_million_is_kept(monkeypatch: pytest.Monkey
     assert archive.get("run 3") is None
     assert archive.get("run 1999") == Spent(tokens=1999, steps=1)
     assert archive.get("thread old") == Spent(tokens=7, steps=1)
+
+
+def test_an_estimate_that_only_read_leaves_less_time() -> None:
+    estimate = Estimate(estimator="preference", intensity=Intensity(1), scored_tokens=900, seconds=5.0)
+    decision = Decision(
+        intensity=Intensity(1),
+        template="thinking",
+        reason="",
+        limits=Limits(max_tokens=50, timeout=6.0),
+        estimate=estimate,
+    )
+    charged = caps.charge_probe(decision)
+    assert charged.limits.timeout == pytest.approx(1.0)
+    assert charged.limits.max_tokens == 50
+    late = dataclasses.replace(decision, estimate=dataclasses.replace(estimate, seconds=60.0))
+    assert 0 < (caps.charge_probe(late).limits.timeout or 0) < 0.01

@@ -1,0 +1,221 @@
+"""Fit heads to samples: what is known of some prompts, and how right and long a pair's replies were at some λs.
+
+- Features are standardised; of hidden states, the first principal components are taken, each of unit variance.
+- P(right | λ) is a logistic regression for each λ, L2-regularised, on the share of right tries; tokens(λ) a ridge
+  regression on the logarithm of their mean, corrected to the arithmetic mean (Duan's smearing). Both are fitted whole,
+  on the CPU, in seconds to minutes.
+- Layers, number of components and regularisation are those with the least log loss on folds left out in turn. Prompts
+  that hang together (the steps of one task) are left out together.
+- What each price comes to (:class:`~dami_agent.estimators.head.PricePoint`) is counted on the same folds: every
+  prompt is judged by a head that was fitted without it (of settings that were chosen with it).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from dami_agent.errors import InvalidRequest
+from dami_agent.estimators import judge
+from dami_agent.estimators.head import Head, Kind, Reads
+from dami_agent.estimators.heads import Heads
+from dami_agent.estimators.samples import Samples
+
+__all__ = ["LEAST", "check_count", "fit_head", "fit_heads"]
+
+READS: tuple[Reads, ...] = ("states", "probe")
+KINDS: tuple[Kind, ...] = ("plain", "tools")
+
+_FOLDS = 5
+_COMPONENTS = (16, 32, 64)
+_PENALTIES = (0.3, 1.0, 3.0, 10.0)
+LEAST = 100
+_STEPS = 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Setting:
+    """Hold what is chosen on the folds."""
+
+    layers: tuple[int, ...]
+    components: int
+    penalty: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Basis:
+    """Hold how features become numbers of unit variance, the most telling ones of hidden states first."""
+
+    center: torch.Tensor
+    scale: torch.Tensor
+    components: torch.Tensor
+
+
+def fit_heads(samples: Samples, fingerprint: str, *, seed: int = 0) -> Heads:
+    """Fit a head for each kind of prompt of which there are enough samples, on states and on probes.
+
+    Args:
+        samples: at least a hundred of one kind.
+        fingerprint: of the pair.
+        seed: of the folds.
+
+    Raises:
+        InvalidRequest: there are too few of every kind.
+    """
+    parts: dict[Kind, Samples] = {kind: samples.of(kind) for kind in KINDS}
+    check_count(max(map(len, parts.values())))
+    found = [
+        fit_head(part, reads, kind, seed=seed) for kind, part in parts.items() if len(part) >= LEAST for reads in READS
+    ]
+    return Heads(fingerprint=fingerprint, heads=tuple(found))
+
+
+def fit_head(samples: Samples, reads: Reads, kind: Kind = "plain", *, seed: int = 0) -> Head:
+    """Fit one head, and count what it comes to on folds left out.
+
+    Args:
+        samples: at least a hundred prompts.
+        reads: what of them it reads.
+        kind: what prompts they are.
+        seed: of the folds.
+
+    Raises:
+        InvalidRequest: there are too few.
+    """
+    check_count(len(samples))
+    setting, (right, tokens) = _choose(samples, reads, _folds(samples.groups, seed))
+    chosen = torch.ones(len(samples), dtype=torch.bool)
+    features = samples.features(reads, setting.layers)
+    head = _fit(samples, features, chosen, _basis(features, reads), setting)
+    head = dataclasses.replace(head, reads=reads, kind=kind)
+    card = {
+        "prompts": len(samples),
+        "layers": list(setting.layers),
+        "components": head.components.shape[1],
+        "penalty": setting.penalty,
+        **judge.report(samples, right, tokens),
+    }
+    return dataclasses.replace(head, prices=judge.points(samples, head, right, tokens), card=card)
+
+
+def check_count(count: int, told: str = "") -> None:
+    """Refuse to fit a head to fewer than a hundred prompts; to be checked before they are answered.
+
+    Args:
+        count: prompts.
+        told: said of them.
+
+    Raises:
+        InvalidRequest: there are fewer.
+    """
+    if count < LEAST:
+        raise InvalidRequest(f"{count} prompts{told} are too few to train a head on", hint=f"give at least {LEAST}")
+
+
+def _folds(groups: torch.Tensor, seed: int) -> list[torch.Tensor]:
+    """Divide the prompts, those of one group together: int64 places of each fold."""
+    names, members = torch.unique(groups, return_inverse=True)
+    order = torch.randperm(len(names), generator=torch.Generator().manual_seed(seed))
+    fold = torch.empty(len(names), dtype=torch.long)
+    fold[order] = torch.arange(len(names)) % _FOLDS
+    return [(fold[members] == number).nonzero().flatten() for number in range(min(_FOLDS, len(names)))]
+
+
+def _layer_sets(layers: Sequence[int]) -> list[tuple[int, ...]]:
+    """Return what is tried: four layers evenly spaced, the last four, the middle four, and the last alone."""
+    n = len(layers)
+    if n <= 4:
+        return list(dict.fromkeys([tuple(layers), (layers[-1],)]))
+    even = tuple(layers[round((i + 1) * (n - 1) / 4)] for i in range(4))
+    middle = tuple(layers[(n - 4) // 2 : (n - 4) // 2 + 4])
+    return list(dict.fromkeys([even, tuple(layers[-4:]), middle, (layers[-1],)]))
+
+
+def _choose(
+    samples: Samples, reads: Reads, folds: Sequence[torch.Tensor]
+) -> tuple[_Setting, tuple[torch.Tensor, torch.Tensor]]:
+    """Choose the setting with the least log loss on the folds, and return its predictions there."""
+    layer_sets = _layer_sets(samples.layers) if reads == "states" else [()]
+    found = []
+    for layers in layer_sets:
+        features = samples.features(reads, layers)
+        kept = [torch.ones(len(samples), dtype=torch.bool).index_fill(0, fold, False) for fold in folds]
+        bases = [_basis(features[mask], reads) for mask in kept]  # one decomposition serves all settings
+        most = bases[0].components.shape[1]
+        sizes = sorted({min(most, size) for size in (_COMPONENTS if reads == "states" else (most,))})
+        for components, penalty in itertools.product(sizes, _PENALTIES):
+            setting = _Setting(layers=layers, components=components, penalty=penalty)
+            right, tokens = torch.empty_like(samples.right), torch.empty_like(samples.tokens)
+            for fold, mask, basis in zip(folds, kept, bases, strict=True):
+                head = _fit(samples, features, mask, basis, setting)
+                right[fold], tokens[fold] = head.predict(features[fold])
+            found.append((judge.log_loss(right, samples.right), setting, (right, tokens)))
+    _, setting, predicted = min(found, key=lambda item: item[0])
+    return setting, predicted
+
+
+def _basis(features: torch.Tensor, reads: Reads) -> _Basis:
+    """Standardise; of hidden states, find the first principal components, scaled to unit variance."""
+    values = features.double()
+    center, scale = values.mean(dim=0), values.std(dim=0).clamp(min=1e-6)
+    if reads == "probe":
+        return _Basis(center=center, scale=scale, components=torch.eye(values.shape[1], dtype=torch.float64))
+    normed = (values - center) / scale
+    k = min(max(_COMPONENTS), *normed.shape)
+    # The first singular vectors, by way of the smaller of the two Gram matrices: there are thousands of features.
+    wide = normed.shape[1] > normed.shape[0]
+    squares, vectors = torch.linalg.eigh(normed @ normed.T if wide else normed.T @ normed)
+    singular = squares.flip(0)[:k].clamp(min=1e-12).sqrt()
+    vectors = vectors.flip(1)[:, :k]
+    vectors = normed.T @ vectors / singular if wide else vectors
+    return _Basis(center=center, scale=scale, components=vectors / (singular / len(values) ** 0.5).clamp(min=1e-6))
+
+
+def _fit(samples: Samples, features: torch.Tensor, chosen: torch.Tensor, basis: _Basis, setting: _Setting) -> Head:
+    """Fit one head to the chosen prompts; ``chosen`` is bool [prompts]."""
+    components = basis.components[:, : setting.components]
+    x = ((features[chosen].double() - basis.center) / basis.scale) @ components
+    x = torch.cat([x, torch.ones(len(x), 1, dtype=torch.float64)], dim=1)
+    right = _logistic(x, samples.right[chosen].double(), setting.penalty)
+    length = _ridge(x, logs := samples.tokens[chosen].double().clamp(min=1).log(), setting.penalty)
+    length[-1] += (logs - x @ length).exp().mean(dim=0).log()  # from the geometric to the arithmetic mean (smearing)
+    return Head(
+        reads="states" if setting.layers else "probe",
+        kind="plain",
+        layers=setting.layers,
+        lambdas=samples.lambdas,
+        center=basis.center.float(),
+        scale=basis.scale.float(),
+        components=components.float(),
+        right=right.float(),
+        length=length.float(),
+        thinking_tokens=float(samples.tokens[:, -1].mean()),
+    )
+
+
+def _logistic(x: torch.Tensor, wanted: torch.Tensor, penalty: float) -> torch.Tensor:
+    """Minimise the summed log loss and ``penalty / 2`` times the squared weights, the bias left free."""
+    weights = torch.zeros(x.shape[1], wanted.shape[1], dtype=x.dtype, requires_grad=True)
+    optimizer = torch.optim.LBFGS([weights], max_iter=_STEPS, line_search_fn="strong_wolfe")
+
+    def closure() -> torch.Tensor:
+        optimizer.zero_grad()
+        loss = torch.nn.functional.binary_cross_entropy_with_logits(x @ weights, wanted, reduction="sum")
+        loss = loss + penalty / 2 * weights[:-1].square().sum()
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss
+
+    optimizer.step(closure)  # type: ignore[no-untyped-call]
+    return weights.detach()
+
+
+def _ridge(x: torch.Tensor, wanted: torch.Tensor, penalty: float) -> torch.Tensor:
+    """Solve the ridge regression in closed form, the bias left free."""
+    kept = torch.full((x.shape[1],), penalty, dtype=x.dtype)
+    kept[-1] = 0
+    solved: torch.Tensor = torch.linalg.solve(x.T @ x + kept.diag(), x.T @ wanted)
+    return solved

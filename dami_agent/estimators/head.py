@@ -1,0 +1,213 @@
+"""Define heads, which predict how likely a reply is to be right and how long it will be, before it is decoded.
+
+For each λ_j of a short list, with x the standardised features (of hidden states: their first principal components) and
+a 1 appended:
+
+    P(right | λ_j) = sigmoid(x · r_j)         tokens(λ_j) = exp(x · l_j)
+
+and with a **price** c, the share of right replies that as many tokens as Thinking's mean reply are worth,
+
+    λ(q) = argmax_j  P(right | λ_j) − c · tokens(λ_j) / tokens of Thinking's mean reply
+
+so that the exchange rate of accuracy against cost is chosen after training. :mod:`dami_agent.estimators.fit` trains it,
+:mod:`dami_agent.estimators.heads` keeps it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple, dataclass, field
+from typing import Any, Literal, get_args
+
+import torch
+
+from dami_agent.estimators.preference import MAX_LOSS
+from dami_agent.types import Intensity
+
+__all__ = ["TENSORS", "Head", "Kind", "PricePoint", "Reads", "probe_vector", "states_vector"]
+
+Reads = Literal["states", "probe"]
+"""What a head reads: the pair's hidden states of the prompt, or the log-probabilities of Instruct's probe."""
+
+Kind = Literal["plain", "tools"]
+"""What a head is for: prompts without tools, or with them."""
+
+_BEYOND, _LEAST_GAIN = 1.3, 0.005
+
+TENSORS = ("center", "scale", "components", "right", "length")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PricePoint:
+    """Holds what one price came to on prompts that the head was not fitted on (folds left out in turn).
+
+    Attributes:
+        price: c of the module's docstring.
+        accuracy, tokens: means of the replies at the λs that were chosen, the estimator's own tokens included.
+        gain, gain_ci: accuracy less always-Thinking's on the same prompts, and half its 95 % interval.
+        static_gain, static_gain_ci: accuracy less that of the best mix of two fixed λs at equal tokens, and half its
+            95 % interval.
+    """
+
+    price: float
+    accuracy: float
+    tokens: float
+    gain: float
+    gain_ci: float
+    static_gain: float
+    static_gain_ci: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Head:
+    """Predicts P(right | λ) and tokens(λ); see the module's docstring.
+
+    Attributes:
+        reads, kind: what it reads, and which prompts it is for.
+        layers: whose states it reads, as transformers numbers ``hidden_states``; () of one that reads a probe.
+        lambdas: λ_j, ascending.
+        center, scale: float32 [features] of the standardisation.
+        components: float32 [features, k].
+        right, length: float32 [k + 1, λs]; the last row is the bias.
+        thinking_tokens: mean tokens of a reply of Thinking.
+        prices: what each price came to, by rising price.
+        card: what it was trained on and how well it does, for people.
+    """
+
+    reads: Reads
+    kind: Kind
+    layers: tuple[int, ...]
+    lambdas: tuple[Intensity, ...]
+    center: torch.Tensor
+    scale: torch.Tensor
+    components: torch.Tensor
+    right: torch.Tensor
+    length: torch.Tensor
+    thinking_tokens: float
+    prices: tuple[PricePoint, ...] = ()
+    card: Mapping[str, Any] = field(default_factory=dict)
+
+    def predict(self, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Predict for some prompts.
+
+        Args:
+            features: float [prompts, features].
+
+        Returns:
+            P(right | λ) and tokens(λ), both float32 [prompts, λs].
+        """
+        x = ((features.float() - self.center) / self.scale) @ self.components
+        x = torch.cat([x, torch.ones(len(x), 1)], dim=1)
+        return torch.sigmoid(x @ self.right), torch.exp((x @ self.length).clamp(max=12))
+
+    def choose(self, right: torch.Tensor, tokens: torch.Tensor, price: float) -> torch.Tensor:
+        """Choose for each prompt the place of the λ whose value is greatest, the lowest of equals: int64 [prompts].
+
+        Args:
+            right: P(right | λ), [prompts, λs].
+            tokens: what a reply at each λ costs, [prompts, λs].
+            price: c of the module's docstring.
+        """
+        return (right - price * tokens / self.thinking_tokens).argmax(dim=-1)
+
+    def estimate(
+        self, features: torch.Tensor, overhead: int, max_loss: float, price: float | None = None
+    ) -> tuple[Intensity, dict[str, float]]:
+        """Choose λ for one prompt.
+
+        Args:
+            features: float [features].
+            overhead: output tokens that estimating has cost, lost unless λ=0 is chosen.
+            max_loss: see :meth:`point_within`.
+            price: c itself; None: what ``max_loss`` leads to.
+
+        Returns:
+            λ, and the numbers behind it by name.
+        """
+        price = self.point_within(max_loss).price if price is None else price
+        right, tokens = self.predict(features[None])
+        place = int(self.choose(right, with_overhead(tokens, torch.tensor([overhead])), price)[0])
+        said = {"price": price}
+        for value, p, length in zip(self.lambdas, right[0].tolist(), tokens[0].tolist(), strict=True):
+            said |= {f"right@{value:g}": p, f"tokens@{value:g}": length}
+        return self.lambdas[place], said
+
+    def point_within(self, max_loss: float) -> PricePoint:
+        """Return what the price came to that is taken for a loss of ``max_loss`` right replies, folds left out.
+
+        From the price that loses least, the price rises while no more is lost than ``max_loss``: against
+        always-Thinking, or, where every price loses some, against the one that loses least. A point estimate: prices
+        are many and samples few, so expect a little more to be lost.
+        """
+        best = max(self.prices, key=lambda point: (point.gain, point.price))
+        floor = min(0.0, best.gain) - max_loss - 1e-9
+        above = (point for point in self.prices if point.price > best.price)
+        return [best, *itertools.takewhile(lambda point: point.gain >= floor, above)][-1]
+
+    def pays(self, max_loss: float = MAX_LOSS, price: float | None = None) -> bool:
+        """Tell whether it is to be gone by: better than fixed λs at equal tokens beyond doubt, or a price is named.
+
+        Beyond doubt is 1.3 times half the 95 % interval, one time in a hundred by chance, as several heads are tried;
+        and half a right reply in a hundred, below which a few lucky prompts would do.
+        """
+        point = self.point_within(max_loss)
+        return price is not None or point.static_gain > max(_LEAST_GAIN, _BEYOND * point.static_gain_ci)
+
+    def check_shapes(self) -> None:
+        """Check that the tensors belong together, and that there are prices to choose by.
+
+        Raises:
+            ValueError: they do not; says which.
+        """
+        features, k = self.components.shape
+        shapes = {"center": (features,), "scale": (features,), "right": (k + 1, n := len(self.lambdas))}
+        for name, shape in {**shapes, "length": (k + 1, n)}.items():
+            if tuple(getattr(self, name).shape) != shape:
+                raise ValueError(f"{name} has the shape {tuple(getattr(self, name).shape)}, not {shape}")
+        numbers = [getattr(self, name) for name in TENSORS]
+        if not all(torch.isfinite(each).all() for each in numbers):
+            raise ValueError("not all of its numbers are finite")
+        if not self.prices or not all(math.isfinite(value) for point in self.prices for value in astuple(point)):
+            raise ValueError("it does not say what prices came to")
+        values = [float(value) for value in self.lambdas]
+        if values[:1] != [0.0] or values[-1:] != [1.0] or values != sorted(set(values)):
+            raise ValueError(f"its λs do not rise from 0 to 1: {values}")
+        if self.reads not in get_args(Reads) or self.kind not in get_args(Kind):
+            raise ValueError(f"nothing is known of heads that read {self.reads!r} of {self.kind!r} prompts")
+        if self.reads == "states" and (not self.layers or features % (2 * len(self.layers))):
+            raise ValueError(f"{features} features are not the last and mean states of {len(self.layers)} layers")
+        if self.reads == "probe" and features != len(probe_vector({})):
+            raise ValueError(f"{features} features are not those of a probe")
+
+
+def with_overhead(tokens: torch.Tensor, overhead: torch.Tensor) -> torch.Tensor:
+    """Add what estimating costs to the tokens at every λ but the first, 0, whose reply begins with the probe.
+
+    Args:
+        tokens: [prompts, λs].
+        overhead: [prompts].
+    """
+    return torch.cat([tokens[:, :1], tokens[:, 1:] + overhead[:, None]], dim=1)
+
+
+def states_vector(states: Sequence[Sequence[float]]) -> torch.Tensor:
+    """Put the pooled states of some layers one after the other: float32 [features]."""
+    return torch.tensor([value for row in states for value in row], dtype=torch.float32)
+
+
+_LEAST = -20.0  # no log-probability below this tells anything more
+
+
+def probe_vector(features: Mapping[str, float]) -> torch.Tensor:
+    """Put the numbers of a probe (:class:`~dami_agent.estimators.ConfidenceEstimator`) in a row: float32 [features].
+
+    Both models' least and summed log-probabilities, the log-odds of the weakest tokens, length, and whether it ended.
+    What is missing counts as the least sure.
+    """
+    weakest = [max(_LEAST, features.get(f"{who}_min_logprob", _LEAST)) for who in ("instruct", "thinking")]
+    sums = [max(1.5 * _LEAST, features.get(f"{who}_sum_logprob", 1.5 * _LEAST)) for who in ("instruct", "thinking")]
+    odds = [value - math.log(max(1e-6, -math.expm1(value))) for value in weakest]
+    ends = [features.get("probe_tokens", 0.0), features.get("probe_ended", 0.0)]
+    return torch.tensor([*weakest, *sums, *odds, *ends], dtype=torch.float32)

@@ -1,0 +1,128 @@
+"""λ(q) from a head on the prompt's hidden states: **our reconstruction** of DAMI-Pref (arXiv 2601.21414).
+
+The paper's abstract says that λ(q) is learned from preferences of accuracy and cost; its method is not published in
+what we could read. Ours: one pass over the prompt at λ=0, of which a small head (:mod:`dami_agent.estimators.head`),
+trained on this very pair's own replies, predicts for each λ how likely the reply is right and how long it gets; the λ
+with the best value at a price of tokens is taken. Nothing is decoded to estimate, and what was read of the prompt is
+kept for a reply at λ=0.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dami_agent.errors import InvalidRequest
+from dami_agent.estimators.head_files import heads_path
+from dami_agent.request_checks import reader_of_states
+from dami_agent.types import Decision, Engine, Estimate, Intensity, Prompt
+
+if TYPE_CHECKING:
+    from dami_agent.estimators.head import Head, Kind  # imports torch
+    from dami_agent.estimators.heads import Heads
+
+__all__ = ["MAX_LOSS", "PreferenceEstimator", "check_rate", "kind_of"]
+
+MAX_LOSS = 0.002
+"""Share of right replies that may be lost where nobody says otherwise."""
+
+
+def kind_of(prompt: Prompt) -> Kind:
+    """Return which heads a prompt is for: those for prompts with tools, or those for prompts without."""
+    return "tools" if prompt.tools else "plain"
+
+
+def check_rate(max_loss: float, price: float | None) -> None:
+    """Check the two ways to say what accuracy is worth.
+
+    Raises:
+        InvalidRequest: a number that makes no sense.
+    """
+    if not (math.isfinite(max_loss) and 0 <= max_loss <= 1):
+        raise InvalidRequest(f"max_loss must be a finite number in [0, 1], got {max_loss!r}")
+    if price is not None and not (math.isfinite(price) and price >= 0):
+        raise InvalidRequest(f"price must be a finite number of at least 0, got {price!r}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreferenceEstimator:
+    """Estimates λ(q) with a head on hidden states that was trained for the pair by ``dami train-estimator``.
+
+    A prompt with tools is for the head that was trained on such, where there is one; the other one otherwise.
+
+    Attributes:
+        heads: those of a pair, or their file; None: those for the engine's pair, the user's own or the ones beside its
+            checkpoints.
+        max_loss: share of right replies that may be lost against always-Thinking (where every price loses some,
+            against the one that loses least), as counted on prompts left out of the fit; the highest price that keeps
+            to it is taken. An expectation, not a promise for each call.
+        price: the exchange rate itself: the share of right replies that a mean reply of Thinking is worth; None:
+            what ``max_loss`` leads to.
+
+    Raises:
+        InvalidRequest: a number that makes no sense, or a file that holds no heads.
+    """
+
+    heads: Heads | str | Path | None = None
+    max_loss: float = MAX_LOSS
+    price: float | None = None
+
+    def __post_init__(self) -> None:
+        check_rate(self.max_loss, self.price)
+        if isinstance(self.heads, (str, Path)):
+            from dami_agent.estimators.heads import Heads
+
+            object.__setattr__(self, "heads", Heads.load(self.heads))
+
+    @property
+    def name(self) -> str:
+        """Return ``preference``, the name that the ledger records."""
+        return "preference"
+
+    def estimate(self, prompt: Prompt, decision: Decision, engine: Engine) -> Estimate:
+        """Read the prompt at λ=0, predict for every λ, take the one of the best value.
+
+        Raises:
+            InvalidRequest: there is no head for this pair, or the engine gives no hidden states.
+        """
+        from dami_agent.estimators.head import states_vector
+
+        started = time.perf_counter()
+        head = self.head_for(prompt, engine)
+        states = reader_of_states(engine).hidden_states(prompt, Intensity(0), head.layers)
+        intensity, features = head.estimate(states_vector(states), 0, self.max_loss, self.price)
+        return Estimate(
+            estimator=self.name,
+            intensity=intensity,
+            features=features,
+            scored_tokens=len(prompt.token_ids),
+            seconds=time.perf_counter() - started,
+        )
+
+    def head_for(self, prompt: Prompt, engine: Engine) -> Head:
+        """Return the head that reads the states of such prompts.
+
+        Raises:
+            InvalidRequest: the heads were trained for another pair, or there are none for this one.
+        """
+        from dami_agent.estimators.heads import find_heads
+
+        info = engine.info
+        heads = find_heads(info.fingerprint) if self.heads is None else self.heads
+        assert not isinstance(heads, (str, Path))  # read when the estimator was made
+        if heads is not None and heads.fingerprint != info.fingerprint:
+            raise InvalidRequest(
+                f"the heads were trained for another pair ({heads.fingerprint}) than {info.model} ({info.fingerprint})",
+                hint="train some for this pair: `dami train-estimator`",
+            )
+        kind = kind_of(prompt)
+        found = heads and (heads.get("states", kind) or heads.get("states", "plain" if kind == "tools" else "tools"))
+        if not found:
+            raise InvalidRequest(
+                f"no head on hidden states has been trained for {info.model} ({heads_path(info.fingerprint)})",
+                hint="train one with `dami train-estimator`, or use estimator='confidence'",
+            )
+        return found
