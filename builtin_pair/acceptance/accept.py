@@ -52,10 +52,11 @@ def measure_unseen(runner: BatchRunner, sweep: Mapping[str, Any], count: int) ->
         raise UsageError("the sweep was measured on other weights than the built-in pair's")
     found = unpacked(sweep)
     asked = list(held_out(sweep["questions"], sweep["seeds"]))
+    drawn = {kind: unseen_questions(kind, count, sweep["seeds"]) for kind in UNSEEN}
     batches = {
         (kind, value): QuestionBatch(
             name=f"unseen {kind}s",
-            asked=unseen_questions(kind, count, sweep["seeds"]),
+            asked=drawn[kind],
             intensity=value,
             temperature=sweep["temperature"],
             max_tokens=sweep["max_tokens"],
@@ -68,8 +69,8 @@ def measure_unseen(runner: BatchRunner, sweep: Mapping[str, Any], count: int) ->
     outcomes = runner.run(list(batches.values()))
     return [
         {"kind": kind, "lambda": float(value)}
-        | compare_unseen(kind, batch.asked, answered, seen_accuracy(asked, found[value]))
-        for ((kind, value), batch), answered in zip(batches.items(), outcomes, strict=True)
+        | compare_unseen(kind, drawn[kind], answered, seen_accuracy(asked, found[value]))
+        for (kind, value), answered in zip(batches, outcomes, strict=True)
     ]
 
 

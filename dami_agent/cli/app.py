@@ -21,6 +21,7 @@ from dami_agent.cli.report import report
 from dami_agent.cli.runs import runs
 from dami_agent.cli.sweep import sweep
 from dami_agent.cli.tasks import tasks
+from dami_agent.cli.train_estimator import train_estimator
 from dami_agent.cli.watch import watch
 from dami_agent.errors import DamiError, UsageError
 
@@ -43,6 +44,7 @@ app.command()(replay)
 app.command()(report)
 app.command()(doctor)
 app.command()(sweep)
+app.command()(train_estimator)
 app.command()(bench)
 app.command()(pair)
 app.add_typer(tasks)

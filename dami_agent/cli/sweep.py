@@ -44,7 +44,7 @@ def sweep(
     workers: Annotated[int, typer.Option(help="Worker processes, each with its own copy of the weights.", min=1)] = 1,
 ) -> None:
     """Measure accuracy, tokens and share of thinking across λ, on questions the built-in pair never saw."""
-    values = _numbers(lambdas)
+    values = numbers(lambdas)
     from dami_agent.evaluation import runner
     from dami_agent.evaluation.call_batches import PairSource
     from dami_agent.evaluation.sweep import SweepConfig
@@ -71,7 +71,12 @@ def sweep(
         _show(result)
 
 
-def _numbers(text: str) -> tuple[float, ...]:
+def numbers(text: str) -> tuple[float, ...]:
+    """Read the λs of ``--lambdas``.
+
+    Raises:
+        UsageError: they are no list of numbers.
+    """
     try:
         return tuple(float(part) for part in text.split(",") if part.strip())
     except ValueError as error:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from random import Random
 
-from dami_agent.estimators import ConfidenceEstimator
+from dami_agent.estimators import AutoEstimator
 from dami_agent.types import Decision, Engine, Estimate, Estimator, Intensity, Prompt
 
 Lambdas = tuple[tuple[float, ...], ...]
@@ -41,7 +41,7 @@ class AssignedEstimator:
 class TwoWayRouter:
     """Choose between λ=0 and λ=1 alone: Thinking wherever the other estimator asks for any thought."""
 
-    inner: Estimator = field(default_factory=ConfidenceEstimator)
+    inner: Estimator = field(default_factory=AutoEstimator)
 
     @property
     def name(self) -> str:

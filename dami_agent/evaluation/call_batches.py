@@ -7,6 +7,7 @@ one process, and the outcomes are the same.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -15,18 +16,22 @@ from types import TracebackType
 from typing import Protocol
 
 from dami_agent.evaluation import runner
+from dami_agent.evaluation.own_questions import OwnQuestion
 from dami_agent.evaluation.runner import Answer, Request
 from dami_agent.evaluation.stats import mean
 from dami_agent.processes import end_with_parent
 from dami_agent.session import Session
 from dami_agent.tasks import Question
-from dami_agent.types import Intensity, Sampling, Template
+from dami_agent.types import Intensity, Sampling, Step, Template
 
 Progress = Callable[[str, int, int], None]
 """Told what is being done, how much of it is done, and how much there is."""
 
 SeededQuestions = Sequence[tuple[int, Question]]
 """(seed, question) pairs."""
+
+AskedQuestions = Sequence[tuple[int, Question | OwnQuestion]]
+"""(seed, question) pairs, of the tasks or of a user's own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +86,7 @@ class QuestionBatch:
     """
 
     name: str
-    asked: SeededQuestions
+    asked: AskedQuestions
     intensity: Intensity
     temperature: float
     max_tokens: int
@@ -101,7 +106,8 @@ class QuestionBatch:
         Easy questions are asked first: their replies are short, and rows of like lengths decoded together waste little
         on padding.
         """
-        order = sorted(range(len(self.asked)), key=lambda place: self.asked[place][1].level)
+        levels = [question.level if isinstance(question, Question) else 0 for _, question in self.asked]
+        order = sorted(range(len(self.asked)), key=levels.__getitem__)
         requests = (self._request(self.asked[place]) for place in order)
         answers = runner.answers(session, requests, switch_point=self.switch, done=done)
         found = dict(zip(order, answers, strict=True))
@@ -110,15 +116,27 @@ class QuestionBatch:
             for place, (_, question) in enumerate(self.asked)
         ]
 
-    def _request(self, item: tuple[int, Question]) -> Request:
+    def _request(self, item: tuple[int, Question | OwnQuestion]) -> Request:
         seed, question = item
         sampling = Sampling(
             temperature=self.temperature,
             seed=runner.stream_seed(seed, question.prompt, *self.stream),
             logprobs=0 if self.logprobs else None,
         )
-        step = runner.question_step(question.prompt, sampling=sampling, max_tokens=self.max_tokens)
+        step = question_step(question, sampling=sampling, max_tokens=self.max_tokens)
         return Request(step=step, intensity=self.intensity, template=self.template)
+
+
+def question_step(question: Question | OwnQuestion, *, sampling: Sampling, max_tokens: int) -> Step:
+    """Make the step that asks a question, as an application would send it.
+
+    Args:
+        question: one of the tasks', or of a user's own.
+        sampling: how tokens are drawn.
+        max_tokens: most output tokens.
+    """
+    step = runner.question_step(question.prompt, sampling=sampling, max_tokens=max_tokens)
+    return dataclasses.replace(step, messages=question.messages) if isinstance(question, OwnQuestion) else step
 
 
 def outcome(answer: Answer, *, right: bool, named: bool = False) -> AnswerOutcome:
@@ -162,7 +180,7 @@ class BatchRunner:
 
     def __init__(self, source: PairSource, workers: int = 1, tell: Progress | None = None) -> None:
         self.session = source.open()
-        self._tell = tell or _silent
+        self.tell = tell or _silent
         self._pool = (
             ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_prepare, initargs=(source,))
             if workers > 1
@@ -187,7 +205,7 @@ class BatchRunner:
 
         def count(name: str, more: int) -> None:
             finished[name] += more
-            self._tell(name, finished[name], totals[name])
+            self.tell(name, finished[name], totals[name])
 
         if self._pool is None:
             return [batch.run(self.session, lambda more, name=batch.name: count(name, more)) for batch in batches]  # type: ignore[misc]

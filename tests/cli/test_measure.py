@@ -7,6 +7,9 @@ import json
 from inspect import signature
 from pathlib import Path
 
+import pytest
+
+from dami_agent import ChatDAMI
 from dami_agent.cli.sweep import sweep
 from dami_agent.evaluation.sweep import SweepConfig
 from tests.cli.conftest import Dami
@@ -83,3 +86,71 @@ def test_bench_compares(dami: Dami) -> None:
     shown = dami("bench", "--tasks", "2", "--no-controls", "--json").json
     assert set(shown["modes"]) >= {"dami", "instruct", "thinking"}
     assert all(mode["tasks"] == 2 for mode in shown["modes"].values())
+
+
+def test_heads_are_trained_kept_and_used(dami: Dami, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    ended = dami(
+        "train-estimator",
+        "--json",
+        "--count",
+        "100",
+        "--tasks",
+        "0",
+        "--test",
+        "20",
+        "--lambdas",
+        "0,1",
+        "--max-tokens",
+        "24",
+    )
+    said = ended.json
+    assert Path(said["heads"]).is_file()
+    for cards, prompts in ((said["cards"], 100), (said["test"], 20)):
+        assert [(card["reads"], card["kind"], card["prompts"]) for card in cards] == [
+            ("states", "plain", prompts),
+            ("probe", "plain", prompts),
+        ]
+        assert [row["lambda"] for row in cards[0]["fixed"]] == [0, 1]
+    assert said["cards"][0]["auc"][0] > 0.9  # Instruct answers within 24 tokens: the prompt tells how well
+    model = ChatDAMI(estimator="preference", ledger="off", max_tokens=24)
+    decided = model.invoke("What is 3 + 4?").response_metadata
+    assert decided["estimate"]["estimator"] == "preference"
+    assert decided["intensity"] in (0, 1)
+    assert 0 <= decided["estimate"]["features"]["right@0"] <= 1
+
+
+def test_heads_are_trained_on_own_questions_or_they_are_refused(dami: Dami, tmp_path: Path) -> None:
+    mine, heads = tmp_path / "mine.jsonl", tmp_path / "heads.safetensors"
+    asked = [{"question": f"What is {n} + {n + 3}?", "answer": 2 * n + 3} for n in range(130)]
+    mine.write_text("\n".join(map(json.dumps, asked)))
+    few = ("--lambdas", "0,1", "--max-tokens", "16", "-o", str(heads))
+    ended = dami("train-estimator", "--questions", str(mine), "--test", "30", *few)
+    assert ended.status == 0
+    shown = " ".join(ended.out.split())
+    for words in (
+        "100 prompts it learned from",
+        "30 prompts it never saw",
+        "against fixed λs",
+        "prompts without tools",
+    ):
+        assert words in shown
+    kept = tmp_path / "samples.safetensors"
+    for _ in range(2):  # the second time nothing is decoded to learn from
+        again = dami("train-estimator", "--json", "--questions", str(mine), "--test", "0", "--samples", str(kept), *few)
+        assert [card["prompts"] for card in again.json["cards"]] == [130, 130]
+        assert kept.is_file()
+    assert "λ=1" not in again.err
+    for given, said in (
+        (("--test", "31"), "99 prompts of 130, 31 of which"),
+        (("--count", "100"), "--count and --tasks are of synthetic prompts"),
+        (("--test", "20", "--samples", str(kept)), "of other prompts"),
+        (("--test", "0", "--samples", str(tmp_path)), "cannot write"),
+    ):
+        ended = dami("train-estimator", "--questions", str(mine), *given, *few)
+        assert ended.status == 2
+        assert said in ended.err
+    mine.write_text('{"question": "?"}')
+    ended = dami("train-estimator", "--questions", str(mine), *few)
+    assert ended.status == 2
+    assert "line 1" in ended.err

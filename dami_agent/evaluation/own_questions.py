@@ -1,0 +1,200 @@
+"""Read a user's own questions from a JSONL file, with how their answers are graded.
+
+One JSON object a line::
+
+    {"question": "How many minutes are 3.5 hours?", "answer": 210}
+    {"messages": [{"role": "system", "content": "Answer in one word."}, {"role": "user", "content": "..."}],
+     "answer": "Paris", "grader": "contains"}
+
+``grader`` says when a reply is right: ``number``, its last number is the answer (the default where the answer is one);
+``contains``, the answer stands in it as whole words, in whatever case (the default else); ``exact``, it is the answer,
+blanks around it aside; ``regex``, the answer as a pattern is found in it; ``json``, it is JSON of the answer's value;
+``math``, math-verify finds it equal (``pip install "dami-agent[math]"``).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import regex
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from dami_agent.errors import UsageError
+from dami_agent.types import Message
+
+__all__ = ["OwnQuestion", "read_questions"]
+
+Grader = Literal["number", "contains", "exact", "regex", "json", "math"]
+
+_NUMBER = regex.compile(r"(?:(?<!\w)[-−])?(?:(?:\d{1,3}(?:,\d{3})+(?![\d,])|\d+)(?:\.\d+)?(?:[eE][-+]?\d+)?|\.\d+)")
+_SECONDS = 1.0  # for one pattern on one reply
+_TOLERANCE = 1e-6
+_MATH_SECONDS = 5
+
+
+class _Turn(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+class _Line(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    question: str | None = Field(None, min_length=1)
+    messages: list[_Turn] | None = Field(None, min_length=1)
+    answer: Any
+    grader: Grader | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnQuestion:
+    """Holds one question and its answer.
+
+    Attributes:
+        messages: the conversation that is to be answered; the last is the user's.
+        answer: as the file has it.
+        grader: how a reply is compared with it.
+    """
+
+    messages: tuple[Message, ...]
+    answer: Any
+    grader: Grader
+
+    @property
+    def prompt(self) -> str:
+        """Return what tells it from others: all that is said."""
+        return "\n".join(f"{message.role}: {message.content}" for message in self.messages)
+
+    def grade(self, text: str) -> bool:
+        """Tell whether a reply, its thought left out, is right."""
+        return _GRADERS[self.grader](text, self.answer)
+
+
+def read_questions(path: Path) -> list[OwnQuestion]:
+    """Read a file of questions; blank lines are skipped.
+
+    Raises:
+        UsageError: it cannot be read, or a line is no question; says which and why.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"cannot read {path}: {error}", hint="give a JSONL file in UTF-8") from error
+    found = [_question(line, f"{path}, line {number}") for number, line in enumerate(lines, 1) if line.strip()]
+    if not found:
+        raise UsageError(f"{path} holds no question", hint='one JSON object a line: {"question": …, "answer": …}')
+    if any(question.grader == "math" for question in found):
+        _math_verify()  # missing: known before anything is asked
+    return found
+
+
+def _question(line: str, where: str) -> OwnQuestion:
+    hint = 'for example {"question": "How many minutes are 3.5 hours?", "answer": 210}'
+    try:
+        said = _Line.model_validate(json.loads(line))
+    except ValidationError as error:
+        first = error.errors()[0]
+        at = ".".join(map(str, first["loc"]))
+        raise UsageError(f"{where}: {f'{at}: ' if at else ''}{first['msg']}", hint=hint) from error
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{where} is not JSON: {error}", hint=hint) from error
+    if (said.question is None) == (said.messages is None):
+        raise UsageError(f"{where} needs either question or messages", hint=hint)
+    turns = [(turn.role, turn.content) for turn in said.messages or ()] or [("user", said.question or "")]
+    if turns[-1][0] != "user":
+        raise UsageError(f"{where}: the last message must be the user's", hint=hint)
+    numeric = isinstance(said.answer, (int, float, str)) and bool(_NUMBER.fullmatch(str(said.answer).strip()))
+    grader = said.grader or ("number" if numeric else "contains")
+    _check_answer(said.answer, grader, where)
+    messages = tuple(Message(role=role, content=content) for role, content in turns)
+    return OwnQuestion(messages=messages, answer=said.answer, grader=grader)
+
+
+def _check_answer(answer: Any, grader: Grader, where: str) -> None:
+    """Refuse an answer that its grader can make nothing of."""
+    if grader == "number":
+        if isinstance(answer, bool) or _number(str(answer)) is None:
+            raise UsageError(f"{where}: the answer {answer!r} is not a number", hint='or set "grader"')
+    elif grader != "json" and not (isinstance(answer, (str, int, float)) and str(answer).strip()):
+        raise UsageError(f"{where}: the answer {answer!r} is not a text", hint='or set "grader": "json"')
+    if grader == "math" and not _math_verify()[0](str(answer), parsing_timeout=None):
+        raise UsageError(f"{where}: math-verify can make nothing of the answer {answer!r}", hint='or set "grader"')
+    if grader == "regex":
+        try:
+            regex.compile(str(answer))
+        except regex.error as error:
+            raise UsageError(f"{where}: the pattern {answer!r} is not valid: {error}") from error
+
+
+def _number(text: str) -> float | None:
+    """Return the last number in a text; commas between digits are left out."""
+    found = _NUMBER.findall(text)
+    if not found:
+        return None
+    value = float(found[-1].replace(",", "").replace("−", "-"))
+    return value if math.isfinite(value) else None
+
+
+def _is_number(text: str, answer: Any) -> bool:
+    found, wanted = _number(text), _number(str(answer))
+    return found is not None and wanted is not None and math.isclose(found, wanted, rel_tol=_TOLERANCE, abs_tol=1e-9)
+
+
+def _contains(text: str, answer: Any) -> bool:
+    wanted = r"\s+".join(regex.escape(word) for word in str(answer).split())
+    return bool(regex.search(rf"(?<!\w){wanted}(?!\w)", text, regex.IGNORECASE))
+
+
+def _matches(text: str, answer: Any) -> bool:
+    try:
+        return bool(regex.search(str(answer), text, timeout=_SECONDS))
+    except TimeoutError:
+        return False
+
+
+def _is_json(text: str, answer: Any) -> bool:
+    try:
+        return _equal(json.loads(text), answer)
+    except (ValueError, RecursionError):
+        return False
+
+
+def _equal(one: Any, other: Any) -> bool:
+    """Compare JSON values; true is not 1."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(_equal(one[key], other[key]) for key in one)
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(_equal, one, other))
+    return isinstance(one, bool) == isinstance(other, bool) and bool(one == other)
+
+
+def _is_math(text: str, answer: Any) -> bool:
+    parse, verify = _math_verify()
+    # Its time limits are signals, which the main thread alone receives.
+    limit = _MATH_SECONDS if threading.current_thread() is threading.main_thread() else None
+    wanted, found = (parse(each, parsing_timeout=limit) for each in (str(answer), text))
+    return bool(verify(wanted, found, timeout_seconds=limit))
+
+
+def _math_verify() -> tuple[Callable[..., Any], Callable[..., Any]]:
+    try:
+        from math_verify import parse, verify
+    except ImportError as error:
+        raise UsageError("the grader 'math' needs math-verify", hint='pip install "dami-agent[math]"') from error
+    return parse, verify
+
+
+_GRADERS: Mapping[Grader, Callable[[str, Any], bool]] = {
+    "number": _is_number,
+    "contains": _contains,
+    "exact": lambda text, answer: text.strip() == str(answer).strip(),
+    "regex": _matches,
+    "json": _is_json,
+    "math": _is_math,
+}

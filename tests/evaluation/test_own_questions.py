@@ -1,0 +1,136 @@
+"""A user's own questions are read with the line that is wrong named, and graded as they say."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dami_agent.errors import UsageError
+from dami_agent.evaluation.own_questions import OwnQuestion, read_questions
+
+
+def read(tmp_path: Path, *lines: Any) -> list[OwnQuestion]:
+    path = tmp_path / "mine.jsonl"
+    path.write_text("\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines), encoding="utf-8")
+    return read_questions(path)
+
+
+def grades(tmp_path: Path, reply: str, answer: Any, **fields: Any) -> bool:
+    return read(tmp_path, {"question": "?", "answer": answer, **fields})[0].grade(reply)
+
+
+def test_questions_and_conversations_are_read(tmp_path: Path) -> None:
+    one, other = read(
+        tmp_path,
+        {"question": "How many minutes are 3.5 hours?", "answer": 210},
+        "",
+        {
+            "messages": [{"role": "system", "content": "One word."}, {"role": "user", "content": "Capital of France?"}],
+            "answer": "Paris",
+        },
+    )
+    assert one.messages[0].content == "How many minutes are 3.5 hours?"
+    assert one.grader == "number"
+    assert [m.role for m in other.messages] == ["system", "user"]
+    assert other.grader == "contains"
+    assert one.prompt != other.prompt
+
+
+@pytest.mark.parametrize(
+    ("reply", "answer", "right"),
+    [
+        ("It is 210.", 210, True),
+        ("So 210 minutes, not 211", 210, False),
+        ("210.0", 210, True),
+        ("1,234,567", 1234567, True),
+        ("The price is $1,299.50.", 1299.5, True),
+        ("x = -3", -3, True),
+        ("x = −3", -3, True),
+        ("between 2-3", 3, True),
+        ("1e3", 1000, True),
+        (".5", 0.5, True),
+        ("none", 0, False),
+        ("0.3333333333", 1 / 3, True),
+        ("12.", "12", True),
+        ("1,2,3", 123, False),
+        ("1,2,3", 3, True),
+        ("12,345.5", 12345.5, True),
+    ],
+)
+def test_numbers(tmp_path: Path, reply: str, answer: Any, right: bool) -> None:
+    assert grades(tmp_path, reply, answer, grader="number") is right
+
+
+@pytest.mark.parametrize(
+    ("grader", "reply", "answer", "right"),
+    [
+        ("contains", "The capital is paris!", "Paris", True),
+        ("contains", "Parisian", "Paris", False),
+        ("contains", "New\n  York it is", "New York", True),
+        ("contains", "It is (c).", "(c)", True),
+        ("exact", "  Paris\n", "Paris", True),
+        ("exact", "paris", "Paris", False),
+        ("regex", "order #A17 shipped", r"#A\d+\b", True),
+        ("regex", "order 17", r"#A\d+\b", False),
+        ("json", '{"b": 2, "a": [1]}', {"a": [1], "b": 2}, True),
+        ("json", "```json\n{}\n```", {}, False),
+        ("json", '{"a": true}', {"a": 1}, False),
+        ("json", '{"a": [1, {"b": null}]}', {"a": [1.0, {"b": None}]}, True),
+        ("math", "The answer is $\\frac{1}{2}$", "0.5", True),
+        ("math", "$x = 3$", "4", False),
+    ],
+)
+def test_texts(tmp_path: Path, grader: str, reply: str, answer: Any, right: bool) -> None:
+    assert grades(tmp_path, reply, answer, grader=grader) is right
+
+
+def test_a_pattern_that_never_ends_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dami_agent.evaluation.own_questions._SECONDS", 0.05)
+    assert grades(tmp_path, "a" * 40 + "!", r"^(a+)+$", grader="regex") is False
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("not json", "is not JSON"),
+        ({"question": "?", "answer": "the colour blue is", "grader": "math"}, "make nothing of the answer"),
+        ("[1]", "valid dict"),
+        ({"answer": 1}, "either question or messages"),
+        ({"question": "?", "messages": [{"role": "user", "content": "?"}], "answer": 1}, "either question or messages"),
+        ({"question": "?"}, "answer"),
+        ({"question": "", "answer": 1}, "question"),
+        ({"question": "?", "answer": 1, "grade": "exact"}, "grade"),
+        ({"question": "?", "answer": 1, "grader": "vibes"}, "grader"),
+        ({"question": "?", "answer": "many", "grader": "number"}, "not a number"),
+        ({"question": "?", "answer": {"a": 1}}, "not a text"),
+        ({"question": "?", "answer": None}, "not a text"),
+        ({"question": "?", "answer": "(", "grader": "regex"}, "not valid"),
+        ({"messages": [{"role": "assistant", "content": "hi"}], "answer": 1}, "last message"),
+        ({"messages": [{"role": "robot", "content": "hi"}], "answer": 1}, "role"),
+    ],
+)
+def test_a_line_that_is_no_question_is_named(tmp_path: Path, line: Any, said: str) -> None:
+    with pytest.raises(UsageError, match=said) as caught:
+        read(tmp_path, {"question": "?", "answer": 1}, line)
+    assert "line 2" in caught.value.message
+
+
+def test_files_without_questions_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="holds no question"):
+        read(tmp_path, "", "  ")
+    with pytest.raises(UsageError, match="cannot read"):
+        read_questions(tmp_path / "none.jsonl")
+    (tmp_path / "bytes.jsonl").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UsageError, match="cannot read"):
+        read_questions(tmp_path / "bytes.jsonl")
+
+
+def test_a_number_in_quotes_is_a_number_and_odd_line_ends_are_text(tmp_path: Path) -> None:
+    odd = "a\u2028b\u0085c"
+    first, second = read(tmp_path, {"question": "?", "answer": "42"}, f'{{"question": "{odd}", "answer": "x"}}\r')
+    assert first.grader == "number"
+    assert not first.grade("42.5")
+    assert second.messages[0].content == odd
