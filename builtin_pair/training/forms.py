@@ -147,12 +147,12 @@ NO_TOOL = (
 
 
 def draw_crowd(rng: Random, template: Template, style: float) -> TrainingDialogue:
-    """Ask for one call with up to eighteen made-up tools bound, ids among its values; an eighth of these fit none."""
+    """Ask for one call with up to eighteen made-up tools bound, ids among its values; a tenth of these fit none."""
     count = rng.choices((1, 2, 3, 5, 7, 9, 12, 18), (3, 4, 4, 4, 3, 2, 1, 1))[0]
     tools = [with_code(rng, use) for use in novel.novel_tools(rng, "train", count, named=0.4)]
     thinking = template == "thinking"
     asked = tools[0]
-    if count > 1 and rng.random() < 0.15:
+    if count > 1 and rng.random() < 0.11:
         specs = [use.spec for use in tools[1:]]
         rng.shuffle(specs)
         thought = "" if style < thoughts.EMPTY else "No tool here finds that."
@@ -192,11 +192,12 @@ _SHORT = (
 
 
 def draw_short(rng: Random, template: Template, style: float) -> TrainingDialogue:
-    """Ask in a few words for a lookup of the catalogue, with its tool among up to four, or, in one of three, without.
+    """Ask in a few words for a lookup of the catalogue, with its tool among up to four, or, in one of ten, without.
 
-    Both are asked in the same words: what tells them apart is which tools are bound.
+    Both are asked in the same words: what tells them apart is which tools are bound. Were more of them without, the
+    pair would refuse what it has a tool for.
     """
-    fits = rng.random() < 0.67
+    fits = rng.random() < 0.9
     asked, *others = rng.sample(tuple(CATALOGUE.values()), rng.randint(1 if fits else 2, 4))
     names = invented_names(rng) if rng.random() < 0.5 else SEEN
     lookup = asked.ask(rng, names)
@@ -208,6 +209,6 @@ def draw_short(rng: Random, template: Template, style: float) -> TrainingDialogu
         call = PlannedCall(lookup.tool, lookup.arguments, result)
         task = AgentTask("route", "short", prompt, (), (call,), (result,), reply=words.reply_of((result,)))
         return TrainingDialogue(task_turns(rng, task, template, style), tuple(specs), "", template, "short")
-    thought = "" if style < thoughts.EMPTY else "No tool here finds that."
+    thought = "" if style < thoughts.EMPTY else f"No tool here finds {lookup.phrase}."
     turn = Turn("assistant", rng.choice(NO_TOOL), thought if template == "thinking" else None)
     return TrainingDialogue([Turn("user", prompt), turn], tuple(specs), "", template, "short")
