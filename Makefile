@@ -21,13 +21,16 @@ demo: $(VENV)/.installed
 bench: $(VENV)/.installed
 	$(BIN)/dami bench --tasks 200
 
-# Measures everything anew and puts it where it is read: the frontier that ships, README, docs, card, plot (over an hour on two cores).
+# Measures everything anew and puts it where it is read: frontier and heads that ship, README, docs, card, plot (two hours on two cores).
+results: export XDG_DATA_HOME := $(CURDIR)/results
 results: $(VENV)/.installed-report $(VENV)/.installed-dev
-	mkdir -p results
+	mkdir -p results && rm -f results/samples.safetensors
 	$(BIN)/python -m pytest --quiet --junitxml=results/standard.xml tests/chat_model/test_standard.py
 	$(BIN)/dami sweep --workers $(WORKERS) --output results/sweep.json
 	$(BIN)/python -m builtin_pair accept results/sweep.json --workers $(WORKERS) --suites results/standard.xml \
 	  --frontier dami_agent/checkpoints/builtin/frontier.json
+	$(BIN)/dami train-estimator --count 500 --tasks 200 --test 300 --lambdas 0,.2,.4,.6,.8,1 --samples results/samples.safetensors \
+	  --workers $(WORKERS) --json --output dami_agent/checkpoints/builtin/heads.safetensors > results/heads.json
 	$(BIN)/dami bench --workers $(WORKERS) --output results/bench.json
 	$(BIN)/dami bench --budgets --workers $(WORKERS) --output results/budgets.json
 	$(BIN)/dami bench --unseen template --tasks 102 --no-controls --workers $(WORKERS) --output results/unseen-template.json

@@ -38,7 +38,7 @@ PICTURES: Mapping[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
 
 REQUIRED: Mapping[str, tuple[str, ...]] = {
     "README.md": ("frontier", "agents", "depth", "budgets"),
-    "docs/training.md": ("bars", "levels", "templates", "controls", "estimator", "agents_unseen"),
+    "docs/training.md": ("bars", "levels", "templates", "controls", "estimator", "heads", "agents_unseen"),
     "builtin_pair/README.md": ("bfcl",),
     CARD: (
         "pair",
@@ -58,6 +58,7 @@ REQUIRED: Mapping[str, tuple[str, ...]] = {
 
 SOURCES = {
     "sweep": "dami sweep --json",
+    "heads": "dami train-estimator --json > results/heads.json",
     "bench": "dami bench --json",
     "budgets": "dami bench --budgets --json",
     "calibrate": "python -m dami_agent.evaluation.calibrate",

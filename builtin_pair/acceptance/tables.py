@@ -193,6 +193,35 @@ def estimator(calibrate: Json) -> str:
     )
 
 
+_READS = {"states": "`preference`: hidden states of the prompt", "probe": "`confidence`: Instruct's probe"}
+_KINDS = {"plain": "questions", "tools": "steps with tools"}
+
+
+def heads(trained: Json) -> str:
+    """Show what each head comes to on prompts that none of them was fitted to, beside λ=0 and Thinking."""
+    body = []
+    for kind, asked in _KINDS.items():
+        mine = [card for card in trained["test"] if card["kind"] == kind]
+        if not mine:
+            continue
+        for row in (mine[0]["fixed"][0], mine[0]["fixed"][-1]):
+            name = f"{mine[0]['prompts']} {asked}"
+            body.append([name, f"λ={row['lambda']:g}", f"{row['accuracy']:.3f}", f"{row['tokens']:.1f}", "-", "-"])
+        for card in mine:
+            point = next(each for each in card["prices"] if each["price"] == card["price"])
+            gain, static = (
+                f"{100 * point[name]:+.1f} ± {100 * point[f'{name}_ci']:.1f}" for name in ("gain", "static_gain")
+            )
+            shown = [f"{point['accuracy']:.3f}", f"{point['tokens']:.1f}", gain, static]
+            body.append(["", f"{_READS[card['reads']]}, price {card['price']:g}", *shown])
+    header = ["", "λ by", "accuracy", "tokens", "points against Thinking", "against fixed λs at equal tokens"]
+    learned = ", ".join(f"{card['prompts']} {_KINDS[card['kind']]}" for card in trained["cards"][::2])
+    return (
+        f"{table(header, body, right=2)}\n\nLearned from {learned} of the calibration split; probes' tokens included. "
+        "(`dami train-estimator`)"
+    )
+
+
 def bfcl(result: Json) -> str:
     """Show how many requests over strangers' tools are answered by valid calls, by category and λ."""
     names = list(result["rows"][0]["by_category"])
@@ -251,6 +280,7 @@ BLOCKS: Mapping[str, tuple[str, Callable[[Json], str]]] = {
     "budgets": ("budgets", budgets),
     "agents_unseen": ("unseen", agents_unseen),
     "estimator": ("calibrate", estimator),
+    "heads": ("heads", heads),
     "bfcl": ("bfcl", bfcl),
     "freeform": ("freeform", freeform),
     "conversations": ("conversations", conversations),

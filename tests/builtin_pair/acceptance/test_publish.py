@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 import xml.etree.ElementTree as ET
@@ -154,6 +155,27 @@ def a_calibration() -> dict[str, Any]:
     return calibrate.report(observed, (0.0, 0.5, 1.0)) | {"fingerprint": FINGERPRINT}
 
 
+def some_heads() -> dict[str, Any]:
+    """Two heads for each kind of prompt; each has numbers of its own."""
+    ends = [{"lambda": 0.0, "accuracy": 0.6, "tokens": 19.0}, {"lambda": 1.0, "accuracy": 0.85, "tokens": 270.0}]
+    cards = []
+    for place, (kind, reads) in enumerate(itertools.product(("plain", "tools"), ("states", "probe"))):
+        prices = [
+            {
+                "price": price,
+                "accuracy": 0.8 + place / 100,
+                "tokens": 100.0 + place,
+                "gain": -price,
+                "gain_ci": 0.01,
+                "static_gain": 0.05 + place / 100,
+                "static_gain_ci": 0.02,
+            }
+            for price in (0.0, 0.1, 0.2)
+        ]
+        cards.append({"kind": kind, "reads": reads, "prompts": 300, "fixed": ends, "prices": prices, "price": 0.1})
+    return {"fingerprint": FINGERPRINT, "cards": [card | {"prompts": 500} for card in cards], "test": cards}
+
+
 def block(name: str, text: str = "old") -> str:
     return f"<!-- results:{name} -->\n{text}\n<!-- /results:{name} -->\n"
 
@@ -163,7 +185,12 @@ def results(tmp_path: Path) -> Path:
     folder = tmp_path / "results"
     folder.mkdir()
     measured = {"sweep": a_sweep(), "bench": a_bench(), "calibrate": a_calibration(), "budgets": a_budget_curve()}
-    measured |= {"bfcl": a_leaderboard(), "freeform": some_requests(), "conversations": some_conversations()}
+    measured |= {
+        "heads": some_heads(),
+        "bfcl": a_leaderboard(),
+        "freeform": some_requests(),
+        "conversations": some_conversations(),
+    }
     for name, data in (measured | {f"unseen-{kind}": a_bench_on(kind) for kind in UNSEEN}).items():
         (folder / f"{name}.json").write_text(json.dumps(data), encoding="utf-8")
     return folder
@@ -314,7 +341,7 @@ def test_criteria_are_read_under_either_name_and_computed_where_there_are_none(r
 def test_every_block_is_a_well_formed_table(results: Path) -> None:
     read_back, stale = publish.read_results(results, CheckpointPair.builtin())
     assert not stale
-    assert len(BLOCKS) == 17
+    assert len(BLOCKS) == 18
     for name, (source, write) in BLOCKS.items():
         lines = [line for line in write(read_back[source]).splitlines() if line.startswith("|")]
         assert len(lines) >= 3, name
@@ -445,6 +472,17 @@ def test_agents_on_unseen_tasks_stand_under_their_modes(results: Path) -> None:
     assert "seeds 0 to 2 and seed 7;" in BLOCKS["agents_unseen"][1](found | {"name": found["name"] | {"seeds": [7]}})
 
 
+def test_heads_are_shown_at_the_price_they_are_used_at_beside_both_ends() -> None:
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in BLOCKS["heads"][1](some_heads()).splitlines()
+    ]
+    shown = [row[1:] for row in rows[2:] if len(row) == 6]
+    assert [row[0].split(":")[0] for row in shown] == 2 * ["λ=0", "λ=1", "`preference`", "`confidence`"]
+    assert shown[1] == ["λ=1", "0.850", "270.0", "-", "-"]
+    assert shown[3][1:] == ["0.810", "101.0", "-10.0 ± 1.0", "+6.0 ± 2.0"]
+    assert shown[6][1:] == ["0.820", "102.0", "-10.0 ± 1.0", "+7.0 ± 2.0"]
+
+
 def test_everything_that_is_published_is_measured_by_make_results() -> None:
     makefile = (publish.ROOT / "Makefile").read_text(encoding="utf-8")
     for kind in UNSEEN:
@@ -453,3 +491,5 @@ def test_everything_that_is_published_is_measured_by_make_results() -> None:
     assert "python -m builtin_pair accept results/sweep.json" in makefile
     for name in ("sweep", "bench", "budgets", "calibrate", "bfcl"):
         assert f"--output results/{name}.json" in makefile
+    assert "> results/heads.json" in makefile
+    assert "--output dami_agent/checkpoints/builtin/heads.safetensors" in makefile
