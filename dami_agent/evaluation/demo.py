@@ -13,7 +13,7 @@ from dami_agent.tasks import AgentTask, agent_tasks
 from dami_agent.tasks.agent import Kind
 
 TASKS = 12
-SEED = 0
+SEED = 3
 """The tasks that ``dami demo`` shows: a seed whose outcome is like that of the 402 tasks of ``dami bench``."""
 
 KINDS: tuple[Kind, ...] = ("route", "hard")
