@@ -101,11 +101,12 @@ def freeform(
     from builtin_pair.acceptance import freeform as free
 
     model, asked, rows = _model(pair), free.cases(), list[dict[str, Any]]()
+    identity = _identity(model)
     for at in _lambdas(lambdas):
         with ThreadPoolExecutor(32) as pool:
             outcomes = list(pool.map(partial(free.run, intensity=at, seed=seed, model=model), asked))
         rows.append({"lambda": at, **free.report(outcomes)})
-    _tell({**_identity(model), "seed": seed, "rows": rows}, output)
+    _tell({**identity, "seed": seed, "rows": rows}, output)
 
 
 @app.command()
@@ -120,8 +121,9 @@ def conversations(
     from builtin_pair.acceptance import conversations as talk
 
     model, asked = _model(pair), _lambdas(lambdas)
+    identity = _identity(model)
     rows = talk.measure(model, asked, count=questions, seed=seed)
-    _tell({**_identity(model), "seed": seed, "questions": questions, "rows": rows}, output)
+    _tell({**identity, "seed": seed, "questions": questions, "rows": rows}, output)
 
 
 @app.command()
@@ -139,7 +141,7 @@ def bfcl(
 
     model, wanted = _model(pair), _lambdas(lambdas)
     try:
-        asked, rows = leaderboard.spread(items), list[dict[str, Any]]()
+        asked, rows, identity = leaderboard.spread(items), list[dict[str, Any]](), _identity(model)
     except DamiError as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(1)
@@ -147,7 +149,7 @@ def bfcl(
         with ThreadPoolExecutor(32) as pool:
             outcomes = list(pool.map(partial(leaderboard.run, intensity=at, seed=seed, model=model), asked))
         rows.append({"lambda": at, **leaderboard.report(outcomes)})
-    told = {**_identity(model), "seed": seed, "max_tokens": leaderboard.MOST_TOKENS}
+    told = {**identity, "seed": seed, "max_tokens": leaderboard.MOST_TOKENS}
     _tell({**told, "items": len(asked), "rows": rows}, output)
 
 

@@ -39,7 +39,7 @@ DOUBTS: Mapping[bool, tuple[str, ...]] = {
 }
 THANKS: Mapping[bool, tuple[str, ...]] = {
     True: ("Thanks", "Thank you!", "Good, thanks."),
-    False: ("cheers mate", "Thx, you are a star", "That helped a lot, much obliged."),
+    False: ("ta very much", "Thx, you are a star", "That helped a lot, much obliged."),
 }
 
 _SPLIT = {True: "known", False: "new"}

@@ -2,8 +2,9 @@
 
 ``freeform.json`` was written by somebody who had not seen the training templates: shops, garages, clinics, schools.
 Every case runs in a real LangChain agent over its own tools, which answer what the case says. It counts as solved when
-the run made every call that the case expects and no other, and its reply ends with the expected value; texts are
-compared without case, a leading article or a full stop.
+the run made every call that the case expects and no other, ended by itself with some words, and these end with the
+expected value; texts are compared without case, a leading article or a full stop. Where no tool fits, the reply must
+claim no result.
 
     python -m builtin_pair freeform                # solved by kind, at λ = auto, 0, .5 and 1
 """
@@ -17,8 +18,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from dami_agent.errors import CheckpointError
 from dami_agent.evaluation.runner import stream_seed
 from dami_agent.evaluation.stats import half_width
+
+_CLAIM = re.compile(r"\b(answer|result) is\b|\d", re.IGNORECASE)
+"""What a reply that says that no tool fits does not hold."""
 
 CASES = Path(__file__).with_name("freeform.json")
 MOST_CALLS = 8
@@ -47,7 +52,11 @@ class Case:
         wanted = [(str(each["name"]), each["arguments"]) for each in self.calls]
         missing = [each for each in wanted if not any(_equal(each, call) for call in calls)]
         more = [call for call in calls if not any(_equal(each, call) for each in wanted)]
-        return not missing and not more and (self.answer is None or ends_with(reply, self.answer))
+        if missing or more or not reply.strip():
+            return False
+        if self.kind == "no_tool_fits":
+            return _CLAIM.search(reply) is None
+        return self.answer is None or ends_with(reply, self.answer)
 
 
 def _equal(one: tuple[str, Mapping[str, Any]], other: tuple[str, Mapping[str, Any]]) -> bool:
@@ -69,10 +78,11 @@ def plain(value: Any) -> Any:
 
 def ends_with(reply: str, answer: str) -> bool:
     """Return whether the last number of a reply is the answer, or whether a word answer stands in its last sentence."""
-    if re.fullmatch(r"-?\d+", answer):
-        numbers = re.findall(r"-?\d+", re.sub(r"(?<=\d),(?=\d{3}\b)", "", reply))
-        return bool(numbers) and numbers[-1] == answer
-    return re.search(rf"(?<!\w){re.escape(plain(answer))}(?!\w)", reply.lower()) is not None
+    if re.fullmatch(r"-?\d+(\.\d+)?", answer):
+        numbers = re.findall(r"-?\d+(?:\.\d+)?", re.sub(r"(?<=\d),(?=\d{3}\b)", "", reply))
+        return bool(numbers) and float(numbers[-1]) == float(answer)
+    last = re.split(r"[.!?]\s+", reply.strip().lower())[-1]
+    return re.search(rf"(?<!\w){re.escape(plain(answer))}(?!\w)", last) is not None
 
 
 def cases() -> list[Case]:
@@ -94,13 +104,14 @@ def cases() -> list[Case]:
 
 @dataclass(slots=True, kw_only=True)
 class Outcome:
-    """Hold what became of one case: whether it was solved, its tokens, the calls made, the reply or the error."""
+    """Hold what became of one case: whether it was solved, its tokens, the calls made, the reply, the error if any."""
 
     case: Case
     solved: bool
     tokens: int
     calls: tuple[tuple[str, Mapping[str, Any]], ...]
     reply: str
+    error: str | None = None
 
 
 def run(
@@ -134,16 +145,19 @@ def run(
         reasoning_intensity=intensity, seed=stream_seed("freeform", seed, case.id), ledger="off", **(model or {})
     )
     agent: Any = create_agent(chat, [bound(spec) for spec in case.tools])
-    tokens, reply = 0, ""
+    tokens, reply, error = 0, "", None
     try:
         state = agent.invoke({"messages": list(case.messages)}, {"recursion_limit": 2 * MOST_CALLS})
         said = state["messages"][len(case.messages) :]
         used = [each.usage_metadata for each in said if isinstance(each, AIMessage)]
         tokens = sum(usage["output_tokens"] for usage in used if usage)
         reply = str(said[-1].text)
-    except Exception as error:  # a measurement goes on; the case is unsolved
-        reply = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-    return Outcome(case=case, solved=case.solved(made, reply), tokens=tokens, calls=tuple(made), reply=reply)
+    except CheckpointError:
+        raise
+    except Exception as failure:  # a measurement goes on; the case is unsolved
+        error = f"{type(failure).__name__}: {str(failure).splitlines()[0] if str(failure) else ''}"
+    solved = error is None and case.solved(made, reply)
+    return Outcome(case=case, solved=solved, tokens=tokens, calls=tuple(made), reply=reply, error=error)
 
 
 def report(outcomes: Sequence[Outcome]) -> dict[str, Any]:
@@ -155,7 +169,8 @@ def report(outcomes: Sequence[Outcome]) -> dict[str, Any]:
         "solved": solved,
         "solved_ci": round(half_width(solved, len(outcomes)) * len(outcomes), 1),
         "tokens": sum(each.tokens for each in outcomes),
-        "empty": sum(not each.reply.strip() for each in outcomes),
+        "empty": sum(not each.reply.strip() and each.error is None for each in outcomes),
+        "errors": sum(each.error is not None for each in outcomes),
         "by_kind": {
             kind: f"{sum(each.solved for each in outcomes if each.case.kind == kind)}/"
             f"{sum(each.case.kind == kind for each in outcomes)}"

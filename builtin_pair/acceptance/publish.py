@@ -70,7 +70,7 @@ SOURCES = {
 """What blocks are made from and what measures it; ``unseen`` is one result for each of ``UNSEEN``, by its name."""
 
 _BLOCK = re.compile(r"<!-- results:(?P<name>[\w-]+) -->\n(?P<text>.*?)<!-- /results:(?P=name) -->", re.DOTALL)
-_STALE = re.compile(r"\A\*Measured on earlier weights;.*?\n\n")
+_STALE = re.compile(r"\A\*Not measured on the weights that ship;.*?\n\n")
 _MARKER = re.compile(r"<!-- /?results:[\w-]* -->")
 
 
@@ -92,6 +92,8 @@ def publish(results: Path, root: Path = ROOT, *, partial: bool = False) -> list[
     found, stale = read_results(results, CheckpointPair.builtin())
     if stale and not partial:
         raise UsageError("; ".join(stale.values()), hint="measure these again, or everything with `make results`")
+    for reason in stale.values():
+        typer.echo(f"left as it was: {reason}", err=True)
     texts = {name: filled(name, _read(root / name), found, required) for name, required in REQUIRED.items()}
     for name, (source, draw) in PICTURES.items():
         if source in found:
@@ -220,7 +222,7 @@ def _kept(text: str, command: str) -> str:
     body = _STALE.sub("", text).strip()
     if "|" not in body:
         return f"Not measured yet: `{command}` does."
-    return f"*Measured on earlier weights; `{command}` measures it anew.*\n\n{body}"
+    return f"*Not measured on the weights that ship; `{command}` does.*\n\n{body}"
 
 
 def _read(path: Path) -> str:

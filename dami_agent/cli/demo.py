@@ -45,7 +45,9 @@ def demo(
     _example(console, result)
     _totals(console, result)
     if (tasks, seed) == (TASKS, SEED):
-        console.print(f"Seed {SEED} is shown because it is typical of the 402 tasks of `dami bench`.", highlight=False)
+        console.print(
+            f"Seed {SEED} of ten, whose outcome is nearest to their mean. `dami bench` solves 402.", highlight=False
+        )
     console.print("\nEvery call is on record; to see them, run: dami logs")
 
 

@@ -141,6 +141,9 @@ class TaskRun:
         return sum(step.reasoning_tokens for step in self.steps)
 
 
+Caps = Callable[[TaskRun, Sequence[str]], "int | None"]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mode:
     """Say how λ is chosen in a set of runs.
@@ -151,6 +154,9 @@ class Mode:
         policy: of the model; every run has an account of its own in its budgets.
         estimator: makes the estimator of a task's run from its number; None for the model's own.
         settings: further arguments of ChatDAMI, such as a cap on thoughts.
+        caps: says how long the next thought of a run may be, from the run so far and the tools whose results are read.
+        tries: how often a run is begun anew, with another random stream, after an error, a tool's error or a blank
+            reply; all tries are paid for.
     """
 
     name: str
@@ -158,6 +164,8 @@ class Mode:
     policy: ReasoningPolicy | None = None
     estimator: Callable[[int], Estimator] | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
+    caps: Caps | None = None
+    tries: int = 1
 
 
 DAMI = Mode(name="dami", intensity="auto")
@@ -280,10 +288,7 @@ async def _solve(
     model: dict[str, Any],
     listen: Listener | None,
 ) -> None:
-    """Run one agent to its end; whatever it raises is kept in the run, which is then unsolved."""
-    from langchain.agents import create_agent
-
-    from dami_agent.chat_model import ChatDAMI
+    """Run agents to their end, one unless the mode tries again; what they raise is kept in the run, then unsolved."""
 
     def heard(record: CallRecord) -> None:
         number = len(run.steps)
@@ -292,27 +297,67 @@ async def _solve(
         if listen is not None:
             listen(task, run, row)
 
-    settings: dict[str, Any] = {"max_tokens": MAX_TOKENS, "policy": mode.policy, **model, **mode.settings}
-    if mode.estimator is not None:
-        settings["estimator"] = mode.estimator(run.task)
-    chat = ChatDAMI(
-        reasoning_intensity=mode.intensity,
-        seed=stream_seed("agents", seed, task.prompt),
-        ledger=WatchedLedger(ledger, heard),
-        **settings,
-    )
-    agent: Any = create_agent(chat, [as_langchain(tool) for tool in task.tools])
-    config = {"recursion_limit": 2 * MOST_CALLS, "run_name": f"{mode.name}:{run.task}"}
     started = time.perf_counter()
-    try:
-        state = await agent.ainvoke({"messages": [{"role": "user", "content": task.prompt}]}, config)
-        run.answer = str(state["messages"][-1].text)
-        run.solved = task.grade(run.answer)
-    except Exception as error:  # a benchmark goes on; the error is reported with the run
-        run.error = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+    for attempt in range(mode.tries):
+        stream = stream_seed("agents", seed, task.prompt, *([attempt] if attempt else []))  # the first is every mode's
+        messages = await _attempt(task, run, mode, stream, WatchedLedger(ledger, heard), model)
+        if run.error is None and run.answer.strip() and not any(tool_error(each) for each in messages):
+            break
     run.seconds = time.perf_counter() - started
     if listen is not None:
         listen(task, run, None)
+
+
+async def _attempt(
+    task: AgentTask, run: TaskRun, mode: Mode, seed: int, ledger: Ledger, model: Mapping[str, Any]
+) -> list[Any]:
+    """Run one agent once; its answer or error is kept in the run, and its messages are returned."""
+    from langchain.agents import create_agent
+
+    from dami_agent.chat_model import ChatDAMI
+
+    settings: dict[str, Any] = {"max_tokens": MAX_TOKENS, "policy": mode.policy, **model, **mode.settings}
+    if mode.estimator is not None:
+        settings["estimator"] = mode.estimator(run.task)
+    chat = ChatDAMI(reasoning_intensity=mode.intensity, seed=seed, ledger=ledger, **settings)
+    middleware = [_capped_thoughts(mode.caps, run)] if mode.caps is not None else []
+    agent: Any = create_agent(chat, [as_langchain(tool) for tool in task.tools], middleware=middleware)
+    config = {"recursion_limit": 2 * MOST_CALLS, "run_name": f"{mode.name}:{run.task}"}
+    run.answer, run.error, run.solved = "", None, False
+    try:
+        state = await agent.ainvoke({"messages": [{"role": "user", "content": task.prompt}]}, config)
+    except Exception as error:  # a benchmark goes on; the error is reported with the run
+        run.error = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+        return []
+    run.answer = str(state["messages"][-1].text)
+    run.solved = task.grade(run.answer)
+    return list(state["messages"])
+
+
+def _capped_thoughts(caps: Caps, run: TaskRun) -> Any:
+    """Make the middleware that closes each thought where ``caps`` says."""
+    from langchain.agents.middleware import wrap_model_call
+    from langchain_core.messages import ToolMessage
+
+    @wrap_model_call
+    async def close_thoughts(request: Any, handler: Any) -> Any:
+        read: list[str] = []
+        for message in reversed(request.messages):
+            if not isinstance(message, ToolMessage):
+                break
+            read.append(str(message.name))
+        cap = caps(run, read)
+        if cap is None:
+            return await handler(request)
+        return await handler(request.override(model_settings={**request.model_settings, "max_reasoning_tokens": cap}))
+
+    return close_thoughts
+
+
+def tool_error(message: Any) -> bool:
+    """Tell whether a message is a tool's that reports an error."""
+    text = str(getattr(message, "text", "")) if getattr(message, "type", "") == "tool" else ""
+    return getattr(message, "status", "") == "error" or text.startswith("Error")
 
 
 def as_langchain(tool: TaskTool) -> Any:

@@ -20,7 +20,7 @@ Lambdas = tuple[tuple[float, ...], ...]
 
 @dataclass(slots=True)
 class AssignedEstimator:
-    """Return a preassigned sequence of λs cyclically, independent of the prompt, at no cost."""
+    """Return a preassigned sequence of λs, independent of the prompt, at no cost; the last one again after its end."""
 
     lambdas: Sequence[float]
     given: int = 0
@@ -32,7 +32,7 @@ class AssignedEstimator:
 
     def estimate(self, prompt: Prompt, decision: Decision, engine: Engine) -> Estimate:
         """Return the next λ; costs no tokens."""
-        value = self.lambdas[self.given % len(self.lambdas)]
+        value = self.lambdas[min(self.given, len(self.lambdas) - 1)]
         self.given += 1
         return Estimate(estimator=self.name, intensity=Intensity(value))
 

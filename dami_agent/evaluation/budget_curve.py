@@ -4,20 +4,23 @@ The budgets are shares of what ``auto`` thinks by itself, measured first on the 
 "run"), or of each tool's part of it (``scope`` "tool"). Under each budget the tasks are solved
 
 - with λ per step (``auto``) and the budget: λ and thoughts sink as it drains;
-- by Thinking under the same budget: each thought is closed where the budget ends (budget forcing, with the family's
-  closing words), and where nothing is left there is none;
-- at λ = 0.5 under the same budget.
+- by Thinking under the same budget, forced: λ stays 1 at every step, and each thought is closed where the budget ends
+  (with the family's closing words); where nothing is left the thought is empty;
+- at λ = 0.5, forced in the same way.
+
+A step is charged to the tool whose result it reads; what is thought before any tool has answered is in no tool's
+budget, in no arm.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from dami_agent.evaluation.agent_runner import AgentRunner, Progress, TaskSet
-from dami_agent.evaluation.agents import DAMI, Mode, ModeResult
+from dami_agent.evaluation.agents import DAMI, Mode, ModeResult, TaskRun
 from dami_agent.evaluation.compare import difference, identity, warm_up
 from dami_agent.evaluation.stats import half_width, mean
 from dami_agent.policy.registry import read_policy
@@ -103,10 +106,35 @@ def make_mode(arm: Arm, scope: Scope, share: float, free: ModeResult) -> Mode:
         share: of what ``auto`` thinks by itself.
         free: the runs of ``auto`` without a budget.
     """
-    default = {"intensity": "auto" if arm.intensity is None else arm.intensity}
-    declared = {"default": default, **budget(scope, share, free)}
-    policy = read_policy({"name": f"{share:g} of auto's by {scope}", **declared})
-    return Mode(name=f"{scope} {share:g} {arm.name}", intensity=arm.intensity, policy=policy)
+    name, declared = f"{scope} {share:g} {arm.name}", budget(scope, share, free)
+    if arm.intensity is None:
+        said = {"name": f"{share:g} of auto's by {scope}", "default": {"intensity": "auto"}, **declared}
+        return Mode(name=name, intensity=None, policy=read_policy(said))
+    tools = {tool: each["run_max_reasoning_tokens"] for tool, each in declared.get("tools", {}).items()}
+    forced = Forced(declared.get("run", {}).get("max_reasoning_tokens"), tools)
+    return Mode(name=name, intensity=arm.intensity, caps=forced)
+
+
+@dataclass(frozen=True, slots=True)
+class Forced:
+    """Close each thought where the budget ends: budget forcing, at whatever λ.
+
+    Attributes:
+        whole: reasoning tokens of a run; None: no bound.
+        tools: of all steps of a run that are charged to a tool.
+    """
+
+    whole: int | None
+    tools: Mapping[str, int]
+
+    def __call__(self, run: TaskRun, read: Sequence[str]) -> int | None:
+        """Return how long the next thought may be; of several tools that are read, the strictest says."""
+        spent = sum(step.thought_tokens for step in run.steps)
+        left = [] if self.whole is None else [self.whole - spent]
+        for tool in set(read) & set(self.tools):
+            used = sum(step.thought_tokens for step in run.steps if tool in step.digested)
+            left.append(self.tools[tool] - used)
+        return max(0, min(left)) if left else None
 
 
 def budget(scope: Scope, share: float, free: ModeResult) -> dict[str, Any]:
@@ -131,11 +159,18 @@ def _point(scope: Scope, share: float, arms: dict[str, ModeResult], free: ModeRe
     return {
         "scope": scope,
         "share": share,
-        "budget": round(share * whole, 1),
+        "budget": round(share * whole if scope == "run" else _mean_budget(share, free), 1),
         "arms": {name: _row(result) for name, result in arms.items()},
         "auto_against_thinking": difference(arms["auto"].runs, arms["thinking"].runs),
         "auto_against_free": difference(arms["auto"].runs, free.runs),
     }
+
+
+def _mean_budget(share: float, free: ModeResult) -> float:
+    """Return the tokens that a run may think by the budgets of the tools that it reads, on average."""
+    tools = {name: each["run_max_reasoning_tokens"] for name, each in budget("tool", share, free)["tools"].items()}
+    read = [{tool for step in run.steps for tool in step.digested} for run in free.runs]
+    return mean([float(sum(tools.get(tool, 0) for tool in each)) for each in read])
 
 
 def _mean_thought(free: ModeResult) -> float:

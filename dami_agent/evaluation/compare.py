@@ -6,8 +6,9 @@ Beside the two ends and a policy file with budgets stand, under ``controls``:
 - DAMI's own λs **shuffled** over the steps, and **redrawn** from their histogram: selectors blind to the step;
 - a **router** between λ=0 and λ=1, by the same estimate;
 - Thinking under a **cap** on each thought (budget forcing, with the family's closing words) that brings it to about
-  DAMI's tokens, and Instruct **retried** where a call does not parse or a tool answers with an error;
-- the **oracle**: each step at the smallest λ that was right after the reference history, which nobody knows beforehand.
+  DAMI's tokens, and Instruct's runs **begun anew**, up to twice, after an error, a tool's error or a blank reply;
+- the **oracle**, with hindsight: each step at the smallest λ that is right after the reference history, found with the
+  very random stream that the step is then run with. Nobody can know it beforehand.
 
 DAMI's tokens and the router's hold their probes; the other controls pay for none.
 """
@@ -31,11 +32,8 @@ from dami_agent.evaluation.stats import bootstrap, half_width, mean, rank_correl
 from dami_agent.tasks import AgentTask
 from dami_agent.types import Estimator
 
-RETRIES = {
-    "default": {"intensity": [0, 0]},
-    "escalation": {"max_attempts": 3, "on": ["invalid_tool_call", "tool_error"]},
-}
-"""Policy of Instruct with retries: the same λ again, with another random stream."""
+TRIES = 3
+"""How often the control of Instruct with retries begins a run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +133,7 @@ def _controls(dami: ModeResult, thinking: ModeResult, labels: Sequence[Sequence[
         Mode(name="shuffled", intensity="auto", estimator=Assign(shuffled(own, 0))),
         Mode(name="redrawn", intensity="auto", estimator=Assign(redrawn(own, 0, MOST_CALLS))),
         Mode(name="router", intensity="auto", estimator=route),
-        Mode(name="retries", intensity=None, policy=policy_mode(RETRIES).policy),
+        Mode(name="retries", intensity=0.0, tries=TRIES),
         Mode(name="capped", intensity=1.0, settings={"max_reasoning_tokens": cap}),
         Mode(name="oracle", intensity="auto", estimator=Assign(sufficient(labels))),
     ]

@@ -14,7 +14,7 @@ from dami_agent.tasks.agent import Kind
 
 TASKS = 12
 SEED = 3
-"""The tasks that ``dami demo`` shows: a seed whose outcome is like that of the 402 tasks of ``dami bench``."""
+"""The tasks that ``dami demo`` shows: the seed of ten whose outcome is nearest to their mean."""
 
 KINDS: tuple[Kind, ...] = ("route", "hard")
 CONCURRENCY = 4
@@ -40,7 +40,7 @@ class Demo:
         }
 
     def example(self) -> tuple[AgentTask, TaskRun, TaskRun] | None:
-        """Return the task with the shortest thought that DAMI solves and always-Instruct does not, and both runs."""
+        """Return the task with the fewest tokens that DAMI solves and always-Instruct does not, and both runs."""
         found = [
             (task, own, other)
             for task, own, other in zip(self.tasks, self.of(DAMI).runs, self.of(INSTRUCT).runs, strict=True)

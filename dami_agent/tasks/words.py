@@ -9,8 +9,8 @@ from dami_agent.tasks.task import Split, digest
 HER = ("Ana", "Mia", "Eva", "Lena", "Nora", "Sara", "Ida", "Zoe", "Kate", "Rosa", "Alma", "Vera")
 HIS = ("Leo", "Tom", "Ben", "Max", "Paul", "Omar", "Finn", "Hugo", "Ivan", "Luca", "Noah", "Emil")
 PEOPLE = HER + HIS
-HELD_HER = ("Wanda", "Petra", "Olga", "Ines", "Greta", "Sonja")
-HELD_HIS = ("Boris", "Nils", "Tariq", "Pedro", "Anton", "Felix")
+HELD_HER = ("Ottilie", "Gudrun", "Philippa", "Ines", "Britta", "Sonja")
+HELD_HIS = ("Boris", "Gideon", "Rufus", "Pedro", "Anton", "Ulrich")
 HELD_PEOPLE = HELD_HER + HELD_HIS
 """Names that no training question has."""
 
@@ -29,7 +29,7 @@ TOWNS: tuple[str, ...] = (
     "Riga",
 )
 TOWNS += ("Delhi", "Cairo", "Perth", "Genoa", "Basel", "Ghent", "Leeds", "Nice", "Tunis", "Accra", "Seoul", "Davos")
-HELD_TOWNS = ("Vienna", "Hanoi", "Tokyo", "Lyon", "Bergen", "Havana", "Dakar", "Nantes")
+HELD_TOWNS = ("Varna", "Hanoi", "Harare", "Gdansk", "Tallinn", "Havana", "Dakar", "Nantes")
 """Towns that no training task has."""
 
 ITEMS: tuple[str, ...] = (
@@ -48,7 +48,7 @@ ITEMS: tuple[str, ...] = (
     "ticket",
 )
 ITEMS += ("candle", "marble", "card", "clock", "spoon", "towel", "ball", "ring", "hat", "table", "bottle", "basket")
-HELD_ITEMS = ("drum", "kettle", "pillow", "mirror", "guitar", "helmet", "blanket", "button")
+HELD_ITEMS = ("pulley", "gong", "sextant", "fiddle", "trellis", "goblet", "quilt", "sled")
 """Things that no training question has."""
 
 DISHES = ("soup", "pasta", "bread", "curry", "salad", "pizza", "stew", "cake", "rice", "pie")

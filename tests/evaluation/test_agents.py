@@ -5,16 +5,19 @@ import json
 import random
 import sys
 from collections import Counter
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from langchain_core.messages import ToolMessage
 
 from dami_agent.errors import UsageError
 from dami_agent.evaluation import agents, assigned, compare
 from dami_agent.evaluation.agent_runner import AgentRunner, TaskSet
-from dami_agent.evaluation.agents import DAMI, INSTRUCT, THINKING, ModeResult, StepRow, TaskRun
+from dami_agent.evaluation.agents import DAMI, INSTRUCT, THINKING, Mode, ModeResult, StepRow, TaskRun
 from dami_agent.evaluation.demo import Demo
+from dami_agent.evaluation.runner import stream_seed
 from dami_agent.ledger import Ledger
 from dami_agent.tasks import agent_tasks
 from dami_agent.types import (
@@ -104,11 +107,11 @@ def test_shuffled_really_moves_them() -> None:
     assert out != assigned.shuffled(lambdas, 2)
 
 
-def test_assigned_lambdas_come_in_turn_and_round_again() -> None:
+def test_assigned_lambdas_come_in_turn_and_the_last_again() -> None:
     estimator = assigned.AssignedEstimator((0.2, 1.0))
     prompt, decision = Prompt(token_ids=(1,), template="instruct"), record(None, "a").decision
     given = [estimator.estimate(prompt, decision, None) for _ in range(3)]  # type: ignore[arg-type]
-    assert [(float(e.intensity), e.tokens) for e in given] == [(0.2, 0), (1.0, 0), (0.2, 0)]
+    assert [(float(e.intensity), e.tokens) for e in given] == [(0.2, 0), (1.0, 0), (1.0, 0)]
 
 
 def runs(solved: list[bool], tokens: list[int]) -> list[TaskRun]:
@@ -261,3 +264,31 @@ def test_seeds_run_one_after_the_other_and_find_what_was_assigned_to_them() -> N
     assert [run.task for run in found.runs] == [0, 1]
     assert [{step.intensity for step in run.steps} for run in found.runs] == [{0.0}, {0.2}]
     assert [step.depth for step in found.runs[0].steps][:1] == [runner.asked[0].depths[0]]
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "begun", "answer"),
+    [
+        ([("12", None, False)], 1, "12"),
+        ([("", None, False), ("12", None, False)], 2, "12"),
+        ([("", "RunError: x", False), ("12", None, False)], 2, "12"),
+        ([("12", None, True), ("13", None, False)], 2, "13"),
+        ([("", None, False), ("", None, False), ("", None, False), ("12", None, False)], 3, ""),
+    ],
+)
+def test_a_run_is_begun_anew_after_what_can_be_seen_to_be_wrong(
+    outcomes: list[tuple[str, str | None, bool]], begun: int, answer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (task,) = agent_tasks("test", 1, seed=3)
+    seeds: list[int] = []
+
+    async def attempt(task: Any, run: TaskRun, mode: Mode, seed: int, *_: Any) -> list[Any]:
+        run.answer, run.error, failed = outcomes[len(seeds)]
+        seeds.append(seed)
+        return [ToolMessage("Error: wrong arguments" if failed else "7", tool_call_id="1", name="x")]
+
+    monkeypatch.setattr(agents, "_attempt", attempt)
+    (run,) = agents.run_mode([task], Mode(name="retries", intensity=0.0, tries=3)).runs
+    assert (len(seeds), run.answer) == (begun, answer)
+    assert len(set(seeds)) == len(seeds)
+    assert seeds[0] == stream_seed("agents", 0, task.prompt)  # the first is every mode's

@@ -9,7 +9,7 @@ import pytest
 
 from dami_agent.evaluation import budget_curve as curve
 from dami_agent.evaluation.agent_runner import TaskSet
-from dami_agent.evaluation.agents import DAMI, ModeResult, StepRow, TaskRun
+from dami_agent.evaluation.agents import DAMI, Mode, ModeResult, StepRow, TaskRun, run_mode
 from dami_agent.policy.registry import read_policy
 
 STEP = StepRow(
@@ -49,10 +49,15 @@ def test_every_budget_is_a_policy(scope: curve.Scope, share: float) -> None:
     result = free({"get_price": 100, "answer": 20}, {"boss_of": 40})
     for arm in curve.ARMS:
         made = curve.make_mode(arm, scope, share, result)
-        assert made.policy is not None
-        assert made.policy == read_policy(made.policy)
-        assert (made.policy.run.max_reasoning_tokens is not None) == (scope == "run")
         assert made.intensity == arm.intensity
+        if arm.intensity is None:
+            assert made.policy is not None
+            assert made.policy == read_policy(made.policy)
+            assert (made.policy.run.max_reasoning_tokens is not None) == (scope == "run")
+        else:
+            assert isinstance(made.caps, curve.Forced)
+            assert (made.caps.whole is not None) == (scope == "run")
+            assert set(made.caps.tools) == ({"get_price", "boss_of"} if scope == "tool" else set())
 
 
 def test_there_are_enough_points_from_generous_to_starving() -> None:
@@ -67,4 +72,35 @@ def test_thoughts_keep_to_a_starving_budget_in_a_real_run() -> None:
     (point,) = json.loads(json.dumps(found))["points"]
     assert set(point["arms"]) == {"auto", "thinking", "lambda=0.5"}
     assert (point["scope"], point["share"]) == ("run", 0.5)
-    assert point["arms"]["thinking"]["thought_per_task"] <= max(point["budget"], 1)
+    for arm in point["arms"].values():
+        assert arm["thought_per_task"] <= max(point["budget"], 1)
+
+
+def test_a_forced_thought_ends_where_the_budget_does_and_lambda_stays() -> None:
+    tasks = TaskSet(count=3, seeds=(4,), kinds=("hard",)).all
+    seen: list[StepRow] = []
+    for caps in (curve.Forced(20, {}), curve.Forced(0, {}), curve.Forced(None, {"boss_of": 5, "price_list": 7})):
+        mode = Mode(name="forced", intensity=1.0, caps=caps)
+        found = run_mode(tasks, mode, seed=4, model={"max_tokens": 160})
+        for run in found.runs:
+            seen += run.steps
+            assert {step.intensity for step in run.steps} == {1.0}
+            if caps.whole is not None:
+                assert sum(step.thought_tokens for step in run.steps) <= caps.whole
+            for tool, most in caps.tools.items():
+                assert sum(step.thought_tokens for step in run.steps if tool in step.digested) <= most
+    assert any(step.thought_tokens for step in seen)
+    assert any(step.capped for step in seen)
+
+
+def test_the_strictest_of_the_budgets_that_pay_for_a_step_closes_its_thought() -> None:
+    digested = {"lookup": 30, "sum": 10}
+    steps = [dataclasses.replace(STEP, digested=(tool,), thought_tokens=spent) for tool, spent in digested.items()]
+    run = TaskRun(task=0, steps=steps)
+    forced = curve.Forced(100, {"lookup": 35, "sum": 50, "other": 1})
+    assert forced(run, []) == 60
+    assert forced(run, ["sum"]) == 40
+    assert forced(run, ["sum", "lookup"]) == 5
+    assert forced(run, ["unknown"]) == 60
+    assert curve.Forced(None, {})(run, ["lookup"]) is None
+    assert curve.Forced(10, {})(run, []) == 0

@@ -286,9 +286,9 @@ def test_what_is_not_measured_is_kept_and_marked_where_that_is_asked_for(results
     (results / "budgets.json").unlink()
     assert set(publish.publish(results, root, partial=True)) == {"README.md", publish.CARD}
     second = read(root)
-    note = "*Measured on earlier weights; `dami bench --json` measures it anew.*\n\n"
+    note = "*Not measured on the weights that ship; `dami bench --json` does.*\n\n"
     assert second["README.md"].count(note) == 2  # agents, depth
-    assert "*Measured on earlier weights; `dami bench --budgets --json` measures it anew.*" in second["README.md"]
+    assert "*Not measured on the weights that ship; `dami bench --budgets --json` measures it anew.*" in second["README.md"]
     assert second["README.md"].replace(note, "").count("12,345") == first["README.md"].count("12,345")
     assert second[publish.BUDGETS] == first[publish.BUDGETS]
     assert publish.publish(results, root, partial=True) == []
