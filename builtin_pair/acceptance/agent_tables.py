@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from builtin_pair.acceptance.markdown import Json, table
+from builtin_pair.acceptance.markdown import Json, mark, table
+from dami_agent.evaluation.budget_curve import HALF, MUST_KEEP
 from dami_agent.evaluation.policy_arm import describe_against_auto
 
 UNSEEN_MODES = ("instruct", "thinking", "dami", "policy")
@@ -72,6 +73,34 @@ def depth(bench: Json) -> str:
     return f"{table(header, body, right=1)}\n\n{told}{_source(bench)}"
 
 
+def bars(bench: Json) -> str:
+    """Show what agents must reach on the built-in pair, and whether they do."""
+    modes, steps = bench["modes"], sum(bench["lambdas"].values())
+    used = sorted((value for value, count in bench["lambdas"].items() if count >= 0.05 * steps), key=float)
+    rows = [_share_bar("Instruct", modes["instruct"], "≤ 65 %", lambda share: share <= 0.65)]
+    rows += [_share_bar("Thinking", modes["thinking"], "≥ 88 %", lambda share: share >= 0.88)]
+    rows += [_against_bar("λ per step", modes["dami"], least=-0.01, most=0.45)]
+    if "oracle" in modes:
+        rows += [_against_bar("the oracle", modes["oracle"], least=0.0, most=0.40)]
+    rows += [
+        ["λs that 5 % of the steps have each", "≥ 4", f"{len(used)}: {', '.join(used)}", mark(len(used) >= 4)],
+        ["blank answers", "0", (blank := str(sum(mode["empty"] for mode in modes.values()))), mark(blank == "0")],
+    ]
+    return f"{table(['agents', 'must', 'measured', 'met'], rows)}\n\n{_source(bench)}"
+
+
+def _share_bar(name: str, mode: Json, must: str, met: Callable[[float], bool]) -> list[str]:
+    share, half = (mode[key] / mode["tasks"] for key in ("solved", "solved_ci"))
+    return [f"{name}, of the tasks solved", must, f"{share:.1%} ± {half:.1%}", mark(met(share))]
+
+
+def _against_bar(name: str, mode: Json, *, least: float, most: float) -> list[str]:
+    found = mode["against_thinking"]
+    must = f"≥ {_points(least)} points against Thinking at ≤ {most:.0%} of its tokens"
+    measured = f"{_points(found['solved'])} ({_ends(found['solved_ci'])}) at {found['tokens']:.0%}"
+    return [name, must, measured, mark(found["solved"] >= least and found["tokens"] <= most)]
+
+
 def budgets(curve: Json) -> str:
     """Show the tasks solved under reasoning budgets, from generous to starving, by λ per step and by Thinking."""
     header = [
@@ -95,6 +124,14 @@ def budgets(curve: Json) -> str:
         f"Without a budget `auto` solves {_solved(free)} of {curve['tasks']} with {free['thought_per_task']:.0f} "
         "tokens of thought a run."
     )
+    for point in curve["points"]:
+        if point["share"] == HALF:
+            lost = point["auto_against_free"]
+            whose = "run" if point["scope"] == "run" else "tool"
+            told += (
+                f" With half of them per {whose}: {_points(lost['solved'])} points ({_ends(lost['solved_ci'])}); at "
+                f"most {MUST_KEEP:g} may be lost."
+            )
     return f"{table(header, body, right=1)}\n\n{told} (`dami bench --budgets`)"
 
 

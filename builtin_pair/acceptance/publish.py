@@ -38,7 +38,16 @@ PICTURES: Mapping[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
 
 REQUIRED: Mapping[str, tuple[str, ...]] = {
     "README.md": ("frontier", "agents", "depth", "budgets"),
-    "docs/training.md": ("bars", "levels", "templates", "controls", "estimator", "heads", "agents_unseen"),
+    "docs/training.md": (
+        "bars",
+        "agent_bars",
+        "levels",
+        "templates",
+        "controls",
+        "estimator",
+        "heads",
+        "agents_unseen",
+    ),
     "builtin_pair/README.md": ("bfcl",),
     CARD: (
         "pair",

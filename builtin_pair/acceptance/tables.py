@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from builtin_pair.acceptance.agent_tables import agents, agents_unseen, budgets, depth
+from builtin_pair.acceptance.agent_tables import agents, agents_unseen, bars, budgets, depth
 from builtin_pair.acceptance.criterion import measured
-from builtin_pair.acceptance.markdown import Json, table
+from builtin_pair.acceptance.markdown import Json, mark, table
 from builtin_pair.acceptance.talk_tables import conversations, freeform
 
 ENDS = ("0", "0.5", "1")
@@ -253,11 +253,6 @@ def _with(row: Json) -> str:
     return f"{row['accuracy']:.3f}" + (f" ± {row['accuracy_ci']:.3f}" if "accuracy_ci" in row else "")
 
 
-def mark(verdict: bool | None) -> str:
-    """Return yes, **no**, or - for what was not measured."""
-    return {True: "yes", False: "**no**", None: "-"}[verdict]
-
-
 def _or_dash(value: float | None, form: str, half: float | None = None) -> str:
     """Format the value and half its interval, where there are any."""
     if value is None:
@@ -277,6 +272,7 @@ BLOCKS: Mapping[str, tuple[str, Callable[[Json], str]]] = {
     "pair": ("pair", pair),
     "agents": ("bench", agents),
     "depth": ("bench", depth),
+    "agent_bars": ("bench", bars),
     "budgets": ("budgets", budgets),
     "agents_unseen": ("unseen", agents_unseen),
     "estimator": ("calibrate", estimator),

@@ -96,6 +96,7 @@ def a_bench() -> dict[str, Any]:
         "best_static": AGAINST | {"mode": "lambda=0.5"},
         "depths": {"0": 0.7, "4": 0.3},
         "lambda_by_depth": 0.61,
+        "lambdas": {"0": 800, "0.4": 60, "0.8": 60, "1": 80},
         "fingerprint": FINGERPRINT,
     }
 
@@ -120,6 +121,7 @@ def a_budget_curve() -> dict[str, Any]:
         "budget": 71.0,
         "arms": {"auto": arm, "thinking": arm | {"solved": 90}, "lambda=0.5": arm},
         "auto_against_thinking": AGAINST | {"solved": 0.05},
+        "auto_against_free": AGAINST | {"solved": -0.04},
     }
     return {
         "tasks": 201,
@@ -284,11 +286,11 @@ def test_what_is_not_measured_is_kept_and_marked_where_that_is_asked_for(results
     data = json.loads((results / "bench.json").read_text())
     (results / "bench.json").write_text(json.dumps(data | {"fingerprint": "other"}))
     (results / "budgets.json").unlink()
-    assert set(publish.publish(results, root, partial=True)) == {"README.md", publish.CARD}
+    assert set(publish.publish(results, root, partial=True)) == {"README.md", "docs/training.md", publish.CARD}
     second = read(root)
     note = "*Not measured on the weights that ship; `dami bench --json` does.*\n\n"
     assert second["README.md"].count(note) == 2  # agents, depth
-    assert "*Not measured on the weights that ship; `dami bench --budgets --json` measures it anew.*" in second["README.md"]
+    assert "*Not measured on the weights that ship; `dami bench --budgets --json` does.*" in second["README.md"]
     assert second["README.md"].replace(note, "").count("12,345") == first["README.md"].count("12,345")
     assert second[publish.BUDGETS] == first[publish.BUDGETS]
     assert publish.publish(results, root, partial=True) == []
@@ -341,7 +343,7 @@ def test_criteria_are_read_under_either_name_and_computed_where_there_are_none(r
 def test_every_block_is_a_well_formed_table(results: Path) -> None:
     read_back, stale = publish.read_results(results, CheckpointPair.builtin())
     assert not stale
-    assert len(BLOCKS) == 18
+    assert len(BLOCKS) == 19
     for name, (source, write) in BLOCKS.items():
         lines = [line for line in write(read_back[source]).splitlines() if line.startswith("|")]
         assert len(lines) >= 3, name
@@ -470,6 +472,26 @@ def test_agents_on_unseen_tasks_stand_under_their_modes(results: Path) -> None:
     assert [row[2:] for row in rows] == [[f"{first + place} ± 9" for first in (43, 46, 40, 49)] for place in range(3)]
     assert "seeds 0 to 2;" in text
     assert "seeds 0 to 2 and seed 7;" in BLOCKS["agents_unseen"][1](found | {"name": found["name"] | {"seeds": [7]}})
+
+
+def test_bars_of_agents_are_judged_by_what_was_measured() -> None:
+    def met(bench: dict[str, Any]) -> list[str]:
+        lines = BLOCKS["agent_bars"][1](bench).splitlines()[2:]
+        return [line.strip("|").split("|")[-1].strip() for line in lines if line.startswith("|")]
+
+    bench = a_bench()
+    assert met(bench) == ["**no**", "**no**", "**no**", "**no**", "yes", "yes"]  # 74.6 % each, -2 points at 41 %
+    good = {
+        "instruct": {"solved": 100},
+        "thinking": {"solved": 190},
+        "dami": {"against_thinking": AGAINST | {"solved": -0.01, "tokens": 0.45}},
+        "oracle": {"against_thinking": AGAINST | {"solved": 0.0, "tokens": 0.4}},
+    }
+    modes = {name: mode | good.get(name, {}) for name, mode in bench["modes"].items()}
+    assert met(bench | {"modes": modes}) == ["yes"] * 6
+    few = {"lambdas": {"0": 800, "0.4": 49, "0.8": 71, "1": 80}}
+    blank = {"modes": modes | {"instruct": modes["instruct"] | {"empty": 2}}}
+    assert met(bench | few | blank)[-2:] == ["**no**", "**no**"]
 
 
 def test_heads_are_shown_at_the_price_they_are_used_at_beside_both_ends() -> None:
