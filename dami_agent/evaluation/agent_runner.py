@@ -111,7 +111,9 @@ class AgentRunner:
         self._tell = tell or _silent
         context = get_context("spawn")
         self._pool = (
-            ProcessPoolExecutor(workers, mp_context=context, initializer=end_with_parent) if workers > 1 else None
+            ProcessPoolExecutor(workers, mp_context=context, initializer=_begin, initargs=(self._model,))
+            if workers > 1
+            else None
         )
 
     def __enter__(self) -> AgentRunner:
@@ -158,6 +160,12 @@ class AgentRunner:
             done[name] = done.get(name, 0) + len(future.result().runs)
             self._tell(name, done[name], len(self.asked))
         return [future.result() for future, _ in sorted(futures.items(), key=lambda item: item[1])]
+
+
+def _begin(model: dict[str, Any]) -> None:
+    """Open the pair in a worker, before its first job is timed."""
+    end_with_parent()
+    agents.warm_up(model)
 
 
 def _run(job: AgentJob) -> ModeResult:

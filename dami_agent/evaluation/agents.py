@@ -369,3 +369,11 @@ def as_langchain(tool: TaskTool) -> Any:
 
     spec = tool.spec
     return StructuredTool(name=spec.name, description=spec.description, args_schema=dict(spec.parameters), func=call)
+
+
+def warm_up(model: dict[str, Any]) -> None:
+    """Read the weights before the clock starts, so that the first mode does not pay for all."""
+    from dami_agent.chat_model import ChatDAMI
+
+    require_langchain()
+    ChatDAMI(ledger="off", **{**model, "max_tokens": 4}, reasoning_intensity=0.0).invoke("Hello")

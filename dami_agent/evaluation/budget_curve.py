@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from dami_agent.evaluation.agent_runner import AgentRunner, Progress, TaskSet
-from dami_agent.evaluation.agents import DAMI, Mode, ModeResult, TaskRun
-from dami_agent.evaluation.compare import difference, identity, warm_up
+from dami_agent.evaluation.agents import DAMI, Mode, ModeResult, TaskRun, warm_up
+from dami_agent.evaluation.compare import difference, identity
 from dami_agent.evaluation.stats import half_width, mean
 from dami_agent.policy.registry import read_policy
 

@@ -22,7 +22,7 @@ from typing import Any
 
 from dami_agent.evaluation import agents
 from dami_agent.evaluation.agent_runner import AgentRunner, Progress, TaskSet
-from dami_agent.evaluation.agents import DAMI, INSTRUCT, MOST_CALLS, THINKING, Mode, ModeResult, TaskRun
+from dami_agent.evaluation.agents import DAMI, INSTRUCT, MOST_CALLS, THINKING, Mode, ModeResult, TaskRun, warm_up
 from dami_agent.evaluation.assigned import AssignedEstimator, Lambdas, TwoWayRouter, redrawn, shuffled
 from dami_agent.evaluation.policy_arm import SHIPPED, against_auto, against_thinking, policy_mode
 from dami_agent.evaluation.reference_steps import StepLabel, label, sufficient
@@ -266,11 +266,3 @@ def _label_counts(labels: Sequence[Sequence[StepLabel]]) -> dict[str, dict[str, 
             name = "none" if each.intensity is None else f"{each.intensity:g}"
             found.setdefault(each.depth, Counter())[name] += 1
     return {str(depth): dict(sorted(counts.items())) for depth, counts in sorted(found.items())}
-
-
-def warm_up(model: dict[str, Any]) -> None:
-    """Read the weights before the clock starts, so that the first mode does not pay for all."""
-    from dami_agent.chat_model import ChatDAMI
-
-    agents.require_langchain()
-    ChatDAMI(ledger="off", **{**model, "max_tokens": 4}, reasoning_intensity=0.0).invoke("Hello")

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dami_agent.evaluation import agents
-from dami_agent.evaluation.agents import DAMI, INSTRUCT, THINKING, Listener, Mode, ModeResult, TaskRun
-from dami_agent.evaluation.compare import warm_up
+from dami_agent.evaluation.agents import DAMI, INSTRUCT, THINKING, Listener, Mode, ModeResult, TaskRun, warm_up
 from dami_agent.ledger import Ledger
 from dami_agent.tasks import AgentTask, agent_tasks
 from dami_agent.tasks.agent import Kind

@@ -292,3 +292,16 @@ def test_a_run_is_begun_anew_after_what_can_be_seen_to_be_wrong(
     assert (len(seeds), run.answer) == (begun, answer)
     assert len(set(seeds)) == len(seeds)
     assert seeds[0] == stream_seed("agents", 0, task.prompt)  # the first is every mode's
+
+
+def test_two_processes_solve_what_one_does() -> None:
+    tasks = TaskSet(count=4, seeds=(5, 6), kinds=("route",))
+    modes = [INSTRUCT, DAMI]
+    with AgentRunner(tasks) as runner:
+        one = runner.run(modes)
+    with AgentRunner(tasks, workers=2) as runner:
+        two = runner.run(modes)
+    for mode in modes:
+        pairs = list(zip(one[mode.name].runs, two[mode.name].runs, strict=True))
+        assert [run.task for run, _ in pairs] == [0, 1, 2, 3]
+        assert [(run.answer, run.output_tokens) for run, _ in pairs] == [(o.answer, o.output_tokens) for _, o in pairs]
