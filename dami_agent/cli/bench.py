@@ -12,7 +12,7 @@ import typer
 from dami_agent.cli.options import InstructOption, ThinkingOption
 from dami_agent.cli.output import print_json, stdout
 from dami_agent.cli.progress import progress_bar
-from dami_agent.evaluation.agent_runner import KINDS, TaskSet
+from dami_agent.evaluation.task_set import KINDS, TaskSet
 from dami_agent.tasks import UNSEEN
 from dami_agent.tasks.agent import Kind
 

@@ -19,10 +19,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from dami_agent.evaluation.agent_runner import AgentRunner, Progress, TaskSet
+from dami_agent.evaluation.agent_runner import AgentRunner, Progress
 from dami_agent.evaluation.agents import DAMI, Mode, ModeResult, TaskRun, warm_up
 from dami_agent.evaluation.compare import difference, identity
 from dami_agent.evaluation.stats import half_width, mean
+from dami_agent.evaluation.task_set import TaskSet
 from dami_agent.policy.registry import read_policy
 
 SHARES = (1.5, 1.0, 0.75, 0.5, 0.25, 0.1)

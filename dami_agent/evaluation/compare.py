@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dami_agent.evaluation import agents
-from dami_agent.evaluation.agent_runner import AgentRunner, Progress, TaskSet
+from dami_agent.evaluation.agent_runner import AgentRunner, Progress
 from dami_agent.evaluation.agents import DAMI, INSTRUCT, MOST_CALLS, THINKING, Mode, ModeResult, TaskRun, warm_up
 from dami_agent.evaluation.assigned import AssignedEstimator, Lambdas, TwoWayRouter, redrawn, shuffled
 from dami_agent.evaluation.policy_arm import SHIPPED, against_auto, against_thinking, policy_mode
@@ -29,6 +29,7 @@ from dami_agent.evaluation.reference_steps import StepLabel, label, sufficient
 from dami_agent.evaluation.rows import rounded, rounded_interval
 from dami_agent.evaluation.runner import open_batch_session
 from dami_agent.evaluation.stats import bootstrap, half_width, mean, rank_correlation
+from dami_agent.evaluation.task_set import TaskSet
 from dami_agent.tasks import AgentTask
 from dami_agent.types import Estimator
 

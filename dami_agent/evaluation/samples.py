@@ -15,7 +15,6 @@ from dami_agent.estimators import ConfidenceEstimator
 from dami_agent.estimators.head import probe_vector
 from dami_agent.estimators.samples import Samples
 from dami_agent.evaluation import runner
-from dami_agent.evaluation.agent_runner import TaskSet
 from dami_agent.evaluation.call_batches import (
     AnswerOutcome,
     AskedQuestions,
@@ -29,6 +28,7 @@ from dami_agent.evaluation.call_batches import (
 from dami_agent.evaluation.own_questions import OwnQuestion
 from dami_agent.evaluation.reference_steps import ReferenceStep, reference_steps
 from dami_agent.evaluation.runner import MAX_TOKENS, Request
+from dami_agent.evaluation.task_set import TaskSet
 from dami_agent.request_checks import reader_of_states
 from dami_agent.session import Session
 from dami_agent.tasks import AgentTask, Question

@@ -14,10 +14,11 @@ from langchain_core.messages import ToolMessage
 
 from dami_agent.errors import UsageError
 from dami_agent.evaluation import agents, assigned, compare
-from dami_agent.evaluation.agent_runner import AgentRunner, TaskSet
+from dami_agent.evaluation.agent_runner import AgentRunner
 from dami_agent.evaluation.agents import DAMI, INSTRUCT, THINKING, Mode, ModeResult, StepRow, TaskRun
 from dami_agent.evaluation.demo import Demo
 from dami_agent.evaluation.runner import stream_seed
+from dami_agent.evaluation.task_set import TaskSet
 from dami_agent.ledger import Ledger
 from dami_agent.tasks import agent_tasks
 from dami_agent.types import (

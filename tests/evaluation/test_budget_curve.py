@@ -8,8 +8,8 @@ import json
 import pytest
 
 from dami_agent.evaluation import budget_curve as curve
-from dami_agent.evaluation.agent_runner import TaskSet
 from dami_agent.evaluation.agents import DAMI, Mode, ModeResult, StepRow, TaskRun, run_mode
+from dami_agent.evaluation.task_set import TaskSet
 from dami_agent.policy.registry import read_policy
 
 STEP = StepRow(

@@ -14,7 +14,6 @@ from builtin_pair.acceptance import agent_tables
 from dami_agent.cli.bench import _policy
 from dami_agent.errors import InvalidPolicy
 from dami_agent.evaluation import agents, compare, policy_arm
-from dami_agent.evaluation.agent_runner import TaskSet
 from dami_agent.evaluation.agents import THINKING, ModeResult, StepRow, TaskRun
 from dami_agent.evaluation.policy_arm import (
     SHIPPED,
@@ -23,6 +22,7 @@ from dami_agent.evaluation.policy_arm import (
     describe_against_auto,
     policy_mode,
 )
+from dami_agent.evaluation.task_set import TaskSet
 from dami_agent.policy import ReasoningPolicy
 from dami_agent.tasks import AgentTask, agent_tasks
 from dami_agent.tasks.catalogue import CATALOGUE

@@ -9,10 +9,10 @@ from dami_agent.errors import InvalidRequest, UsageError
 from dami_agent.estimators import ConfidenceEstimator
 from dami_agent.estimators.head import probe_vector
 from dami_agent.evaluation import runner
-from dami_agent.evaluation.agent_runner import TaskSet
 from dami_agent.evaluation.call_batches import BatchRunner, PairSource
 from dami_agent.evaluation.own_questions import OwnQuestion
 from dami_agent.evaluation.samples import SamplePlan, SampleSet, _question_step, _steps_of, collect
+from dami_agent.evaluation.task_set import TaskSet
 from dami_agent.evaluation.train_estimator import builtin_sets, own_sets
 from dami_agent.tasks import questions
 from dami_agent.types import Decision, Intensity, Message, Step
