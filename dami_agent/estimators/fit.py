@@ -94,6 +94,7 @@ def fit_head(samples: Samples, reads: Reads, kind: Kind = "plain", *, seed: int 
     head = dataclasses.replace(head, reads=reads, kind=kind)
     card = {
         "prompts": len(samples),
+        "groups": torch.unique(samples.groups).numel(),
         "layers": list(setting.layers),
         "components": head.components.shape[1],
         "penalty": setting.penalty,

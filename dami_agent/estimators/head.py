@@ -135,14 +135,15 @@ class Head:
         return self.lambdas[place], said
 
     def point_within(self, max_loss: float) -> PricePoint:
-        """Return what the price came to that is taken for a loss of ``max_loss`` right replies, folds left out.
+        """Return what the price came to that is taken for a loss of ``max_loss`` tasks, folds left out.
 
-        From the price that loses least, the price rises while no more is lost than ``max_loss``: against
-        always-Thinking, or, where every price loses some, against the one that loses least. A point estimate: prices
-        are many and samples few, so expect a little more to be lost.
+        From the most accurate price, the price rises while no more than ``max_loss`` is lost against it. A task is lost
+        with its first wrong step, so of steps of tasks that share is divided by how many a task has. A point estimate:
+        prices are many and samples few, so expect a little more to be lost.
         """
+        steps = self.card.get("prompts", 1) / self.card.get("groups", self.card.get("prompts", 1))
         best = max(self.prices, key=lambda point: (point.gain, point.price))
-        floor = min(0.0, best.gain) - max_loss - 1e-9
+        floor = best.gain - max_loss / steps - 1e-9
         above = (point for point in self.prices if point.price > best.price)
         return [best, *itertools.takewhile(lambda point: point.gain >= floor, above)][-1]
 

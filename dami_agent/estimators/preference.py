@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["MAX_LOSS", "PreferenceEstimator", "check_rate", "kind_of"]
 
 MAX_LOSS = 0.002
-"""Share of right replies that may be lost where nobody says otherwise."""
+"""Share of questions and tasks that may be lost where nobody says otherwise."""
 
 
 def kind_of(prompt: Prompt) -> Kind:
@@ -56,9 +56,9 @@ class PreferenceEstimator:
     Attributes:
         heads: those of a pair, or their file; None: those for the engine's pair, the user's own or the ones beside its
             checkpoints.
-        max_loss: share of right replies that may be lost against always-Thinking (where every price loses some,
-            against the one that loses least), as counted on prompts left out of the fit; the highest price that keeps
-            to it is taken. An expectation, not a promise for each call.
+        max_loss: share of questions and tasks that may be lost against the most accurate price, as counted on prompts
+            left out of the fit; the highest price that keeps to it is taken. Steps of tasks are held to less, as one
+            wrong step loses a task. An expectation, not a promise for each call.
         price: the exchange rate itself: the share of right replies that a mean reply of Thinking is worth; None:
             what ``max_loss`` leads to.
 
