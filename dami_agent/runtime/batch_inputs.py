@@ -120,7 +120,8 @@ class BatchInputs:
         """
         logits: torch.Tensor = self._feed(ids, keep).logits.float()
         if self._hidden is not None:
-            logits.index_fill_(-1, self._hidden, -torch.inf)
+            with torch.inference_mode():  # as they were made
+                logits.index_fill_(-1, self._hidden, -torch.inf)
         return logits
 
     def hidden_states(self, ids: Sequence[Sequence[int]], layers: Sequence[int]) -> list[torch.Tensor]:
