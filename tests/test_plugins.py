@@ -109,7 +109,7 @@ def test_an_estimator_of_another_distribution_is_used_by_name(publish: Publish) 
     model = fake_chat_model(["a"], policy={"default": {"estimator": "toy"}})
     assert model.invoke("?").response_metadata["intensity"] == 0.25
     assert estimator_named("toy") is estimator_named("toy")
-    assert estimator_names() == ["confidence", "toy"]
+    assert estimator_names() == ["auto", "confidence", "preference", "toy"]
     assert isinstance(estimator_named("confidence"), ConfidenceEstimator)
 
 
@@ -185,5 +185,8 @@ def test_unknown_names_list_those_that_exist(publish: Publish) -> None:
     publish(engines="toy = toy_dami:ToyEngine", estimators="toy = toy_dami:ToyEstimator")
     with pytest.raises(InvalidRequest, match=r"no engine is named 'locl'\n  hint: known: local, toy; .*'local'\?"):
         open_session(SessionKey(engine="locl"))
-    with pytest.raises(InvalidRequest, match=r"no estimator is named 'toi'\n  hint: known: confidence, toy; .*'toy'\?"):
+    with pytest.raises(
+        InvalidRequest,
+        match=r"no estimator is named 'toi'\n  hint: known: auto, confidence, preference, toy; .*'toy'\?",
+    ):
         estimator_named("toi")

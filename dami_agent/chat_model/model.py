@@ -138,14 +138,15 @@ class ChatDAMI(OpenedChatModel):
         from pydantic import BaseModel
 
 
-        class Total(BaseModel):
-            \"\"\"A total.\"\"\"
+        class Order(BaseModel):
+            \"\"\"An order.\"\"\"
 
-            total: int
+            item: str
+            count: int
 
 
-        structured = model.with_structured_output(Total)
-        print(structured.invoke("Start with 7. Add 5. What is the result?"))
+        structured = model.with_structured_output(Order)
+        print(structured.invoke("Please order 3 lamps."))
         ```
 
     Reasoning intensity and budgets:

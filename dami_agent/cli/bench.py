@@ -53,7 +53,7 @@ def bench(
     chosen = [kind.strip() for kind in kinds.split(",")]
     if unknown := sorted({*chosen} - {*get_args(Kind)}):
         raise typer.BadParameter(f"{unknown[0]!r} is not one of {', '.join(get_args(Kind))}", param_hint="--kinds")
-    asked = TaskSet(count=max(tasks, seeds), seeds=tuple(range(seeds)), kinds=tuple(chosen), unseen=unseen)  # type: ignore[arg-type]
+    asked = TaskSet(count=tasks, seeds=tuple(range(min(seeds, tasks))), kinds=tuple(chosen), unseen=unseen)  # type: ignore[arg-type]
     with progress_bar() as tell:
         if budgets:
             result = budget_curve(asked, workers=workers, concurrency=concurrency, model=model, progress=tell)

@@ -63,7 +63,7 @@ def test_the_examples_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsy
     asyncio.run(run())
     shown = capsys.readouterr().out
     assert "[{'name': 'get_price', 'args': {'item': 'lamp'}" in shown
-    assert "total=12" in shown
+    assert "item='lamp' count=3" in shown
     assert scope["full"].text == "".join(chunk.text for chunk in scope["model"].stream(scope["messages"]))
     assert scope["shallow"].response_metadata["intensity"] == 0.0
     assert scope["deep"].response_metadata["intensity"] == 1.0

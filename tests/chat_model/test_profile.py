@@ -76,6 +76,13 @@ class Total(BaseModel):
     total: int
 
 
+class Order(BaseModel):
+    """An order."""
+
+    item: str
+    count: int
+
+
 @tool
 def add(a: int, b: int) -> int:
     """Add two numbers."""
@@ -90,7 +97,6 @@ def test_an_agent_asks_for_structured_output_by_a_call() -> None:
 
 def test_the_built_in_pair_ends_an_agent_with_an_object() -> None:
     model = ChatDAMI(seed=1, reasoning_intensity=1.0, ledger=":memory:", max_tokens=400)
-    agent: Any = create_agent(model, [], response_format=Total)
-    asked = {"messages": [("user", "Start with 7. Add 5. What is the result?")]}
-    answer = agent.invoke(asked, {"recursion_limit": 12})
-    assert answer["structured_response"] == Total(total=12)
+    agent: Any = create_agent(model, [], response_format=Order)
+    answer = agent.invoke({"messages": [("user", "Please order 3 lamps.")]}, {"recursion_limit": 12})
+    assert answer["structured_response"] == Order(item="lamp", count=3)

@@ -170,7 +170,7 @@ def test_an_end_between_queue_and_batch_loses_no_request(lab: Lab, monkeypatch: 
     with lab.engine(weights=ScriptedWeights(lambda _: 7)) as engine:
         with monkeypatch.context() as patch:
             patch.setattr(Batches, "read", breaks)
-            patch.setattr(Batches, "score", breaks)
+            patch.setattr(Batches, "read_only", breaks)
             with pytest.raises(RunError, match="taking in"):
                 engine.submit(PROMPT, ask(max_tokens=1)).result(30)
             with pytest.raises(RunError, match="taking in"):

@@ -140,7 +140,7 @@ def test_a_short_lookup_is_made_where_its_tool_is_bound_and_refused_where_not(te
         else:
             assert dialogue.tools
             assert "tool" in dialogue.turns[-1].content or "answer" not in dialogue.turns[-1].content
-    assert min(alone.values()) > 15
+    assert min(alone.values()) > 5
     assert alone[True] > alone[False]
 
 
