@@ -9,11 +9,11 @@ import inspect
 import os
 import threading
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dami_agent.errors import DamiError, InvalidRequest
 from dami_agent.estimators.head_files import offer_heads
+from dami_agent.frontiers import find_frontier
 from dami_agent.plugins import Plugin, find_plugin, plugin_names, unknown_name
 from dami_agent.policy import Frontier
 from dami_agent.types import Engine, EngineFactory
@@ -154,7 +154,7 @@ def _build(key: SessionKey) -> Session:
     return Session(
         engine=_open_engine(key.engine, pair, options),
         dialogue=dialogue,
-        frontier=_frontier(pair.frontier_path),
+        frontier=find_frontier(pair),
         max_tokens=pair.thinking.generation_config.get("max_new_tokens"),
     )
 
@@ -201,7 +201,3 @@ def _open_published(plugin: Plugin, pair: CheckpointPair, options: dict[str, Any
             hint="open() returns a dami_agent.types.Engine; see engine_contract",
         )
     return engine
-
-
-def _frontier(path: Path | None) -> Frontier:
-    return Frontier.from_file(path) if path is not None else Frontier()

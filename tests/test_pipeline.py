@@ -211,7 +211,7 @@ class TestUnmeasured:
         said = self.run(caplog, 0.5, None, None, None, device="cpu", fingerprint="unmeasured-1", model="a+b")
         assert len(said) == 1
         assert said[0].startswith("a+b is not measured")
-        assert "run: dami sweep --instruct" in said[0]
+        assert "run: dami calibrate INSTRUCT THINKING" in said[0]
         assert len(self.run(caplog, None, device="cpu", fingerprint="unmeasured-2")) == 2
 
     def test_a_measured_one_is_not(self, caplog):

@@ -104,6 +104,7 @@ class OpenedChatModel(ConfiguredChatModel):
             self.profile = {**(self._resolve_model_profile() or {}), **self.profile}
         estimator: Estimator = self.estimator
         policy = self.policy or ReasoningPolicy()
+        policy.frontier.of_pair(session.engine.info.fingerprint)
         return Pipeline(
             engine=session.engine,
             dialogue=session.dialogue,

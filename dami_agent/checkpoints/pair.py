@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -231,10 +232,14 @@ def fingerprint(instruct: Checkpoint, thinking: Checkpoint) -> str:
 def unmeasured(instruct: str, thinking: str) -> str:
     """Say what a pair without a frontier lacks, with the command that measures it."""
     return (
-        "not measured: there is no frontier.json beside the pair, so efforts and auto follow rules of thumb; "
-        f"run: dami sweep --instruct {instruct} --thinking {thinking} -o frontier.json, "
-        "and put the file into the folder that holds both checkpoints"
+        "not measured: no frontier of it is known, so efforts and auto follow rules of thumb; "
+        f"run: {calibrate_command(instruct, thinking)}"
     )
+
+
+def calibrate_command(instruct: str, thinking: str) -> str:
+    """Return the command that measures a pair."""
+    return f"dami calibrate {shlex.quote(instruct)} {shlex.quote(thinking)}"
 
 
 def _short(source: str) -> str:

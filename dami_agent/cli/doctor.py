@@ -9,8 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dami_agent.checkpoints.pair import unmeasured
-from dami_agent.errors import CheckpointError, DamiError, IncompatiblePair, InsufficientMemory, RunError, UsageError
+from dami_agent.checkpoints.pair import calibrate_command, unmeasured
+from dami_agent.errors import (
+    CheckpointError,
+    DamiError,
+    IncompatiblePair,
+    InsufficientMemory,
+    RunError,
+    UsageError,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -107,11 +114,10 @@ def examine(
         report.pair = report.pair or CheckpointPair.of(
             report.checkpoints[0], report.checkpoints[1], inspection=report.inspection
         )
-        if report.pair.frontier_path is None:
-            report.inspection = replace(report.inspection, checks=(*report.inspection.checks, _unmeasured(report.pair)))
         free = free_memory()
         report.options = _options(report.pair, free, requested)
         report.plan = plan(report.pair, memory=free, **requested)
+        report.inspection = replace(report.inspection, checks=(*report.inspection.checks, _measured(report.pair)))
         if speed:
             from dami_agent.cli.speed import measure
 
@@ -125,10 +131,19 @@ def examine(
     return report
 
 
-def _unmeasured(pair: CheckpointPair) -> Check:
+def _measured(pair: CheckpointPair) -> Check:
+    """Say which frontier λ is chosen by, and what to run where it is not of this pair's own measuring."""
     from dami_agent.checkpoints import Check
+    from dami_agent.frontiers import find_frontier
 
-    return Check("frontier", "warning", unmeasured(pair.instruct.source, pair.thinking.source))
+    frontier, sides = find_frontier(pair), (pair.instruct.source, pair.thinking.source)
+    if not frontier.rows:
+        return Check("frontier", "warning", unmeasured(*sides))
+    if frontier.published:
+        return Check(
+            "frontier", "note", f"as published ({frontier.published}); to measure: {calibrate_command(*sides)}"
+        )
+    return Check("frontier", "ok", f"{len(frontier.rows)} λs measured ({frontier.source})")
 
 
 def _options(

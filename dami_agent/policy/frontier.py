@@ -95,12 +95,22 @@ class Frontier:
     """Holds the rows, ordered by λ, and the point above which Thinking's chat template is used.
 
     An empty table (``rows=()``) stands for a pair nobody has measured yet: every λ is then allowed.
+
+    Attributes:
+        rows: what was measured.
+        switch_point: λ.
+        pair: name of the pair it was measured on.
+        pair_fingerprint: of that pair's weights and templates; "": not known.
+        source: where it was read from.
+        published: where others published it; "": it was measured here.
     """
 
     rows: tuple[FrontierRow, ...] = ()
     switch_point: float = 0.0
     pair: str = ""
+    pair_fingerprint: str = ""
     source: str = "unmeasured"
+    published: str = ""
 
     @classmethod
     def from_file(cls, path: str | Path, *, of: Literal["questions", "tools"] = "questions") -> Frontier:
@@ -162,7 +172,9 @@ class Frontier:
             rows=rows,
             switch_point=switch,
             pair=str(data.get("pair", "")),
+            pair_fingerprint=str(data.get("fingerprint", "")),
             source=source,
+            published=str(data.get("published", "")),
         )
 
     @classmethod
@@ -179,6 +191,23 @@ class Frontier:
             ) from error
         rows = [{"lambda": at, "accuracy": 0.0, "tokens": fmean(each)} for at, each in tokens.items()]
         return cls.from_dict({"rows": rows, "pair": pair}, source=source)
+
+    def of_pair(self, fingerprint: str) -> Frontier:
+        """Return the frontier itself, having checked that it was measured on the pair that is asked about.
+
+        Args:
+            fingerprint: of the pair; "": of no pair that could be told from others, which is not checked.
+
+        Raises:
+            InvalidPolicy: it was measured on another pair, and says so.
+        """
+        if self.pair_fingerprint and fingerprint and self.pair_fingerprint != fingerprint:
+            raise InvalidPolicy(
+                f"the frontier {self.source} was measured on another pair ({self.pair or 'unnamed'}, fingerprint "
+                f"{self.pair_fingerprint}) than the one in use ({fingerprint})",
+                hint="measure this one with `dami calibrate`, or take the file away",
+            )
+        return self
 
     @property
     def fingerprint(self) -> str:

@@ -22,7 +22,16 @@ from dami_agent.policy.frontier import Frontier
 from dami_agent.policy.match import Facts, all_rules, match
 from dami_agent.policy.presets import read_preset
 from dami_agent.policy.resolve import EstimateFn, IntensityQuery, resolve
-from dami_agent.policy.rules import Escalation, PolicyFile, Rule, RunBudget, Settings, ToolSettings, canonical
+from dami_agent.policy.rules import (
+    Escalation,
+    PolicyFile,
+    PolicyText,
+    Rule,
+    RunBudget,
+    Settings,
+    ToolSettings,
+    canonical,
+)
 from dami_agent.types import Decision, Intensity, IntensityRequest, Reply, RunContext, Step
 
 
@@ -65,7 +74,7 @@ class ReasoningPolicy:
     def __post_init__(self) -> None:
         default = _settings_of(self.default) if isinstance(self.default, IntensityRequest) else self.default
         given = {name: getattr(self, name) for name in PolicyFile.model_fields} | {"default": default}
-        spec = policy_file.read_dict(given, "ReasoningPolicy")
+        spec = policy_file.read_fields(given)
         vars(self).update({name: getattr(spec, name) for name in PolicyFile.model_fields}, _spec=spec)
 
     def __repr__(self) -> str:
@@ -91,21 +100,26 @@ class ReasoningPolicy:
     def from_file(cls, path: str | Path, *, frontier: Frontier | None = None, verifier: Verifier | None = None) -> Self:
         """Read a YAML or TOML file with the keys ``default tools nodes rules run escalation`` and more.
 
+        Args:
+            path: the file.
+            frontier: goes before the one that the file names.
+            verifier: of answers.
+
         Raises:
             InvalidPolicy: naming file, line and field.
         """
-        return cls._of(policy_file.read_file(path), Path(path).stem, frontier, verifier)
+        return cls._of(policy_file.read_file(path), Path(path), frontier, verifier)
 
     @classmethod
     def from_dict(
         cls, data: Mapping[str, Any], *, frontier: Frontier | None = None, verifier: Verifier | None = None
     ) -> Self:
-        """Read what a file would hold, as plain values.
+        """Read what a file in the working folder would hold, as plain values.
 
         Raises:
             InvalidPolicy: naming the field.
         """
-        return cls._of(policy_file.read_dict(data), "dict", frontier, verifier)
+        return cls._of(policy_file.read_dict(data), Path("dict"), frontier, verifier)
 
     @classmethod
     def preset(cls, name: str, *, frontier: Frontier | None = None, verifier: Verifier | None = None) -> Self:
@@ -114,12 +128,14 @@ class ReasoningPolicy:
         Raises:
             InvalidPolicy: there is none of that name.
         """
-        return cls._of(read_preset(name), name, frontier, verifier)
+        return cls._of(read_preset(name), Path(name), frontier, verifier)
 
     @classmethod
-    def _of(cls, spec: PolicyFile, name: str, frontier: Frontier | None, verifier: Verifier | None) -> Self:
+    def _of(cls, spec: PolicyText, path: Path, frontier: Frontier | None, verifier: Verifier | None) -> Self:
         given: dict[str, Any] = {n: getattr(spec, n) for n in PolicyFile.model_fields if n in spec.model_fields_set}
-        return cls(**{"name": name, **given}, frontier=frontier or Frontier(), verifier=verifier)
+        if frontier is None and spec.frontier is not None:
+            frontier = Frontier.from_file(path.parent / Path(spec.frontier).expanduser())
+        return cls(**{"name": path.stem, **given}, frontier=frontier or Frontier(), verifier=verifier)
 
     def with_frontier(self, frontier: Frontier) -> Self:
         """Fill in the pair's frontier where the policy has none of its own; its fingerprint stays."""

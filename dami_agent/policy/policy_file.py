@@ -12,19 +12,20 @@ from pydantic import BaseModel, ValidationError
 from dami_agent.errors import DamiError, InvalidPolicy
 from dami_agent.policy.fields import close_match, shown
 from dami_agent.policy.limits import DEEPEST, LARGEST_FILE, MOST_FINDINGS, MOST_VALUES
-from dami_agent.policy.rules import PolicyFile
+from dami_agent.policy.rules import PolicyFile, PolicyText
 from dami_agent.policy.toml_text import read_toml
 from dami_agent.policy.yaml_text import LineOf, read_yaml, too_large
 
 Found = TypeVar("Found")
+Read = TypeVar("Read", bound=PolicyFile)
 Path_ = tuple["str | int", ...]
 """Where a value stands: keys and list places from the top."""
 
-_READ_MORE = "the keys are name, accuracy_over_cost, challenge, default, tools, nodes, rules, run, escalation"
+_READ_MORE = "the keys are " + ", ".join(PolicyText.model_fields)
 _READERS = {".yaml": read_yaml, ".yml": read_yaml, ".toml": read_toml}
 
 
-def read_file(path: str | Path) -> PolicyFile:
+def read_file(path: str | Path) -> PolicyText:
     """Read a YAML (``.yaml``, ``.yml``) or TOML (``.toml``) policy.
 
     Raises:
@@ -43,20 +44,26 @@ def read_file(path: str | Path) -> PolicyFile:
     if len(content) > LARGEST_FILE:
         raise too_large(path.name, f"more than {LARGEST_FILE // 1024} KiB")
     data, line_of = _guarded(path.name, lambda: reader(text, path.name))
-    return _checked(data, line_of, path.name)
+    return _guarded(path.name, lambda: _validated(PolicyText, data, line_of, path.name))
 
 
-def read_dict(data: Mapping[str, Any], source: str = "dict") -> PolicyFile:
+def read_dict(data: Mapping[str, Any], source: str = "dict") -> PolicyText:
     """Validate a policy given as the parsed content of a file.
 
     Raises:
         InvalidPolicy: naming the field.
     """
-    return _checked(data, lambda _: None, source)
+    return _guarded(source, lambda: _validated(PolicyText, data, lambda _: None, source))
 
 
-def _checked(data: Any, line_of: LineOf, source: str) -> PolicyFile:
-    return _guarded(source, lambda: _validated(data, line_of, source))
+def read_fields(fields: Mapping[str, Any]) -> PolicyFile:
+    """Validate a policy given as the fields of a :class:`~dami_agent.policy.ReasoningPolicy`.
+
+    Raises:
+        InvalidPolicy: naming the field.
+    """
+    source = "ReasoningPolicy"
+    return _guarded(source, lambda: _validated(PolicyFile, fields, lambda _: None, source))
 
 
 def _guarded(source: str, read: Callable[[], Found]) -> Found:
@@ -70,7 +77,7 @@ def _guarded(source: str, read: Callable[[], Found]) -> Found:
         raise InvalidPolicy(f"{source}: cannot be read as a policy: {why}", hint=_READ_MORE) from error
 
 
-def _validated(data: Any, line_of: LineOf, source: str) -> PolicyFile:
+def _validated(kind: type[Read], data: Any, line_of: LineOf, source: str) -> Read:
     if not isinstance(data, Mapping):
         raise InvalidPolicy(f"{source}: a policy is a mapping, not {type(data).__name__}", hint=_READ_MORE)
     _require_small(data, source)
@@ -78,7 +85,7 @@ def _validated(data: Any, line_of: LineOf, source: str) -> PolicyFile:
         named = [{"name": f"rule {n}", **r} if isinstance(r, Mapping) else r for n, r in enumerate(data["rules"], 1)]
         data = {**data, "rules": named}
     try:
-        policy = PolicyFile.model_validate(data)
+        policy = kind.model_validate(data)
     except ValidationError as error:
         raise _refused(error, line_of, source) from None
     _check_together(policy, line_of, source)
@@ -139,7 +146,7 @@ def _refused(error: ValidationError, line_of: LineOf, source: str) -> InvalidPol
 
 def _known_keys(path: Path_) -> list[str]:
     """List the keys that the model at ``path`` knows."""
-    model: Any = PolicyFile
+    model: Any = PolicyText
     for part in path:
         if isinstance(model, type) and issubclass(model, BaseModel):
             field = model.model_fields.get(str(part))

@@ -8,7 +8,7 @@ from typing import Any
 from dami_agent.errors import InvalidPolicy
 from dami_agent.policy.fields import close_match
 from dami_agent.policy.policy_file import read_dict
-from dami_agent.policy.rules import PolicyFile
+from dami_agent.policy.rules import PolicyText
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     # The estimator one notch cheaper, never above medium effort.
@@ -25,7 +25,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
 """The presets, as a policy file would say them."""
 
 
-def read_preset(name: str) -> PolicyFile:
+def read_preset(name: str) -> PolicyText:
     """Read the preset of this name.
 
     Raises:

@@ -242,3 +242,14 @@ class PolicyFile(Declared):
     rules: tuple[Rule, ...] = ()
     run: RunBudget = RunBudget()
     escalation: Escalation = Escalation()
+
+
+class PolicyText(PolicyFile):
+    """Holds what stands in a file or dict: a policy, and where the frontier lies that λ is chosen by under it.
+
+    Attributes:
+        frontier: a file that ``dami calibrate`` or ``dami sweep`` wrote, seen from the policy's own folder; None: the
+            pair's, as it is found (:mod:`dami_agent.frontiers`).
+    """
+
+    frontier: Annotated[str, Field(min_length=1)] | None = None

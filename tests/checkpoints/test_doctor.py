@@ -65,11 +65,16 @@ def test_a_pair_without_a_frontier_is_warned_about_with_the_command(run, copied)
     done = run(*paths, "--json")
     (check,) = [c for c in json.loads(done.stdout)["checks"] if c["name"] == "frontier"]
     assert check["status"] == "warning"
-    assert f"run: dami sweep --instruct {paths[0]} --thinking {paths[1]} -o frontier.json" in check["detail"]
+    assert f"run: dami calibrate {paths[0]} {paths[1]}" in check["detail"]
     assert done.exit_code == 0
-    (paths[0].parent / "frontier.json").write_text("{}")
-    assert [c for c in json.loads(run(*paths, "--json").stdout)["checks"] if c["name"] == "frontier"] == []
+    (paths[0].parent / "frontier.json").write_text('{"rows": [{"lambda": 1, "accuracy": 1, "tokens": 9}]}')
+    (check,) = [c for c in json.loads(run(*paths, "--json").stdout)["checks"] if c["name"] == "frontier"]
+    assert check == {"name": "frontier", "status": "ok", "detail": "1 λs measured (frontier.json)"}
     assert "not measured" not in run().stdout  # the built-in pair's is beside it
+    (paths[0].parent / "frontier.json").write_text("{}")
+    broken = run(*paths, "--json")
+    assert broken.exit_code == 2
+    assert json.loads(broken.stdout)["error"]["message"].startswith("frontier frontier.json: KeyError")
 
 
 @pytest.mark.parametrize("mode", ["merged", "mixed"])

@@ -1,0 +1,61 @@
+"""Find the frontier of a pair: the user's own, else the one beside the checkpoints, else a published one."""
+
+from __future__ import annotations
+
+import json
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import platformdirs
+
+from dami_agent.policy import Frontier
+
+if TYPE_CHECKING:
+    from dami_agent.checkpoints import CheckpointPair
+
+__all__ = ["find_frontier", "frontier_path", "published_frontier"]
+
+_PUBLISHED = ("qwen3-4b-2507.json", "qwen3-30b-a3b-2507.json")
+_SHAPE = ("hidden_size", "num_hidden_layers", "vocab_size")
+
+
+def frontier_path(fingerprint: str) -> Path:
+    """Return where the frontier of a pair is kept for this user: in the data folder, under the pair's fingerprint."""
+    return Path(platformdirs.user_data_dir("dami-agent", appauthor=False)) / "frontiers" / f"{fingerprint}.json"
+
+
+def find_frontier(pair: CheckpointPair) -> Frontier:
+    """Read the frontier that λ is chosen by for a pair: what was measured last by its user goes first.
+
+    An empty one is returned where there is none.
+
+    Raises:
+        InvalidPolicy: a file is no frontier, or was measured on another pair; names it.
+    """
+    own = frontier_path(pair.fingerprint)
+    path = own if own.is_file() else pair.frontier_path
+    if path is None:
+        return published_frontier(pair) or Frontier()
+    return Frontier.from_file(path).of_pair(pair.fingerprint)
+
+
+def published_frontier(pair: CheckpointPair) -> Frontier | None:
+    """Return what others published of a pair of these names and of this shape; None if nothing did.
+
+    Fine-tuned descendants have names of their own, and so no published frontier.
+    """
+    for name in _PUBLISHED:
+        data = json.loads(resources.files("dami_agent.policy").joinpath("published", name).read_text(encoding="utf-8"))
+        if _names(pair) == (data["instruct"], data["thinking"]) and _shape(pair) == data["shape"]:
+            return Frontier.from_dict(data, source=data["published"])
+    return None
+
+
+def _names(pair: CheckpointPair) -> tuple[str, str]:
+    """Return the last part of both checkpoints' names: of a hub id, and of a folder that was named after it."""
+    return Path(pair.instruct.source).name, Path(pair.thinking.source).name
+
+
+def _shape(pair: CheckpointPair) -> dict[str, Any]:
+    return {key: pair.config.get(key) for key in _SHAPE}
