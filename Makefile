@@ -36,7 +36,7 @@ results: $(VENV)/.installed-report $(VENV)/.installed-dev
 	$(BIN)/dami bench --unseen template --tasks 102 --no-controls --workers $(WORKERS) --output results/unseen-template.json
 	$(BIN)/dami bench --unseen name --tasks 102 --no-controls --workers $(WORKERS) --output results/unseen-name.json
 	$(BIN)/dami bench --unseen length --tasks 102 --no-controls --workers $(WORKERS) --output results/unseen-length.json
-	$(BIN)/python -m dami_agent.evaluation.calibrate --output results/calibrate.json > /dev/null
+	$(BIN)/python -m dami_agent.evaluation.confidence_rule --output results/calibrate.json > /dev/null
 	$(BIN)/python -m builtin_pair bfcl --output results/bfcl.json > /dev/null
 	$(BIN)/python -m builtin_pair freeform --output results/freeform.json > /dev/null
 	$(BIN)/python -m builtin_pair conversations --output results/conversations.json > /dev/null

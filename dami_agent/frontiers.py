@@ -14,7 +14,7 @@ from dami_agent.policy import Frontier
 if TYPE_CHECKING:
     from dami_agent.checkpoints import CheckpointPair
 
-__all__ = ["find_frontier", "frontier_path", "published_frontier"]
+__all__ = ["answers_folder", "find_frontier", "frontier_path", "published_frontier"]
 
 _PUBLISHED = ("qwen3-4b-2507.json", "qwen3-30b-a3b-2507.json")
 _SHAPE = ("hidden_size", "num_hidden_layers", "vocab_size")
@@ -22,7 +22,16 @@ _SHAPE = ("hidden_size", "num_hidden_layers", "vocab_size")
 
 def frontier_path(fingerprint: str) -> Path:
     """Return where the frontier of a pair is kept for this user: in the data folder, under the pair's fingerprint."""
-    return Path(platformdirs.user_data_dir("dami-agent", appauthor=False)) / "frontiers" / f"{fingerprint}.json"
+    return _data_folder() / "frontiers" / f"{fingerprint}.json"
+
+
+def answers_folder() -> Path:
+    """Return where calibrations keep the answers they have, so that one that broke off can go on."""
+    return _data_folder() / "calibrations"
+
+
+def _data_folder() -> Path:
+    return Path(platformdirs.user_data_dir("dami-agent", appauthor=False))
 
 
 def find_frontier(pair: CheckpointPair) -> Frontier:

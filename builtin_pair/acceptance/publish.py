@@ -70,7 +70,7 @@ SOURCES = {
     "heads": "dami train-estimator --json > results/heads.json",
     "bench": "dami bench --json",
     "budgets": "dami bench --budgets --json",
-    "calibrate": "python -m dami_agent.evaluation.calibrate",
+    "calibrate": "python -m dami_agent.evaluation.confidence_rule",
     "bfcl": "python -m builtin_pair bfcl --output results/bfcl.json",
     "freeform": "python -m builtin_pair freeform --output results/freeform.json",
     "conversations": "python -m builtin_pair conversations --output results/conversations.json",

@@ -1,6 +1,6 @@
 """What was measured, as Markdown: one block of text for each marker name in README, docs and the pair's card.
 
-Every block is made from the JSON of ``dami sweep``, ``dami bench``, ``dami_agent.evaluation.calibrate`` and
+Every block is made from the JSON of ``dami sweep``, ``dami bench``, ``dami_agent.evaluation.confidence_rule`` and
 ``python -m builtin_pair bfcl|freeform|conversations`` alone; ``pair`` from what the checkpoints' files say. The blocks
 of ``dami bench`` are written in ``agent_tables.py``, those of requests in people's own words in ``talk_tables.py``.
 """
@@ -189,7 +189,7 @@ def estimator(calibrate: Json) -> str:
     return (
         f"{table(['', 'accuracy', 'tokens, probes included'], body, right=1)}\n\n"
         f"Items of the calibration split: {items}. AUC of the confidence for Instruct's own reply being right: "
-        f"{kinds}. (`python -m dami_agent.evaluation.calibrate`)"
+        f"{kinds}. (`python -m dami_agent.evaluation.confidence_rule`)"
     )
 
 

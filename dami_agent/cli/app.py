@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from dami_agent.cli.bench import bench
+from dami_agent.cli.calibrate import calibrate
 from dami_agent.cli.chat import chat
 from dami_agent.cli.demo import demo
 from dami_agent.cli.doctor import doctor
@@ -43,6 +44,7 @@ app.command()(watch)
 app.command()(replay)
 app.command()(report)
 app.command()(doctor)
+app.command()(calibrate)
 app.command()(sweep)
 app.command()(train_estimator)
 app.command()(bench)

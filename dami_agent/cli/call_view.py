@@ -61,14 +61,25 @@ def warn_of_damage(rows: CallRows) -> None:
         typer.echo(f"{many} skipped; `dami logs --verify` says what is wrong", err=True)
 
 
+def span(text: str) -> timedelta | None:
+    """Read a span of time such as ``90s``, ``30m``, ``2h`` or ``7d``; None if it is none.
+
+    Raises:
+        OverflowError: it is longer than all of time.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text)
+    units = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+    return timedelta(**{units[match[2]]: float(match[1])}) if match else None
+
+
 def moment(text: str) -> datetime:
     """Read a point in time: ``2h`` ago, or an ISO date or time (local unless it says otherwise)."""
-    if match := re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text):
-        unit = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}[match[2]]
-        try:
-            return datetime.now(timezone.utc) - timedelta(**{unit: float(match[1])})
-        except OverflowError:
-            return datetime.fromtimestamp(0, timezone.utc)
+    try:
+        ago = span(text)
+        if ago is not None:
+            return datetime.now(timezone.utc) - ago
+    except OverflowError:
+        return datetime.fromtimestamp(0, timezone.utc)
     try:
         return datetime.fromisoformat(text)
     except ValueError:

@@ -7,10 +7,14 @@ escape sequence, and none can pass for a line of ours.
 from __future__ import annotations
 
 import json
+import os
 import unicodedata
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
+
+from dami_agent.errors import UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -51,3 +55,18 @@ def print_json(value: Any) -> None:
     if not text.isprintable():
         text = "".join(c if c == "\n" or not _obeyed(c) else json.dumps(c)[1:-1] for c in text)
     typer.echo(text)
+
+
+def check_writable(path: Path) -> None:
+    """Refuse a file that cannot be written, before hours of work.
+
+    Raises:
+        UsageError: it cannot.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        writable = not path.is_dir() and os.access(path if path.exists() else path.parent, os.W_OK)
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error}") from error
+    if not writable:
+        raise UsageError(f"cannot write {path}", hint="name a file in a folder of yours")

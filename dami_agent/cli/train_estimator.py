@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from dami_agent.cli.options import InstructOption, ThinkingOption
-from dami_agent.cli.output import print_json, stdout
+from dami_agent.cli.output import check_writable, print_json, stdout
 from dami_agent.cli.progress import progress_bar
 from dami_agent.cli.sweep import numbers
 from dami_agent.errors import UsageError
@@ -59,9 +58,9 @@ def train_estimator(
     from dami_agent.estimators.preference import MAX_LOSS
     from dami_agent.evaluation import runner
     from dami_agent.evaluation import train_estimator as training
+    from dami_agent.evaluation.asked import SamplePlan
     from dami_agent.evaluation.call_batches import PairSource
     from dami_agent.evaluation.own_questions import read_questions
-    from dami_agent.evaluation.samples import SamplePlan
 
     if questions is not None:
         if count is not None or tasks is not None:
@@ -72,7 +71,7 @@ def train_estimator(
         learned, tested = training.builtin_sets(count or 700, judged, steps, judged // 5 if steps else 0)
     for path in (output, samples):
         if path is not None:
-            _check_writable(path)
+            check_writable(path)
     source = PairSource(instruct=instruct, thinking=thinking, batch=batch or runner.BATCH)
     plan = SamplePlan(lambdas=values, tries=tries, temperature=temperature, max_tokens=max_tokens)
     with progress_bar() as tell:
@@ -102,17 +101,6 @@ def train_estimator(
         stdout().print(
             "PreferenceEstimator(heads=FILE) reads it; as heads.safetensors beside the pair, every model does"
         )
-
-
-def _check_writable(path: Path) -> None:
-    """Refuse a file that cannot be written, before hours of work."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        writable = not path.is_dir() and os.access(path if path.exists() else path.parent, os.W_OK)
-    except OSError as error:
-        raise UsageError(f"cannot write {path}: {error}") from error
-    if not writable:
-        raise UsageError(f"cannot write {path}", hint="name a file in a folder of yours")
 
 
 _READS = {"states": "preference, on hidden states", "probe": "confidence, on probes"}

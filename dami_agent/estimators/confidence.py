@@ -14,8 +14,8 @@ That rule needs no measurement. Where the pair's heads were trained (``dami trai
 numbers says instead how likely the reply is right, and how long it gets, at each λ, and the λ of the best value is
 taken (:mod:`dami_agent.estimators.head`), the probe's tokens counted in.
 
-The defaults, on the built-in pair (``python -m dami_agent.evaluation.calibrate --items 300``: 300 questions and 300
-agent steps of the calibration split, frontier of 11 λs): c tells right from wrong answers of Instruct with AUC .99
+The defaults, on the built-in pair (``python -m dami_agent.evaluation.confidence_rule --items 300``: 300 questions and
+300 agent steps of the calibration split, frontier of 11 λs): c tells right from wrong answers of Instruct with AUC .99
 (questions alone .95); ``accept=0.8, thinking_weight=0.5`` takes half of the probes, all of them right, and reaches .990
 at 73.5 tokens (always-Thinking .985 at 85.5; the same λs shuffled over the items .742). Nothing else tried was better
 by more than the noise: ``accept`` from .5 to .95, weights of 0, ½ and 1, and the product of the probabilities instead

@@ -13,9 +13,10 @@ from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from multiprocessing import get_context
 from types import TracebackType
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from dami_agent.evaluation import runner
+from dami_agent.evaluation.gym_questions import GymQuestion
 from dami_agent.evaluation.own_questions import OwnQuestion
 from dami_agent.evaluation.runner import Answer, Request
 from dami_agent.evaluation.stats import mean
@@ -30,8 +31,11 @@ Progress = Callable[[str, int, int], None]
 SeededQuestions = Sequence[tuple[int, Question]]
 """(seed, question) pairs."""
 
-AskedQuestions = Sequence[tuple[int, Question | OwnQuestion]]
-"""(seed, question) pairs, of the tasks or of a user's own."""
+AnyQuestion: TypeAlias = Question | OwnQuestion | GymQuestion
+"""One of the tasks', of a user's own, or of reasoning-gym."""
+
+AskedQuestions = Sequence[tuple[int, AnyQuestion]]
+"""(seed, question) pairs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,7 +120,7 @@ class QuestionBatch:
             for place, (_, question) in enumerate(self.asked)
         ]
 
-    def _request(self, item: tuple[int, Question | OwnQuestion]) -> Request:
+    def _request(self, item: tuple[int, AnyQuestion]) -> Request:
         seed, question = item
         sampling = Sampling(
             temperature=self.temperature,
@@ -127,16 +131,16 @@ class QuestionBatch:
         return Request(step=step, intensity=self.intensity, template=self.template)
 
 
-def question_step(question: Question | OwnQuestion, *, sampling: Sampling, max_tokens: int) -> Step:
+def question_step(question: AnyQuestion, *, sampling: Sampling, max_tokens: int | None) -> Step:
     """Make the step that asks a question, as an application would send it.
 
     Args:
-        question: one of the tasks', or of a user's own.
+        question: of any kind.
         sampling: how tokens are drawn.
         max_tokens: most output tokens.
     """
     step = runner.question_step(question.prompt, sampling=sampling, max_tokens=max_tokens)
-    return dataclasses.replace(step, messages=question.messages) if isinstance(question, OwnQuestion) else step
+    return step if isinstance(question, Question) else dataclasses.replace(step, messages=question.messages)
 
 
 def outcome(answer: Answer, *, right: bool, named: bool = False) -> AnswerOutcome:

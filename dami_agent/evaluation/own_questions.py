@@ -28,7 +28,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from dami_agent.errors import UsageError
 from dami_agent.types import Message
 
-__all__ = ["OwnQuestion", "read_questions"]
+__all__ = ["OwnQuestion", "last_number", "read_questions"]
 
 Grader = Literal["number", "contains", "exact", "regex", "json", "math"]
 
@@ -60,11 +60,13 @@ class OwnQuestion:
         messages: the conversation that is to be answered; the last is the user's.
         answer: as the file has it.
         grader: how a reply is compared with it.
+        kind: of question, for counts by kind.
     """
 
     messages: tuple[Message, ...]
     answer: Any
     grader: Grader
+    kind: str = "question"
 
     @property
     def prompt(self) -> str:
@@ -119,7 +121,7 @@ def _question(line: str, where: str) -> OwnQuestion:
 def _check_answer(answer: Any, grader: Grader, where: str) -> None:
     """Refuse an answer that its grader can make nothing of."""
     if grader == "number":
-        if isinstance(answer, bool) or _number(str(answer)) is None:
+        if isinstance(answer, bool) or last_number(str(answer)) is None:
             raise UsageError(f"{where}: the answer {answer!r} is not a number", hint='or set "grader"')
     elif grader != "json" and not (isinstance(answer, (str, int, float)) and str(answer).strip()):
         raise UsageError(f"{where}: the answer {answer!r} is not a text", hint='or set "grader": "json"')
@@ -132,8 +134,8 @@ def _check_answer(answer: Any, grader: Grader, where: str) -> None:
             raise UsageError(f"{where}: the pattern {answer!r} is not valid: {error}") from error
 
 
-def _number(text: str) -> float | None:
-    """Return the last number in a text; commas between digits are left out."""
+def last_number(text: str) -> float | None:
+    """Return the last number in a text, commas between digits left out; None without one."""
     found = _NUMBER.findall(text)
     if not found:
         return None
@@ -142,7 +144,7 @@ def _number(text: str) -> float | None:
 
 
 def _is_number(text: str, answer: Any) -> bool:
-    found, wanted = _number(text), _number(str(answer))
+    found, wanted = last_number(text), last_number(str(answer))
     return found is not None and wanted is not None and math.isclose(found, wanted, rel_tol=_TOLERANCE, abs_tol=1e-9)
 
 

@@ -110,14 +110,14 @@ def stream_seed(*key: object) -> int:
     return int.from_bytes(blake2b(repr(key).encode(), digest_size=6).digest(), "big")
 
 
-def question_step(prompt: str, *, tools: tuple[Tool, ...] = (), sampling: Sampling, max_tokens: int) -> Step:
+def question_step(prompt: str, *, tools: tuple[Tool, ...] = (), sampling: Sampling, max_tokens: int | None) -> Step:
     """Make a step of one user message, as an application would send it.
 
     Args:
         prompt: the user's message.
         tools: bound to the step.
         sampling: how tokens are drawn.
-        max_tokens: most output tokens.
+        max_tokens: most output tokens; None: what the context window leaves.
     """
     return Step(
         messages=(Message(role="user", content=prompt),),

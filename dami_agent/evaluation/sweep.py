@@ -185,14 +185,19 @@ def measure_switch(runner: BatchRunner, plan: SweepConfig) -> tuple[float, list[
         for template in TEMPLATES
     ]
     outcomes = runner.run(batches)
-    rows = [_templates(value, *outcomes[2 * i : 2 * i + 2]) for i, value in enumerate(above)]
+    rows = [templates_row(value, *outcomes[2 * i : 2 * i + 2]) for i, value in enumerate(above)]
     return switch_point(rows), rows
 
 
-def _templates(
+def templates_row(
     value: Intensity, instruct: Sequence[AnswerOutcome], thinking: Sequence[AnswerOutcome]
 ) -> dict[str, Any]:
-    """Compare both templates at one λ; ``gain`` is Thinking's accuracy less Instruct's."""
+    """Compare both templates at one λ: their accuracy and tokens, and Thinking's gain in accuracy on Instruct's.
+
+    Args:
+        value: λ.
+        instruct, thinking: outcomes of the same questions under either template.
+    """
     row: dict[str, Any] = {"lambda": float(value)}
     for name, found in zip(TEMPLATES, (instruct, thinking), strict=True):
         row[name] = {

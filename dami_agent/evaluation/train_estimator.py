@@ -15,9 +15,10 @@ from dami_agent.estimators.head import Head
 from dami_agent.estimators.heads import Heads
 from dami_agent.estimators.preference import MAX_LOSS
 from dami_agent.estimators.samples import Samples
+from dami_agent.evaluation.asked import SamplePlan, SampleSet
 from dami_agent.evaluation.call_batches import BatchRunner, PairSource, Progress
 from dami_agent.evaluation.own_questions import OwnQuestion
-from dami_agent.evaluation.samples import SamplePlan, SampleSet, collect
+from dami_agent.evaluation.samples import collect
 from dami_agent.evaluation.task_set import TaskSet
 from dami_agent.request_checks import reader_of_states
 from dami_agent.tasks import questions

@@ -205,7 +205,7 @@ class Frontier:
             raise InvalidPolicy(
                 f"the frontier {self.source} was measured on another pair ({self.pair or 'unnamed'}, fingerprint "
                 f"{self.pair_fingerprint}) than the one in use ({fingerprint})",
-                hint="measure this one with `dami calibrate`, or take the file away",
+                hint="take the file away, and measure this pair with `dami calibrate`",
             )
         return self
 

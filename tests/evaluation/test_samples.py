@@ -9,9 +9,10 @@ from dami_agent.errors import InvalidRequest, UsageError
 from dami_agent.estimators import ConfidenceEstimator
 from dami_agent.estimators.head import probe_vector
 from dami_agent.evaluation import runner
+from dami_agent.evaluation.asked import SamplePlan, SampleSet
 from dami_agent.evaluation.call_batches import BatchRunner, PairSource
 from dami_agent.evaluation.own_questions import OwnQuestion
-from dami_agent.evaluation.samples import SamplePlan, SampleSet, _question_step, _steps_of, collect
+from dami_agent.evaluation.samples import collect
 from dami_agent.evaluation.task_set import TaskSet
 from dami_agent.evaluation.train_estimator import builtin_sets, own_sets
 from dami_agent.tasks import questions
@@ -36,8 +37,7 @@ def test_every_prompt_has_its_states_and_its_replies(asked: SampleSet) -> None:
     with BatchRunner(PairSource()) as runner:
         found = collect(runner, PLAN, asked)
         session = runner.session
-    steps = [_question_step(item, PLAN) for item in asked.questions]
-    steps += [each.step for task in asked.drawn for each in _steps_of(task, PLAN)]
+    steps = [ask.step for ask in asked.asks(PLAN)]
     assert len(found) == len(asked) == len(steps) == 10 + sum(task.steps for task in asked.drawn)
     for place in (0, 7, 10, len(steps) - 1):
         prompt = session.dialogue.render(steps[place], "instruct")

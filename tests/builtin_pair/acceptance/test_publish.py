@@ -18,7 +18,7 @@ from builtin_pair.acceptance.talk_tables import KINDS, TALK
 from dami_agent.checkpoints import CheckpointPair
 from dami_agent.errors import UsageError
 from dami_agent.evaluation import calibrate, controls, rows
-from dami_agent.evaluation.calibrate import Observation
+from dami_agent.evaluation.confidence_rule import Observation
 from dami_agent.evaluation.outcomes import packed
 from dami_agent.tasks import FAMILIES, LEVELS, UNSEEN, Unseen
 from dami_agent.types import Intensity

@@ -8,7 +8,7 @@ at every λ of the frontier. From these, any rule "probe -> λ" can be replayed 
 - a rule's **accuracy** and **tokens**: of the reply at the λ it picks; the probe's tokens are added unless it picks 0.
 
 ``choose`` takes the cheapest rule that is at least as accurate as always-Thinking.
-Run it with ``python -m dami_agent.evaluation.calibrate``.
+Run it with ``python -m dami_agent.evaluation.confidence_rule``.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from dami_agent.evaluation import calibrate, runner
-from dami_agent.evaluation.calibrate import Observation
+from dami_agent.evaluation.confidence_rule import Observation
 from dami_agent.tasks import agent_tasks, split_of
 from dami_agent.types import Limits, Reply, Sampling, ToolCall
 

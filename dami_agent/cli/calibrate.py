@@ -1,0 +1,208 @@
+"""Run ``dami calibrate``: find the λs that pay on a pair, on questions of the user's own, and train its heads."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from dami_agent.cli.call_view import span
+from dami_agent.cli.output import check_writable, print_json, stdout
+from dami_agent.cli.progress import progress_bar
+from dami_agent.cli.sweep import numbers
+from dami_agent.errors import UsageError
+
+if TYPE_CHECKING:
+    from dami_agent.estimators.heads import Heads
+    from dami_agent.evaluation.asked import SampleSet
+
+GYM = "reasoning-gym:"
+
+
+def calibrate(
+    instruct: Annotated[
+        str | None, typer.Argument(help="Folder or hub id of the Instruct checkpoint; left out: the built-in pair.")
+    ] = None,
+    thinking: Annotated[str | None, typer.Argument(help="Folder or hub id of the Thinking checkpoint.")] = None,
+    questions: Annotated[
+        Path | None, typer.Option(help="Your own questions, one JSON object a line: question, answer, grader.")
+    ] = None,
+    tasks: Annotated[
+        str | None,
+        typer.Option(help="builtin (the default), or reasoning-gym:NAME,NAME… for its questions of these names."),
+    ] = None,
+    count: Annotated[
+        int | None, typer.Option(help="Questions to draw of --tasks; of builtin, 2 agent tasks for 7.", min=8)
+    ] = None,
+    budget: Annotated[
+        str | None, typer.Option(help="About how long it may take: 90s, 60m, 2h (default: as long as it takes).")
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Frontier file (default: your data folder, found by the pair)."),
+    ] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw accuracy against tokens into this .svg or .png.")] = None,
+    lambdas: Annotated[str, typer.Option(help="λs to begin with; 0 and 1 always are.")] = "0,.2,.4,.6,.8,1",
+    temperature: Annotated[
+        float | None, typer.Option(help="Sampling temperature at every λ (default: the checkpoints' own).", min=0)
+    ] = None,
+    max_tokens: Annotated[
+        int | None,
+        typer.Option(help="Output tokens of a reply at most (default: the checkpoints' own, else the window).", min=2),
+    ] = None,
+    batch: Annotated[int | None, typer.Option(help="Sequences to decode together.", min=1)] = None,
+    workers: Annotated[int, typer.Option(help="Worker processes, each with its own copy of the weights.", min=1)] = 1,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")] = False,
+) -> None:
+    """Measure a pair on questions like yours, once: from then on λ is chosen by what was found.
+
+    It goes on where it broke off, and stops at the budget with what it has.
+    """
+    if (instruct is None) != (thinking is None):
+        raise typer.BadParameter("name both checkpoints, or neither for the built-in pair")
+    if questions is not None and (tasks is not None or count is not None):
+        raise UsageError("--questions brings your own, and --tasks and --count draw others", hint="give one of them")
+    values, seconds = numbers(lambdas), _seconds(budget)
+    for path in (output, plot):
+        if path is not None:
+            check_writable(path)
+    from dami_agent.evaluation import calibration_plot, runner
+    from dami_agent.evaluation.asked import SamplePlan
+    from dami_agent.evaluation.calibration import CalibrationPlan
+    from dami_agent.evaluation.calibration import calibrate as measure
+    from dami_agent.evaluation.call_batches import PairSource
+    from dami_agent.frontiers import answers_folder, frontier_path
+
+    if plot is not None:
+        calibration_plot.blank(plot)
+    asked, said = _asked(questions, tasks or "builtin", count)
+    plan = CalibrationPlan(
+        samples=SamplePlan(lambdas=values, temperature=temperature, max_tokens=max_tokens), seconds=seconds
+    )
+    source = PairSource(instruct=instruct, thinking=thinking, batch=batch or runner.BATCH)
+    with progress_bar() as tell:
+        found = measure(source, plan, asked, kept=answers_folder(), workers=workers, tell=tell)
+    frontier = {**found.frontier, "asked": said, "date": date.today().isoformat()}
+    path = output or frontier_path(frontier["fingerprint"])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(frontier, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    kept = _keep_heads(found.heads, output)
+    if plot is not None:
+        calibration_plot.draw(frontier, plot)
+    if as_json:
+        print_json({**frontier, "file": str(path), "heads": kept and str(kept), "without_heads": found.without})
+        return
+    _show(frontier)
+    _say_heads(found.heads, found.without)
+    stdout().print(f"kept in {path}" + (f" and {kept}" if kept else ""), soft_wrap=True, markup=False)
+    if output is None:
+        stdout().print("every model of this pair chooses λ by it from now on, where its policy names no frontier")
+
+
+def _seconds(budget: str | None) -> float | None:
+    if budget is None:
+        return None
+    found = span(budget)
+    if found is None or not found:
+        raise typer.BadParameter(f"{budget!r} is not a span such as 90s, 60m or 2h", param_hint="--budget")
+    return found.total_seconds()
+
+
+def _asked(questions: Path | None, tasks: str, count: int | None) -> tuple[SampleSet, str]:
+    """Return what is asked, and what is said of it in the file."""
+    from dami_agent.evaluation.asked import SampleSet
+    from dami_agent.evaluation.gym_questions import gym_questions
+    from dami_agent.evaluation.own_questions import read_questions
+    from dami_agent.evaluation.train_estimator import builtin_sets
+
+    if questions is not None:
+        return SampleSet(questions=[(1, each) for each in read_questions(questions)]), questions.name
+    if tasks == "builtin":
+        number = count or 700
+        return builtin_sets(number, 0, max(1, number * 2 // 7))[0], "built-in tasks, calibration split"
+    if not tasks.startswith(GYM) or not tasks.removeprefix(GYM):
+        raise UsageError(f"--tasks {tasks}", hint=f"give builtin, or {GYM} with names such as {GYM}gsm_symbolic")
+    names = [name.strip() for name in tasks.removeprefix(GYM).split(",") if name.strip()]
+    return SampleSet(questions=[(1, each) for each in gym_questions(names, count or 500)]), tasks
+
+
+def _keep_heads(heads: Heads | None, output: Path | None) -> Path | None:
+    """Write the heads beside the frontier that was asked for, or where they are found by the pair."""
+    from dami_agent.estimators.head_files import heads_path
+
+    if heads is None:
+        return None
+    path = heads_path(heads.fingerprint) if output is None else output.with_suffix(".safetensors")
+    heads.save(path)
+    return path
+
+
+def _show(frontier: Mapping[str, Any]) -> None:
+    from rich.table import Table
+
+    from dami_agent.policy import EFFORTS, Frontier
+
+    console, read = stdout(), Frontier.from_dict(frontier)
+    efforts: dict[float, list[str]] = {}
+    for name in EFFORTS:
+        efforts.setdefault(float(read.for_effort(name)), []).append(name)
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for name in ("λ", "accuracy", "tokens", "thinks", "finished", "of Thinking's accuracy", "of its tokens", "effort"):
+        table.add_column(name, justify="left" if name == "effort" else "right")
+    for row in frontier["rows"]:
+        share = row["of_thinking"]
+        inside = row["lambda"] in map(float, read.grid)
+        table.add_row(
+            f"{row['lambda']:g}",
+            f"{row['accuracy']:.3f} ± {row['accuracy_ci']:.3f}",
+            f"{row['tokens']:,.1f}",
+            _percent(row["think_ratio"]),
+            _percent(row["finished"]),
+            _around(share),
+            "–" if share["tokens"] is None else _percent(share["tokens"]),
+            ", ".join(efforts.get(row["lambda"], [])) if inside else "not efficient",
+        )
+    console.print(table)
+    asked = f"{frontier['questions']:,} of {frontier['of']:,} prompts asked"
+    console.print(f"{asked}; Instruct's template up to λ={frontier['switch_point']:g}")
+    for row in frontier["left_out"]:
+        console.print(f"λ={row['lambda']:g} left out after {row['questions']} prompts: λ={row['beaten_by']:g} beats it")
+    for effort in ("low", "medium", "high"):
+        value = float(read.for_effort(effort))
+        share = next(row["of_thinking"] for row in frontier["rows"] if row["lambda"] == value)
+        if share["tokens"] is not None:
+            kept = f"{_around(share)} of Thinking's accuracy at {_percent(share['tokens'])} of its tokens"
+            console.print(f"at '{effort}' (λ={value:g}) you keep {kept}")
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.0f} %"
+
+
+def _around(share: Mapping[str, float | None]) -> str:
+    value, half = share["accuracy"], share["accuracy_ci"]
+    return "–" if value is None else _percent(value) + ("" if half is None else f" ± {100 * half:.1f}")
+
+
+def _say_heads(heads: Heads | None, without: str) -> None:
+    """Say what choosing λ per prompt is worth, judged by folds left out."""
+    from dami_agent.estimators.preference import MAX_LOSS
+
+    if heads is None:
+        stdout().print(f"no heads were trained: {without}", markup=False)
+        return
+    for kind, of in (("plain", "prompts without tools"), ("tools", "prompts with tools")):
+        best = heads.best(kind)  # type: ignore[arg-type]
+        if best is None:
+            if any(head.kind == kind for head in heads):
+                stdout().print(f"{of}: λ per prompt is not better than a fixed λ beyond doubt")
+            continue
+        point, fixed = best.point_within(MAX_LOSS), best.card["fixed"][-1]
+        gain = f"{100 * point.gain:+.1f} ± {100 * point.gain_ci:.1f} points against Thinking"
+        static = f"{100 * point.static_gain:+.1f} ± {100 * point.static_gain_ci:.1f} against fixed λs at equal tokens"
+        share = f"{_percent(point.tokens / fixed['tokens'])} of its tokens"
+        stdout().print(f"{of}: λ per prompt ('auto') {gain} at {share}, {static}", soft_wrap=True)

@@ -1,0 +1,205 @@
+"""Ask prompts that can be judged — questions, steps of agent tasks — and keep every answer as it comes.
+
+An :class:`AskedBatch` is pure data until it runs, like any batch (``call_batches.py``). Where it is given a file, each
+answer is appended to it at once, and answers that stand in it are not asked for again: a run that broke off goes on
+where it was.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+
+from dami_agent.errors import UsageError
+from dami_agent.evaluation import runner
+from dami_agent.evaluation.call_batches import AnswerOutcome, AnyQuestion, AskedQuestions, outcome, question_step
+from dami_agent.evaluation.reference_steps import Right, reference_steps
+from dami_agent.evaluation.runner import MAX_TOKENS, Request
+from dami_agent.evaluation.task_set import TaskSet
+from dami_agent.session import Session
+from dami_agent.tasks import AgentTask, Question
+from dami_agent.types import Intensity, Sampling, Step, Template
+
+__all__ = ["AnswerFile", "Ask", "AskedBatch", "SamplePlan", "SampleSet"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SamplePlan:
+    """Say how replies are sampled.
+
+    Attributes:
+        lambdas: in [0, 1]; 0 and 1 are always among them.
+        tries: replies to each prompt at each λ.
+        temperature: at every λ; None: the checkpoints' own. Top-p and top-k always are the checkpoints' own.
+        max_tokens: cap of one reply; None: what the context window leaves.
+    """
+
+    lambdas: tuple[float, ...] = (0.0, 0.3, 0.5, 0.8, 1.0)
+    tries: int = 1
+    temperature: float | None = 0.7
+    max_tokens: int | None = MAX_TOKENS
+
+    def __post_init__(self) -> None:
+        if self.tries < 1:
+            raise UsageError(f"tries must be at least 1, got {self.tries}")
+        object.__setattr__(self, "lambdas", tuple(sorted({Intensity(value) for value in (*self.lambdas, 0, 1)})))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ask:
+    """Hold one prompt and how its reply is judged.
+
+    Attributes:
+        step: what is sent.
+        right: of a reply.
+        group: equal for prompts that hang together: a question in the same words, the steps of one task.
+        kind: of question, for counts by kind.
+        level: how long its replies are likely to be, so that those of like lengths are decoded together.
+    """
+
+    step: Step
+    right: Right
+    group: str
+    kind: str
+    level: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SampleSet:
+    """Say what is asked: questions, and every step of agent tasks after the history of their reference solution."""
+
+    questions: AskedQuestions = ()
+    tasks: TaskSet | None = None
+
+    def __len__(self) -> int:
+        return len(self.questions) + sum(task.steps for task in self.drawn)
+
+    @property
+    def drawn(self) -> list[AgentTask]:
+        """Return the tasks themselves."""
+        return self.tasks.all if self.tasks is not None else []
+
+    def digest(self, *how: object) -> str:
+        """Identify what is asked, and how: the same in every process."""
+        said = [(seed, question.prompt) for seed, question in self.questions], [task.prompt for task in self.drawn]
+        return blake2b(repr((said, how)).encode("utf-8", "surrogatepass"), digest_size=12).hexdigest()
+
+    def asks(self, plan: SamplePlan, attempt: int = 0) -> list[Ask]:
+        """Return the prompts, questions first.
+
+        A prompt's random stream depends on it, its seed and the attempt alone. The first attempt's is that of probes
+        too, which are how that reply at λ=0 begins.
+
+        Args:
+            plan: temperature and cap.
+            attempt: sets apart the streams of several tries.
+        """
+        stream = ("samples", attempt)
+        found = [_of_question(seed, question, plan, stream) for seed, question in self.questions]
+        for place, task in enumerate(self.drawn):
+            found += _of_task(f"task {place}", task, plan, stream)
+        return found
+
+
+def _of_question(seed: int, question: AnyQuestion, plan: SamplePlan, stream: tuple[object, ...]) -> Ask:
+    sampling = Sampling(temperature=plan.temperature, seed=runner.stream_seed(seed, question.prompt, *stream))
+    return Ask(
+        step=question_step(question, sampling=sampling, max_tokens=plan.max_tokens),
+        right=lambda reply: question.grade(reply.content),
+        group=question.prompt,
+        kind=f"{question.family}, level {question.level}" if isinstance(question, Question) else question.kind,
+        level=question.level if isinstance(question, Question) else 0,
+    )
+
+
+def _of_task(group: str, task: AgentTask, plan: SamplePlan, stream: tuple[object, ...]) -> list[Ask]:
+    sampling = Sampling(temperature=plan.temperature, seed=runner.stream_seed("steps", task.prompt, *stream))
+    found = []
+    for each in reference_steps(task, sampling):
+        limits = dataclasses.replace(each.step.limits, max_tokens=plan.max_tokens)
+        step = dataclasses.replace(each.step, limits=limits)
+        found.append(Ask(step=step, right=each.right, group=group, kind="agent step", level=each.depth))
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerFile:
+    """Keeps outcomes in a JSONL file, one a line, as they come; several processes may append to it."""
+
+    path: Path
+
+    def add(self, place: int, label: str, found: AnswerOutcome) -> None:
+        """Append the outcome of one prompt."""
+        line = json.dumps({"prompt": place, "label": label, **dataclasses.asdict(found)})
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(f"{line}\n")
+
+    def read(self, label: str | None = None) -> dict[tuple[str, int], AnswerOutcome]:
+        """Return the outcomes by label and prompt; of one label, if it is given. A line that broke off is left out."""
+        found: dict[tuple[str, int], AnswerOutcome] = {}
+        if not self.path.exists():
+            return found
+        for line in self.path.read_text(encoding="utf-8").splitlines():
+            with suppress(ValueError, KeyError, TypeError, AttributeError):
+                said = json.loads(line)
+                place, of = said.pop("prompt"), said.pop("label")
+                if label is None or of == label:
+                    found[of, place] = AnswerOutcome(**said)
+        return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class AskedBatch:
+    """Answers some of the prompts of a set at one λ.
+
+    Attributes:
+        asked: the set; drawn anew where it is asked.
+        places: which of its prompts; None: all.
+        intensity: λ.
+        plan: temperature and cap.
+        switch: λ up to which Instruct's template is used; ``template`` overrules it.
+        attempt: see :meth:`SampleSet.asks`.
+        kept: a file for the answers (:class:`AnswerFile`).
+    """
+
+    name: str
+    asked: SampleSet
+    intensity: Intensity
+    plan: SamplePlan
+    places: tuple[int, ...] | None = None
+    switch: float = 0.0
+    template: Template | None = None
+    attempt: int = 0
+    kept: Path | None = None
+
+    @property
+    def size(self) -> int:
+        """Return the number of calls."""
+        return len(self.asked) if self.places is None else len(self.places)
+
+    @property
+    def label(self) -> str:
+        """Return what tells the answers from those at other settings, in a file of one plan and one pair."""
+        template = self.template or ("instruct" if self.intensity <= self.switch else "thinking")
+        return f"{float(self.intensity)!r} {template if self.intensity > 0 else 'instruct'} {self.attempt}"
+
+    def run(self, session: Session, done: Callable[[int], None]) -> list[AnswerOutcome]:
+        """Make the calls that were not made yet, and judge the replies; outcomes are in the order of the prompts."""
+        file = AnswerFile(self.kept) if self.kept is not None else None
+        places = range(len(self.asked)) if self.places is None else self.places
+        known = {place: each for (_, place), each in (file.read(self.label) if file else {}).items()}
+        asks = self.asked.asks(self.plan, self.attempt)
+        done(sum(place in known for place in places))
+        order = sorted((place for place in places if place not in known), key=lambda place: asks[place].level)
+        requests = (Request(step=asks[place].step, intensity=self.intensity, template=self.template) for place in order)
+        answers = runner.answers(session, requests, switch_point=self.switch, done=done)
+        for place, answer in zip(order, answers, strict=True):
+            known[place] = outcome(answer, right=answer.error is None and asks[place].right(answer.reply))
+            if file is not None:
+                file.add(place, self.label, known[place])
+        return [known[place] for place in places]
