@@ -1,4 +1,4 @@
-"""Run ``dami bench``: DAMI, and a policy with budgets per tool, against always-Instruct and always-Thinking."""
+"""Run ``dami bench``: agents that choose λ in every possible way, and ``dami bench quality``, the same of questions."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Annotated, Any, get_args
 
 import typer
 
+from dami_agent.cli.bench_quality import bench_quality
 from dami_agent.cli.options import InstructOption, ThinkingOption
 from dami_agent.cli.output import print_json, stdout
 from dami_agent.cli.progress import progress_bar
@@ -16,8 +17,16 @@ from dami_agent.evaluation.task_set import KINDS, TaskSet
 from dami_agent.tasks import UNSEEN
 from dami_agent.tasks.agent import Kind
 
+bench = typer.Typer(
+    name="bench", help="Compare λ per step, or per question, with all that knows less.", invoke_without_command=True
+)
+bench.command("quality")(bench_quality)
 
-def bench(
+
+@bench.command("agents")
+@bench.callback()
+def agents(
+    context: typer.Context,
     tasks: Annotated[int, typer.Option(help="Number of agent tasks, from the test split.", min=1)] = 402,
     seeds: Annotated[int, typer.Option(help="Seeds that share the tasks: of tasks and random streams.", min=1)] = 3,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")] = False,
@@ -43,6 +52,8 @@ def bench(
     thinking: ThinkingOption = None,
 ) -> None:
     """Solve seeded tasks with a LangChain agent, choosing λ in every possible way, and compare."""
+    if context.invoked_subcommand is not None:
+        return
     from dami_agent.evaluation.budget_curve import budget_curve
     from dami_agent.evaluation.compare import compare
     from dami_agent.evaluation.policy_arm import SHIPPED

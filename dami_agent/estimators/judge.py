@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ import torch
 from dami_agent.estimators.head import Head, PricePoint, with_overhead
 from dami_agent.estimators.samples import Samples
 
-__all__ = ["PRICES", "log_loss", "points", "report", "static_mix"]
+__all__ = ["PRICES", "best_mix", "log_loss", "mean_ci", "points", "report", "static_mix"]
 
 PRICES = (0.0, 0.01, 0.02, 0.035, 0.05, 0.075, 0.1, 0.13, 0.16, 0.2, 0.25, 0.3, 0.37, 0.45, 0.6, 0.8, 1.2)
 """Shares of right replies that a mean reply of Thinking may be worth."""
@@ -56,8 +57,8 @@ def _point(samples: Samples, spent: torch.Tensor, places: torch.Tensor, price: f
     """Count what the chosen λs come to; ``spent`` are their tokens with what estimating took."""
     rows = torch.arange(len(samples))
     right, tokens = samples.right[rows, places], spent[rows, places]
-    gain, gain_ci = _mean_ci(right - samples.right[:, -1], samples.groups)
-    static, static_ci = _mean_ci(right - static_mix(samples, float(tokens.mean())), samples.groups)
+    gain, gain_ci = mean_ci(right - samples.right[:, -1], samples.groups)
+    static, static_ci = mean_ci(right - static_mix(samples, float(tokens.mean())), samples.groups)
     return PricePoint(
         price=price,
         accuracy=float(right.mean()),
@@ -76,21 +77,37 @@ def static_mix(samples: Samples, budget: float) -> torch.Tensor:
         samples: what is right and long.
         budget: mean output tokens; where no fixed λ is so cheap, the cheapest is taken.
     """
-    means, accuracies = samples.tokens.mean(dim=0).tolist(), samples.right.mean(dim=0).tolist()
-    cheapest = means.index(min(means))
-    best, mixed = accuracies[cheapest], samples.right[:, cheapest]
-    for i, j in itertools.product(range(len(means)), repeat=2):
-        if means[i] > budget:
+    return best_mix(list(samples.right.T), samples.tokens.mean(dim=0).tolist(), budget)
+
+
+def best_mix(right: Sequence[torch.Tensor], costs: Sequence[float], budget: float) -> torch.Tensor:
+    """Return each question's expected share of right replies under the best mix of two choices within a budget.
+
+    Args:
+        right: share of right replies of each choice, [questions] each.
+        costs: mean output tokens of each.
+        budget: mean output tokens; where nothing is so cheap, the cheapest is taken.
+    """
+    accuracies = [float(each.mean()) for each in right]
+    cheapest = min(range(len(costs)), key=costs.__getitem__)
+    best, mixed = accuracies[cheapest], right[cheapest]
+    for i, j in itertools.product(range(len(costs)), repeat=2):
+        if costs[i] > budget:
             continue
-        share = 1.0 if means[j] <= budget else (budget - means[i]) / (means[j] - means[i])
+        share = 1.0 if costs[j] <= budget else (budget - costs[i]) / (costs[j] - costs[i])
         value = (1 - share) * accuracies[i] + share * accuracies[j]
         if value > best:
-            best, mixed = value, (1 - share) * samples.right[:, i] + share * samples.right[:, j]
+            best, mixed = value, (1 - share) * right[i] + share * right[j]
     return mixed
 
 
-def _mean_ci(values: torch.Tensor, groups: torch.Tensor) -> tuple[float, float]:
-    """Return the mean and half its 95 % interval, prompts of one group being no independent ones; 1 of one group."""
+def mean_ci(values: torch.Tensor, groups: torch.Tensor) -> tuple[float, float]:
+    """Return the mean and half its 95 % interval, prompts of one group being no independent ones; 1 of one group.
+
+    Args:
+        values: float [prompts].
+        groups: [prompts], equal for prompts that hang together.
+    """
     values = values.double()
     mean = values.mean()
     names, members = torch.unique(groups, return_inverse=True)

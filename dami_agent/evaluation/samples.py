@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -24,13 +26,14 @@ __all__ = ["collect", "joined", "read_states", "rendered"]
 _READERS = 64  # prompts in flight, so that the engine reads many together
 
 
-def collect(batches: BatchRunner, plan: SamplePlan, asked: SampleSet) -> Samples:
+def collect(batches: BatchRunner, plan: SamplePlan, asked: SampleSet, *, kept: Path | None = None) -> Samples:
     """Read the hidden states of all that is asked, probe it, and answer it at every λ.
 
     Args:
         batches: decodes the replies.
         plan: the λs, and how replies are drawn.
         asked: questions and tasks; their samples follow one another in this order.
+        kept: a file for the answers, of this plan and set alone (:class:`~dami_agent.evaluation.asked.AnswerFile`).
 
     Raises:
         UsageError: a prompt does not fit the context window; says which, before anything is decoded.
@@ -41,7 +44,7 @@ def collect(batches: BatchRunner, plan: SamplePlan, asked: SampleSet) -> Samples
     layers = tuple(range(1, batches.session.engine.info.layers + 1))
     states = read_states(batches.session, prompts, layers, batches.tell)
     estimates = read_probes(batches.session, [ask.step for ask in asks], batches.tell)
-    return joined(asks, layers, states, estimates, plan.lambdas, _replies(batches, plan, asked))
+    return joined(asks, layers, states, estimates, plan.lambdas, _replies(batches, plan, asked, kept))
 
 
 def joined(
@@ -100,11 +103,18 @@ def rendered(session: Session, asks: Sequence[Ask]) -> list[Prompt]:
     return prompts
 
 
-def _replies(batches: BatchRunner, plan: SamplePlan, asked: SampleSet) -> list[list[list[AnswerOutcome]]]:
+def _replies(
+    batches: BatchRunner, plan: SamplePlan, asked: SampleSet, kept: Path | None
+) -> list[list[list[AnswerOutcome]]]:
     """Answer everything: outcomes by λ, try and prompt."""
-    switch = batches.session.frontier.switch_point
+    given: dict[str, Any] = {
+        "asked": asked,
+        "plan": plan,
+        "switch": batches.session.frontier.switch_point,
+        "kept": kept,
+    }
     made = [
-        AskedBatch(name=f"λ={value:g}", asked=asked, intensity=Intensity(value), plan=plan, switch=switch, attempt=n)
+        AskedBatch(name=f"λ={value:g}", intensity=Intensity(value), attempt=n, **given)
         for value in plan.lambdas
         for n in range(plan.tries)
     ]
