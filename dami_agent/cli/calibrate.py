@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from dami_agent.evaluation.asked import SampleSet
 
 GYM = "reasoning-gym:"
+_PROMISED_LOSS, _RISK = 0.02, 0.05
 
 
 def calibrate(
@@ -206,3 +207,10 @@ def _say_heads(heads: Heads | None, without: str) -> None:
         static = f"{100 * point.static_gain:+.1f} ± {100 * point.static_gain_ci:.1f} against fixed λs at equal tokens"
         share = f"{_percent(point.tokens / fixed['tokens'])} of its tokens"
         stdout().print(f"{of}: λ per prompt ('auto') {gain} at {share}, {static}", soft_wrap=True)
+        promised = best.point_promised(_PROMISED_LOSS, _RISK)
+        if promised is not None:
+            bound = f"max_loss={_PROMISED_LOSS:g}, risk={_RISK:g}"
+            share = _percent(promised.tokens / fixed["tokens"])
+            stdout().print(
+                f"  {bound}: at most {100 * _PROMISED_LOSS:.0f} points below Thinking at {share} of its tokens"
+            )

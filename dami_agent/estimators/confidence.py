@@ -28,10 +28,14 @@ import dataclasses
 import math
 import time
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from dami_agent.errors import InvalidRequest
 from dami_agent.estimators.preference import MAX_LOSS, check_rate, kind_of
 from dami_agent.types import Decision, Engine, Estimate, Intensity, Prompt
+
+if TYPE_CHECKING:
+    from dami_agent.estimators.head import Head  # imports torch
 
 MAX_PROBE_TOKENS = 32
 
@@ -45,7 +49,8 @@ class ConfidenceEstimator:
         thinking_weight: w in the formula; 0 reads Instruct alone, 1 Thinking alone.
         accept: confidence from which the probe is taken as it is (λ=0).
         calibrated: go by the pair's head on probes where there is one that pays; False: always by the rule.
-        max_loss, price: what accuracy is worth to a head, as for :class:`PreferenceEstimator`.
+        max_loss, price, risk: what accuracy is worth to a head, as for :class:`PreferenceEstimator`. With ``risk``, a
+            probe that the head cannot judge leads to λ=1, and a pair without a head is refused.
     """
 
     probe_tokens: int = MAX_PROBE_TOKENS
@@ -54,6 +59,7 @@ class ConfidenceEstimator:
     calibrated: bool = True
     max_loss: float = MAX_LOSS
     price: float | None = None
+    risk: float | None = None
 
     def __post_init__(self) -> None:
         if not 1 <= self.probe_tokens <= MAX_PROBE_TOKENS:
@@ -64,7 +70,7 @@ class ConfidenceEstimator:
         ):
             if not (math.isfinite(value) and 0.0 <= value <= 1.0):
                 raise InvalidRequest(f"{field} must be a finite number in [0, 1], got {value!r}")
-        check_rate(self.max_loss, self.price)
+        check_rate(self.max_loss, self.price, self.risk)
 
     @property
     def name(self) -> str:
@@ -108,10 +114,27 @@ class ConfidenceEstimator:
             head = heads.get("probe", kind_of(prompt)) if heads is not None else None
             spent = int(features.get("probe_tokens", 0))
             whole = features["probe_ended"] or spent == MAX_PROBE_TOKENS  # heads learned from no shorter ones
+            if self.risk is not None:
+                return self._promised(head, features, spent if whole else None, engine)
             if head is not None and whole and head.pays(self.max_loss, self.price):
-                return head.estimate(probe_vector(features), spent, self.max_loss, self.price)
+                price = head.price_for(self.max_loss, self.price)
+                return head.estimate(probe_vector(features), spent, price)
         confidence = features["confidence"]
         return Intensity(0) if confidence >= self.accept else Intensity(min(1.0, max(0.0, 1 - confidence))), {}
+
+    def _promised(
+        self, head: Head | None, features: dict[str, float], spent: int | None, engine: Engine
+    ) -> tuple[Intensity, dict[str, float]]:
+        """Choose λ by a head whose loss is bounded; ``spent`` is None where the probe is shorter than those it knows."""
+        from dami_agent.estimators.head import probe_vector
+
+        if head is None:
+            raise InvalidRequest(
+                f"no loss can be promised for {engine.info.model}: it has no head on probes",
+                hint="train one with `dami calibrate`, or leave risk= out",
+            )
+        price = head.price_for(self.max_loss, risk=self.risk)
+        return (Intensity(1), {}) if spent is None else head.estimate(probe_vector(features), spent, price)
 
     def _probe_decision(self, decision: Decision, room: int) -> Decision:
         """Limit a probe to the caller's cap and to what the context window leaves, and to at least one token."""

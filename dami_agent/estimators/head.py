@@ -19,10 +19,12 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, field
+from statistics import NormalDist
 from typing import Any, Literal, get_args
 
 import torch
 
+from dami_agent.errors import InvalidRequest
 from dami_agent.estimators.preference import MAX_LOSS
 from dami_agent.types import Intensity
 
@@ -112,27 +114,77 @@ class Head:
         """
         return (right - price * tokens / self.thinking_tokens).argmax(dim=-1)
 
-    def estimate(
-        self, features: torch.Tensor, overhead: int, max_loss: float, price: float | None = None
-    ) -> tuple[Intensity, dict[str, float]]:
+    def estimate(self, features: torch.Tensor, overhead: int, price: float) -> tuple[Intensity, dict[str, float]]:
         """Choose λ for one prompt.
 
         Args:
             features: float [features].
             overhead: output tokens that estimating has cost, lost unless λ=0 is chosen.
-            max_loss: see :meth:`point_within`.
-            price: c itself; None: what ``max_loss`` leads to.
+            price: c of the module's docstring; see :meth:`price_for`.
 
         Returns:
             λ, and the numbers behind it by name.
         """
-        price = self.point_within(max_loss).price if price is None else price
         right, tokens = self.predict(features[None])
         place = int(self.choose(right, with_overhead(tokens, torch.tensor([overhead])), price)[0])
         said = {"price": price}
         for value, p, length in zip(self.lambdas, right[0].tolist(), tokens[0].tolist(), strict=True):
             said |= {f"right@{value:g}": p, f"tokens@{value:g}": length}
         return self.lambdas[place], said
+
+    def price_for(self, max_loss: float, price: float | None = None, risk: float | None = None) -> float:
+        """Return the price that settings of an estimator lead to.
+
+        Args:
+            max_loss: see :meth:`point_within`, or with ``risk`` :meth:`point_promised`.
+            price: the price itself.
+            risk: the chance that more is lost after all.
+
+        Raises:
+            InvalidRequest: the loss cannot be promised.
+        """
+        if price is not None:
+            return price
+        if risk is None:
+            return self.point_within(max_loss).price
+        point = self.point_promised(max_loss, risk)
+        if point is None:
+            raise InvalidRequest(
+                f"a loss of at most {max_loss:g} cannot be promised at a risk of {risk:g}: what the head was fitted to "
+                f"allows {-self._steps * self._least_gain(self.prices[0], risk):.3f}",
+                hint="calibrate on more questions, allow more, or leave risk= out for an expectation",
+            )
+        return point.price
+
+    def point_promised(self, max_loss: float, risk: float) -> PricePoint | None:
+        """Return what the highest price came to that loses no more than ``max_loss``, but for a chance of ``risk``.
+
+        Prices are tested one after the other from 0, each for whether the one-sided bound of the loss against
+        always-Thinking is within ``max_loss``; the last before the first that fails is taken. Such a fixed sequence
+        needs no correction for trying many (Learn then Test, arXiv 2110.01052). It assumes prompts like those that the
+        head was fitted to, enough of them for the normal distribution, and it takes what other folds say of a prompt
+        for what the head will say of a new one. A task is lost with its first wrong step.
+        """
+        floor = -max_loss / self._steps - 1e-9
+        sound = itertools.takewhile(lambda point: self._least_gain(point, risk) >= floor, self.prices)
+        return max(sound, key=lambda point: point.price, default=None)
+
+    @property
+    def _steps(self) -> float:
+        """Return how many prompts hang together on average: the steps of a task."""
+        prompts = self.card.get("prompts", 1)
+        return float(prompts / self.card.get("groups", prompts))
+
+    def _least_gain(self, point: PricePoint, risk: float) -> float:
+        """Return the one-sided lower bound of a gain: the normal one, and no closer than if nothing was seen to change.
+
+        Where no prompt's reply changed from wrong to right or back, the normal interval is empty; a loss that befalls
+        a share p of the prompts goes unseen in n of them with a chance of (1 − p)ⁿ.
+        """
+        normal = NormalDist()
+        spread = normal.inv_cdf(1 - risk) / normal.inv_cdf(0.975) * point.gain_ci
+        count = self.card.get("groups", self.card.get("prompts", 0))
+        return point.gain - max(spread, (1 - risk ** (1 / count)) / self._steps if count else 1.0)
 
     def point_within(self, max_loss: float) -> PricePoint:
         """Return what the price came to that is taken for a loss of ``max_loss`` tasks, folds left out.
@@ -141,9 +193,8 @@ class Head:
         with its first wrong step, so of steps of tasks that share is divided by how many a task has. A point estimate:
         prices are many and samples few, so expect a little more to be lost.
         """
-        steps = self.card.get("prompts", 1) / self.card.get("groups", self.card.get("prompts", 1))
         best = max(self.prices, key=lambda point: (point.gain, point.price))
-        floor = best.gain - max_loss / steps - 1e-9
+        floor = best.gain - max_loss / self._steps - 1e-9
         above = (point for point in self.prices if point.price > best.price)
         return [best, *itertools.takewhile(lambda point: point.gain >= floor, above)][-1]
 

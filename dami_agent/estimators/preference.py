@@ -35,8 +35,8 @@ def kind_of(prompt: Prompt) -> Kind:
     return "tools" if prompt.tools else "plain"
 
 
-def check_rate(max_loss: float, price: float | None) -> None:
-    """Check the two ways to say what accuracy is worth.
+def check_rate(max_loss: float, price: float | None, risk: float | None) -> None:
+    """Check the ways to say what accuracy is worth.
 
     Raises:
         InvalidRequest: a number that makes no sense.
@@ -45,6 +45,10 @@ def check_rate(max_loss: float, price: float | None) -> None:
         raise InvalidRequest(f"max_loss must be a finite number in [0, 1], got {max_loss!r}")
     if price is not None and not (math.isfinite(price) and price >= 0):
         raise InvalidRequest(f"price must be a finite number of at least 0, got {price!r}")
+    if risk is not None and not 0 < risk <= 0.5:
+        raise InvalidRequest(f"risk must be above 0 and at most 0.5, got {risk!r}")
+    if risk is not None and price is not None:
+        raise InvalidRequest("price names the exchange rate, and risk bounds the loss", hint="give one of them")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +65,9 @@ class PreferenceEstimator:
             wrong step loses a task. An expectation, not a promise for each call.
         price: the exchange rate itself: the share of right replies that a mean reply of Thinking is worth; None:
             what ``max_loss`` leads to.
+        risk: make of ``max_loss`` a bound that holds but for this chance, over prompts like those that the head was
+            fitted to (:meth:`~dami_agent.estimators.head.Head.point_promised` says under which assumptions); refused
+            where the calibration is too small. None: an expectation.
 
     Raises:
         InvalidRequest: a number that makes no sense, or a file that holds no heads.
@@ -69,9 +76,10 @@ class PreferenceEstimator:
     heads: Heads | str | Path | None = None
     max_loss: float = MAX_LOSS
     price: float | None = None
+    risk: float | None = None
 
     def __post_init__(self) -> None:
-        check_rate(self.max_loss, self.price)
+        check_rate(self.max_loss, self.price, self.risk)
         if isinstance(self.heads, (str, Path)):
             from dami_agent.estimators.heads import Heads
 
@@ -86,14 +94,16 @@ class PreferenceEstimator:
         """Read the prompt at λ=0, predict for every λ, take the one of the best value.
 
         Raises:
-            InvalidRequest: there is no head for this pair, or the engine gives no hidden states.
+            InvalidRequest: there is no head for this pair, the engine gives no hidden states, or the loss cannot be
+                promised.
         """
         from dami_agent.estimators.head import states_vector
 
         started = time.perf_counter()
         head = self.head_for(prompt, engine)
+        price = head.price_for(self.max_loss, self.price, self.risk)
         states = reader_of_states(engine).hidden_states(prompt, Intensity(0), head.layers)
-        intensity, features = head.estimate(states_vector(states), 0, self.max_loss, self.price)
+        intensity, features = head.estimate(states_vector(states), 0, price)
         return Estimate(
             estimator=self.name,
             intensity=intensity,

@@ -388,6 +388,80 @@ def test_a_card_counts_prompts_and_what_hangs_together() -> None:
     assert (card["prompts"], card["groups"]) == (400, 100)
 
 
+class TestPromisedLoss:
+    def head(self, head: Head, *gains: tuple[float, float], prompts: int = 1000, steps: int = 1) -> Head:
+        points = [
+            dataclasses.replace(head.prices[0], price=i / 10, gain=gain, gain_ci=half)
+            for i, (gain, half) in enumerate(gains)
+        ]
+        return dataclasses.replace(head, prices=tuple(points), card={"prompts": prompts, "groups": prompts // steps})
+
+    def test_the_price_rises_while_the_bound_holds(self, head: Head) -> None:
+        of = self.head(head, (0.0, 0.006), (-0.005, 0.01), (-0.02, 0.01), (0.0, 0.0))
+        assert of.price_for(0.02, risk=0.05) == 0.1  # what comes after the first that fails is not tested
+        assert of.price_for(0.03, risk=0.05) == 0.3
+        assert of.price_for(0.006, risk=0.05) == 0.0
+        assert of.price_for(0.02, risk=0.0001) == 0.0
+        assert of.price_for(0.02, price=0.25) == 0.25
+
+    def test_a_task_is_lost_with_its_first_wrong_step(self, head: Head) -> None:
+        of = self.head(head, (-0.001, 0.005), steps=4)
+        assert of.price_for(0.025, risk=0.05) == 0
+        with pytest.raises(InvalidRequest, match=r"allows 0\.021"):
+            of.price_for(0.02, risk=0.05)
+
+    def test_what_was_never_seen_to_change_may_change(self, head: Head) -> None:
+        """Of 100 prompts without a loss, one in thirty-four may lose at a risk of 5 %: the rule of three."""
+        of = self.head(head, (0.0, 0.0), prompts=100)
+        assert of.price_for(0.03, risk=0.05) == 0
+        with pytest.raises(InvalidRequest, match=r"cannot be promised at a risk of 0\.05.* allows 0\.030"):
+            of.price_for(0.029, risk=0.05)
+
+    def test_it_is_refused_where_too_little_was_seen(self, head: Head) -> None:
+        reading = dataclasses.replace(self.head(head, (0.0, 0.03)), reads="states", layers=(1,))
+        heads = Heads(fingerprint="pair-1", heads=(reading,))
+        with pytest.raises(InvalidRequest, match=r"at most 0\.01 cannot be promised") as refused:
+            PreferenceEstimator(heads=heads, max_loss=0.01, risk=0.05).estimate(
+                PROMPT, DECISION, Reader(drawn(1).states[0], "pair-1")
+            )
+        assert "more questions" in str(refused.value.hint)
+
+    @pytest.mark.parametrize("settings", [{"risk": 0.0}, {"risk": 0.6}, {"risk": 0.1, "price": 0.2}])
+    def test_settings_that_make_no_sense(self, settings: dict[str, float]) -> None:
+        for kind in (PreferenceEstimator, ConfidenceEstimator):
+            with pytest.raises(InvalidRequest, match="risk"):
+                kind(**settings)
+
+    def test_the_bound_comes_true_on_prompts_that_were_never_seen(self) -> None:
+        """Over 40 calibrations of a world, the promise is broken on new prompts no more often than it may be."""
+        broken = made = 0
+        held = drawn(4000, seed=99)
+        for seed in range(40):
+            head = fit_head(drawn(300, seed=200 + seed), "probe")
+            point = head.point_promised(0.03, 0.1)
+            if point is None:
+                continue
+            made += 1
+            right, tokens = head.predict(held.features("probe"))
+            real = next(p for p in judge.points(held, head, right, tokens) if p.price == point.price)
+            broken += real.gain < -0.03
+        assert made >= 20
+        assert broken <= 0.1 * made + 3
+
+    def test_confidence_without_a_head_is_refused_and_a_short_probe_means_thinking(
+        self, heads: Heads, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+        estimator, engine = ConfidenceEstimator(max_loss=0.2, risk=0.05), ProbabilityEngine([0.9] * 5, [0.9] * 5)
+        with pytest.raises(InvalidRequest, match="it has no head on probes"):
+            estimator.estimate(PROMPT, DECISION, engine)
+        Heads(fingerprint="", heads=heads.heads).save(heads_path(""))
+        assert "right@0" in estimator.estimate(PROMPT, DECISION, engine).features
+        short = dataclasses.replace(DECISION, limits=Limits(max_tokens=3))
+        unended = ProbabilityEngine([0.9] * 3, [0.9] * 3, finish_reason="length")
+        assert estimator.estimate(PROMPT, short, unended).intensity == 1
+
+
 def test_another_pair_is_refused(heads: Heads) -> None:
     with pytest.raises(InvalidRequest, match="another pair"):
         PreferenceEstimator(heads=heads).estimate(PROMPT, DECISION, Reader(drawn(1).states[0], "pair-2"))
