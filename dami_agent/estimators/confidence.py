@@ -125,7 +125,7 @@ class ConfidenceEstimator:
     def _promised(
         self, head: Head | None, features: dict[str, float], spent: int | None, engine: Engine
     ) -> tuple[Intensity, dict[str, float]]:
-        """Choose λ by a head whose loss is bounded; ``spent`` is None where the probe is shorter than those it knows."""
+        """Choose λ by a head whose loss is bounded; ``spent`` is None for a probe shorter than those it knows."""
         from dami_agent.estimators.head import probe_vector
 
         if head is None:
