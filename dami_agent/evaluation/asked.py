@@ -18,6 +18,7 @@ from pathlib import Path
 from dami_agent.errors import UsageError
 from dami_agent.evaluation import runner
 from dami_agent.evaluation.call_batches import AnswerOutcome, AnyQuestion, AskedQuestions, outcome, question_step
+from dami_agent.evaluation.own_questions import OwnQuestion
 from dami_agent.evaluation.reference_steps import Right, reference_steps
 from dami_agent.evaluation.runner import MAX_TOKENS, Request
 from dami_agent.evaluation.task_set import TaskSet
@@ -110,7 +111,7 @@ def _of_question(seed: int, question: AnyQuestion, plan: SamplePlan, stream: tup
     sampling = Sampling(temperature=plan.temperature, seed=runner.stream_seed(seed, question.prompt, *stream))
     return Ask(
         step=question_step(question, sampling=sampling, max_tokens=plan.max_tokens),
-        right=lambda reply: question.grade(reply.content),
+        right=question.right if isinstance(question, OwnQuestion) else lambda reply: question.grade(reply.content),
         group=question.prompt,
         kind=f"{question.family}, level {question.level}" if isinstance(question, Question) else question.kind,
         level=question.level if isinstance(question, Question) else 0,

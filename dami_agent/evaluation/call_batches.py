@@ -140,7 +140,10 @@ def question_step(question: AnyQuestion, *, sampling: Sampling, max_tokens: int 
         max_tokens: most output tokens.
     """
     step = runner.question_step(question.prompt, sampling=sampling, max_tokens=max_tokens)
-    return step if isinstance(question, Question) else dataclasses.replace(step, messages=question.messages)
+    if isinstance(question, Question):
+        return step
+    tools = question.tools if isinstance(question, OwnQuestion) else ()
+    return dataclasses.replace(step, messages=question.messages, tools=tools)
 
 
 def outcome(answer: Answer, *, right: bool, named: bool = False) -> AnswerOutcome:

@@ -9,28 +9,41 @@ One JSON object a line::
 ``grader`` says when a reply is right: ``number``, its last number is the answer (the default where the answer is one);
 ``contains``, the answer stands in it as whole words, in whatever case (the default else); ``exact``, it is the answer,
 blanks around it aside; ``regex``, the answer as a pattern is found in it; ``json``, it is JSON of the answer's value;
-``math``, math-verify finds it equal (``pip install "dami-agent[math]"``).
+``math``, math-verify finds it equal (``pip install "dami-agent[math]"``); ``call``, it makes the tool calls of the
+answer and no others (the default where ``tools`` are given and the answer is an object or a list). ``module:function``
+names a function of your own, ``function(text, answer) -> bool``, which must be importable.
+
+``tools`` are bound to the question, as OpenAI's API takes them::
+
+    {"question": "What does a lamp cost?", "tools": [{"type": "function", "function": {"name": "get_price", ...}}],
+     "answer": {"name": "get_price", "arguments": {"item": "lamp"}}}
 """
 
 from __future__ import annotations
 
+import importlib
 import json
 import math
+import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import regex
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from dami_agent.chat_model import request
 from dami_agent.errors import UsageError
-from dami_agent.types import Message
+from dami_agent.policy.fields import close_match
+from dami_agent.types import Message, Reply, Tool
 
 __all__ = ["OwnQuestion", "last_number", "read_questions"]
 
-Grader = Literal["number", "contains", "exact", "regex", "json", "math"]
+_BUILT_IN = ("number", "contains", "exact", "regex", "json", "math", "call")
+_OWN_GRADER = regex.compile(r"[\w.]+:[\w.]+")
 
 _NUMBER = regex.compile(r"(?:(?<!\w)[-−])?(?:(?:\d{1,3}(?:,\d{3})+(?![\d,])|\d+)(?:\.\d+)?(?:[eE][-+]?\d+)?|\.\d+)")
 _SECONDS = 1.0  # for one pattern on one reply
@@ -49,7 +62,8 @@ class _Line(BaseModel):
     question: str | None = Field(None, min_length=1)
     messages: list[_Turn] | None = Field(None, min_length=1)
     answer: Any
-    grader: Grader | None = None
+    grader: str | None = None
+    tools: list[dict[str, Any]] | None = Field(None, min_length=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,22 +74,40 @@ class OwnQuestion:
         messages: the conversation that is to be answered; the last is the user's.
         answer: as the file has it.
         grader: how a reply is compared with it.
+        tools: bound to the question.
         kind: of question, for counts by kind.
     """
 
     messages: tuple[Message, ...]
     answer: Any
-    grader: Grader
+    grader: str
+    tools: tuple[Tool, ...] = ()
     kind: str = "question"
 
     @property
     def prompt(self) -> str:
-        """Return what tells it from others: all that is said."""
-        return "\n".join(f"{message.role}: {message.content}" for message in self.messages)
+        """Return what tells it from others: all that is said, and the names of its tools."""
+        said = [f"{message.role}: {message.content}" for message in self.messages]
+        return "\n".join([*said, *(f"tool: {tool.name}" for tool in self.tools)])
+
+    def right(self, reply: Reply) -> bool:
+        """Tell whether a reply is right, its thought left out."""
+        return _makes_calls(reply, self.answer) if self.grader == "call" else self.grade(reply.content)
 
     def grade(self, text: str) -> bool:
-        """Tell whether a reply, its thought left out, is right."""
-        return _GRADERS[self.grader](text, self.answer)
+        """Tell whether the text of a reply is right.
+
+        Raises:
+            UsageError: the user's own function failed.
+        """
+        if self.grader in _GRADERS:
+            return _GRADERS[self.grader](text, self.answer)
+        try:
+            return bool(_own_grader(self.grader)(text, self.answer))
+        except Exception as error:
+            raise UsageError(
+                f"the grader {self.grader} failed on the answer {self.answer!r}: {type(error).__name__}: {error}"
+            ) from error
 
 
 def read_questions(path: Path) -> list[OwnQuestion]:
@@ -112,18 +144,40 @@ def _question(line: str, where: str) -> OwnQuestion:
     if turns[-1][0] != "user":
         raise UsageError(f"{where}: the last message must be the user's", hint=hint)
     numeric = isinstance(said.answer, (int, float, str)) and bool(_NUMBER.fullmatch(str(said.answer).strip()))
-    grader = said.grader or ("number" if numeric else "contains")
+    calling = said.tools is not None and isinstance(said.answer, (dict, list))
+    grader = said.grader or ("call" if calling else "number" if numeric else "contains")
+    try:
+        tools = request.tools(said.tools)
+    except UsageError as error:
+        raise UsageError(f"{where}: {error.message}", hint=error.hint) from error
     _check_answer(said.answer, grader, where)
+    if grader == "call":
+        _check_calls(said.answer, tools, where)
     messages = tuple(Message(role=role, content=content) for role, content in turns)
-    return OwnQuestion(messages=messages, answer=said.answer, grader=grader)
+    return OwnQuestion(messages=messages, answer=said.answer, grader=grader, tools=tools)
 
 
-def _check_answer(answer: Any, grader: Grader, where: str) -> None:
-    """Refuse an answer that its grader can make nothing of."""
-    if grader == "number":
+def _check_calls(answer: Any, tools: Sequence[Tool], where: str) -> None:
+    """Refuse calls of another form, or of tools that are not bound."""
+    for call in answer if isinstance(answer, list) else [answer]:
+        fits = isinstance(call, dict) and call.keys() == {"name", "arguments"} and isinstance(call["arguments"], dict)
+        if not fits:
+            hint = 'for example {"name": "get_price", "arguments": {"item": "lamp"}}'
+            raise UsageError(f"{where}: {call!r} is no call", hint=hint)
+        if call["name"] not in {tool.name for tool in tools}:
+            raise UsageError(f"{where}: the tool {call['name']!r} is not among its tools")
+
+
+def _check_answer(answer: Any, grader: str, where: str) -> None:
+    """Refuse a grader that does not exist, and an answer that its grader can make nothing of."""
+    if grader not in _BUILT_IN:
+        if not _OWN_GRADER.fullmatch(grader):
+            raise UsageError(f"{where}: grader: {close_match(grader, list(_BUILT_IN))}", hint="or module:function")
+        _own_grader(grader, where)
+    elif grader == "number":
         if isinstance(answer, bool) or last_number(str(answer)) is None:
             raise UsageError(f"{where}: the answer {answer!r} is not a number", hint='or set "grader"')
-    elif grader != "json" and not (isinstance(answer, (str, int, float)) and str(answer).strip()):
+    elif grader not in ("json", "call") and not (isinstance(answer, (str, int, float)) and str(answer).strip()):
         raise UsageError(f"{where}: the answer {answer!r} is not a text", hint='or set "grader": "json"')
     if grader == "math" and not _math_verify()[0](str(answer), parsing_timeout=None):
         raise UsageError(f"{where}: math-verify can make nothing of the answer {answer!r}", hint='or set "grader"')
@@ -184,6 +238,38 @@ def _is_math(text: str, answer: Any) -> bool:
     return bool(verify(wanted, found, timeout_seconds=limit))
 
 
+def _makes_calls(reply: Reply, answer: Any) -> bool:
+    """Tell whether a reply makes the calls of the answer, in any order, and no others."""
+    if reply.invalid_tool_calls:
+        return False
+    wanted = [*(answer if isinstance(answer, list) else [answer])]
+    for call in reply.tool_calls:
+        made = {"name": call.name, "arguments": dict(call.arguments)}
+        place = next((i for i, each in enumerate(wanted) if _equal(made, each)), None)
+        if place is None:
+            return False
+        del wanted[place]
+    return not wanted
+
+
+@lru_cache
+def _own_grader(name: str, where: str = "") -> Callable[[str, Any], Any]:
+    """Import a function of the user's own, also from the working folder."""
+    module, _, attribute = name.partition(":")
+    if "" not in sys.path:
+        sys.path.insert(0, "")  # a console script does not look there
+    try:
+        found: Any = importlib.import_module(module)
+        for part in attribute.split("."):
+            found = getattr(found, part)
+    except Exception as error:
+        told = f"the grader {name} cannot be imported: {type(error).__name__}: {error}"
+        raise UsageError(f"{where}: {told}" if where else told) from error
+    if not callable(found):
+        raise UsageError(f"{where}: the grader {name} is no function")
+    return cast("Callable[[str, Any], Any]", found)
+
+
 def _math_verify() -> tuple[Callable[..., Any], Callable[..., Any]]:
     try:
         from math_verify import parse, verify
@@ -192,7 +278,7 @@ def _math_verify() -> tuple[Callable[..., Any], Callable[..., Any]]:
     return parse, verify
 
 
-_GRADERS: Mapping[Grader, Callable[[str, Any], bool]] = {
+_GRADERS: Mapping[str, Callable[[str, Any], bool]] = {
     "number": _is_number,
     "contains": _contains,
     "exact": lambda text, answer: text.strip() == str(answer).strip(),

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from dami_agent.errors import UsageError
+from dami_agent.evaluation.asked import SamplePlan, SampleSet
 from dami_agent.evaluation.own_questions import OwnQuestion, read_questions
+from dami_agent.types import InvalidToolCall, Reply, ToolCall
 
 
 def read(tmp_path: Path, *lines: Any) -> list[OwnQuestion]:
@@ -134,3 +136,79 @@ def test_a_number_in_quotes_is_a_number_and_odd_line_ends_are_text(tmp_path: Pat
     assert first.grader == "number"
     assert not first.grade("42.5")
     assert second.messages[0].content == odd
+
+
+PRICE = {
+    "type": "function",
+    "function": {
+        "name": "get_price",
+        "description": "Get a price.",
+        "parameters": {"type": "object", "properties": {"item": {"type": "string"}}, "required": ["item"]},
+    },
+}
+LAMP = {"name": "get_price", "arguments": {"item": "lamp"}}
+CHAIR = {"name": "get_price", "arguments": {"item": "chair"}}
+
+
+@pytest.mark.parametrize(
+    ("answer", "made", "right"),
+    [
+        (LAMP, [LAMP], True),
+        ([LAMP, CHAIR], [CHAIR, LAMP], True),
+        ([LAMP, CHAIR], [LAMP], False),
+        (LAMP, [LAMP, LAMP], False),
+        (LAMP, [CHAIR], False),
+        (LAMP, [], False),
+        ([], [], True),
+        ([], [LAMP], False),
+    ],
+)
+def test_calls(tmp_path: Path, answer: Any, made: list[dict[str, Any]], right: bool) -> None:
+    (question,) = read(tmp_path, {"question": "What does a lamp cost?", "answer": answer, "tools": [PRICE]})
+    assert question.grader == "call"
+    assert question.tools[0].parameters["required"] == ["item"]
+    calls = tuple(ToolCall(id=str(i), name=call["name"], arguments=call["arguments"]) for i, call in enumerate(made))
+    assert question.right(Reply(tool_calls=calls)) is right
+    broken = InvalidToolCall(id="9", name=None, text="{", error="cut off")
+    assert not question.right(Reply(tool_calls=calls, invalid_tool_calls=(broken,)))
+
+
+def test_a_text_may_be_wanted_where_tools_are_bound(tmp_path: Path) -> None:
+    (question,) = read(tmp_path, {"question": "Hello?", "answer": "hello", "tools": [PRICE]})
+    assert question.grader == "contains"
+    assert question.right(Reply(content="Hello!"))
+    asks = SampleSet(questions=[(1, question)]).asks(SamplePlan())
+    assert [tool.name for tool in asks[0].step.tools] == ["get_price"]
+
+
+def test_a_function_of_the_users_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "my_grading.py").write_text(
+        "def close(text, answer):\n    return abs(float(text) - answer) < 1\n\nnothing = 1\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    (question,) = read(tmp_path, {"question": "?", "answer": 3, "grader": "my_grading:close"})
+    assert question.grade("3.4")
+    assert not question.grade("5")
+    with pytest.raises(UsageError, match=r"my_grading:close failed on the answer 3: ValueError"):
+        question.grade("three")
+    for name, told in (
+        ("my_grading:far", r"line 1: the grader my_grading:far cannot be imported: AttributeError"),
+        ("my_grading:nothing", r"line 1: the grader my_grading:nothing is no function"),
+        ("numbr", r"line 1: grader: did you mean 'number'\?"),
+    ):
+        with pytest.raises(UsageError, match=told):
+            read(tmp_path, {"question": "?", "answer": 3, "grader": name})
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({"tools": [PRICE], "answer": {"name": "get_prise", "arguments": {}}}, "'get_prise' is not among its tools"),
+        ({"tools": [PRICE], "answer": {"name": "get_price"}}, "is no call"),
+        ({"tools": [{"type": "function"}], "answer": LAMP}, "line 1: "),
+        ({"tools": [], "answer": LAMP}, "tools"),
+    ],
+)
+def test_calls_that_cannot_be(tmp_path: Path, fields: dict[str, Any], told: str) -> None:
+    with pytest.raises(UsageError, match=told):
+        read(tmp_path, {"question": "?", **fields})
