@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+import logging
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import platformdirs
 
+from dami_agent.errors import InvalidPolicy
 from dami_agent.policy import Frontier
 
 if TYPE_CHECKING:
     from dami_agent.checkpoints import CheckpointPair
 
-__all__ = ["answers_folder", "find_frontier", "frontier_path", "published_frontier"]
+__all__ = ["answers_folder", "candidates", "find_frontier", "frontier_path", "published_frontier", "read_frontier"]
+
+log = logging.getLogger(__name__)
 
 _PUBLISHED = ("qwen3-4b-2507.json", "qwen3-30b-a3b-2507.json")
 _SHAPE = ("hidden_size", "num_hidden_layers", "vocab_size")
@@ -37,16 +41,33 @@ def _data_folder() -> Path:
 def find_frontier(pair: CheckpointPair) -> Frontier:
     """Read the frontier that λ is chosen by for a pair: what was measured last by its user goes first.
 
-    An empty one is returned where there is none.
-
-    Raises:
-        InvalidPolicy: a file is no frontier, or was measured on another pair; names it.
+    A file that is no frontier, or that was measured on another pair, is warned about and passed over, so that the pair
+    can be used, and be measured anew. An empty frontier is returned where there is none.
     """
+    for path in candidates(pair):
+        frontier, why = read_frontier(path, pair)
+        if frontier is not None:
+            return frontier
+        log.warning("%s is passed over: %s", path, why)
+    return published_frontier(pair) or Frontier()
+
+
+def candidates(pair: CheckpointPair) -> list[Path]:
+    """Return the files that hold a frontier for a pair, if they do: the user's own, then the one beside it."""
     own = frontier_path(pair.fingerprint)
-    path = own if own.is_file() else pair.frontier_path
-    if path is None:
-        return published_frontier(pair) or Frontier()
-    return Frontier.from_file(path).of_pair(pair.fingerprint)
+    return [path for path in (own, pair.frontier_path) if path is not None and path.is_file()]
+
+
+def read_frontier(path: Path, pair: CheckpointPair) -> tuple[Frontier | None, str]:
+    """Read a file that is to be the frontier of a pair.
+
+    Returns:
+        The frontier, and ""; or None, and why not: it is no frontier, or was measured on another pair.
+    """
+    try:
+        return Frontier.from_file(path).of_pair(pair.fingerprint), ""
+    except InvalidPolicy as error:
+        return None, f"{error.message}; {error.hint}"
 
 
 def published_frontier(pair: CheckpointPair) -> Frontier | None:

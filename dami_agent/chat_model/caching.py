@@ -53,11 +53,11 @@ class PolicyCachedChatModel(BaseChatModel):
 
     def _get_llm_string(self, stop: list[str] | None = None, **kwargs: Any) -> str:
         key = super()._get_llm_string(stop=stop, **kwargs)
-        read = [each for each in (_READ.get(), self._heads_digest()) if each]
+        read = [each for each in (_READ.get(), self._measured_digest()) if each]
         return "---".join([key, *read])
 
-    def _heads_digest(self) -> str:
-        """Identify what the estimators of the model's pair go by; "" where nothing was trained for it."""
+    def _measured_digest(self) -> str:
+        """Identify what was measured of the model's pair, and λ is chosen by: heads and frontier; "" if nothing was."""
         return ""
 
     def _heard(self, run_manager: Any) -> tuple[PolicyCachedChatModel, str]:

@@ -114,11 +114,13 @@ class OpenedChatModel(ConfiguredChatModel):
             budgets=self.budgets,
         )
 
-    def _heads_digest(self) -> str:
+    def _measured_digest(self) -> str:
         from dami_agent.estimators.heads import usable_heads  # imports torch
 
-        heads = usable_heads(self.pipeline().engine.info.fingerprint)
-        return "" if heads is None else heads.digest
+        pipeline = self.pipeline()
+        heads = usable_heads(pipeline.engine.info.fingerprint)
+        digests = ("" if heads is None else heads.digest, pipeline.policy.frontier.fingerprint)
+        return " ".join(each for each in digests if each)
 
     def close(self) -> None:
         """Free the pair's memory, for every model that shares it; the next call opens it again."""

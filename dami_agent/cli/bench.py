@@ -13,6 +13,7 @@ from dami_agent.cli.bench_quality import bench_quality
 from dami_agent.cli.options import InstructOption, ThinkingOption
 from dami_agent.cli.output import print_json, stdout
 from dami_agent.cli.progress import progress_bar
+from dami_agent.errors import UsageError
 from dami_agent.evaluation.task_set import KINDS, TaskSet
 from dami_agent.tasks import UNSEEN
 from dami_agent.tasks.agent import Kind
@@ -53,6 +54,10 @@ def agents(
 ) -> None:
     """Solve seeded tasks with a LangChain agent, choosing λ in every possible way, and compare."""
     if context.invoked_subcommand is not None:
+        sources = {name: context.get_parameter_source(name) for name in context.params}
+        given = [name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"]
+        if given:
+            raise UsageError(f"--{given[0]} stands before {context.invoked_subcommand}", hint="put options after it")
         return
     from dami_agent.evaluation.budget_curve import budget_curve
     from dami_agent.evaluation.compare import compare

@@ -78,8 +78,7 @@ def _show(result: Mapping[str, Any]) -> None:
     thinking, most, even = result["thinking"], result["at_most_thinking"], result["even"]
     console.print(f"Thinking: {thinking['accuracy']:.3f} at {thinking['tokens']:.1f} tokens")
     console.print(f"at no more than its tokens: {_points(most)} points at {100 * most['tokens']:.0f} % of them")
-    if even is not None:
-        console.print(f"a point below it at most: {_points(even)} points at {100 * even['tokens']:.0f} % of its tokens")
+    console.print(f"at a hundredth less by calibration: {_points(even)} points at {100 * even['tokens']:.0f} % of them")
     areas = ", ".join(f"{name} {value:.3f}" for name, value in result["areas"].items())
     console.print(f"mean accuracy over all budgets: {areas}", soft_wrap=True)
     console.print(

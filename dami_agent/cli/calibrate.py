@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dami_agent.cli.call_view import span
-from dami_agent.cli.output import check_writable, print_json, stdout
+from dami_agent.cli.output import check_writable, print_json, stdout, write_whole
 from dami_agent.cli.progress import progress_bar
 from dami_agent.cli.sweep import numbers
 from dami_agent.errors import UsageError
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from dami_agent.evaluation.asked import SampleSet
 
 GYM = "reasoning-gym:"
-_PROMISED_LOSS, _RISK = 0.02, 0.05
+_PROMISED_LOSS, _RISK = 0.05, 0.05
+_FEW = 50
 
 
 def calibrate(
@@ -40,7 +41,8 @@ def calibrate(
         int | None, typer.Option(help="Questions to draw of --tasks; of builtin, 2 agent tasks for 7.", min=8)
     ] = None,
     budget: Annotated[
-        str | None, typer.Option(help="About how long it may take: 90s, 60m, 2h (default: as long as it takes).")
+        str | None,
+        typer.Option(help="About how long it may take, the first 48 prompts aside: 90s, 60m, 2h (default: no bound)."),
     ] = None,
     output: Annotated[
         Path | None,
@@ -53,7 +55,7 @@ def calibrate(
     ] = None,
     max_tokens: Annotated[
         int | None,
-        typer.Option(help="Output tokens of a reply at most (default: the checkpoints' own, else the window).", min=2),
+        typer.Option(help="Output tokens of a reply at most (default: Thinking's own cap, else the window).", min=2),
     ] = None,
     batch: Annotated[int | None, typer.Option(help="Sequences to decode together.", min=1)] = None,
     workers: Annotated[int, typer.Option(help="Worker processes, each with its own copy of the weights.", min=1)] = 1,
@@ -89,8 +91,7 @@ def calibrate(
         found = measure(source, plan, asked, kept=answers_folder(), workers=workers, tell=tell)
     frontier = {**found.frontier, "asked": said, "date": date.today().isoformat()}
     path = output or frontier_path(frontier["fingerprint"])
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(frontier, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_whole(path, json.dumps(frontier, indent=1, ensure_ascii=False) + "\n")
     kept = _keep_heads(found.heads, output)
     if plot is not None:
         calibration_plot.draw(frontier, plot)
@@ -101,7 +102,13 @@ def calibrate(
     _say_heads(found.heads, found.without)
     stdout().print(f"kept in {path}" + (f" and {kept}" if kept else ""), soft_wrap=True, markup=False)
     if output is None:
-        stdout().print("every model of this pair chooses λ by it from now on, where its policy names no frontier")
+        stdout().print(
+            "models of this pair that are opened from now on choose λ by it, where their policy names no frontier; "
+            "take the file away to undo it",
+            soft_wrap=True,
+        )
+    if frontier["questions"] < _FEW:
+        stdout().print(f"{frontier['questions']} prompts say little: intervals are wide, and no λ was left out by them")
 
 
 def _seconds(budget: str | None) -> float | None:
@@ -131,13 +138,18 @@ def _asked(questions: Path | None, tasks: str, count: int | None) -> tuple[Sampl
     return SampleSet(questions=[(1, each) for each in gym_questions(names, count or 500)]), tasks
 
 
+def _heads_beside(output: Path) -> Path:
+    """Return where heads go beside a frontier file: a name that no weights have."""
+    return output.with_name(f"{output.stem}.heads.safetensors")
+
+
 def _keep_heads(heads: Heads | None, output: Path | None) -> Path | None:
     """Write the heads beside the frontier that was asked for, or where they are found by the pair."""
     from dami_agent.estimators.head_files import heads_path
 
     if heads is None:
         return None
-    path = heads_path(heads.fingerprint) if output is None else output.with_suffix(".safetensors")
+    path = heads_path(heads.fingerprint) if output is None else _heads_beside(output)
     heads.save(path)
     return path
 

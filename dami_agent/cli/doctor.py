@@ -114,10 +114,10 @@ def examine(
         report.pair = report.pair or CheckpointPair.of(
             report.checkpoints[0], report.checkpoints[1], inspection=report.inspection
         )
+        report.inspection = replace(report.inspection, checks=(*report.inspection.checks, _measured(report.pair)))
         free = free_memory()
         report.options = _options(report.pair, free, requested)
         report.plan = plan(report.pair, memory=free, **requested)
-        report.inspection = replace(report.inspection, checks=(*report.inspection.checks, _measured(report.pair)))
         if speed:
             from dami_agent.cli.speed import measure
 
@@ -134,9 +134,14 @@ def examine(
 def _measured(pair: CheckpointPair) -> Check:
     """Say which frontier λ is chosen by, and what to run where it is not of this pair's own measuring."""
     from dami_agent.checkpoints import Check
-    from dami_agent.frontiers import find_frontier
+    from dami_agent.frontiers import candidates, find_frontier, read_frontier
 
-    frontier, sides = find_frontier(pair), (pair.instruct.source, pair.thinking.source)
+    sides = pair.instruct.source, pair.thinking.source
+    for path in candidates(pair):
+        found, why = read_frontier(path, pair)
+        if found is None:
+            return Check("frontier", "warning", f"{path} is passed over: {why}")
+    frontier = find_frontier(pair)
     if not frontier.rows:
         return Check("frontier", "warning", unmeasured(*sides))
     if frontier.published:

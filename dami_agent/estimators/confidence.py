@@ -71,6 +71,8 @@ class ConfidenceEstimator:
             if not (math.isfinite(value) and 0.0 <= value <= 1.0):
                 raise InvalidRequest(f"{field} must be a finite number in [0, 1], got {value!r}")
         check_rate(self.max_loss, self.price, self.risk)
+        if self.risk is not None and not self.calibrated:
+            raise InvalidRequest("risk needs a head to bound the loss of", hint="leave calibrated=False out")
 
     @property
     def name(self) -> str:

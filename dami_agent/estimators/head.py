@@ -19,7 +19,6 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, field
-from statistics import NormalDist
 from typing import Any, Literal, get_args
 
 import torch
@@ -51,6 +50,8 @@ class PricePoint:
         gain, gain_ci: accuracy less always-Thinking's on the same prompts, and half its 95 % interval.
         static_gain, static_gain_ci: accuracy less that of the best mix of two fixed λs at equal tokens, and half its
             95 % interval.
+        lost, won: questions and tasks that Thinking gets right and this does not, and the other way round; -1: not
+            counted, as in files of before.
     """
 
     price: float
@@ -60,6 +61,8 @@ class PricePoint:
     gain_ci: float
     static_gain: float
     static_gain_ci: float
+    lost: float = -1
+    won: float = -1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -150,8 +153,7 @@ class Head:
         point = self.point_promised(max_loss, risk)
         if point is None:
             raise InvalidRequest(
-                f"a loss of at most {max_loss:g} cannot be promised at a risk of {risk:g}: what the head was fitted to "
-                f"allows {-self._steps * self._least_gain(self.prices[0], risk):.3f}",
+                f"a loss of at most {max_loss:g} cannot be promised at risk {risk:g} by what the head was fitted to",
                 hint="calibrate on more questions, allow more, or leave risk= out for an expectation",
             )
         return point.price
@@ -159,14 +161,17 @@ class Head:
     def point_promised(self, max_loss: float, risk: float) -> PricePoint | None:
         """Return what the highest price came to that loses no more than ``max_loss``, but for a chance of ``risk``.
 
-        Prices are tested one after the other from 0, each for whether the one-sided bound of the loss against
-        always-Thinking is within ``max_loss``; the last before the first that fails is taken. Such a fixed sequence
-        needs no correction for trying many (Learn then Test, arXiv 2110.01052). It assumes prompts like those that the
-        head was fitted to, enough of them for the normal distribution, and it takes what other folds say of a prompt
-        for what the head will say of a new one. A task is lost with its first wrong step.
+        Lost is a question that Thinking gets right and the chosen λ does not, won the other way round; of tasks, one
+        of whose steps is wrong. Prices are tested one after the other from 0, each against the hypothesis that more is
+        lost than won by over ``max_loss``, and the last before the first that fails is taken: such a fixed sequence
+        needs no correction for trying many (Learn then Test, arXiv 2110.01052). The test is exact for any number of
+        prompts (:func:`chance_of_more`). It assumes questions and tasks drawn like those that the head was fitted to,
+        and takes what other folds say of a prompt, of settings chosen with it, for what the head will say of a new one.
         """
-        floor = -max_loss / self._steps - 1e-9
-        sound = itertools.takewhile(lambda point: self._least_gain(point, risk) >= floor, self.prices)
+        groups = int(self.card.get("groups", 0))
+        sound = itertools.takewhile(
+            lambda point: chance_of_more(point.lost, point.won, groups, max_loss) <= risk, self.prices
+        )
         return max(sound, key=lambda point: point.price, default=None)
 
     @property
@@ -174,17 +179,6 @@ class Head:
         """Return how many prompts hang together on average: the steps of a task."""
         prompts = self.card.get("prompts", 1)
         return float(prompts / self.card.get("groups", prompts))
-
-    def _least_gain(self, point: PricePoint, risk: float) -> float:
-        """Return the one-sided lower bound of a gain: the normal one, and no closer than if nothing was seen to change.
-
-        Where no prompt's reply changed from wrong to right or back, the normal interval is empty; a loss that befalls
-        a share p of the prompts goes unseen in n of them with a chance of (1 − p)ⁿ.
-        """
-        normal = NormalDist()
-        spread = normal.inv_cdf(1 - risk) / normal.inv_cdf(0.975) * point.gain_ci
-        count = self.card.get("groups", self.card.get("prompts", 0))
-        return point.gain - max(spread, (1 - risk ** (1 / count)) / self._steps if count else 1.0)
 
     def point_within(self, max_loss: float) -> PricePoint:
         """Return what the price came to that is taken for a loss of ``max_loss`` tasks, folds left out.
@@ -232,6 +226,37 @@ class Head:
             raise ValueError(f"{features} features are not the last and mean states of {len(self.layers)} layers")
         if self.reads == "probe" and features != len(probe_vector({})):
             raise ValueError(f"{features} features are not those of a probe")
+
+
+_BETS = 40
+
+
+def chance_of_more(lost: float, won: float, count: int, limit: float) -> float:
+    """Bound the chance to see so little lost if the mean loss, less what is won, were ``limit`` or more.
+
+    Whoever bets a share ν on each question against that hypothesis multiplies the stake by 1 + ν·(limit − x), x being 1
+    where one is lost, −1 where one is won, else 0: a fair game at best, so the stake exceeds 1/p with a chance of p at
+    most (Ville). Averaged over many ν it stays fair, and needs no order of the questions (betting, arXiv 2010.09686).
+
+    Args:
+        lost, won: of the questions.
+        count: questions.
+        limit: of the mean loss, in [0, 1].
+
+    Returns:
+        p; 1 if nothing was counted.
+    """
+    if lost < 0 or not count:
+        return 1.0
+    even = count - lost - won
+    stakes = []
+    for step in range(1, _BETS + 1):
+        share = step / (_BETS + 1)  # below 1: a stake is never lost whole
+        log = lost * math.log1p(share * (limit - 1)) + even * math.log1p(share * limit)
+        stakes.append(log + won * math.log1p(share * (limit + 1)))
+    most = max(stakes)
+    mean = most + math.log(math.fsum(math.exp(each - most) for each in stakes) / len(stakes))
+    return min(1.0, math.exp(-mean))
 
 
 def with_overhead(tokens: torch.Tensor, overhead: torch.Tensor) -> torch.Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import warnings
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -79,7 +80,9 @@ class Heads:
             for head in self.heads
             for name in TENSORS
         }
-        save_file(tensors, path, metadata={"format": _FORMAT, "heads": json.dumps(said)})
+        part = path.with_name(f"{path.name}.{os.getpid()}.part")  # nobody finds half a file
+        save_file(tensors, part, metadata={"format": _FORMAT, "heads": json.dumps(said)})
+        os.replace(part, path)
 
     @classmethod
     def load(cls, path: str | Path) -> Self:

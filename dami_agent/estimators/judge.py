@@ -58,6 +58,7 @@ def _point(samples: Samples, spent: torch.Tensor, places: torch.Tensor, price: f
     rows = torch.arange(len(samples))
     right, tokens = samples.right[rows, places], spent[rows, places]
     gain, gain_ci = mean_ci(right - samples.right[:, -1], samples.groups)
+    before, after = (_whole(each, samples.groups) for each in (samples.right[:, -1], right))
     static, static_ci = mean_ci(right - static_mix(samples, float(tokens.mean())), samples.groups)
     return PricePoint(
         price=price,
@@ -67,7 +68,16 @@ def _point(samples: Samples, spent: torch.Tensor, places: torch.Tensor, price: f
         gain_ci=gain_ci,
         static_gain=static,
         static_gain_ci=static_ci,
+        lost=int((before & ~after).sum()),
+        won=int((after & ~before).sum()),
     )
+
+
+def _whole(right: torch.Tensor, groups: torch.Tensor) -> torch.Tensor:
+    """Return for each question or task whether nothing of it is wrong: bool [groups]."""
+    names, members = torch.unique(groups, return_inverse=True)
+    wrong = torch.zeros(len(names)).index_add(0, members, (right <= 0.5).float())
+    return wrong == 0
 
 
 def static_mix(samples: Samples, budget: float) -> torch.Tensor:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 
+from dami_agent import __version__
 from dami_agent.errors import UsageError
 from dami_agent.evaluation import runner
 from dami_agent.evaluation.call_batches import AnswerOutcome, AnyQuestion, AskedQuestions, outcome, question_step
@@ -86,8 +87,8 @@ class SampleSet:
         return self.tasks.all if self.tasks is not None else []
 
     def digest(self, *how: object) -> str:
-        """Identify what is asked, and how: the same in every process."""
-        said = [(seed, question.prompt) for seed, question in self.questions], [task.prompt for task in self.drawn]
+        """Identify what is asked, how it is graded, and how it is sampled: the same in every process."""
+        said = list(self.questions), [(task.prompt, task.rounds, task.answers) for task in self.drawn], __version__
         return blake2b(repr((said, how)).encode("utf-8", "surrogatepass"), digest_size=12).hexdigest()
 
     def asks(self, plan: SamplePlan, attempt: int = 0) -> list[Ask]:
@@ -140,12 +141,18 @@ class AnswerFile:
         with self.path.open("a", encoding="utf-8") as file:
             file.write(f"{line}\n")
 
+    def mend(self) -> None:
+        """End a line that broke off, so that the next answer does not go on in it."""
+        if self.path.exists() and self.path.read_bytes()[-1:] not in (b"", b"\n"):
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write("\n")
+
     def read(self, label: str | None = None) -> dict[tuple[str, int], AnswerOutcome]:
         """Return the outcomes by label and prompt; of one label, if it is given. A line that broke off is left out."""
         found: dict[tuple[str, int], AnswerOutcome] = {}
         if not self.path.exists():
             return found
-        for line in self.path.read_text(encoding="utf-8").splitlines():
+        for line in self.path.read_text(encoding="utf-8", errors="replace").split("\n"):
             with suppress(ValueError, KeyError, TypeError, AttributeError):
                 said = json.loads(line)
                 place, of = said.pop("prompt"), said.pop("label")
@@ -192,6 +199,8 @@ class AskedBatch:
     def run(self, session: Session, done: Callable[[int], None]) -> list[AnswerOutcome]:
         """Make the calls that were not made yet, and judge the replies; outcomes are in the order of the prompts."""
         file = AnswerFile(self.kept) if self.kept is not None else None
+        if file is not None:
+            file.mend()
         places = range(len(self.asked)) if self.places is None else self.places
         known = {place: each for (_, place), each in (file.read(self.label) if file else {}).items()}
         asks = self.asked.asks(self.plan, self.attempt)
@@ -201,6 +210,6 @@ class AskedBatch:
         answers = runner.answers(session, requests, switch_point=self.switch, done=done)
         for place, answer in zip(order, answers, strict=True):
             known[place] = outcome(answer, right=answer.error is None and asks[place].right(answer.reply))
-            if file is not None:
+            if file is not None and not known[place].failed:  # what failed is asked again
                 file.add(place, self.label, known[place])
         return [known[place] for place in places]

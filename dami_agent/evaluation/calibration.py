@@ -9,12 +9,14 @@ Prompts are asked in rounds, each about twice as long as the one before:
 4. It ends when all prompts were asked, or when the next round would not fit into the budget.
 
 So most replies are drawn where the choice of λ hangs on them. Rows are of λs that were asked every prompt; those left
-out are listed with what they came to and what beat them. Accuracy has Wilson's 95 % interval, a difference that of its
-paired mean; looks at the data between rounds are not corrected for.
+out are listed with what they came to and what beat them. Prompts that failed at some λ (an engine out of memory) count
+nowhere. Accuracy has Wilson's 95 % interval, a difference that of its paired mean, and prompts that hang together count
+as one; looks at the data between rounds are not corrected for.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,17 +28,22 @@ from random import Random
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from dami_agent.errors import InvalidRequest
+import torch
+
+from dami_agent.errors import InvalidRequest, RunError, UsageError
 from dami_agent.estimators.fit import LEAST, fit_heads
 from dami_agent.estimators.heads import Heads
+from dami_agent.estimators.judge import mean_ci
 from dami_agent.evaluation.asked import AnswerFile, Ask, AskedBatch, SamplePlan, SampleSet
 from dami_agent.evaluation.call_batches import AnswerOutcome, BatchRunner, PairSource, Progress
 from dami_agent.evaluation.rows import rounded
 from dami_agent.evaluation.samples import joined, read_probes, read_states, rendered
-from dami_agent.evaluation.stats import half_width, mean, mean_half_width
+from dami_agent.evaluation.stats import half_width, mean
 from dami_agent.evaluation.sweep import TEMPLATES, switch_point, templates_row
+from dami_agent.policy import Frontier
 from dami_agent.request_checks import reader_of_states
-from dami_agent.types import Intensity
+from dami_agent.session import Session
+from dami_agent.types import Intensity, Prompt
 
 __all__ = ["CalibrationPlan", "calibrate"]
 
@@ -48,6 +55,7 @@ _JUMP = 0.05
 _CLOSE = 0.11
 _WORSE = 0.01
 _READING = 0.1
+_FAILURES = 0.1
 _LEAST_ROUND = 8
 
 
@@ -68,6 +76,10 @@ class CalibrationPlan:
     first: int = 48
     most: int = 9
     seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.first < _LEAST_ROUND:
+            raise UsageError(f"the first round needs at least {_LEAST_ROUND} prompts, got {self.first}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,43 +119,68 @@ def calibrate(
         clock: seconds, for the budget.
 
     Raises:
-        UsageError: a prompt does not fit the context window; says which, before anything is decoded.
+        UsageError: nothing is asked, a prompt does not fit the context window (says which, before anything is
+            decoded), or no reply was right.
+        RunError: more than a tenth of the calls failed.
     """
+    if not len(asked):
+        raise UsageError("there is nothing to ask")
     begun = clock()
     with BatchRunner(source, workers, tell) as runner, _folder(kept) as folder:
-        asks = asked.asks(plan.samples)
-        prompts = rendered(runner.session, asks)
-        info = runner.session.engine.info
-        file = folder / f"{asked.digest(info.fingerprint, plan.samples)}.jsonl"
+        session, samples = runner.session, plan.samples
+        if samples.max_tokens is None:
+            samples = dataclasses.replace(samples, max_tokens=session.max_tokens)
+        asks = asked.asks(samples)
+        prompts = rendered(session, asks)
+        info = session.engine.info
+        file = folder / f"{asked.digest(info.fingerprint, samples)}.jsonl"
+        plan = dataclasses.replace(plan, samples=samples)
         rounds = _Rounds(runner, plan, asked, asks, file, lambda: clock() - begun)
         rounds.run()
         by_lambda, thinking = dict(sorted(rounds.found.items())), rounds.found[_THINKING]
         frontier = {
             "rows": [_row(value, asks, found, thinking) for value, found in by_lambda.items()],
             "left_out": rounds.left_out,
-            "questions": rounds.done,
+            "questions": len(thinking),
             "of": len(asks),
+            "failed": len(rounds.failed),
             "switch_point": rounds.switch,
             "switch": rounds.templates,
             "pair": info.model,
             "fingerprint": info.fingerprint,
-            "temperature": plan.samples.temperature,
-            "max_tokens": plan.samples.max_tokens,
+            "temperature": samples.temperature,
+            "max_tokens": samples.max_tokens,
             "kinds": sorted({ask.kind for ask in asks}),
         }
-        places = sorted(rounds.order[: rounds.done])
-        if max(sum(bool(asks[p].step.tools) == tools for p in places) for tools in (False, True)) < LEAST:
-            return Calibration(frontier=frontier, without=f"fewer than {LEAST} prompts of a kind were asked")
+        places = sorted(thinking)
         try:
-            reader_of_states(runner.session.engine)
-        except InvalidRequest as error:
+            heads = _heads(session, [asks[p] for p in places], [prompts[p] for p in places], by_lambda, frontier, tell)
+        except (RunError, UsageError) as error:  # the frontier has cost hours, and stands
             return Calibration(frontier=frontier, without=error.message)
-        layers = tuple(range(1, info.layers + 1))
-        states = read_states(runner.session, [prompts[place] for place in places], layers, tell)
-        probes = read_probes(runner.session, [asks[place].step for place in places], tell)
-    replies = [[[found[place] for place in places]] for found in by_lambda.values()]
-    samples = joined([asks[place] for place in places], layers, states, probes, list(by_lambda), replies)
-    return Calibration(frontier=frontier, heads=fit_heads(samples, info.fingerprint))
+    return Calibration(frontier=frontier, heads=heads)
+
+
+def _heads(
+    session: Session,
+    asks: Sequence[Ask],
+    prompts: Sequence[Prompt],
+    by_lambda: Mapping[Intensity, Mapping[int, AnswerOutcome]],
+    frontier: Mapping[str, Any],
+    tell: Progress | None,
+) -> Heads:
+    """Fit heads to the λs of the grid: estimates snap to it, so a head that chose others would not be followed."""
+    if max(sum(bool(ask.step.tools) == tools for ask in asks) for tools in (False, True)) < LEAST:
+        raise InvalidRequest(f"fewer than {LEAST} prompts of a kind were asked")
+    reader_of_states(session.engine)
+    info, grid = session.engine.info, Frontier.from_dict(frontier).grid
+    if not info.layers:
+        raise InvalidRequest(f"the engine of {info.model} does not say how many layers it has")
+    layers = tuple(range(1, info.layers + 1))
+    states = read_states(session, prompts, layers, tell)
+    probes = read_probes(session, [ask.step for ask in asks], tell)
+    replies = [[[found[place] for place in sorted(found)]] for value, found in by_lambda.items() if value in grid]
+    samples = joined(asks, layers, states, probes, [value for value in by_lambda if value in grid], replies)
+    return fit_heads(samples, info.fingerprint)
 
 
 @contextmanager
@@ -188,6 +225,7 @@ class _Rounds:
         self.templates: list[dict[str, Any]] = []
         self.switch = 0.0
         self.done = 0
+        self.failed: set[int] = set()
         self._made, self._seconds = 0, 0.0  # replies decoded in this process's rounds, and how long they took
 
     def run(self) -> None:
@@ -199,6 +237,7 @@ class _Rounds:
             number += 1
             self._ask(f"round {number}", list(self.found), self.order[self.done : self.done + size])
             self.done += size
+            self._check()
             if self.done < len(self.order):
                 self._leave_out()
                 self._refine()
@@ -207,11 +246,36 @@ class _Rounds:
     def _next(self, size: int) -> int:
         """Return how many prompts the next round has: twice as many, as far as time and prompts last; 0: none."""
         size = min(2 * size, len(self.order) - self.done)
-        if self._plan.seconds is None or not self._made:
+        if self._plan.seconds is None:
             return size
-        left = (1 - _READING) * self._plan.seconds - self._elapsed()
-        fitting = math.floor(left * self._made / self._seconds / len(self.found))
+        if not self._made:  # all was known from before: how long a reply takes is not
+            return min(size, self._plan.first)
+        fitting = self._fitting() // len(self.found)
         return size if fitting >= size else fitting if fitting >= _LEAST_ROUND else 0
+
+    def _fitting(self) -> int:
+        """Return how many replies fit into what is left of the time."""
+        assert self._plan.seconds is not None
+        left = (1 - _READING) * self._plan.seconds - self._elapsed()
+        return max(0, math.floor(left * self._made / self._seconds))
+
+    def _check(self) -> None:
+        """Leave out prompts that failed at some λ, and refuse what nothing can be learned from.
+
+        Raises:
+            RunError: more than a tenth of the prompts failed.
+            UsageError: no reply is right.
+        """
+        self.failed |= {place for found in self.found.values() for place, each in found.items() if each.failed}
+        for found in (*self.found.values(), *self._gone.values()):
+            for place in self.failed & found.keys():
+                del found[place]
+        if len(self.failed) > max(3, _FAILURES * self.done):
+            raise RunError(f"{len(self.failed)} of {self.done} prompts failed at some λ; what was answered is kept")
+        if not any(each.right for found in self.found.values() for each in found.values()):
+            raise UsageError(
+                f"none of the replies to {self.done} prompts is right at any λ", hint="check the answers and graders"
+            )
 
     def _ask(
         self, name: str, values: Sequence[Intensity], places: Sequence[int], **settings: Any
@@ -251,7 +315,7 @@ class _Rounds:
         """Leave out each λ between the ends that another beats."""
         for value in [value for value in self.found if 0 < value < 1]:
             for other in [other for other in self.found if other != value]:
-                against = _difference(self.found[other], self.found[value])
+                against = _difference(self.found[other], self.found[value], self._asks)
                 if against.beats:
                     row = _row(value, self._asks, self.found[value], self.found[_THINKING])
                     self.left_out.append(row | {"beaten_by": float(other)} | against.said)
@@ -263,12 +327,15 @@ class _Rounds:
         known = self._gone | self.found
         jumps = []
         for low, high in pairwise(sorted(known)):
-            rise = _difference(known[high], known[low])
+            rise = _difference(known[high], known[low], self._asks)
             if high - low > _CLOSE and rise.accuracy - rise.accuracy_ci > _JUMP:
                 jumps.append((rise.accuracy, round((low + high) / 2, 3)))
         if jumps and len(self.found) < self._plan.most:
             middle = Intensity(max(jumps)[1])
+            if self._plan.seconds is not None and self._made and self._fitting() < self.done:
+                return
             self._ask(f"λ={middle:g} as well", [middle], self.order[: self.done])
+            self._check()
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,11 +360,26 @@ class _Difference:
         return {"gain": round(self.accuracy, 4), "gain_ci": rounded(self.accuracy_ci, 4)}
 
 
-def _difference(these: Mapping[int, AnswerOutcome], others: Mapping[int, AnswerOutcome]) -> _Difference:
+def _difference(
+    these: Mapping[int, AnswerOutcome], others: Mapping[int, AnswerOutcome], asks: Sequence[Ask]
+) -> _Difference:
+    """Compare two λs on the prompts that both were asked.
+
+    Where few replies changed from right to wrong, the normal interval is too narrow; it is never taken for less than
+    three in n groups, which is what may go unseen in all of them once in twenty times.
+    """
     shared = [place for place in these if place in others]
     right = [float(these[place].right) - float(others[place].right) for place in shared]
     tokens = [float(these[place].tokens - others[place].tokens) for place in shared]
-    return _Difference(mean(right), mean_half_width(right), mean(tokens), mean_half_width(tokens))
+    groups = [asks[place].group for place in shared]
+    accuracy, accuracy_ci = _mean_ci(right, groups)
+    return _Difference(accuracy, max(accuracy_ci, 3 / max(1, len(set(groups)))), *_mean_ci(tokens, groups))
+
+
+def _mean_ci(values: Sequence[float], groups: Sequence[str]) -> tuple[float, float]:
+    numbers: dict[str, int] = {}
+    members = [numbers.setdefault(group, len(numbers)) for group in groups]
+    return mean_ci(torch.tensor(values), torch.tensor(members))
 
 
 def _row(
@@ -309,12 +391,13 @@ def _row(
     """Make the row of one λ: counts, cells by kind of prompt, and what it keeps of Thinking's on the same prompts."""
     outcomes = list(found.values())
     right, tokens = [each.right for each in outcomes], [float(each.tokens) for each in outcomes]
+    groups = [asks[place].group for place in found]
     row: dict[str, Any] = {
         "lambda": float(value),
         "accuracy": round(mean(right), 4),
-        "accuracy_ci": round(half_width(sum(right), len(right)), 4),
+        "accuracy_ci": round(max(half_width(sum(right), len(right)), _mean_ci(list(map(float, right)), groups)[1]), 4),
         "tokens": round(mean(tokens), 2),
-        "tokens_ci": rounded(mean_half_width(tokens), 2),
+        "tokens_ci": rounded(_mean_ci(tokens, groups)[1], 2),
         "questions": len(outcomes),
         "think_ratio": round(mean([each.thought for each in outcomes]), 4),
         "finished": round(mean([each.finished for each in outcomes]), 4),
@@ -326,10 +409,12 @@ def _row(
     for place, each in found.items():
         kinds.setdefault(asks[place].kind, []).append(each)
     row["cells"] = {"kind": {name: _cell(each) for name, each in sorted(kinds.items())}}
-    return row | {"of_thinking": _share(found, thinking)}
+    return row | {"of_thinking": _share(found, thinking, groups)}
 
 
-def _share(found: Mapping[int, AnswerOutcome], thinking: Mapping[int, AnswerOutcome]) -> dict[str, float | None]:
+def _share(
+    found: Mapping[int, AnswerOutcome], thinking: Mapping[int, AnswerOutcome], groups: Sequence[str]
+) -> dict[str, float | None]:
     """Return which share of Thinking's accuracy and tokens remains; the interval is that of a ratio of paired means."""
     right = [float(each.right) for each in found.values()]
     theirs = [float(thinking[place].right) for place in found]
@@ -337,7 +422,8 @@ def _share(found: Mapping[int, AnswerOutcome], thinking: Mapping[int, AnswerOutc
     if not sum(theirs) or not tokens:
         return {"accuracy": None, "accuracy_ci": None, "tokens": None}
     share = mean(right) / mean(theirs)
-    spread = mean_half_width([one - share * other for one, other in zip(right, theirs, strict=True)]) / mean(theirs)
+    rest = [one - share * other for one, other in zip(right, theirs, strict=True)]
+    spread = _mean_ci(rest, groups)[1] / mean(theirs)
     used = sum(each.tokens for each in found.values()) / tokens
     return {"accuracy": round(share, 4), "accuracy_ci": rounded(spread, 4), "tokens": round(used, 4)}
 

@@ -8,11 +8,14 @@ questions in the same words count as one. Points of fixed λs are chosen on the 
 favours them.
 
 - ``fixed``: every λ of the grid. ``router``: the head, left λ=0 and λ=1 alone. ``rule``: 1 − c, which needs no training
-  (c: the least sure token, as :class:`~dami_agent.estimators.ConfidenceEstimator` combines it).
+  (c: both models' least sure tokens, weighed as :class:`~dami_agent.estimators.ConfidenceEstimator` does).
 - ``gate``: λ=1 where Instruct's mean surprise at its own probe is high, else λ=0.
 - ``shuffled``: a method's λs dealt to the questions at random, in expectation: a selector with the same histogram.
 - ``other families``: the head as it chooses for a family of questions that it was not fitted to.
 - ``oracle``: knows which replies are right; a bound, not a method.
+
+``areas`` are mean accuracies of the best mixes over all budgets, of every method chosen on the questions it is judged
+by: they compare methods, and promise nothing.
 """
 
 from __future__ import annotations
@@ -136,7 +139,7 @@ def compare_methods(
         "thinking": {"accuracy": _round(thinking.right.mean()), "tokens": round(thinking.cost, 1)},
         "budgets": budgets,
         "areas": {key: _round(_area(curve, thinking.cost)) for key, curve in whole.items()},
-        "even": _even(curves[name], thinking, tested.groups),
+        "even": _even(curves[name], heads[best], thinking, tested.groups),
         "at_most_thinking": _difference(_within(curves[name], thinking.cost), thinking, tested.groups),
         "curves": {
             key: [{"accuracy": _round(p.right.mean()), "tokens": round(p.cost, 1)} for p in curve]
@@ -249,13 +252,13 @@ def _at(point: Point, curves: Mapping[str, Curve], name: str, groups: torch.Tens
     }
     fixed, oracle = mixed(curves["fixed"], point.cost), mixed(curves["oracle"], point.cost)
     room = float((oracle - fixed).mean())
-    others = mixed(curves["other families"], point.cost)
+    others = _within(curves["other families"], point.cost)
     return {
         "accuracy": _round(point.right.mean()),
         "tokens": round(point.cost, 1),
         "gains": gains,
         "oracle_share": _round((point.right - fixed).mean() / room) if room > 0 else None,
-        "other_families_over_fixed": _gain(others, fixed, groups),
+        "other_families_over_fixed": _gain(others.right, mixed(curves["fixed"], others.cost), groups),
     }
 
 
@@ -268,10 +271,10 @@ def _difference(point: Point, other: Point, groups: torch.Tensor) -> dict[str, f
     return _gain(point.right, other.right, groups) | {"tokens": _round(point.cost / other.cost)}
 
 
-def _even(curve: Curve, thinking: Point, groups: torch.Tensor) -> dict[str, float] | None:
-    """Return the cheapest point that loses a right reply in a hundred at most; None if every one loses more."""
-    sound = [point for point in curve if float((point.right - thinking.right).mean()) >= -0.01]
-    return _difference(min(sound, key=lambda p: p.cost), thinking, groups) if sound else None
+def _even(curve: Curve, head: Head, thinking: Point, groups: torch.Tensor) -> dict[str, float]:
+    """Return what the highest price comes to that loses a hundredth at most on what the head was fitted to."""
+    sound = [place for place, point in enumerate(head.prices) if point.gain >= -0.01]
+    return _difference(curve[sound[-1] if sound else 0], thinking, groups)
 
 
 def _area(curve: Curve, most: float) -> float:

@@ -172,9 +172,9 @@ class Frontier:
             rows=rows,
             switch_point=switch,
             pair=str(data.get("pair", "")),
-            pair_fingerprint=str(data.get("fingerprint", "")),
+            pair_fingerprint=str(data.get("fingerprint") or ""),
             source=source,
-            published=str(data.get("published", "")),
+            published=str(data.get("published") or ""),
         )
 
     @classmethod
@@ -249,6 +249,8 @@ class Frontier:
     def for_effort(self, effort: str) -> Intensity:
         """Map an effort name to the best measured λ whose tokens stay within its share of the way Instruct -> Thinking.
 
+        From ``low`` on it is above 0, even where the first λ that thinks takes more than that share.
+
         Raises:
             InvalidIntensity: if the name is none of :data:`EFFORTS`.
         """
@@ -263,7 +265,11 @@ class Frontier:
         allowed = first + _EFFORT_SHARE[effort] * (last - first)
         grid = set(self.grid)
         affordable = [r for r in self.rows if r.intensity in grid and r.tokens <= allowed + 1e-9]
-        return max(affordable, key=lambda r: (r.accuracy, -r.tokens), default=self.rows[0]).intensity
+        found = max(affordable, key=lambda r: (r.accuracy, -r.tokens), default=self.rows[0]).intensity
+        thinking = [r for r in self.rows if r.intensity in grid and r.intensity > 0]
+        if float(found) == 0.0 and effort != "minimal" and thinking:
+            return min(thinking, key=lambda r: r.tokens).intensity
+        return found
 
     @property
     def reply_limit(self) -> int | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -134,7 +135,7 @@ class ReasoningPolicy:
     def _of(cls, spec: PolicyText, path: Path, frontier: Frontier | None, verifier: Verifier | None) -> Self:
         given: dict[str, Any] = {n: getattr(spec, n) for n in PolicyFile.model_fields if n in spec.model_fields_set}
         if frontier is None and spec.frontier is not None:
-            frontier = Frontier.from_file(path.parent / Path(spec.frontier).expanduser())
+            frontier = Frontier.from_file(path.parent / os.path.expanduser(spec.frontier))
         return cls(**{"name": path.stem, **given}, frontier=frontier or Frontier(), verifier=verifier)
 
     def with_frontier(self, frontier: Frontier) -> Self:

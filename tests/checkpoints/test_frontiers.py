@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from types import SimpleNamespace
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 from dami_agent import ChatDAMI
 from dami_agent.checkpoints import CheckpointPair
 from dami_agent.errors import InvalidPolicy
-from dami_agent.frontiers import find_frontier, frontier_path, published_frontier
+from dami_agent.frontiers import candidates, find_frontier, frontier_path, published_frontier, read_frontier
 from dami_agent.policy import Frontier, ReasoningPolicy
 
 
@@ -54,11 +55,32 @@ def test_a_model_finds_it_by_the_fingerprint(pair):
 
 
 @pytest.mark.parametrize("where", [keep, lay_beside])
-def test_another_pairs_is_refused_wherever_it_lies(pair, where):
-    pair = where(pair, table(CheckpointPair.builtin())) or pair
-    with pytest.raises(InvalidPolicy, match=f"another pair .*{CheckpointPair.builtin().fingerprint}") as refused:
-        find_frontier(pair)
-    assert "dami calibrate" in str(refused.value.hint)
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        (json.dumps(table(CheckpointPair.builtin())), f"another pair .*{CheckpointPair.builtin().fingerprint}"),
+        ('{"rows": [', "cannot read the frontier"),
+        ("{}", "KeyError"),
+    ],
+)
+def test_what_is_no_frontier_of_this_pair_is_passed_over(pair, where, text, why, caplog):
+    """So that the pair can be used, and measured anew; the warning names the file."""
+    pair = where(pair, {}) or pair
+    (path,) = candidates(pair)
+    path.write_text(text)
+    assert find_frontier(pair) == Frontier()
+    (record,) = caplog.records
+    assert str(path) in record.getMessage()
+    assert re.search(why, record.getMessage())
+    frontier, said = read_frontier(path, pair)
+    assert frontier is None
+    assert re.search(why, said)
+
+
+def test_a_broken_one_of_the_users_leaves_the_one_beside_the_pair(pair):
+    keep(pair, {})
+    pair = lay_beside(pair, table(tokens=200))
+    assert find_frontier(pair).rows[-1].tokens == 200
 
 
 def test_a_policy_with_another_pairs_is_refused_too(pair):
@@ -105,6 +127,9 @@ class TestPublished:
         assert found.published == found.source == "arXiv 2510.10977"
         assert all(value == 0 or value >= 0.55 for value in found.grid)
         assert {0.0, 0.6, 0.8, 1.0} <= set(map(float, found.grid))
+        efforts = [float(found.for_effort(name)) for name in ("none", "minimal", "low", "medium", "high", "max")]
+        assert efforts == sorted(efforts)
+        assert efforts[:3] == [0, 0, 0.6]
 
     @pytest.mark.parametrize(
         ("instruct", "thinking", "found"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -9,13 +10,15 @@ from typing import Any
 
 import pytest
 
+from dami_agent.errors import RunError, UsageError
 from dami_agent.evaluation.asked import AnswerFile, AskedBatch, SamplePlan, SampleSet
-from dami_agent.evaluation.calibration import CalibrationPlan, _Rounds, calibrate
+from dami_agent.evaluation.calibration import CalibrationPlan, _difference, _Rounds, calibrate
 from dami_agent.evaluation.call_batches import AnswerOutcome, BatchRunner, PairSource
+from dami_agent.evaluation.own_questions import OwnQuestion
 from dami_agent.evaluation.task_set import TaskSet
 from dami_agent.policy import Frontier
 from dami_agent.tasks import questions
-from dami_agent.types import Intensity
+from dami_agent.types import Intensity, Message
 
 NOWHERE = Path("a file that is not there")
 Reply = Callable[[float, int], tuple[bool, int]]
@@ -88,11 +91,12 @@ def test_what_noise_could_explain_is_not_left_out() -> None:
 def test_a_jump_is_closed_in_upon_from_both_sides() -> None:
     """Above λ=.5 this pair is right more often, at tokens that rise: the least λ above it is the one to use."""
     runner = ScriptedRunner(lambda value, place: (place % 10 < (9 if value > 0.5 else 4), int(50 + 100 * value)))
-    found = rounds(runner, lambdas=(0, 0.3, 0.8, 1))
-    assert set(map(float, found.found)) == {0, 0.488, 0.55, 1}
-    assert all(len(each) == 400 for each in found.found.values())
-    assert {0.3, 0.8} <= {row["lambda"] for row in found.left_out}
-    assert runner.asked[0.3] == 48
+    found = rounds(runner, lambdas=(0, 0.3, 0.8, 1), count=1000)
+    assert all(len(each) == 1000 for each in found.found.values())
+    assert {0, 0.55, 1} <= set(map(float, found.found)) <= {0, 0.3, 0.425, 0.488, 0.55, 0.8, 1}
+    gone = {row["lambda"]: row for row in found.left_out}
+    assert {0.3, 0.8} <= set(gone)  # as good at fewer tokens: known once a hundredth would not go unseen
+    assert all(row["questions"] >= 300 for row in gone.values())
     few = rounds(ScriptedRunner(rising), lambdas=(0, 1), most=2)
     assert set(map(float, few.found)) == {0, 1}
 
@@ -156,6 +160,57 @@ def test_a_frontier_says_what_it_is_of(asked: SampleSet) -> None:
     assert found.frontier["rows"][0]["cells"]["kind"]["agent step"]["questions"] == len(asked) - 14
     assert found.heads is None
     assert "fewer than 100 prompts" in found.without
+
+
+def test_other_answers_or_graders_are_asked_anew() -> None:
+    def digest(**fields: Any) -> str:
+        message = Message(role="user", content="2+2?")
+        question = OwnQuestion(messages=(message,), **{"answer": 4, "grader": "number"} | fields)
+        return SampleSet(questions=[(1, question)]).digest("pair", PLAN.samples)
+
+    assert len({digest(), digest(answer=5), digest(answer="4"), digest(grader="exact")}) == 4
+    assert digest() == digest()
+
+
+def test_what_failed_counts_nowhere_and_is_not_kept(asked: SampleSet, tmp_path: Path) -> None:
+    class Flaky(ScriptedRunner):
+        def outcome(self, batch: AskedBatch, place: int) -> AnswerOutcome:
+            found = super().outcome(batch, place)
+            broken = place % 50 == 7 and batch.intensity == 0.4
+            return dataclasses.replace(found, failed=True, right=False, tokens=0) if broken else found
+
+    found = rounds(Flaky(rising))  # type: ignore[arg-type]
+    assert found.failed == {place for place in range(400) if place % 50 == 7}
+    assert {len(each) for each in found.found.values()} == {392}
+
+
+def test_nothing_is_learned_of_a_pair_that_fails_or_is_never_right() -> None:
+    class Broken(ScriptedRunner):
+        def outcome(self, batch: AskedBatch, place: int) -> AnswerOutcome:
+            return dataclasses.replace(super().outcome(batch, place), failed=place % 5 == 0)
+
+    with pytest.raises(RunError, match="of 48 prompts failed"):
+        rounds(Broken(rising))
+    with pytest.raises(UsageError, match="none of the replies to 48 prompts is right"):
+        rounds(ScriptedRunner(lambda value, place: (False, 10)))
+    with pytest.raises(UsageError, match="nothing to ask"):
+        calibrate(PairSource(), PLAN, SampleSet())
+    with pytest.raises(UsageError, match="at least 8"):
+        CalibrationPlan(first=3)
+
+
+def test_questions_that_hang_together_count_once() -> None:
+    """Ten prompts, each asked forty times: what is seen in all copies of one is seen once."""
+    asked = SampleSet(questions=[(seed, q) for seed in range(40) for q in questions("calibration", 10)])
+    settings = CalibrationPlan(samples=SamplePlan(lambdas=(0, 1)))
+    asks = asked.asks(settings.samples)
+    once = {ask.group: number for number, ask in enumerate(asks[:10])}
+    runner = ScriptedRunner(lambda value, place: (once[asks[place].group] < (9 if value else 5), 10))
+    found = _Rounds(runner, settings, asked, asks, NOWHERE, lambda: runner.now)  # type: ignore[arg-type]
+    found.run()
+    gained = _difference(found.found[Intensity(1)], found.found[Intensity(0)], asks)
+    assert gained.accuracy == pytest.approx(0.4)
+    assert gained.accuracy_ci > 0.25
 
 
 def test_two_processes_find_what_one_does(asked: SampleSet) -> None:

@@ -54,3 +54,25 @@ def test_they_are_asked_as_they_stand() -> None:
     asks = SampleSet(questions=[(1, question) for question in found]).asks(SamplePlan())
     assert [ask.step.messages[0].content for ask in asks] == [question.entry["question"] for question in found]
     assert {ask.kind for ask in asks} == {"chain_sum"}
+
+
+@pytest.mark.parametrize("reply", ["The answer is 7.", "<answer>{}</answer>", "", "[1, 2", "\ud800"])
+@pytest.mark.parametrize("name", ["prime_factorization", "game_of_life", "boxnet", "word_sorting"])
+def test_what_a_dataset_cannot_read_is_wrong(name: str, reply: str) -> None:
+    assert not gym_questions([name], 1)[0].grade(reply)
+
+
+@pytest.mark.parametrize("name", ["string_insertion", "spiral_matrix", "n_queens", "countdown", "simple_integration"])
+def test_a_reply_is_never_run(name: str) -> None:
+    with pytest.raises(UsageError, match="grades by running the reply as Python"):
+        gym_questions(["chain_sum", name], 2)
+
+
+@pytest.mark.parametrize(("names", "told"), [([], "no dataset"), (["composite"], "cannot draw 'composite'")])
+def test_what_cannot_be_drawn(names: list[str], told: str) -> None:
+    with pytest.raises(UsageError, match=told):
+        gym_questions(names, 3)
+
+
+def test_a_name_given_twice_counts_once() -> None:
+    assert len(gym_questions(["chain_sum", "chain_sum"], 4)) == 4

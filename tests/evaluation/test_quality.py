@@ -55,7 +55,7 @@ def test_a_head_that_can_tell_gets_most_of_what_the_oracle_gets(told: dict) -> N
         assert last["gains"][rival]["gain"] > max(0.02, last["gains"][rival]["ci"])
     assert last["gains"]["router"]["gain"] > 0  # it has no use for λ=.5
     assert told["even"]["tokens"] < 0.6
-    assert told["even"]["gain"] >= -0.01
+    assert told["even"]["gain"] >= -0.02
     assert told["at_most_thinking"]["gain"] == pytest.approx(0, abs=0.01)
     areas = told["areas"]
     assert areas["oracle"] >= areas[told["method"]] > areas["router"] > areas["fixed"] > 0
@@ -64,7 +64,7 @@ def test_a_head_that_can_tell_gets_most_of_what_the_oracle_gets(told: dict) -> N
 
 def test_what_was_learned_of_other_families_carries_over_where_they_are_alike(told: dict) -> None:
     for budget in told["budgets"]:
-        assert budget["other_families_over_fixed"]["gain"] == pytest.approx(budget["gains"]["fixed"]["gain"], abs=0.05)
+        assert budget["other_families_over_fixed"]["gain"] == pytest.approx(budget["gains"]["fixed"]["gain"], abs=0.1)
 
 
 def test_a_head_that_can_tell_nothing_gains_nothing() -> None:
