@@ -103,7 +103,17 @@ def test_what_it_imports_is_what_it_requires(wheel: Path) -> None:
     """Every module that is imported comes with what is declared; an extra's are imported where it is used."""
     here = packages_distributions()
     required = brought(r.name for r in requirements(wheel))
-    optional = {"langchain", "langgraph", "math-verify", "psycopg", "matplotlib", "pandas", "pytest", "tomli"}
+    optional = {
+        "langchain",
+        "langgraph",
+        "math-verify",
+        "psycopg",
+        "matplotlib",
+        "pandas",
+        "pytest",
+        "reasoning-gym",
+        "tomli",
+    }
     modules = imported(wheel)
     assert {"torch", "transformers", "pydantic", "typer"} <= set(modules)
     for module, files in modules.items():

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from builtin_pair.training.serving import open_folders
-from dami_agent.evaluation import agents, calibrate
+from dami_agent.evaluation import agents, confidence_rule
 from dami_agent.evaluation.call_batches import QuestionBatch, SeededQuestions
 from dami_agent.evaluation.rows import summary
 from dami_agent.evaluation.runner import MAX_TOKENS, question_step, stream_seed
@@ -68,7 +68,7 @@ def confidence(session: Session, asked: Sequence[Question]) -> dict[str, Any]:
         ``right``: share of Instruct's answers that are right; ``auc_min``: None where all or none are.
     """
     items = [
-        calibrate.Item(
+        confidence_rule.Item(
             kind="question",
             step=question_step(
                 each.prompt, sampling=Sampling(seed=stream_seed("evaluate", each.prompt)), max_tokens=MAX_TOKENS
@@ -77,9 +77,12 @@ def confidence(session: Session, asked: Sequence[Question]) -> dict[str, Any]:
         )
         for each in asked
     ]
-    observed = calibrate.observe(session, items, (0.0,))
+    observed = confidence_rule.observe(session, items, (0.0,))
     right = [each.right[0] for each in observed]
-    return {"right": round(mean(right), 3), "auc_min": auc([calibrate.minimum(1.0)(each) for each in observed], right)}
+    return {
+        "right": round(mean(right), 3),
+        "auc_min": auc([confidence_rule.minimum(1.0)(each) for each in observed], right),
+    }
 
 
 def rows(

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from dami_agent.evaluation import calibrate, runner
+from dami_agent.evaluation import confidence_rule, runner
 from dami_agent.evaluation.confidence_rule import Observation
 from dami_agent.tasks import agent_tasks, split_of
 from dami_agent.types import Limits, Reply, Sampling, ToolCall
@@ -46,11 +46,11 @@ def slow_replay(observed: list[Observation], weight: float, accept: float) -> tu
     return right / len(observed), tokens / len(observed)
 
 
-@pytest.mark.parametrize("weight", calibrate.WEIGHTS)
+@pytest.mark.parametrize("weight", confidence_rule.WEIGHTS)
 def test_replay_is_the_rule_item_by_item(weight: float) -> None:
     observed = observations(200, seed=int(weight * 100))
     for accept in (0.3, 0.8, 0.99):
-        found = calibrate.replay(observed, calibrate.minimum(weight), accept, GRID)
+        found = confidence_rule.replay(observed, confidence_rule.minimum(weight), accept, GRID)
         accuracy, tokens = slow_replay(observed, weight, accept)
         assert found["accuracy"] == pytest.approx(accuracy, abs=1e-4)
         assert found["tokens"] == pytest.approx(tokens, abs=1e-2)
@@ -62,12 +62,12 @@ def test_the_choice_is_the_cheapest_that_loses_nothing() -> None:
         {"accuracy": 0.898, "tokens": 30.0},
         {"accuracy": 0.89, "tokens": 10.0},
     ]
-    assert calibrate.choose(rows, 0.895)["tokens"] == 30.0
-    assert calibrate.choose(rows, 0.95)["accuracy"] == 0.90
+    assert confidence_rule.choose(rows, 0.895)["tokens"] == 30.0
+    assert confidence_rule.choose(rows, 0.95)["accuracy"] == 0.90
 
 
 def test_a_report_finds_the_signal_and_its_shuffle_loses_it() -> None:
-    result = calibrate.report(observations(1500, seed=9), GRID)
+    result = confidence_rule.report(observations(1500, seed=9), GRID)
     assert result["auc"]["min, w=0.5"]["all"] > 0.62
     assert result["default"]["accuracy"] > result["shuffled"]["accuracy"] + 0.02
     assert result["default"]["mean_lambda"] == result["shuffled"]["mean_lambda"]
@@ -77,12 +77,12 @@ def test_a_report_finds_the_signal_and_its_shuffle_loses_it() -> None:
 
 def test_items_are_of_the_calibration_split_and_judge_their_own_solution() -> None:
     sampling = Sampling(temperature=0.7)
-    asked = calibrate.question_items(8, sampling)
+    asked = confidence_rule.question_items(8, sampling)
     assert len(asked) == 8
-    for item in asked + calibrate.step_items(30, sampling):
+    for item in asked + confidence_rule.step_items(30, sampling):
         assert split_of(item.step.messages[0].content) == "calibration"
         assert not item.right(Reply(content="I do not know."))
-    steps = calibrate.step_items(30, sampling)
+    steps = confidence_rule.step_items(30, sampling)
     assert len(steps) == 30
     assert {item.kind for item in steps} == {"call", "reply"}
     for item in (i for i in steps if i.kind == "call"):
@@ -92,7 +92,7 @@ def test_items_are_of_the_calibration_split_and_judge_their_own_solution() -> No
 def test_a_step_shows_what_the_plan_has_done_and_takes_what_it_does_next() -> None:
     tasks = {task.prompt: task for task in agent_tasks("calibration", 60, seed=1)}
     together = 0
-    for item in calibrate.step_items(60, Sampling(temperature=0.7)):
+    for item in confidence_rule.step_items(60, Sampling(temperature=0.7)):
         task = tasks[item.step.messages[0].content]
         made = [message for message in item.step.messages if message.role == "assistant"]
         results = [message for message in item.step.messages if message.role == "tool"]
@@ -112,9 +112,9 @@ def test_a_step_shows_what_the_plan_has_done_and_takes_what_it_does_next() -> No
 
 def test_observing_the_built_in_pair_gives_one_log_probability_a_probe_token() -> None:
     session = runner.open_batch_session(batch=32)
-    items = calibrate.question_items(3, Sampling(temperature=0.7)) + calibrate.step_items(3, Sampling())
+    items = confidence_rule.question_items(3, Sampling(temperature=0.7)) + confidence_rule.step_items(3, Sampling())
     items = [replace(item, step=replace(item.step, limits=Limits(max_tokens=48))) for item in items]
-    observed = calibrate.observe(session, items, (0.0, 1.0), workers=4)
+    observed = confidence_rule.observe(session, items, (0.0, 1.0), workers=4)
     assert [o.kind for o in observed] == [item.kind for item in items]
     assert len(observed) == 6
     for o in observed:

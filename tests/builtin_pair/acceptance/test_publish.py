@@ -17,7 +17,7 @@ from builtin_pair.acceptance.tables import BLOCKS
 from builtin_pair.acceptance.talk_tables import KINDS, TALK
 from dami_agent.checkpoints import CheckpointPair
 from dami_agent.errors import UsageError
-from dami_agent.evaluation import calibrate, controls, rows
+from dami_agent.evaluation import confidence_rule, controls, rows
 from dami_agent.evaluation.confidence_rule import Observation
 from dami_agent.evaluation.outcomes import packed
 from dami_agent.tasks import FAMILIES, LEVELS, UNSEEN, Unseen
@@ -154,7 +154,7 @@ def a_calibration() -> dict[str, Any]:
         )
         for _ in range(60)
     ]
-    return calibrate.report(observed, (0.0, 0.5, 1.0)) | {"fingerprint": FINGERPRINT}
+    return confidence_rule.report(observed, (0.0, 0.5, 1.0)) | {"fingerprint": FINGERPRINT}
 
 
 def some_heads() -> dict[str, Any]:
