@@ -13,9 +13,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import blake2b
+from importlib.metadata import version
 from pathlib import Path
 
-from dami_agent import __version__
 from dami_agent.errors import UsageError
 from dami_agent.evaluation import runner
 from dami_agent.evaluation.call_batches import AnswerOutcome, AnyQuestion, AskedQuestions, outcome, question_step
@@ -88,7 +88,11 @@ class SampleSet:
 
     def digest(self, *how: object) -> str:
         """Identify what is asked, how it is graded, and how it is sampled: the same in every process."""
-        said = list(self.questions), [(task.prompt, task.rounds, task.answers) for task in self.drawn], __version__
+        said = (
+            list(self.questions),
+            [(task.prompt, task.rounds, task.answers) for task in self.drawn],
+            version("dami-agent"),
+        )
         return blake2b(repr((said, how)).encode("utf-8", "surrogatepass"), digest_size=12).hexdigest()
 
     def asks(self, plan: SamplePlan, attempt: int = 0) -> list[Ask]:
