@@ -8,9 +8,8 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import platformdirs
-
 from dami_agent.errors import InvalidPolicy
+from dami_agent.files import data_folder
 from dami_agent.policy import Frontier
 
 if TYPE_CHECKING:
@@ -26,16 +25,12 @@ _SHAPE = ("hidden_size", "num_hidden_layers", "vocab_size")
 
 def frontier_path(fingerprint: str) -> Path:
     """Return where the frontier of a pair is kept for this user: in the data folder, under the pair's fingerprint."""
-    return _data_folder() / "frontiers" / f"{fingerprint}.json"
+    return data_folder() / "frontiers" / f"{fingerprint}.json"
 
 
 def answers_folder() -> Path:
     """Return where calibrations keep the answers they have, so that one that broke off can go on."""
-    return _data_folder() / "calibrations"
-
-
-def _data_folder() -> Path:
-    return Path(platformdirs.user_data_dir("dami-agent", appauthor=False))
+    return data_folder() / "calibrations"
 
 
 def find_frontier(pair: CheckpointPair) -> Frontier:

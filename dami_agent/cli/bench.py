@@ -10,7 +10,7 @@ from typing import Annotated, Any, get_args
 import typer
 
 from dami_agent.cli.bench_quality import bench_quality
-from dami_agent.cli.options import InstructOption, ThinkingOption
+from dami_agent.cli.options import InstructOption, ThinkingOption, WorkersOption
 from dami_agent.cli.output import print_json, stdout
 from dami_agent.cli.progress import progress_bar
 from dami_agent.errors import UsageError
@@ -48,7 +48,7 @@ def agents(
     budgets: Annotated[
         bool, typer.Option("--budgets", help="Instead: tasks solved under reasoning budgets, generous to starving.")
     ] = False,
-    workers: Annotated[int, typer.Option(help="Processes, each with its own copy of the weights.", min=1)] = 1,
+    workers: WorkersOption = 1,
     instruct: InstructOption = None,
     thinking: ThinkingOption = None,
 ) -> None:

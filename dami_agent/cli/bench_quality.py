@@ -9,7 +9,14 @@ from typing import Annotated, Any
 
 import typer
 
-from dami_agent.cli.options import InstructOption, ThinkingOption
+from dami_agent.cli.options import (
+    BatchOption,
+    InstructOption,
+    MaxTokensOption,
+    TemperatureOption,
+    ThinkingOption,
+    WorkersOption,
+)
 from dami_agent.cli.output import check_writable, print_json, stdout
 from dami_agent.cli.progress import progress_bar
 from dami_agent.cli.sweep import numbers
@@ -20,8 +27,8 @@ def bench_quality(
     learned: Annotated[int, typer.Option(help="Questions of the calibration split to learn from.", min=150)] = 700,
     quick: Annotated[bool, typer.Option("--quick", help="A fifth of the questions to judge by.")] = False,
     lambdas: Annotated[str, typer.Option(help="Comma-separated λs; 0 and 1 are always sampled.")] = "0,.2,.4,.6,.8,1",
-    temperature: Annotated[float, typer.Option(help="Sampling temperature at every λ; 0 is greedy.", min=0)] = 0.7,
-    max_tokens: Annotated[int, typer.Option(help="Output tokens of a reply at most, with its thought.", min=2)] = 2048,
+    temperature: TemperatureOption = 0.7,
+    max_tokens: MaxTokensOption = 2048,
     samples: Annotated[
         Path | None, typer.Option(help="Folder to keep the samples in, and to take them from where they are there.")
     ] = None,
@@ -29,8 +36,8 @@ def bench_quality(
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Also write the JSON to this file.")] = None,
     instruct: InstructOption = None,
     thinking: ThinkingOption = None,
-    batch: Annotated[int | None, typer.Option(help="Sequences to decode together.", min=1)] = None,
-    workers: Annotated[int, typer.Option(help="Processes, each with its own copy of the weights.", min=1)] = 1,
+    batch: BatchOption = None,
+    workers: WorkersOption = 1,
 ) -> None:
     """Compare λ per question with every fixed λ and with selectors that know less, at equal tokens."""
     values = numbers(lambdas)

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dami_agent.cli.call_view import span
-from dami_agent.cli.output import check_writable, print_json, stdout, write_whole
+from dami_agent.cli.options import BatchOption, WorkersOption
+from dami_agent.cli.output import check_writable, print_json, stdout
 from dami_agent.cli.progress import progress_bar
 from dami_agent.cli.sweep import numbers
 from dami_agent.errors import UsageError
+from dami_agent.files import write_whole
 
 if TYPE_CHECKING:
     from dami_agent.estimators.heads import Heads
@@ -57,8 +59,8 @@ def calibrate(
         int | None,
         typer.Option(help="Output tokens of a reply at most (default: Thinking's own cap, else the window).", min=2),
     ] = None,
-    batch: Annotated[int | None, typer.Option(help="Sequences to decode together.", min=1)] = None,
-    workers: Annotated[int, typer.Option(help="Worker processes, each with its own copy of the weights.", min=1)] = 1,
+    batch: BatchOption = None,
+    workers: WorkersOption = 1,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")] = False,
 ) -> None:
     """Measure a pair on questions like yours, once: from then on λ is chosen by what was found.
@@ -91,7 +93,8 @@ def calibrate(
         found = measure(source, plan, asked, kept=answers_folder(), workers=workers, tell=tell)
     frontier = {**found.frontier, "asked": said, "date": date.today().isoformat()}
     path = output or frontier_path(frontier["fingerprint"])
-    write_whole(path, json.dumps(frontier, indent=1, ensure_ascii=False) + "\n")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, f"{json.dumps(frontier, indent=1, ensure_ascii=False)}\n".encode())
     kept = _keep_heads(found.heads, output)
     if plot is not None:
         calibration_plot.draw(frontier, plot)

@@ -51,3 +51,7 @@ InstructOption = Annotated[
     str | None, typer.Option("--instruct", help="Instruct checkpoint: folder or hub id (default: the built-in pair).")
 ]
 ThinkingOption = Annotated[str | None, typer.Option("--thinking", help="Thinking checkpoint: folder or hub id.")]
+TemperatureOption = Annotated[float, typer.Option(help="Sampling temperature at every λ; 0 is greedy.", min=0)]
+MaxTokensOption = Annotated[int, typer.Option(help="Output tokens of a reply at most, with its thought.", min=2)]
+BatchOption = Annotated[int | None, typer.Option(help="Sequences to decode together.", min=1)]
+WorkersOption = Annotated[int, typer.Option(help="Worker processes, each with its own copy of the weights.", min=1)]

@@ -70,11 +70,3 @@ def check_writable(path: Path) -> None:
         raise UsageError(f"cannot write {path}: {error}") from error
     if not writable:
         raise UsageError(f"cannot write {path}", hint="name a file in a folder of yours")
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file in one go: who reads it meanwhile, or after a crash, finds the old one or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, path)

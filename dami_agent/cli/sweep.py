@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dami_agent.cli.options import InstructOption, ThinkingOption
+from dami_agent.cli.options import (
+    BatchOption,
+    InstructOption,
+    MaxTokensOption,
+    TemperatureOption,
+    ThinkingOption,
+    WorkersOption,
+)
 from dami_agent.cli.output import print_json, stdout
 from dami_agent.cli.progress import progress_bar
 from dami_agent.errors import UsageError
@@ -28,8 +35,8 @@ def sweep(
     lambdas: Annotated[
         str, typer.Option(help="Comma-separated λs; 0 and 1 are always measured.")
     ] = "0,.1,.2,.3,.4,.5,.6,.7,.8,.9,1",
-    temperature: Annotated[float, typer.Option(help="Sampling temperature at every λ; 0 is greedy.", min=0)] = 0.7,
-    max_tokens: Annotated[int, typer.Option(help="Output tokens of a reply at most, with its thought.", min=2)] = 2048,
+    temperature: TemperatureOption = 0.7,
+    max_tokens: MaxTokensOption = 2048,
     switch_questions: Annotated[
         int,
         typer.Option(help="Calibration questions per λ and template for the switch point; 0 sets it to 0.", min=0),
@@ -40,8 +47,8 @@ def sweep(
     tool_dialogues: Annotated[int, typer.Option(help="Dialogues per kind of tool call; 0 for none.", min=0)] = 150,
     instruct: InstructOption = None,
     thinking: ThinkingOption = None,
-    batch: Annotated[int | None, typer.Option(help="Sequences to decode together.", min=1)] = None,
-    workers: Annotated[int, typer.Option(help="Worker processes, each with its own copy of the weights.", min=1)] = 1,
+    batch: BatchOption = None,
+    workers: WorkersOption = 1,
 ) -> None:
     """Measure accuracy, tokens and share of thinking across λ, on questions the built-in pair never saw."""
     values = numbers(lambdas)

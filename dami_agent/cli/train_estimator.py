@@ -9,7 +9,14 @@ from typing import Annotated, Any
 
 import typer
 
-from dami_agent.cli.options import InstructOption, ThinkingOption
+from dami_agent.cli.options import (
+    BatchOption,
+    InstructOption,
+    MaxTokensOption,
+    TemperatureOption,
+    ThinkingOption,
+    WorkersOption,
+)
 from dami_agent.cli.output import check_writable, print_json, stdout
 from dami_agent.cli.progress import progress_bar
 from dami_agent.cli.sweep import numbers
@@ -41,16 +48,16 @@ def train_estimator(
     ] = None,
     tries: Annotated[int, typer.Option(help="Replies to each question at each λ.", min=1)] = 1,
     lambdas: Annotated[str, typer.Option(help="Comma-separated λs; 0 and 1 are always sampled.")] = "0,.3,.5,.8,1",
-    temperature: Annotated[float, typer.Option(help="Sampling temperature at every λ; 0 is greedy.", min=0)] = 0.7,
-    max_tokens: Annotated[int, typer.Option(help="Output tokens of a reply at most, with its thought.", min=2)] = 2048,
+    temperature: TemperatureOption = 0.7,
+    max_tokens: MaxTokensOption = 2048,
     samples: Annotated[
         Path | None,
         typer.Option(help="Keep the samples to learn from in this file, and take them from it if it exists."),
     ] = None,
     instruct: InstructOption = None,
     thinking: ThinkingOption = None,
-    batch: Annotated[int | None, typer.Option(help="Sequences to decode together.", min=1)] = None,
-    workers: Annotated[int, typer.Option(help="Worker processes, each with its own copy of the weights.", min=1)] = 1,
+    batch: BatchOption = None,
+    workers: WorkersOption = 1,
 ) -> None:
     """Train heads that tell before anything is decoded which λ pays, on the pair's own replies."""
     values = numbers(lambdas)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import platformdirs
+from dami_agent.files import data_folder
 
 __all__ = ["heads_path", "offer_heads", "offered_heads"]
 
@@ -13,7 +13,7 @@ _offered: dict[str, Path] = {}
 
 def heads_path(fingerprint: str) -> Path:
     """Return where the head of a pair is kept for this user: in the data folder, under the pair's fingerprint."""
-    return Path(platformdirs.user_data_dir("dami-agent", appauthor=False)) / "heads" / f"{fingerprint}.safetensors"
+    return data_folder() / "heads" / f"{fingerprint}.safetensors"
 
 
 def offer_heads(fingerprint: str, path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import warnings
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -13,13 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from typing_extensions import Self
 
 from dami_agent.errors import InvalidRequest
 from dami_agent.estimators.head import TENSORS, Head, Kind, PricePoint, Reads
 from dami_agent.estimators.head_files import heads_path, offered_heads
 from dami_agent.estimators.preference import MAX_LOSS
+from dami_agent.files import write_whole
 from dami_agent.types import Intensity
 
 __all__ = ["Heads", "find_heads", "usable_heads"]
@@ -80,9 +80,7 @@ class Heads:
             for head in self.heads
             for name in TENSORS
         }
-        part = path.with_name(f"{path.name}.{os.getpid()}.part")  # nobody finds half a file
-        save_file(tensors, part, metadata={"format": _FORMAT, "heads": json.dumps(said)})
-        os.replace(part, path)
+        write_whole(path, save(tensors, metadata={"format": _FORMAT, "heads": json.dumps(said)}))
 
     @classmethod
     def load(cls, path: str | Path) -> Self:

@@ -7,15 +7,14 @@ pair for itself and takes whole jobs, so that a job's runs meet the neighbours t
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
-from multiprocessing import get_context
 from types import TracebackType
 from typing import Any
 
 from dami_agent.evaluation import agents
 from dami_agent.evaluation.agents import Mode, ModeResult, TaskRun
 from dami_agent.evaluation.task_set import TaskSet
+from dami_agent.evaluation.worker_pool import WorkerPool
 from dami_agent.processes import end_with_parent
 from dami_agent.tasks import AgentTask
 
@@ -71,12 +70,7 @@ class AgentRunner:
         self._concurrency = concurrency
         self._model = model or {}
         self._tell = tell or _silent
-        context = get_context("spawn")
-        self._pool = (
-            ProcessPoolExecutor(workers, mp_context=context, initializer=_begin, initargs=(self._model,))
-            if workers > 1
-            else None
-        )
+        self._pool = WorkerPool[AgentJob, ModeResult](workers, _run, _begin, self._model) if workers > 1 else None
 
     def __enter__(self) -> AgentRunner:
         return self
@@ -85,7 +79,7 @@ class AgentRunner:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._pool is not None:
-            self._pool.shutdown(cancel_futures=error is not None)
+            self._pool.__exit__(kind, error, trace)
 
     def run(self, modes: Sequence[Mode]) -> dict[str, ModeResult]:
         """Return the result of each mode by its name, its runs in the order of the tasks; longest modes go last."""
@@ -112,16 +106,15 @@ class AgentRunner:
 
         return [job.run(listen_to(job.mode.name)) for job in jobs]
 
-    def _elsewhere(self, pool: ProcessPoolExecutor, jobs: Sequence[AgentJob]) -> list[ModeResult]:
+    def _elsewhere(self, pool: WorkerPool[AgentJob, ModeResult], jobs: Sequence[AgentJob]) -> list[ModeResult]:
         done: dict[str, int] = {}
-        futures: dict[Future[ModeResult], int] = {
-            pool.submit(_run, jobs[place]): place for place in reversed(range(len(jobs)))
-        }
-        for future in as_completed(futures):
-            name = jobs[futures[future]].mode.name
-            done[name] = done.get(name, 0) + len(future.result().runs)
+
+        def count(job: AgentJob, result: ModeResult) -> None:
+            name = job.mode.name
+            done[name] = done.get(name, 0) + len(result.runs)
             self._tell(name, done[name], len(self.asked))
-        return [future.result() for future, _ in sorted(futures.items(), key=lambda item: item[1])]
+
+        return pool.map(jobs, count)
 
 
 def _begin(model: dict[str, Any]) -> None:

@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import blake2b
 from importlib.metadata import version
 from pathlib import Path
+from typing import TypeAlias
 
 from dami_agent.errors import UsageError
 from dami_agent.evaluation import runner
-from dami_agent.evaluation.call_batches import AnswerOutcome, AnyQuestion, AskedQuestions, outcome, question_step
+from dami_agent.evaluation.call_batches import AnswerOutcome, outcome
+from dami_agent.evaluation.gym_questions import GymQuestion
 from dami_agent.evaluation.own_questions import OwnQuestion
 from dami_agent.evaluation.reference_steps import Right, reference_steps
 from dami_agent.evaluation.runner import MAX_TOKENS, Request
@@ -28,6 +30,9 @@ from dami_agent.tasks import AgentTask, Question
 from dami_agent.types import Intensity, Sampling, Step, Template
 
 __all__ = ["AnswerFile", "Ask", "AskedBatch", "SamplePlan", "SampleSet"]
+
+AskedQuestion: TypeAlias = Question | OwnQuestion | GymQuestion
+"""One of the tasks', of a user's own, or of reasoning-gym."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +80,7 @@ class Ask:
 class SampleSet:
     """Say what is asked: questions, and every step of agent tasks after the history of their reference solution."""
 
-    questions: AskedQuestions = ()
+    questions: Sequence[tuple[int, AskedQuestion]] = ()
     tasks: TaskSet | None = None
 
     def __len__(self) -> int:
@@ -112,10 +117,15 @@ class SampleSet:
         return found
 
 
-def _of_question(seed: int, question: AnyQuestion, plan: SamplePlan, stream: tuple[object, ...]) -> Ask:
+def _of_question(seed: int, question: AskedQuestion, plan: SamplePlan, stream: tuple[object, ...]) -> Ask:
     sampling = Sampling(temperature=plan.temperature, seed=runner.stream_seed(seed, question.prompt, *stream))
+    step = runner.question_step(question.prompt, sampling=sampling, max_tokens=plan.max_tokens)
+    if not isinstance(question, Question):
+        step = dataclasses.replace(step, messages=question.messages)
+    if isinstance(question, OwnQuestion):
+        step = dataclasses.replace(step, tools=question.tools)
     return Ask(
-        step=question_step(question, sampling=sampling, max_tokens=plan.max_tokens),
+        step=step,
         right=question.right if isinstance(question, OwnQuestion) else lambda reply: question.grade(reply.content),
         group=question.prompt,
         kind=f"{question.family}, level {question.level}" if isinstance(question, Question) else question.kind,
@@ -205,9 +215,9 @@ class AskedBatch:
         file = AnswerFile(self.kept) if self.kept is not None else None
         if file is not None:
             file.mend()
-        places = range(len(self.asked)) if self.places is None else self.places
         known = {place: each for (_, place), each in (file.read(self.label) if file else {}).items()}
         asks = self.asked.asks(self.plan, self.attempt)
+        places = range(len(asks)) if self.places is None else self.places
         done(sum(place in known for place in places))
         order = sorted((place for place in places if place not in known), key=lambda place: asks[place].level)
         requests = (Request(step=asks[place].step, intensity=self.intensity, template=self.template) for place in order)

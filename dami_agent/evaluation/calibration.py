@@ -28,17 +28,13 @@ from random import Random
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import torch
-
 from dami_agent.errors import InvalidRequest, RunError, UsageError
 from dami_agent.estimators.fit import LEAST, fit_heads
 from dami_agent.estimators.heads import Heads
-from dami_agent.estimators.judge import mean_ci
 from dami_agent.evaluation.asked import AnswerFile, Ask, AskedBatch, SamplePlan, SampleSet
+from dami_agent.evaluation.calibration_rows import difference, row_of
 from dami_agent.evaluation.call_batches import AnswerOutcome, BatchRunner, PairSource, Progress
-from dami_agent.evaluation.rows import rounded
 from dami_agent.evaluation.samples import joined, read_probes, read_states, rendered
-from dami_agent.evaluation.stats import half_width, mean
 from dami_agent.evaluation.sweep import TEMPLATES, switch_point, templates_row
 from dami_agent.policy import Frontier
 from dami_agent.request_checks import reader_of_states
@@ -53,7 +49,6 @@ Outcomes = dict[Intensity, dict[int, AnswerOutcome]]
 _THINKING = Intensity(1)
 _JUMP = 0.05
 _CLOSE = 0.11
-_WORSE = 0.01
 _READING = 0.1
 _FAILURES = 0.1
 _LEAST_ROUND = 8
@@ -139,7 +134,7 @@ def calibrate(
         rounds.run()
         by_lambda, thinking = dict(sorted(rounds.found.items())), rounds.found[_THINKING]
         frontier = {
-            "rows": [_row(value, asks, found, thinking) for value, found in by_lambda.items()],
+            "rows": [row_of(value, asks, found, thinking) for value, found in by_lambda.items()],
             "left_out": rounds.left_out,
             "questions": len(thinking),
             "of": len(asks),
@@ -315,9 +310,9 @@ class _Rounds:
         """Leave out each λ between the ends that another beats."""
         for value in [value for value in self.found if 0 < value < 1]:
             for other in [other for other in self.found if other != value]:
-                against = _difference(self.found[other], self.found[value], self._asks)
+                against = difference(self.found[other], self.found[value], self._asks)
                 if against.beats:
-                    row = _row(value, self._asks, self.found[value], self.found[_THINKING])
+                    row = row_of(value, self._asks, self.found[value], self.found[_THINKING])
                     self.left_out.append(row | {"beaten_by": float(other)} | against.said)
                     self._gone[value] = self.found.pop(value)
                     break
@@ -327,7 +322,7 @@ class _Rounds:
         known = self._gone | self.found
         jumps = []
         for low, high in pairwise(sorted(known)):
-            rise = _difference(known[high], known[low], self._asks)
+            rise = difference(known[high], known[low], self._asks)
             if high - low > _CLOSE and rise.accuracy - rise.accuracy_ci > _JUMP:
                 jumps.append((rise.accuracy, round((low + high) / 2, 3)))
         if jumps and len(self.found) < self._plan.most:
@@ -336,103 +331,3 @@ class _Rounds:
                 return
             self._ask(f"λ={middle:g} as well", [middle], self.order[: self.done])
             self._check()
-
-
-@dataclass(frozen=True, slots=True)
-class _Difference:
-    """Hold what one λ gains on another, prompt by prompt, with half intervals."""
-
-    accuracy: float
-    accuracy_ci: float
-    tokens: float
-    tokens_ci: float
-
-    @property
-    def beats(self) -> bool:
-        """Tell whether it is better beyond noise at no more tokens, or as good at fewer beyond noise."""
-        better = self.accuracy > self.accuracy_ci and self.tokens <= 0
-        shorter = self.accuracy - self.accuracy_ci >= -_WORSE and -self.tokens > self.tokens_ci
-        return better or shorter
-
-    @property
-    def said(self) -> dict[str, float | None]:
-        """Return what the file keeps of it."""
-        return {"gain": round(self.accuracy, 4), "gain_ci": rounded(self.accuracy_ci, 4)}
-
-
-def _difference(
-    these: Mapping[int, AnswerOutcome], others: Mapping[int, AnswerOutcome], asks: Sequence[Ask]
-) -> _Difference:
-    """Compare two λs on the prompts that both were asked.
-
-    Where few replies changed from right to wrong, the normal interval is too narrow; it is never taken for less than
-    three in n groups, which is what may go unseen in all of them once in twenty times.
-    """
-    shared = [place for place in these if place in others]
-    right = [float(these[place].right) - float(others[place].right) for place in shared]
-    tokens = [float(these[place].tokens - others[place].tokens) for place in shared]
-    groups = [asks[place].group for place in shared]
-    accuracy, accuracy_ci = _mean_ci(right, groups)
-    return _Difference(accuracy, max(accuracy_ci, 3 / max(1, len(set(groups)))), *_mean_ci(tokens, groups))
-
-
-def _mean_ci(values: Sequence[float], groups: Sequence[str]) -> tuple[float, float]:
-    numbers: dict[str, int] = {}
-    members = [numbers.setdefault(group, len(numbers)) for group in groups]
-    return mean_ci(torch.tensor(values), torch.tensor(members))
-
-
-def _row(
-    value: Intensity,
-    asks: Sequence[Ask],
-    found: Mapping[int, AnswerOutcome],
-    thinking: Mapping[int, AnswerOutcome],
-) -> dict[str, Any]:
-    """Make the row of one λ: counts, cells by kind of prompt, and what it keeps of Thinking's on the same prompts."""
-    outcomes = list(found.values())
-    right, tokens = [each.right for each in outcomes], [float(each.tokens) for each in outcomes]
-    groups = [asks[place].group for place in found]
-    row: dict[str, Any] = {
-        "lambda": float(value),
-        "accuracy": round(mean(right), 4),
-        "accuracy_ci": round(max(half_width(sum(right), len(right)), _mean_ci(list(map(float, right)), groups)[1]), 4),
-        "tokens": round(mean(tokens), 2),
-        "tokens_ci": rounded(_mean_ci(tokens, groups)[1], 2),
-        "questions": len(outcomes),
-        "think_ratio": round(mean([each.thought for each in outcomes]), 4),
-        "finished": round(mean([each.finished for each in outcomes]), 4),
-        "reasoning_tokens": round(mean([each.reasoning_tokens for each in outcomes]), 2),
-        "errors": sum(each.failed for each in outcomes),
-        "template": outcomes[0].template,
-    }
-    kinds: dict[str, list[AnswerOutcome]] = {}
-    for place, each in found.items():
-        kinds.setdefault(asks[place].kind, []).append(each)
-    row["cells"] = {"kind": {name: _cell(each) for name, each in sorted(kinds.items())}}
-    return row | {"of_thinking": _share(found, thinking, groups)}
-
-
-def _share(
-    found: Mapping[int, AnswerOutcome], thinking: Mapping[int, AnswerOutcome], groups: Sequence[str]
-) -> dict[str, float | None]:
-    """Return which share of Thinking's accuracy and tokens remains; the interval is that of a ratio of paired means."""
-    right = [float(each.right) for each in found.values()]
-    theirs = [float(thinking[place].right) for place in found]
-    tokens = sum(thinking[place].tokens for place in found)
-    if not sum(theirs) or not tokens:
-        return {"accuracy": None, "accuracy_ci": None, "tokens": None}
-    share = mean(right) / mean(theirs)
-    rest = [one - share * other for one, other in zip(right, theirs, strict=True)]
-    spread = _mean_ci(rest, groups)[1] / mean(theirs)
-    used = sum(each.tokens for each in found.values()) / tokens
-    return {"accuracy": round(share, 4), "accuracy_ci": rounded(spread, 4), "tokens": round(used, 4)}
-
-
-def _cell(found: Sequence[AnswerOutcome]) -> dict[str, Any]:
-    right = [each.right for each in found]
-    return {
-        "accuracy": round(mean(right), 4),
-        "accuracy_ci": round(half_width(sum(right), len(right)), 4),
-        "tokens": round(mean([float(each.tokens) for each in found]), 2),
-        "questions": len(found),
-    }

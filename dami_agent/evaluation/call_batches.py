@@ -7,34 +7,24 @@ one process, and the outcomes are the same.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
-from multiprocessing import get_context
 from types import TracebackType
-from typing import Protocol, TypeAlias
+from typing import Protocol
 
 from dami_agent.evaluation import runner
-from dami_agent.evaluation.gym_questions import GymQuestion
-from dami_agent.evaluation.own_questions import OwnQuestion
 from dami_agent.evaluation.runner import Answer, Request
 from dami_agent.evaluation.stats import mean
+from dami_agent.evaluation.worker_pool import WorkerPool
 from dami_agent.processes import end_with_parent
 from dami_agent.session import Session
 from dami_agent.tasks import Question
-from dami_agent.types import Intensity, Sampling, Step, Template
+from dami_agent.types import Intensity, Sampling, Template
 
 Progress = Callable[[str, int, int], None]
 """Told what is being done, how much of it is done, and how much there is."""
 
 SeededQuestions = Sequence[tuple[int, Question]]
-"""(seed, question) pairs."""
-
-AnyQuestion: TypeAlias = Question | OwnQuestion | GymQuestion
-"""One of the tasks', of a user's own, or of reasoning-gym."""
-
-AskedQuestions = Sequence[tuple[int, AnyQuestion]]
 """(seed, question) pairs."""
 
 
@@ -90,7 +80,7 @@ class QuestionBatch:
     """
 
     name: str
-    asked: AskedQuestions
+    asked: SeededQuestions
     intensity: Intensity
     temperature: float
     max_tokens: int
@@ -110,7 +100,7 @@ class QuestionBatch:
         Easy questions are asked first: their replies are short, and rows of like lengths decoded together waste little
         on padding.
         """
-        levels = [question.level if isinstance(question, Question) else 0 for _, question in self.asked]
+        levels = [question.level for _, question in self.asked]
         order = sorted(range(len(self.asked)), key=levels.__getitem__)
         requests = (self._request(self.asked[place]) for place in order)
         answers = runner.answers(session, requests, switch_point=self.switch, done=done)
@@ -120,30 +110,15 @@ class QuestionBatch:
             for place, (_, question) in enumerate(self.asked)
         ]
 
-    def _request(self, item: tuple[int, AnyQuestion]) -> Request:
+    def _request(self, item: tuple[int, Question]) -> Request:
         seed, question = item
         sampling = Sampling(
             temperature=self.temperature,
             seed=runner.stream_seed(seed, question.prompt, *self.stream),
             logprobs=0 if self.logprobs else None,
         )
-        step = question_step(question, sampling=sampling, max_tokens=self.max_tokens)
+        step = runner.question_step(question.prompt, sampling=sampling, max_tokens=self.max_tokens)
         return Request(step=step, intensity=self.intensity, template=self.template)
-
-
-def question_step(question: AnyQuestion, *, sampling: Sampling, max_tokens: int | None) -> Step:
-    """Make the step that asks a question, as an application would send it.
-
-    Args:
-        question: of any kind.
-        sampling: how tokens are drawn.
-        max_tokens: most output tokens.
-    """
-    step = runner.question_step(question.prompt, sampling=sampling, max_tokens=max_tokens)
-    if isinstance(question, Question):
-        return step
-    tools = question.tools if isinstance(question, OwnQuestion) else ()
-    return dataclasses.replace(step, messages=question.messages, tools=tools)
 
 
 def outcome(answer: Answer, *, right: bool, named: bool = False) -> AnswerOutcome:
@@ -188,11 +163,7 @@ class BatchRunner:
     def __init__(self, source: PairSource, workers: int = 1, tell: Progress | None = None) -> None:
         self.session = source.open()
         self.tell = tell or _silent
-        self._pool = (
-            ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_prepare, initargs=(source,))
-            if workers > 1
-            else None
-        )
+        self._pool = WorkerPool[Batch, list[AnswerOutcome]](workers, _run, _prepare, source) if workers > 1 else None
 
     def __enter__(self) -> BatchRunner:
         return self
@@ -201,7 +172,7 @@ class BatchRunner:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._pool is not None:
-            self._pool.shutdown(cancel_futures=error is not None)
+            self._pool.__exit__(kind, error, trace)
 
     def run(self, batches: Sequence[Batch]) -> list[list[AnswerOutcome]]:
         """Return the outcomes of each batch, in the order given; the last are begun first, so put the longest there."""
@@ -216,13 +187,7 @@ class BatchRunner:
 
         if self._pool is None:
             return [batch.run(self.session, lambda more, name=batch.name: count(name, more)) for batch in batches]  # type: ignore[misc]
-        jobs: dict[Future[list[AnswerOutcome]], int] = {
-            self._pool.submit(_run, batches[place]): place for place in reversed(range(len(batches)))
-        }
-        for job in as_completed(jobs):
-            job.result()  # an error ends the sweep as soon as it is known
-            count(batches[jobs[job]].name, batches[jobs[job]].size)
-        return [job.result() for job, _ in sorted(jobs.items(), key=lambda item: item[1])]
+        return self._pool.map(batches, lambda batch, _: count(batch.name, batch.size))
 
 
 _session: Session | None = None

@@ -8,11 +8,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import platformdirs
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 from dami_agent.errors import LedgerError
+from dami_agent.files import data_folder
 from dami_agent.ledger.database import LOCATION_HINT, first_line
 
 VARIABLE = "DAMI_LEDGER"
@@ -27,7 +27,7 @@ def default_location() -> str:
     said = os.environ.get(VARIABLE, "").strip()
     if said and said.lower() not in ON:
         return said
-    return str(Path(platformdirs.user_data_dir("dami-agent", appauthor=False)) / "ledger.sqlite")
+    return str(data_folder() / "ledger.sqlite")
 
 
 def text_wanted() -> bool:

@@ -6,9 +6,7 @@ import base64
 import dataclasses
 import hashlib
 import json
-import os
 import sys
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -20,6 +18,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from dami_agent.errors import LedgerError
+from dami_agent.files import write_whole
 from dami_agent.ledger import CallRow, totals, unmatched_rules
 from dami_agent.ledger.call_text import TEXTS
 from dami_agent.policy import Frontier
@@ -153,29 +152,11 @@ def write(
             with path.open("wb") as through:
                 through.write(page)
         else:
-            _replace(path.resolve() if path.is_symlink() else path, page)
+            write_whole(path.resolve() if path.is_symlink() else path, page)
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or error
         raise LedgerError(f"cannot write the report to {path}: {why}", hint="name a writable file with -o") from error
     return len(page)
-
-
-def _replace(path: Path, page: bytes) -> None:
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-        try:
-            file.write(page)
-            Path(file.name).chmod(0o666 & ~_umask())
-            os.replace(file.name, path)
-        except BaseException:
-            Path(file.name).unlink(missing_ok=True)
-            raise
-
-
-def _umask() -> int:
-    """Read the process's umask, which can only be read by setting it."""
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask
 
 
 def _asset(name: str) -> str:

@@ -12,7 +12,8 @@ import pytest
 
 from dami_agent.errors import RunError, UsageError
 from dami_agent.evaluation.asked import AnswerFile, AskedBatch, SamplePlan, SampleSet
-from dami_agent.evaluation.calibration import CalibrationPlan, _difference, _Rounds, calibrate
+from dami_agent.evaluation.calibration import CalibrationPlan, _Rounds, calibrate
+from dami_agent.evaluation.calibration_rows import difference
 from dami_agent.evaluation.call_batches import AnswerOutcome, BatchRunner, PairSource
 from dami_agent.evaluation.own_questions import OwnQuestion
 from dami_agent.evaluation.task_set import TaskSet
@@ -208,7 +209,7 @@ def test_questions_that_hang_together_count_once() -> None:
     runner = ScriptedRunner(lambda value, place: (once[asks[place].group] < (9 if value else 5), 10))
     found = _Rounds(runner, settings, asked, asks, NOWHERE, lambda: runner.now)  # type: ignore[arg-type]
     found.run()
-    gained = _difference(found.found[Intensity(1)], found.found[Intensity(0)], asks)
+    gained = difference(found.found[Intensity(1)], found.found[Intensity(0)], asks)
     assert gained.accuracy == pytest.approx(0.4)
     assert gained.accuracy_ci > 0.25
 
