@@ -263,7 +263,7 @@ class LocalEngine:
             eos_ids=self._eos_ids,
             max_tokens=max_tokens,
             key=warper_key(sampling),
-            stream=RandomStream(sampling.seed),
+            stream=RandomStream(sampling.seed, prompt.token_ids),
             logprobs=sampling.logprobs,
             matcher=matcher,
             forbid_tool_call=self._forbidden(prompt.constraint, matcher),

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import math
 import secrets
+import sys
+from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
+from hashlib import blake2b
 from typing import Any, TypeAlias
 
 import torch
@@ -94,12 +97,23 @@ def _integer(name: str, value: object, low: int, high: int) -> int:
 
 
 class RandomStream:
-    """The uniform numbers of one request, by position, in [0, 1). Same seed, same numbers, on any machine."""
+    """The uniform numbers of one request, by position, in [0, 1): same seed and prompt, same numbers on any machine.
+
+    The prompt counts, so that whoever asks a thousand questions with one seed draws a thousand times, not once.
+
+    Args:
+        seed: of the request.
+        prompt: its token ids.
+    """
 
     _BLOCK = 64
 
-    def __init__(self, seed: int) -> None:
-        self._generator = torch.Generator().manual_seed(seed)
+    def __init__(self, seed: int, prompt: Sequence[int] = ()) -> None:
+        said = array("q", (*divmod(seed, 2**32), *prompt))
+        if sys.byteorder == "big":
+            said.byteswap()
+        mixed = int.from_bytes(blake2b(said.tobytes(), digest_size=8).digest(), "little", signed=True)
+        self._generator = torch.Generator().manual_seed(mixed)
         self._numbers: list[float] = []
 
     def __getitem__(self, position: int) -> float:

@@ -17,7 +17,8 @@ class Sampling:
     Attributes:
         temperature: 0 is greedy.
         top_p, top_k, min_p, repetition_penalty: as transformers' warpers define them.
-        seed: of this request's own random stream; None draws a fresh one, which is recorded.
+        seed: of this request's own random stream, which the prompt's tokens decide beside it: different prompts draw
+            independently; None draws a fresh one, which is recorded.
         logprobs: None for none, else how many alternatives beside the chosen token (0: only the chosen).
     """
 

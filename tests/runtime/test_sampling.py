@@ -106,6 +106,14 @@ def test_stream_is_its_seed_and_position() -> None:
     assert all(0 <= a[i] < 1 for i in range(200))
 
 
+def test_prompts_under_one_seed_draw_independently() -> None:
+    first = torch.tensor([RandomStream(7, [number])[0] for number in range(2000)])
+    assert abs(first.mean() - 0.5) < 0.03
+    assert abs(first.std() - 12**-0.5) < 0.02
+    assert RandomStream(7, [1, 2])[3] == RandomStream(7, (1, 2))[3] != RandomStream(7, [2, 1])[3]
+    assert RandomStream(-(2**63), [5])[0] != RandomStream(2**64 - 1, [5])[0] != RandomStream(2**64 - 1, [6])[0]
+
+
 def test_defaults_come_from_the_generation_config() -> None:
     config = {"do_sample": True, "temperature": 0.6, "top_p": 0.95, "top_k": 20, "transformers_version": "4.51"}
     filled = resolve_sampling(Sampling(seed=3), config, 100)
