@@ -32,10 +32,10 @@ from typing import TYPE_CHECKING
 
 from dami_agent.errors import InvalidRequest
 from dami_agent.estimators.preference import MAX_LOSS, check_rate, kind_of
-from dami_agent.types import Decision, Engine, Estimate, Intensity, Prompt
+from dami_agent.types import Candidate, Decision, Engine, Estimate, Intensity, Prompt
 
 if TYPE_CHECKING:
-    from dami_agent.estimators.head import Head  # imports torch
+    from dami_agent.estimators.head import Choice, Head  # imports torch
 
 MAX_PROBE_TOKENS = 32
 
@@ -92,11 +92,12 @@ class ConfidenceEstimator:
             scores = list(engine.score(prompt, probe.token_ids, Intensity(1)))
             features = self._features(own, scores)
         features["probe_ended"] = float(probe.finish_reason == "stop")
-        intensity, said = self._intensity(features, prompt, engine)
+        found = self._by_head(features, prompt, engine)
         return Estimate(
             estimator=self.name,
-            intensity=intensity,
-            features=features | said,
+            intensity=self._by_rule(features["confidence"]) if found is None else found.intensity,
+            features=features | ({} if found is None else found.features),
+            candidates=() if found is None else found.candidates,
             probe=probe,
             probe_prompt=prompt,
             tokens=probe.output_tokens,
@@ -104,31 +105,29 @@ class ConfidenceEstimator:
             seconds=time.perf_counter() - started,
         )
 
-    def _intensity(
-        self, features: dict[str, float], prompt: Prompt, engine: Engine
-    ) -> tuple[Intensity, dict[str, float]]:
-        """Choose λ by the pair's head, else by the rule; returns what the head predicted too."""
-        if self.calibrated:
-            from dami_agent.estimators.head import probe_vector  # imports torch
-            from dami_agent.estimators.heads import usable_heads
+    def _by_rule(self, confidence: float) -> Intensity:
+        return Intensity(0) if confidence >= self.accept else Intensity(min(1.0, max(0.0, 1 - confidence)))
 
-            heads = usable_heads(engine.info.fingerprint)
-            head = heads.get("probe", kind_of(prompt)) if heads is not None else None
-            spent = int(features.get("probe_tokens", 0))
-            whole = features["probe_ended"] or spent == MAX_PROBE_TOKENS  # heads learned from no shorter ones
-            if self.risk is not None:
-                return self._promised(head, features, spent if whole else None, engine)
-            if head is not None and whole and head.pays(self.max_loss, self.price):
-                price = head.price_for(self.max_loss, self.price)
-                return head.estimate(probe_vector(features), spent, price)
-        confidence = features["confidence"]
-        return Intensity(0) if confidence >= self.accept else Intensity(min(1.0, max(0.0, 1 - confidence))), {}
+    def _by_head(self, features: dict[str, float], prompt: Prompt, engine: Engine) -> Choice | None:
+        """Choose λ by the pair's head; None: there is none to go by."""
+        if not self.calibrated:
+            return None
+        from dami_agent.estimators.head import probe_vector  # imports torch
+        from dami_agent.estimators.heads import usable_heads
 
-    def _promised(
-        self, head: Head | None, features: dict[str, float], spent: int | None, engine: Engine
-    ) -> tuple[Intensity, dict[str, float]]:
+        heads = usable_heads(engine.info.fingerprint)
+        head = heads.get("probe", kind_of(prompt)) if heads is not None else None
+        spent = int(features.get("probe_tokens", 0))
+        whole = features["probe_ended"] or spent == MAX_PROBE_TOKENS  # heads learned from no shorter ones
+        if self.risk is not None:
+            return self._promised(head, features, spent if whole else None, engine)
+        if head is None or not whole or not head.pays(self.max_loss, self.price):
+            return None
+        return head.estimate(probe_vector(features), spent, head.price_for(self.max_loss, self.price))
+
+    def _promised(self, head: Head | None, features: dict[str, float], spent: int | None, engine: Engine) -> Choice:
         """Choose λ by a head whose loss is bounded; ``spent`` is None for a probe shorter than those it knows."""
-        from dami_agent.estimators.head import probe_vector
+        from dami_agent.estimators.head import Choice, probe_vector
 
         if head is None:
             raise InvalidRequest(
@@ -136,7 +135,9 @@ class ConfidenceEstimator:
                 hint="train one with `dami calibrate`, or leave risk= out",
             )
         price = head.price_for(self.max_loss, risk=self.risk)
-        return (Intensity(1), {}) if spent is None else head.estimate(probe_vector(features), spent, price)
+        if spent is None:
+            return Choice((Candidate(intensity=Intensity(1), reasoning_tokens=0),), {})
+        return head.estimate(probe_vector(features), spent, price)
 
     def _probe_decision(self, decision: Decision, room: int) -> Decision:
         """Limit a probe to the caller's cap and to what the context window leaves, and to at least one token."""

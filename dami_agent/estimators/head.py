@@ -19,15 +19,15 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 
 from dami_agent.errors import InvalidRequest
 from dami_agent.estimators.preference import MAX_LOSS
-from dami_agent.types import Intensity
+from dami_agent.types import Candidate, Intensity
 
-__all__ = ["TENSORS", "Head", "Kind", "PricePoint", "Reads", "probe_vector", "states_vector"]
+__all__ = ["TENSORS", "Choice", "Head", "Kind", "PricePoint", "Reads", "probe_vector", "states_vector"]
 
 Reads = Literal["states", "probe"]
 """What a head reads: the pair's hidden states of the prompt, or the log-probabilities of Instruct's probe."""
@@ -36,8 +36,21 @@ Kind = Literal["plain", "tools"]
 """What a head is for: prompts without tools, or with them."""
 
 _BEYOND, _LEAST_GAIN = 1.3, 0.005
+_LONGEST = 1.5  # of heads whose card does not say
 
 TENSORS = ("center", "scale", "components", "right", "length")
+
+
+class Choice(NamedTuple):
+    """Holds all λs by falling value, and the numbers behind them by name."""
+
+    candidates: tuple[Candidate, ...]
+    features: dict[str, float]
+
+    @property
+    def intensity(self) -> Intensity:
+        """Return the best λ."""
+        return self.candidates[0].intensity
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,9 +128,13 @@ class Head:
             tokens: what a reply at each λ costs, [prompts, λs].
             price: c of the module's docstring.
         """
-        return (right - price * tokens / self.thinking_tokens).argmax(dim=-1)
+        return self.values(right, tokens, price).argmax(dim=-1)
 
-    def estimate(self, features: torch.Tensor, overhead: int, price: float) -> tuple[Intensity, dict[str, float]]:
+    def values(self, right: torch.Tensor, tokens: torch.Tensor, price: float) -> torch.Tensor:
+        """Compute what a reply at each λ is worth, its price off; arguments and shape as for :meth:`choose`."""
+        return right - price * tokens / self.thinking_tokens
+
+    def estimate(self, features: torch.Tensor, overhead: int, price: float) -> Choice:
         """Choose λ for one prompt.
 
         Args:
@@ -126,14 +143,23 @@ class Head:
             price: c of the module's docstring; see :meth:`price_for`.
 
         Returns:
-            λ, and the numbers behind it by name.
+            All λs by falling value, and the numbers behind them by name.
         """
         right, tokens = self.predict(features[None])
-        place = int(self.choose(right, with_overhead(tokens, torch.tensor([overhead])), price)[0])
+        worth = self.values(right, with_overhead(tokens, torch.tensor([overhead])), price)[0]
+        order = worth.argsort(descending=True, stable=True).tolist()
+        lengths = (tokens[0] * self.longest).ceil().int().tolist()
+        lengths[0] = 0
         said = {"price": price}
         for value, p, length in zip(self.lambdas, right[0].tolist(), tokens[0].tolist(), strict=True):
             said |= {f"right@{value:g}": p, f"tokens@{value:g}": length}
-        return self.lambdas[place], said
+        ranked = (Candidate(intensity=self.lambdas[at], reasoning_tokens=lengths[at]) for at in order)
+        return Choice(tuple(ranked), said)
+
+    @property
+    def longest(self) -> float:
+        """Return how many times the predicted tokens a reply has at most, nine times out of ten, of other folds."""
+        return float(self.card.get("tokens_q90", _LONGEST))
 
     def price_for(self, max_loss: float, price: float | None = None, risk: float | None = None) -> float:
         """Return the price that settings of an estimator lead to.

@@ -29,6 +29,7 @@ def report(samples: Samples, right: torch.Tensor, tokens: torch.Tensor) -> dict[
         "auc": [_auc(right[:, j], samples.right[:, j]) for j in range(len(samples.lambdas))],
         "calibration_error": round(_calibration_error(right, samples.right), 4),
         "log_tokens_error": round(float((tokens.log() - samples.tokens.clamp(min=1).log()).abs().mean()), 4),
+        "tokens_q90": round(float((samples.tokens / tokens)[:, 1:].flatten().quantile(0.9)), 3),
         "preferences": round(_preferences_kept(samples, right, tokens), 4),
         "oracle": _oracle(samples),
         "fixed": [

@@ -103,11 +103,12 @@ class PreferenceEstimator:
         head = self.head_for(prompt, engine)
         price = head.price_for(self.max_loss, self.price, self.risk)
         states = reader_of_states(engine).hidden_states(prompt, Intensity(0), head.layers)
-        intensity, features = head.estimate(states_vector(states), 0, price)
+        choice = head.estimate(states_vector(states), 0, price)
         return Estimate(
             estimator=self.name,
-            intensity=intensity,
-            features=features,
+            intensity=choice.intensity,
+            features=choice.features,
+            candidates=choice.candidates,
             scored_tokens=len(prompt.token_ids),
             seconds=time.perf_counter() - started,
         )

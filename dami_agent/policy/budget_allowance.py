@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 from dami_agent.errors import BudgetExhausted
 from dami_agent.policy.accounts import Reservation, Spent
+from dami_agent.policy.caps import DEFAULT_ANSWER_RESERVE, thought_room, with_answer_reserve
 from dami_agent.policy.rules import RunBudget
 from dami_agent.types import Limits
 from dami_agent.types.price import PER
@@ -41,6 +42,7 @@ class Allowance:
     Attributes:
         answer_reserve: tokens of the limits that a thought may not use up, at least.
         timed: the timeout is the budget's, and time is kept after it for a final answer.
+        widest: limits of a thought that needs more than the step gets unasked, once nobody else sets anything aside.
     """
 
     limits: Limits
@@ -49,12 +51,27 @@ class Allowance:
     reason: str = ""
     answer_reserve: int = 0
     timed: bool = False
+    widest: Limits | None = None
 
     @property
-    def withheld(self) -> int:
-        """Grade how much of a normal reply is withheld: 0 nothing, 1 the thought or time for it, 2 the tools too."""
+    def reserved(self) -> Limits:
+        """Return the limits with an answer's room kept out of the thought's."""
+        return with_answer_reserve(self.limits, self.answer_reserve)
+
+    @property
+    def widest_thought(self) -> float:
+        """Return the tokens that a thought gets at most, if it is estimated to need them."""
+        return thought_room(with_answer_reserve(self.widest or self.limits, self.answer_reserve))
+
+    def withheld(self, need: int = 0) -> int:
+        """Grade how much of a normal reply is withheld: 0 nothing, 1 the thought or time for it, 2 the tools too.
+
+        Args:
+            need: tokens that the thought needs; 0 if unknown.
+        """
         short = self.timed and self.limits.timeout is not None and self.limits.timeout < _ENOUGH_SECONDS
-        return 2 if self.tools_disabled else int(short or self.ceiling == 0 or self.limits.max_reasoning_tokens == 0)
+        none = self.ceiling == 0 or self.limits.max_reasoning_tokens == 0
+        return 2 if self.tools_disabled else int(short or none or thought_room(self.reserved) < need)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,16 +90,19 @@ class _TokenBudget:
         """Tell whether there is no room for a reply and another answer after it."""
         return self.free < self.need(own) + self.reserve
 
-    def part(self, own: float, final: bool) -> float:
+    def part(self, own: float, final: bool, thought: float) -> float:
         """Compute the cap of a reply.
 
         A final one gets twice the reserve. Others get half of what is not reserved, at least room for a thought and an
-        answer while that leaves the final answer its own, else at least an answer's.
+        answer while that leaves the final answer its own, else at least an answer's; all that is not reserved where the
+        thought needs it.
         """
         if final:
             return min(self.free, 2 * self.reserve)
         least = 2 * self.reserve if self.free >= 3 * self.reserve else self.need(own)
-        return max(least, math.ceil((self.free - self.reserve) / 2))
+        left = self.free - self.reserve
+        beside = max(self.reserve, min(thought, DEFAULT_ANSWER_RESERVE))  # what `with_answer_reserve` keeps
+        return max(least, math.ceil(left / 2), min(left, thought + beside))
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +122,13 @@ class RemainingBudget:
     others: tuple[Reservation, ...] = ()
     final: bool = False
 
-    def allow(self, limits: Limits, charged_to: str) -> Allowance:
-        """Compute what a step gets that would have ``limits`` without a budget.
+    def allow(self, limits: Limits, charged_to: str, need: float = 0) -> Allowance:
+        """Compute what a step gets.
+
+        Args:
+            limits: what it would have without a budget.
+            charged_to: tool or ``answer``.
+            need: tokens that its thought needs: these it gets where they are free; 0 if unknown.
 
         Raises:
             BudgetExhausted: less than an answer needs.
@@ -113,8 +138,8 @@ class RemainingBudget:
         shares = self._shares()
         drained = self._drained(own, limits, shares)
         final = self.final or (bool(drained) and (self.run.on_exhausted == "end" or drained != ["reasoning_tokens"]))
-        tokens, reserve = self._tokens(own, final)
-        thought, closed = self._thought(limits, charged_to)
+        tokens, reserve = self._tokens(own, final, need)
+        thought, closed = self._thought(limits, charged_to, need)
         ceiling, reasons = self._ceiling(shares, drained)
         if reserve and tokens < 2 * reserve and not final:
             closed.append(f"too little of this {self.run.per}'s budget left for a thought")
@@ -236,21 +261,21 @@ class RemainingBudget:
 
     # ---- how much -------------------------------------------------------------------------------------------------
 
-    def _tokens(self, own: float, final: bool) -> tuple[float, int]:
+    def _tokens(self, own: float, final: bool, need: float) -> tuple[float, int]:
         """Compute the reply's cap, and the answer's room in it; 0 where the caller's own cap is the tightest."""
         tokens, reserve = own, 0
         for budget in self._token_budgets():
-            part = budget.part(own, final) if self._shared else budget.free
+            part = budget.part(own, final, need) if self._shared else budget.free
             if part < tokens:
                 tokens, reserve = max(1, part), budget.reserve if self._shared else 0
         return tokens, reserve
 
-    def _thought(self, limits: Limits, charged_to: str) -> tuple[float, list[str]]:
+    def _thought(self, limits: Limits, charged_to: str, need: float) -> tuple[float, list[str]]:
         """Compute the thought's cap, and say why there is to be none."""
         own = math.inf if limits.max_reasoning_tokens is None else limits.max_reasoning_tokens
         free, closed = self._free("reasoning_tokens"), list[str]()
         if self._shared and free != math.inf:
-            free = max(self._least(limits, self.run.max_reasoning_tokens), math.ceil(free / 2))
+            free = max(self._least(limits, self.run.max_reasoning_tokens), math.ceil(free / 2), min(need, free))
         whole = self.tools.get(charged_to)
         if whole is not None:
             reserved = sum(o.reasoning_tokens for o in self.others if o.charged_to == charged_to)
@@ -259,7 +284,7 @@ class RemainingBudget:
             if left < least:
                 closed.append(f"{charged_to} has used up its reasoning tokens for this {self.run.per}")
             if self._shared and own == math.inf:  # who names no cap leaves some for the calls beside it
-                left = min(left, max(least, math.ceil(left / 2)))
+                left = min(left, max(least, math.ceil(left / 2), need))
             free = min(free, left)
         return max(0, min(own, free)), closed
 

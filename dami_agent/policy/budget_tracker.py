@@ -103,6 +103,7 @@ class BudgetTracker:
         charged_to: str,
         *,
         final: bool = False,
+        need: int = 0,
         check: Callable[[], None] = lambda: None,
     ) -> Allowance:
         """Set aside what an attempt may use at most; :meth:`settle` must follow, whatever becomes of it.
@@ -114,13 +115,14 @@ class BudgetTracker:
             limits: those that it would have without a budget.
             charged_to: the tool that pays, or ``answer``.
             final: answer now, whatever is left.
+            need: tokens that the thought needs; 0 if unknown.
             check: called while the step waits for what others have set aside; what it raises ends the wait.
 
         Raises:
             BudgetExhausted: less is left than an answer needs.
         """
         budgets, account = self._state(policy).budgets, policy.account(step.run_context)
-        return budgets.reserve(account, _key(step, attempt), limits, charged_to, final=final, check=check)
+        return budgets.reserve(account, _key(step, attempt), limits, charged_to, final=final, need=need, check=check)
 
     def settle(self, policy: BudgetedPolicy, step: Step, attempt: int, usage: Usage | None) -> None:
         """Charge what an attempt used and free the rest; None charges all that was set aside.

@@ -11,8 +11,9 @@ the same time get the λs that they would get one after another.
 - Tokens are output tokens, discarded probes included. Reasoning tokens are those of the thought without its markers,
   which is what ``max_reasoning_tokens`` of a step caps.
 - Under ``taper`` and ``end`` a step may take at most half of what is free, so that steps beside and after it find some;
-  ``answer_reserve`` tokens stay out of reach until nothing else is left. The step that finds the budget drained gets
-  them: λ=0, tools disabled.
+  one whose thought is estimated to need more may take that, where it is free (and waits for it while others run that
+  may give it back); what does not fit even so is not begun. ``answer_reserve`` tokens stay out of reach until nothing
+  else is left. The step that finds the budget drained gets them: λ=0, tools disabled.
 - No reply is cut to a few tokens: each gets at least ``answer_reserve``, all of them the answer's (or the caller's own
   cap, or half of a budget that is smaller than two answers). A thought gets at least as many besides, or there is none
   (λ=0); the same holds for what is left of a budget of thoughts. A step for which less is left fails.
@@ -32,6 +33,7 @@ the same time get the λs that they would get one after another.
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import threading
 import time
@@ -98,17 +100,19 @@ class Budgets:
         charged_to: str,
         *,
         final: bool = False,
+        need: int = 0,
         most: int | None = None,
         check: Callable[[], None] = lambda: None,
     ) -> Allowance:
-        """Set aside what a step may use at most; ``limits`` are those it would have without a budget.
+        """Set aside what a step may use at most; what the attempt has set aside before is given back first.
 
         Args:
             account: run or thread.
             key: of this attempt, for :meth:`settle`.
-            limits: of the step.
+            limits: those that it would have without a budget.
             charged_to: tool or ``answer``.
             final: answer now, whatever is left.
+            need: tokens that its thought needs, which it waits for; 0 if unknown.
             most: output tokens that the context window leaves.
             check: called while it waits for others; what it raises ends the wait.
 
@@ -116,15 +120,20 @@ class Budgets:
             BudgetExhausted: less is left than an answer needs.
         """
         with self._lock:
-            limits = self._wait(account, limits, charged_to, final, check)
-            held = self._accounts.open(account)
-            allowance = self._remaining(held, final).allow(limits, charged_to)
-            if not held.open:
-                held.since = self._clock()
+            before = self._give_back(account, key)
+            try:
+                limits = self._wait(account, limits, charged_to, final, need, check)
+                held = self._accounts.open(account)
+                allowance = self._remaining(held, final).allow(limits, charged_to, need)
+            except BaseException:
+                if before is not None:
+                    self._hold(self._accounts.open(account), key, before)
+                raise
+            widest = self._remaining(held, final, alone=True).allow(limits, charged_to, math.inf).limits
             tokens = min((count for count in (allowance.limits.max_tokens, most) if count is not None), default=0)
             thought = allowance.limits.max_reasoning_tokens or 0
             use = Usage(tokens=tokens, device_seconds=allowance.limits.timeout or 0.0)
-            held.open[key] = Reservation(
+            reservation = Reservation(
                 tokens=tokens,
                 reasoning_tokens=min(thought, tokens) if tokens else thought,
                 seconds=use.device_seconds,
@@ -132,13 +141,33 @@ class Budgets:
                 charged_to=charged_to,
                 timed=allowance.timed,
             )
-            return allowance
+            self._hold(held, key, reservation)
+            return dataclasses.replace(allowance, widest=widest)
+
+    def _hold(self, held: Account, key: Hashable, reservation: Reservation) -> None:
+        if not held.open:
+            held.since = self._clock()
+        held.open[key] = reservation
+
+    def _give_back(self, account: str, key: Hashable) -> Reservation | None:
+        """Return what an attempt has set aside, if it has, and free it; its seconds so far stay on the account."""
+        held = self._accounts.find(account)
+        if held is None or key not in held.open:
+            return None
+        now = held.now(self._clock())
+        before = held.open.pop(key)
+        if not held.open:
+            held.spent = dataclasses.replace(held.spent, seconds=now.seconds)
+        self._lock.notify_all()
+        return before
 
     def _remaining(self, held: Account, final: bool, *, alone: bool = False) -> RemainingBudget:
         others = () if alone else tuple(held.open.values())
         return RemainingBudget(self.run, self.tools, held.now(self._clock()), others, final)
 
-    def _wait(self, account: str, limits: Limits, charged_to: str, final: bool, check: Callable[[], None]) -> Limits:
+    def _wait(
+        self, account: str, limits: Limits, charged_to: str, final: bool, need: int, check: Callable[[], None]
+    ) -> Limits:
         """Wait while only what others have set aside stands in the way; return the limits, less the time waited.
 
         Whoever began in this very thread (a stream that is read half-way) cannot go on before this step does.
@@ -150,8 +179,8 @@ class Budgets:
             held = self._accounts.open(account)
             if all(other.thread == me for other in held.open.values()):
                 break
-            alone = _withheld(self._remaining(held, final, alone=True), limits, charged_to)
-            if _withheld(self._remaining(held, final), limits, charged_to) <= alone:
+            alone = _withheld(self._remaining(held, final, alone=True), limits, charged_to, need)
+            if _withheld(self._remaining(held, final), limits, charged_to, need) <= alone:
                 break
             self._lock.wait(min(_LOOK, patience - waited))
             check()
@@ -204,8 +233,8 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
 
-def _withheld(remaining: RemainingBudget, limits: Limits, charged_to: str) -> int:
+def _withheld(remaining: RemainingBudget, limits: Limits, charged_to: str, need: int) -> int:
     try:
-        return remaining.allow(limits, charged_to).withheld
+        return remaining.allow(limits, charged_to, need).withheld(need)
     except BudgetExhausted:
         return 3

@@ -60,6 +60,13 @@ def with_answer_reserve(limits: Limits, least: int = 0) -> Limits:
     return dataclasses.replace(limits, answer_reserve=max(own, least))
 
 
+def thought_room(limits: Limits) -> float:
+    """Return the tokens that a thought may have under some limits; infinite where nothing caps it."""
+    beside = math.inf if limits.max_tokens is None else limits.max_tokens - (limits.answer_reserve or 0)
+    own = math.inf if limits.max_reasoning_tokens is None else limits.max_reasoning_tokens
+    return max(0, min(own, beside))
+
+
 def charge_probe(decision: Decision) -> Decision:
     """Take a probe that is not carried on from the limits; a budget has set those aside for the whole attempt."""
     estimate, limits = decision.estimate, decision.limits

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -13,6 +14,7 @@ from typing import Any
 
 from typing_extensions import Self
 
+from dami_agent.errors import BudgetExhausted
 from dami_agent.policy import caps, escalation, policy_file
 from dami_agent.policy.accounts import RUN, THREAD
 from dami_agent.policy.budget_allowance import Allowance
@@ -217,13 +219,14 @@ class ReasoningPolicy:
             answer_intensity=settings.answer_intensity,
             previous=previous,
             why=why,
+            thought_room=allowance.widest_thought,
         )
         base = Decision(
             intensity=Intensity(0),
             template=frontier.template(Intensity(0)),
             reason="probe",
             sampling=step.sampling,
-            limits=caps.with_answer_reserve(allowance.limits, allowance.answer_reserve),
+            limits=allowance.reserved,
             attempt=attempt,
             policy=self.name,
             rule=found.rule.name if found.rule else "",
@@ -233,10 +236,21 @@ class ReasoningPolicy:
             tools_disabled=allowance.tools_disabled,
         )
         decision = resolve(query, base, estimate)
+        # 4. A thought that needs more than a step gets unasked gets it where it is free; else λ is chosen for less.
+        estimated = decision.estimate
+        need = 0 if estimated is None else estimated.needs(decision.intensity)
+        if self.budgeted and estimated is not None and need > caps.thought_room(base.limits):
+            with contextlib.suppress(BudgetExhausted):  # others have used it up meanwhile
+                allowance = budgets.reserve(
+                    self, step, attempt, limits, found.charged_to, final=final, need=need, check=check
+                )
+            base = dataclasses.replace(base, limits=allowance.reserved)
+            query = dataclasses.replace(query, thought_room=caps.thought_room(base.limits))
+            decision = resolve(query, base, lambda _: estimated)
         greedy = decision.intensity > 0 and decision.sampling.temperature == 0
         if greedy and budgets.first_greedy_thought(self):
             warn_of_greedy_thinking(decision.intensity)
-        # 4. What a discarded probe has used comes off the caps.
+        # 5. What a discarded probe has used comes off the caps.
         return caps.charge_probe(decision) if self.budgeted else decision
 
     @cached_property

@@ -7,6 +7,7 @@ The winning rule and the budget's allowance are known before. Who beats whom is 
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -41,6 +42,7 @@ class IntensityQuery:
         answer_intensity: λ that the rule sets for the answer after the thought.
         previous: the decision of the attempt that was rejected before this one.
         why: what was wrong with that attempt.
+        thought_room: tokens that a thought may have at most.
     """
 
     frontier: Frontier
@@ -53,6 +55,7 @@ class IntensityQuery:
     answer_intensity: float | None = None
     previous: Decision | None = None
     why: str = ""
+    thought_room: float = math.inf
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -245,17 +248,30 @@ def resolve_intensity(
     if found.note:
         reason = f"{found.estimator} passed over: {found.note}"
         return dataclasses.replace(_snapped(frontier, base, found.intensity, bounds, reason), estimate=found)
-    # The estimate, moved along the grid by the preference, then snapped between the bounds.
-    preferred = apply_cost_preference(frontier, found.intensity, preference)
-    free, plain = snap_within(frontier, preferred, 0, 1), frontier.snap(found.intensity)
+    # The estimate, or the best λ whose thought fits, moved along the grid by the preference, snapped within bounds.
+    fits = found.fitting(query.thought_room)
+    wanted = found.intensity if fits is None else fits.intensity
+    preferred = apply_cost_preference(frontier, wanted, preference)
+    if wanted != found.intensity:  # nor does the preference lead to a thought that has no room
+        bounds = _within_room(found, query.thought_room, bounds)
+    free, plain = snap_within(frontier, preferred, 0, 1), frontier.snap(wanted)
     value = snap_within(frontier, preferred, bounds.low, bounds.high)
-    moved = f", snapped from {found.intensity:.2f}" if abs(plain - found.intensity) > 5e-3 else ""
+    moved = f", snapped from {wanted:.2f}" if abs(plain - wanted) > 5e-3 else ""
     reason = f"{found.estimator} estimate {plain:.2f}{moved}"
+    if wanted != found.intensity:
+        needed = f"a thought at {found.intensity:g} needs {found.needs(found.intensity)} tokens"
+        reason += f" ({needed}, there is room for {query.thought_room:.0f})"
     if free != plain:
         reason += f", accuracy_over_cost={preference:g}: {free:g}"
     if value != free:
         reason += f", {bounds.by or 'bounds'}: {value:g}"
     return dataclasses.replace(_snapped(frontier, base, preferred, bounds, reason), estimate=found)
+
+
+def _within_room(found: Estimate, room: float, bounds: IntensityBounds) -> IntensityBounds:
+    """Lower the upper bound to the highest λ whose thought fits; the rule's lower bound stands."""
+    fitting = [each.intensity for each in found.candidates if each.reasoning_tokens <= room]
+    return dataclasses.replace(bounds, high=max(bounds.low, min(bounds.high, max(fitting))), by=bounds.by or "room")
 
 
 def _snapped(frontier: Frontier, base: Decision, wanted: float, bounds: IntensityBounds, reason: str) -> Decision:

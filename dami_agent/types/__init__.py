@@ -9,12 +9,13 @@ from dami_agent.types.generation import Constraint, Generation, Prompt, Timing, 
 from dami_agent.types.intensity import FinishReason, Intensity, Part, Role, Template, ThoughtClosedBy, WeightsMode
 from dami_agent.types.price import Price, Usage
 from dami_agent.types.protocols import BUILTIN, Engine, EngineFactory, EngineInfo, Estimator, Job, StateReader
-from dami_agent.types.record import CallRecord, Decision, Estimate
+from dami_agent.types.record import CallRecord, Candidate, Decision, Estimate
 from dami_agent.types.step import IntensityRequest, Limits, RunContext, Sampling, Step
 
 __all__ = [
     "BUILTIN",
     "CallRecord",
+    "Candidate",
     "Constraint",
     "Decision",
     "Engine",

@@ -13,12 +13,27 @@ from dami_agent.types.step import Limits, Sampling, Step
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """Holds a λ that an estimator has looked at.
+
+    Attributes:
+        intensity: λ.
+        reasoning_tokens: what a thought at this λ stays within nine times out of ten; 0 where there is none.
+    """
+
+    intensity: Intensity
+    reasoning_tokens: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
     """Holds an estimator's λ(q), before the policy, with the numbers behind it.
 
     ``probe`` is a generation at λ=0 the estimator made; it becomes the answer when λ stays 0. ``tokens`` are the
     output tokens spent to estimate, ``scored_tokens`` those only read (teacher forcing). ``note`` says why nothing was
-    estimated, where the estimator was passed over.
+    estimated, where the estimator was passed over. ``candidates`` are all λs that were looked at, the best first, of an
+    estimator that predicts how long thoughts get: where there is no room for the best one's, the policy takes the next
+    whose thought fits.
     """
 
     estimator: str
@@ -30,6 +45,16 @@ class Estimate:
     scored_tokens: int = 0
     seconds: float = 0.0
     note: str = ""
+    candidates: tuple[Candidate, ...] = ()
+
+    def fitting(self, room: float) -> Candidate | None:
+        """Return the best candidate whose thought fits, in tokens; None where nothing is known of lengths."""
+        return next((each for each in self.candidates if each.reasoning_tokens <= room), None)
+
+    def needs(self, intensity: Intensity) -> int:
+        """Return the tokens that a thought at ``intensity`` needs, of the next candidate above; 0 if unknown."""
+        above = [each for each in self.candidates if each.intensity >= intensity]
+        return min(above, key=lambda each: each.intensity).reasoning_tokens if above else 0
 
 
 ANSWER = "answer"
