@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from builtin_pair.acceptance.markdown import Json, mark, table
-from dami_agent.evaluation.budget_curve import HALF, MUST_KEEP
+from dami_agent.evaluation.budget_curve import MUST_KEEP, SCOPES, lost_at_half
 from dami_agent.evaluation.policy_arm import describe_against_auto
 
 UNSEEN_MODES = ("instruct", "thinking", "dami", "policy")
@@ -107,31 +107,31 @@ def budgets(curve: Json) -> str:
         "budget",
         "of `auto`'s own thoughts",
         "tokens a run",
+        "used by `auto`",
         "`auto`",
         "Thinking, forced",
         "λ=0.5, forced",
         "`auto` − Thinking",
     ]
-    body = []
+    body, free = [], curve["auto"]
     for point in curve["points"]:
         arms, against = point["arms"], point["auto_against_thinking"]
         solved = [f"{_solved(arms[name])}" for name in ("auto", "thinking", "lambda=0.5")]
         points = f"{_points(against['solved'])} ({_ends(against['solved_ci'])})"
         whose = "per run" if point["scope"] == "run" else "per tool"
-        body.append([whose, f"{point['share']:.0%}", f"{point['budget']:.0f}", *solved, points])
-    free = curve["auto"]
+        used = f"{arms['auto']['thought_per_task'] / free['thought_per_task']:.0%}"
+        body.append([whose, f"{point['share']:.0%}", f"{point['budget']:.0f}", used, *solved, points])
     told = (
         f"Without a budget `auto` solves {_solved(free)} of {curve['tasks']} with {free['thought_per_task']:.0f} "
         "tokens of thought a run."
     )
-    for point in curve["points"]:
-        if point["share"] == HALF:
-            lost = point["auto_against_free"]
-            whose = "run" if point["scope"] == "run" else "tool"
-            told += (
-                f" With half of them per {whose}: {_points(lost['solved'])} points ({_ends(lost['solved_ci'])}); at "
-                f"most {MUST_KEEP:g} may be lost."
-            )
+    lost = {scope: lost_at_half(curve, scope) for scope in SCOPES}
+    said = [f"{points:+.1f} points per {scope}" for scope, points in lost.items() if points is not None]
+    if said:
+        told += (
+            f" Where budgets make it use half of them: {', '.join(said)} (between the two budgets around the half); at "
+            f"most {MUST_KEEP:g} may be lost."
+        )
     return f"{table(header, body, right=1)}\n\n{told} (`dami bench --budgets`)"
 
 

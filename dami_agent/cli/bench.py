@@ -121,14 +121,15 @@ def _show_budgets(result: Mapping[str, Any]) -> None:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for name in ("budget", "share", "tokens a run", "auto", "thinking", "λ=0.5", "auto − thinking", "95 %"):
+    for name in ("budget", "share", "tokens a run", "used", "auto", "thinking", "λ=0.5", "auto − thinking", "95 %"):
         table.add_column(name, justify="left" if name == "budget" else "right")
     for point in result["points"]:
         against = point["auto_against_thinking"]
         low, high = against["solved_ci"]
         solved = [str(point["arms"][name]["solved"]) for name in ("auto", "thinking", "lambda=0.5")]
         interval = f"{100 * low:+.1f} to {100 * high:+.1f}"
-        cells = [f"per {point['scope']}", f"{point['share']:.0%}", f"{point['budget']:.0f}", *solved]
+        used = point["arms"]["auto"]["thought_per_task"] / max(1e-9, result["auto"]["thought_per_task"])
+        cells = [f"per {point['scope']}", f"{point['share']:.0%}", f"{point['budget']:.0f}", f"{used:.0%}", *solved]
         table.add_row(*cells, f"{100 * against['solved']:+.1f}", interval)
     console, free = stdout(), result["auto"]
     console.print(table)

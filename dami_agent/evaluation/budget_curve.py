@@ -26,12 +26,16 @@ from dami_agent.evaluation.stats import half_width, mean
 from dami_agent.evaluation.task_set import TaskSet
 from dami_agent.policy.registry import read_policy
 
-SHARES = (1.5, 1.0, 0.75, 0.5, 0.25, 0.1)
-"""Budgets, as shares of the reasoning tokens that ``auto`` takes by itself."""
+SHARES = (8.0, 4.0, 3.0, 2.0, 1.0, 0.5)
+"""Budgets, as shares of the reasoning tokens that ``auto`` takes by itself in the mean run.
+
+Half of the tasks need no thought and the other half a long one, so a budget that cuts nothing is a multiple of the
+mean.
+"""
 
 HALF = 0.5
 MUST_KEEP = 5.0
-"""At this share of its own reasoning tokens ``auto`` may solve at most so many points of the tasks less."""
+"""Where a budget makes it use this share of its own reasoning tokens, ``auto`` may lose so many points of the tasks."""
 
 Scope = Literal["run", "tool"]
 SCOPES: tuple[Scope, ...] = ("run", "tool")
@@ -96,6 +100,28 @@ def budget_curve(
         "points": points,
         **identity(settings),
     }
+
+
+def lost_at_half(curve: Mapping[str, Any], scope: Scope) -> float | None:
+    """Return the points of tasks that ``auto`` loses where budgets make it use half of its own reasoning tokens.
+
+    Args:
+        curve: what :func:`budget_curve` returned.
+        scope: whose budgets.
+
+    Returns:
+        Interpolated between the two budgets whose use encloses the half; None if it never used more than half.
+    """
+    free = curve["auto"]
+    arms = [point["arms"]["auto"] for point in curve["points"] if point["scope"] == scope]
+    used = sorted((arm["thought_per_task"] / free["thought_per_task"], arm["solved"]) for arm in (*arms, free))
+    above = [pair for pair in used if pair[0] >= HALF]
+    below = [pair for pair in used if pair[0] < HALF]
+    if not above or not below:
+        return None
+    (low, fewer), (high, more) = below[-1], above[0]
+    solved = fewer + (more - fewer) * (HALF - low) / (high - low)
+    return float(100 * (solved - free["solved"]) / curve["tasks"])
 
 
 def make_mode(arm: Arm, scope: Scope, share: float, free: ModeResult) -> Mode:

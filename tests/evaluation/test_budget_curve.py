@@ -66,6 +66,19 @@ def test_there_are_enough_points_from_generous_to_starving() -> None:
     assert curve.HALF in curve.SHARES
 
 
+def test_what_half_the_tokens_cost_is_read_between_the_budgets_around_the_half() -> None:
+    def point(scope: str, used: float, solved: int) -> dict[str, object]:
+        return {"scope": scope, "arms": {"auto": {"thought_per_task": used, "solved": solved}}}
+
+    found = {
+        "tasks": 200,
+        "auto": {"thought_per_task": 100.0, "solved": 180},
+        "points": [point("run", 40, 150), point("run", 60, 170), point("run", 5, 90), point("tool", 80, 170)],
+    }
+    assert curve.lost_at_half(found, "run") == pytest.approx(-10)  # 160 at half of the tokens
+    assert curve.lost_at_half(found, "tool") is None
+
+
 def test_thoughts_keep_to_a_starving_budget_in_a_real_run() -> None:
     tasks = TaskSet(count=2, seeds=(4,), kinds=("work",))
     found = curve.budget_curve(tasks, shares=(0.5,), scopes=("run",), model={"max_tokens": 96})
