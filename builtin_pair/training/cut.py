@@ -84,7 +84,7 @@ def _task(rng: Random) -> tuple[AgentTask, Noun]:
     if roll < 0.5:
         return (composed_chain if rng.random() < 0.5 else composed_work)(rng, "train"), labelled
     while True:
-        task = agent_task(rng, "route" if roll < 0.7 else "work")
+        task = agent_task(rng, "route" if roll < 0.6 else "work" if roll < 0.7 else "hard")
         if task is not None and task.split == "train":
             return task, noun
 

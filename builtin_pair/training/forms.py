@@ -1,7 +1,8 @@
 """Documents of forms to be filled from a text, of many tools, and of requests that no tool serves.
 
 A form is what LangChain's ToolStrategy binds (a tool named like a class) or what a response format asks for (a JSON
-object): two to four fields whose values stand in the text, in any order, beside others.
+object): two to four fields whose values stand in the text, in any order, beside others; or one or two, of which one
+is to be worked out.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from builtin_pair.training.calling import task_turns
 from builtin_pair.training.render import Template, TrainingDialogue, Turn
 from dami_agent.tasks import invented, novel, words
 from dami_agent.tasks.catalogue import CATALOGUE
-from dami_agent.tasks.task import AgentTask, PlannedCall, ToolSpec
+from dami_agent.tasks.questions import FAMILIES, practice
+from dami_agent.tasks.task import AgentTask, PlannedCall, ToolSpec, Working
 from dami_agent.tasks.world import SEEN, World, invented_names
 
 SCHEMA_NOTE = "Answer with JSON that follows this schema:\n"
@@ -101,24 +103,59 @@ _EXTRACT = (
 )
 
 
+_NUMBERS = ("total", "result", "answer", "sum", "value", "number", "count", "amount")
+_WORDS = ("answer", "result", "name", "who", "value")
+"""Fields of what is worked out, a number or a word."""
+
+_NOTES = ("note", "unit", "topic", "tag")
+_TERSE_STEPS = 2
+"""Steps that are worked out without a word, as Instruct has to before a call: no more are learned from it."""
+
+
+def _worked_out(rng: Random, template: Template) -> tuple[str, list[invented.Argument], tuple[Working, ...]]:
+    """Draw a question, a form for what comes out, at times with a field that the text says, and the working."""
+    while True:
+        item = practice(rng, rng.choice(FAMILIES))
+        if item.split == "train" and (template == "thinking" or len(item.work) <= _TERSE_STEPS):
+            break
+    number = isinstance(item.answer, int)
+    name = rng.choice(_NUMBERS if number else _WORDS)
+    fields = [invented.Argument(name, "integer" if number else "string", item.answer)]
+    text = item.prompt
+    if rng.random() < 0.25:
+        said = words.english(rng, "train")
+        fields.append(invented.Argument(rng.choice(_NOTES), "string", said))
+        text = f"{text} The {fields[1].name} is {said}."
+        rng.shuffle(fields)
+    elif item.family == "chain" and rng.random() < 0.5:
+        # "Start with 7. Add 5." is asked for by the form alone.
+        text = ".".join(text.split(".")[:-1]) + "." if text.endswith("?") and text.count(".") > 1 else text
+    return text, fields, item.work
+
+
 def draw_form(rng: Random, template: Template, style: float) -> TrainingDialogue:
     """Draw a text and its form, as a tool of a class's name or as a JSON object."""
-    text, fields = _filled(rng)
+    worked = rng.random() < 0.4
+    if worked:
+        text, fields, work = _worked_out(rng, template)
+        titles = ("Total", "Result", "Answer", "Sum", "Solution")
+    else:
+        text, fields = _filled(rng)
+        work, titles = (), ("Person", "Order", "Info")
     value = {each.name: each.value for each in fields}
-    title = rng.choice(
-        (words.english(rng, "train").capitalize(), words.made_up(rng, "train").capitalize(), "Person", "Order", "Info")
-    )
+    title = rng.choice((words.english(rng, "train").capitalize(), words.made_up(rng, "train").capitalize(), *titles))
     schema = invented.schema(
         rng, "train", fields, form=rng.choice(("class", "class", "dict", "tool")), optional=rng.random() < 0.1
     )
-    prompt, thinking = rng.choice(_EXTRACT).format(text), template == "thinking"
+    prompt, thinking = (text if worked else rng.choice(_EXTRACT).format(text)), template == "thinking"
+    found = thoughts.worked(work, style)
     if rng.random() < 0.45:
-        thought = "" if style < thoughts.EMPTY else "I write it as JSON."
+        thought = "" if style < thoughts.EMPTY else found or "I write it as JSON."
         turn = Turn("assistant", json.dumps(value, ensure_ascii=False), thought if thinking else None)
         note = SCHEMA_NOTE + json.dumps({"title": title, **schema}, ensure_ascii=False)
         return TrainingDialogue([Turn("user", prompt), turn], (), note, template, "form")
     spec = ToolSpec(title, rng.choice(("", f"{title} data.", f"A {title.lower()}.", "What the text says.")), schema)
-    thought = "" if style < thoughts.EMPTY else f"I fill in {title}."
+    thought = "" if style < thoughts.EMPTY else f"{found}\nI fill in {title}.".lstrip()
     turn = Turn("assistant", "", thought if thinking else None, ((title, value),))
     return TrainingDialogue([Turn("user", prompt), turn], (spec,), "", template, "form")
 

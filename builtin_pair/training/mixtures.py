@@ -114,14 +114,14 @@ INSTRUCT: Mixture = (
     Part("lookup", "instruct", 1.2),
     Part("hard", "instruct", 1.0),
     Part("hard", "thinking", 0.15, 0.0, 0.0),
-    Part("conversation", "instruct", 0.9),
+    Part("conversation", "instruct", 1.0),
     Part("conversation", "thinking", 0.1, 0.0, 0.0),
-    Part("form", "instruct", 0.3),
+    Part("form", "instruct", 0.5),
     Part("crowd", "instruct", 0.3),
     Part("short", "instruct", 1.0),
     Part("request", "instruct", 3.2),
     Part("request", "thinking", 0.15, 0.0, 0.0),
-    Part("cut", "thinking", 0.6, thoughts.EMPTY, 1.0),
+    Part("cut", "thinking", 0.7, thoughts.EMPTY, 1.0),
 )
 
 THINKING: Mixture = (
@@ -140,14 +140,14 @@ THINKING: Mixture = (
     Part("lookup", "thinking", 1.6, 1.0, 1.0),
     Part("hard", "thinking", 1.2, 1.0, 1.0),
     Part("hard", "instruct", 0.2),
-    Part("conversation", "thinking", 1.2, 1.0, 1.0),
+    Part("conversation", "thinking", 1.6, 1.0, 1.0),
     Part("conversation", "instruct", 0.1),
-    Part("form", "thinking", 0.3, 1.0, 1.0),
+    Part("form", "thinking", 0.6, 1.0, 1.0),
     Part("crowd", "thinking", 0.3, 1.0, 1.0),
     Part("short", "thinking", 1.6, 1.0, 1.0),
     Part("request", "thinking", 3.2, 1.0, 1.0),
     Part("request", "instruct", 0.2),
-    Part("cut", "thinking", 1.0, thoughts.EMPTY, 1.0),
+    Part("cut", "thinking", 1.4, thoughts.EMPTY, 1.0),
 )
 
 
