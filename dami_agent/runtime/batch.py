@@ -67,8 +67,8 @@ class RunningBatch:
         for i, row in enumerate(self.rows):
             if row.job.succeeded and not row.kept:
                 row.kept = True
-                fed = len(row.tokens) - 1  # the last one may have ended the reply before it was fed
-                prefixes.keep(row.intensity, row.tokens[:fed], partial(self._inputs.copy_row, i))
+                fed = min(row.reusable, len(row.tokens) - 1)  # the last may have ended the reply before it was fed
+                prefixes.keep(row.prefix_intensity, row.tokens[:fed], partial(self._inputs.copy_row, i))
 
     def compact(self, leaving: SequenceState | None = None, *, now: bool = False) -> None:
         """Drop the rows that have ended, and ``leaving``, once it pays, or ``now``.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -89,7 +89,7 @@ class Batches:
         now = time.monotonic()
         for row in rows:
             row.job.clock.admitted = row.job.clock.admitted or now
-        fresh = [read for read in self._prefills() if read.group == group and not read.begun]
+        fresh = [read for read in self._prefills() if read.decodes_in == group and not read.begun]
         together = [*(row for read in fresh for row in read.rows), *rows]
         reads = [read for read in self._reads if read not in fresh]
         free = self.free_cache_tokens + sum(read.cache_tokens for read in fresh)
@@ -101,9 +101,11 @@ class Batches:
     def _put_together(self, rows: Sequence[SequenceState], free: float) -> list[list[SequenceState]]:
         """Put rows of like length together; each alone where padding would take more cache positions than are free."""
         # Apart, so that rows of which little is left to read need not wait for the others in their batch.
-        parts: dict[bool, list[SequenceState]] = {True: [], False: []}
+        parts: dict[Hashable, list[SequenceState]] = {}
         for row in rows:
-            parts[self._mostly_known(row)].append(row)
+            # What is read at one λ and decoded at another changes over at one column, so rows must do so together.
+            changes = (row.prefix_intensity, id(row) if row.written else 0) if row.prefix_length else None
+            parts.setdefault((self._mostly_known(row), changes), []).append(row)
         batches = [
             batch for part in parts.values() for batch in bucket_by_length(part, [len(row.tokens) for row in part])
         ]
@@ -111,7 +113,7 @@ class Batches:
         return batches if padded <= free else [[row] for row in rows]
 
     def _mostly_known(self, row: SequenceState) -> bool:
-        prefix = self._prefixes.find(row.intensity, row.tokens)
+        prefix = self._prefixes.find(row.prefix_intensity, row.tokens[: row.reusable + 1])
         return prefix is not None and 2 * prefix.length >= len(row.tokens)
 
     def read_only(
@@ -153,8 +155,8 @@ class Batches:
             self._reads.remove(read)
             if isinstance(read, Prefill) and read.batch is not None:
                 self._keep_prefixes(read.batch)
-                self._running.setdefault(read.group, []).append(read.batch)
-                self._compact(read.group, now=True)
+                self._running.setdefault(read.decodes_in, []).append(read.batch)
+                self._compact(read.decodes_in, now=True)
             elif isinstance(read, StatesReading):
                 self._keep_prefixes(read)
 

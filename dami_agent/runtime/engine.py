@@ -233,6 +233,7 @@ class LocalEngine:
     def sequence_of(self, prompt: Prompt, decision: Decision) -> SequenceState:
         """Check a request, and build the state that its decoding goes through."""
         intensity, limits, markers = Intensity(decision.intensity), decision.limits, self._markers
+        prefix = intensity if decision.prefix_intensity is None else Intensity(decision.prefix_intensity)
         max_tokens = self._check_request(prompt, limits)
         cap, words = cap_and_words(markers, limits, max_tokens)
         defaults = self._defaults["thinking" if intensity > 0 else "instruct"]
@@ -245,12 +246,14 @@ class LocalEngine:
             intensity=intensity,
             sampling=sampling,
             prompt_tokens=len(prompt.token_ids),
+            prefix_intensity=None if prefix == intensity else prefix,
             weights_mode=self._info.weights_mode,
             closing_words=self._closing_words[words],
         )
         return SequenceState(
             prompt=prompt,
             intensity=intensity,
+            prefix_intensity=prefix,
             job=LocalJob(blank, limits.timeout, on_end=self._job_ended),
             thought=Thought(
                 markers,

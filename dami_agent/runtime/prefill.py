@@ -1,4 +1,8 @@
-"""Chunked prefill: prompts are read a piece at a time, so that rows which decode need not wait for their end."""
+"""Chunked prefill: prompts are read a piece at a time, so that rows which decode need not wait for their end.
+
+Where prompts are read at one λ for replies at another (a shared prefix), chunks end before each prompt's last token,
+which is read at the reply's.
+"""
 
 from __future__ import annotations
 
@@ -18,11 +22,12 @@ class Prefill:
 
     Args:
         model: what reads.
-        group: of all rows.
-        rows: prompts of like length; they are padded on the left to the longest.
+        group: of all rows as they decode.
+        rows: prompts of like length; they are padded on the left to the longest, and change λ at one column, if at all.
         prefixes: what was read before.
 
     Attributes:
+        decodes_in: the group in which the rows decode.
         rows: those that are still read; rows that end meanwhile are dropped between chunks.
         batch: the rows as they decode, once all is read.
         arrived: when the oldest of the rows was submitted (``time.monotonic`` seconds).
@@ -31,7 +36,7 @@ class Prefill:
     def __init__(self, model: LoadedModel, group: Group, rows: Sequence[SequenceState], prefixes: PrefixCache) -> None:
         self._model = model
         self._prefixes = prefixes
-        self.group = group
+        self.decodes_in = group
         self.batch: RunningBatch | None = None
         self.arrived = min(row.job.clock.submitted for row in rows)
         self._begin(list(rows))
@@ -41,7 +46,21 @@ class Prefill:
         self._width = max(len(row.tokens) for row in rows)
         self._pads = [self._width - len(row.tokens) for row in rows]
         self._ids = [[0] * pad + row.tokens for pad, row in zip(self._pads, rows, strict=True)]
-        self._inputs = BatchInputs(self._model, [row.intensity for row in rows], self._pads)
+        self._inputs = BatchInputs(self._model, [row.prefix_intensity for row in rows], self._pads)
+
+    @property
+    def _changes_at(self) -> int:
+        """Return the column from which on rows are read at the λ that they decode at."""
+        return max(
+            pad + row.prefix_length if row.prefix_length else 0 for pad, row in zip(self._pads, self.rows, strict=True)
+        )
+
+    @property
+    def group(self) -> Group:
+        """Return the group whose weights read the next chunk."""
+        if self.decodes_in is None or not self.rows or self._inputs.width >= self._changes_at:
+            return self.decodes_in
+        return self.rows[0].prefix_intensity
 
     @property
     def begun(self) -> bool:
@@ -71,7 +90,10 @@ class Prefill:
         if not self.begun:
             self._begin_with_prefixes()
         start, columns = self._inputs.width, max(1, self._model.chunk_tokens // len(self.rows))
-        logits = self._inputs.forward([ids[start : start + columns] for ids in self._ids], 1)
+        shared = start < (change := self._changes_at)
+        self._inputs.intensities = [row.prefix_intensity if shared else row.intensity for row in self.rows]
+        end = min(start + columns, change if shared else self._width)
+        logits = self._inputs.forward([ids[start:end] for ids in self._ids], 1)
         if self._inputs.width < self._width:
             return
         for row in self.rows:
@@ -83,7 +105,7 @@ class Prefill:
 
     def _begin_with_prefixes(self) -> None:
         """Take over the columns that nobody needs read any more: padding, or read before at the row's λ."""
-        found = [self._prefixes.find(row.intensity, row.tokens) for row in self.rows]
+        found = [self._prefixes.find(row.prefix_intensity, row.tokens[: row.reusable + 1]) for row in self.rows]
         ends = [pad + (prefix.length if prefix else 0) for pad, prefix in zip(self._pads, found, strict=True)]
         first = min(ends)
         if not any(prefix and first > pad for prefix, pad in zip(found, self._pads, strict=True)):

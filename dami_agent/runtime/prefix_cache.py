@@ -1,8 +1,9 @@
-"""Keep the keys and values of sequences that have ended, for prompts that begin as they did at the same λ.
+"""Keep the keys and values of sequences that have ended, for prompts that begin as they did and are read at the same λ.
 
 An agent's next prompt is its last one, the reply to it and what the tools said: most of it has been read before. What
-is kept was computed at the λ of its sequence and is lent to prompts of that λ alone, so a token is always read with
-the weights θ(λ) of its own request.
+is kept was read at one λ and is lent to prompts that are read at this λ alone: that of the reply (exact), or the one at
+which the prompts of all replies are read (shared). A reply that was decoded at another λ than its prompt was read at is
+not kept: what a prompt is read as does not depend on what was asked before.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ class PrefixCache:
         """Return the longest beginning of a prompt that was read at this λ; never all of it: its end is to be scored.
 
         Args:
-            intensity: λ of the request.
+            intensity: λ that the prompt is read at.
             tokens: of its prompt, and of what was decoded after it where it is read once more.
         """
         length = last = 0

@@ -29,12 +29,14 @@ class SequenceState:
         matcher: the answer's grammar.
         forbid_tool_call: id masked inside the thought, or None.
         loop: watches the answer for a repetition that has run away.
+        prefix_intensity: λ that the prompt is read at but for its last token; that of the reply where it is exact.
         tokens: prompt and output so far.
         kept: whether what was computed of it has been kept for others.
     """
 
     prompt: Prompt
     intensity: Intensity
+    prefix_intensity: Intensity
     job: LocalJob
     thought: Thought
     eos_ids: Collection[int]
@@ -50,6 +52,16 @@ class SequenceState:
     tokens: list[int]
     written: int = 0
     kept: bool = False
+
+    @property
+    def prefix_length(self) -> int:
+        """Return how many of its first tokens are read at ``prefix_intensity``; 0 where all are read at one λ."""
+        return 0 if self.prefix_intensity == self.intensity else len(self.prompt.token_ids) - 1
+
+    @property
+    def reusable(self) -> int:
+        """Return how many of the tokens so far were read at ``prefix_intensity``, as others may read theirs."""
+        return self.prefix_length or len(self.tokens)
 
     @property
     def done(self) -> bool:

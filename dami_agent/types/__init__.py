@@ -6,7 +6,16 @@ seconds (float), λ is an :class:`Intensity`. Token ids are those of the pair's 
 
 from dami_agent.types.conversation import InvalidToolCall, Message, Reply, ResponseFormat, Tool, ToolCall, ToolChoice
 from dami_agent.types.generation import Constraint, Generation, Prompt, Timing, TokenEvent, TokenLogprob
-from dami_agent.types.intensity import FinishReason, Intensity, Part, Role, Template, ThoughtClosedBy, WeightsMode
+from dami_agent.types.intensity import (
+    FinishReason,
+    Intensity,
+    Part,
+    PrefixMode,
+    Role,
+    Template,
+    ThoughtClosedBy,
+    WeightsMode,
+)
 from dami_agent.types.price import Price, Usage
 from dami_agent.types.protocols import BUILTIN, Engine, EngineFactory, EngineInfo, Estimator, Job, StateReader
 from dami_agent.types.record import CallRecord, Candidate, Decision, Estimate
@@ -32,6 +41,7 @@ __all__ = [
     "Limits",
     "Message",
     "Part",
+    "PrefixMode",
     "Price",
     "Prompt",
     "Reply",

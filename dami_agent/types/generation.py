@@ -94,9 +94,10 @@ class Generation:
         closing_words: what the engine wrote before the close marker, where it closed the thought itself; else None.
         stop_string: the stop string that ended the answer, if one did.
         prompt_tokens: of the prompt, without what was decoded before and carried on.
-        cached_tokens: of the prompt, not computed anew because the engine still had them, from the same λ.
+        cached_tokens: of the prompt, not computed anew because the engine still had them, read at the same λ.
         intensity: λ the tokens were decoded with.
         answer_intensity: λ the answer was decoded with, where it was not the thought's.
+        prefix_intensity: λ that the prompt was read at but for its last token, where it was not the reply's.
         sampling: with every default filled in, seed included.
         weights_version: of the merged copy; bumps on every rebuild. 0 for mixed.
     """
@@ -106,6 +107,7 @@ class Generation:
     intensity: Intensity
     sampling: Sampling
     answer_intensity: Intensity | None = None
+    prefix_intensity: Intensity | None = None
     thought_closed_by: ThoughtClosedBy | None = None
     closing_words: str | None = None
     stop_string: str | None = None

@@ -15,6 +15,8 @@ Part = Literal["reasoning", "control", "answer"]
 FinishReason = Literal["stop", "length"]
 ThoughtClosedBy = Literal["model", "cap", "eos", "tool_call", "repetition"]
 WeightsMode = Literal["merged", "mixed"]
+PrefixMode = Literal["exact", "shared", "auto"]
+"""How prompts are read: at the λ of their reply, at one λ for the replies of all, or shared where that is measured."""
 
 
 class Intensity(float):

@@ -68,6 +68,7 @@ class Decision:
     Attributes:
         intensity: λ of the thought, and of the answer unless ``answer_intensity`` is given.
         answer_intensity: λ the answer is decoded with after the thought; None: the same.
+        prefix_intensity: λ that the prompt is read at but for its last token; None: that of the reply.
         requested: the λ that was asked for, before any bound; None when it was estimated.
         bounds: (lowest, highest) λ that rules and budgets left; None: all of [0, 1].
         bounded: the λ asked for or estimated (moved by ``accuracy_over_cost``), kept between the bounds.
@@ -90,6 +91,7 @@ class Decision:
     attempt: int = 0
     policy: str = "default"
     answer_intensity: Intensity | None = None
+    prefix_intensity: Intensity | None = None
     bounds: tuple[float, float] | None = None
     bounded: float | None = None
     snapped: float | None = None

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from dami_agent.types.conversation import Message, Reply, ResponseFormat, Tool, ToolChoice
-from dami_agent.types.intensity import Intensity
+from dami_agent.types.intensity import Intensity, PrefixMode
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +94,7 @@ class Step:
     Attributes:
         structured: an object is asked for, by a ``response_format`` or by the forced call that stands for one.
         check: of a structured output: what is wrong with a reply, "" if nothing is.
+        prefix: how the prompt is read; None leaves it to the policy.
     """
 
     messages: tuple[Message, ...]
@@ -106,6 +107,7 @@ class Step:
     intensity_request: IntensityRequest = IntensityRequest()
     sampling: Sampling = Sampling()
     limits: Limits = Limits()
+    prefix: PrefixMode | None = None
     run_context: RunContext = RunContext()
 
     @property

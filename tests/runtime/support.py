@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 from dami_agent.runtime import LocalEngine, ThoughtMarkers
 from dami_agent.types import Decision, EngineInfo, Intensity, Limits, Prompt, Sampling
 from dami_agent.weights import load_weights
+from dami_agent.weights.base import cache_argument
 
 VOCAB = 320
 CONTEXT = 512
@@ -83,6 +84,35 @@ class Lab:
         """Reference logits after every token, float32 [tokens, vocabulary]."""
         with torch.no_grad():
             return self.reference(intensity)(torch.tensor([list(tokens)])).logits[0].float()
+
+    def shared_logits(self, prefix: float, intensity: float, length: int, tokens: Sequence[int]) -> torch.Tensor:
+        """Reference logits of a reply whose prompt was read at another λ, all but its last token.
+
+        Args:
+            prefix: λ that the prompt is read at.
+            intensity: λ of the reply.
+            length: tokens of the prompt.
+            tokens: prompt and reply.
+
+        Returns:
+            Float32 [reply tokens + 1, vocabulary], after the prompt's last token and every one of the reply.
+        """
+        with torch.no_grad():
+            first = self.reference(prefix)(torch.tensor([list(tokens[: length - 1])]), use_cache=True)
+            rest = torch.tensor([list(tokens[length - 1 :])])
+            model = self.reference(intensity)
+            past = {cache_argument(model): first.past_key_values}
+            return model(rest, **past).logits[0].float()
+
+    def assert_shared_greedy(
+        self, prefix: float, intensity: float, prompt: Sequence[int], output: Sequence[int]
+    ) -> None:
+        """``output`` is what greedy decoding of the reference with a shared prefix gives, ties aside."""
+        logits = self.shared_logits(prefix, intensity, len(prompt), [*prompt, *output])
+        logits[:, [self.open_id, self.close_id]] = -torch.inf
+        for i, token in enumerate(output):
+            gap = float(logits[i].max() - logits[i][token])
+            assert gap < 1e-3, f"token {i}: {token} is {gap} below {int(logits[i].argmax())}"
 
     def assert_near_tie(self, intensity: float, prompt: Sequence[int], a: Sequence[int], b: Sequence[int]) -> None:
         """Two greedy outputs part where the two best logits are closer than 1e-3 (rule 3 of architecture.md)."""
