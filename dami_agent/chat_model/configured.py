@@ -22,7 +22,7 @@ from dami_agent.errors import InvalidRequest
 from dami_agent.estimators import AutoEstimator, estimator_named
 from dami_agent.policy import EFFORTS, BudgetTracker, ReasoningPolicy
 from dami_agent.policy.registry import read_policy
-from dami_agent.types import BUILTIN, IntensityRequest
+from dami_agent.types import BUILTIN, IntensityRequest, PrefixMode
 
 
 class ConfiguredChatModel(PolicyCachedChatModel, TrackedChatModel, CountingChatModel):
@@ -72,6 +72,7 @@ class ConfiguredChatModel(PolicyCachedChatModel, TrackedChatModel, CountingChatM
     max_reasoning_tokens: int | None = Field(default=None, description="per call: cap of the thought")
     stop: list[str] | str | None = Field(default=None, description="per call: strings that end the answer")
     timeout: float | None = Field(default=None, description="per call: seconds until DeadlineExceeded")
+    prefix: PrefixMode | None = Field(default=None, description="per call: prompts read exact, shared or auto")
     logprobs: bool | None = Field(default=None, description="per call: log-probs in response_metadata")
     top_logprobs: int | None = Field(default=None, description="per call: alternatives beside each token")
 
@@ -126,6 +127,7 @@ class ConfiguredChatModel(PolicyCachedChatModel, TrackedChatModel, CountingChatM
             )
         request.limits(self._own_settings(), self.stop, None)
         request.sampling(self._own_settings())
+        request.prefix(self._own_settings())
         return self
 
     # ---- identity -----------------------------------------------------------------------------------------------

@@ -72,6 +72,7 @@ def response_metadata(attempts: Sequence[CallRecord], reply: Reply, fingerprint:
         "model_provider": "dami",
         "finish_reason": reply.finish_reason,
         "intensity": float(decision.intensity),
+        "prefix_intensity": None if generation.prefix_intensity is None else float(generation.prefix_intensity),
         "template": decision.template,
         "reason": decision.reason,
         "policy": decision.policy,

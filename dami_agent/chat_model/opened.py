@@ -182,5 +182,6 @@ class OpenedChatModel(ConfiguredChatModel):
             intensity_request=request.intensity_request(levels),
             sampling=request.sampling(given),
             limits=request.limits(given, self._stops(stops), self._default_max_tokens()),
+            prefix=request.prefix(given),
             run_context=run_context_of(manager, calling=True),
         )

@@ -8,7 +8,7 @@ import json
 import math
 from collections.abc import Collection, Mapping, Sequence
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, cast, get_args
 
 from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import BaseModel
@@ -16,7 +16,17 @@ from pydantic import BaseModel
 from dami_agent.dialogue.json_schema import strict_schema
 from dami_agent.errors import InvalidIntensity, InvalidRequest, InvalidSchema, shown
 from dami_agent.policy import EFFORTS
-from dami_agent.types import Intensity, IntensityRequest, Limits, Message, ResponseFormat, Sampling, Tool, ToolChoice
+from dami_agent.types import (
+    Intensity,
+    IntensityRequest,
+    Limits,
+    Message,
+    PrefixMode,
+    ResponseFormat,
+    Sampling,
+    Tool,
+    ToolChoice,
+)
 
 _MOST = 2**62  # what a ledger can hold
 _MOST_SECONDS = 1e9
@@ -34,6 +44,7 @@ SETTINGS: frozenset[str] = frozenset(
         "max_tokens",
         "max_reasoning_tokens",
         "timeout",
+        "prefix",
         "logprobs",
         "top_logprobs",
     }
@@ -141,6 +152,21 @@ def sampling(settings: Mapping[str, Any]) -> Sampling:
         seed=_integer("seed", settings.get("seed"), -(2**63), 2**64 - 1),
         logprobs=(top or 0) if wanted else None,
     )
+
+
+def prefix(settings: Mapping[str, Any]) -> PrefixMode | None:
+    """Read how prompts are to be read.
+
+    Raises:
+        InvalidRequest: it is no such way.
+    """
+    value = settings.get("prefix")
+    if value is not None and not (isinstance(value, str) and value in get_args(PrefixMode)):
+        raise InvalidRequest(
+            f"prefix must be one of {', '.join(get_args(PrefixMode))}, got {shown(value)}",
+            hint="exact reads prompts at the λ of their reply, shared at one λ for all; auto: shared where measured",
+        )
+    return cast("PrefixMode | None", value)
 
 
 def limits(settings: Mapping[str, Any], stop: Sequence[str] | str | None, default_max_tokens: int | None) -> Limits:

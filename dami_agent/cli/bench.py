@@ -1,4 +1,4 @@
-"""Run ``dami bench``: agents that choose λ in every possible way, and ``dami bench quality``, the same of questions."""
+"""Run ``dami bench``: agents that choose λ in every possible way; ``quality``, the same of questions; ``prefix``."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Annotated, Any, get_args
 
 import typer
 
+from dami_agent.cli.bench_prefix import bench_prefix
 from dami_agent.cli.bench_quality import bench_quality
 from dami_agent.cli.options import InstructOption, ThinkingOption, WorkersOption
 from dami_agent.cli.output import print_json, stdout
@@ -22,6 +23,7 @@ bench = typer.Typer(
     name="bench", help="Compare λ per step, or per question, with all that knows less.", invoke_without_command=True
 )
 bench.command("quality")(bench_quality)
+bench.command("prefix")(bench_prefix)
 
 
 @bench.command("agents")

@@ -8,7 +8,7 @@ one process, and the outcomes are the same.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Protocol
 
@@ -19,7 +19,7 @@ from dami_agent.evaluation.worker_pool import WorkerPool
 from dami_agent.processes import end_with_parent
 from dami_agent.session import Session
 from dami_agent.tasks import Question
-from dami_agent.types import Intensity, Sampling, Template
+from dami_agent.types import Intensity, PrefixMode, Sampling, Template
 
 Progress = Callable[[str, int, int], None]
 """Told what is being done, how much of it is done, and how much there is."""
@@ -77,6 +77,7 @@ class QuestionBatch:
         switch: λ up to which Instruct's template is used; ``template`` overrules it.
         stream: sets apart the streams of several tries at the same questions.
         logprobs: keep the mean log-probability of each output.
+        prefix: how the prompts are read.
     """
 
     name: str
@@ -88,6 +89,7 @@ class QuestionBatch:
     template: Template | None = None
     stream: tuple[object, ...] = ()
     logprobs: bool = False
+    prefix: PrefixMode = "exact"
 
     @property
     def size(self) -> int:
@@ -118,7 +120,7 @@ class QuestionBatch:
             logprobs=0 if self.logprobs else None,
         )
         step = runner.question_step(question.prompt, sampling=sampling, max_tokens=self.max_tokens)
-        return Request(step=step, intensity=self.intensity, template=self.template)
+        return Request(step=replace(step, prefix=self.prefix), intensity=self.intensity, template=self.template)
 
 
 def outcome(answer: Answer, *, right: bool, named: bool = False) -> AnswerOutcome:

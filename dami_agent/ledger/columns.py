@@ -149,7 +149,7 @@ def _of_generation(generation: Generation | None) -> dict[str, Any]:
     if generation is None:
         none = ("finish_reason", "thought_closed_by", "stop", "weights_mode", "weights_version")
         times = ("queue_seconds", "switch_seconds", "prefill_seconds", "first_token_seconds", "decode_seconds")
-        return dict.fromkeys((*none, *times, "intensity_answer")) | dict.fromkeys(
+        return dict.fromkeys((*none, *times, "intensity_answer", "intensity_prompt")) | dict.fromkeys(
             ("prompt_tokens", "reasoning_tokens", "answer_tokens"), 0
         )
     timing = generation.timing
@@ -159,6 +159,7 @@ def _of_generation(generation: Generation | None) -> dict[str, Any]:
         "stop": generation.stop_string,
         "intensity": generation.intensity,
         "intensity_answer": generation.answer_intensity,
+        "intensity_prompt": generation.prefix_intensity,
         "sampling": _fields(generation.sampling),  # as drawn: defaults and seed filled in
         "weights_mode": generation.weights_mode,
         "weights_version": generation.weights_version,

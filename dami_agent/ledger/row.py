@@ -30,6 +30,7 @@ class CallRow:
         version: of this package.
         intensity_low, intensity_high: the λs that rules and budgets left; None where nothing bounded it.
         intensity_answer: λ of the answer where it is not the thought's.
+        intensity_prompt: λ that the prompt was read at but for its last token, where it is not the reply's.
         rule, considered: the rule that won, if one did; what else was looked at, each with why it did not win.
         charged_to: the tool whose reasoning budget paid, or ``answer``; None in rows of the first release.
         tools_disabled: a budget was used up, so no tool could be called.
@@ -120,6 +121,7 @@ class CallRow:
     run_name: str | None
     root_run_name: str | None
     trace_names: tuple[str, ...]
+    intensity_prompt: float | None
 
     @classmethod
     def read(cls, values: Mapping[str, Any]) -> CallRow:

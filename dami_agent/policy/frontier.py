@@ -16,7 +16,7 @@ from statistics import fmean
 from typing import Any, Literal
 
 from dami_agent.errors import InvalidIntensity, InvalidPolicy
-from dami_agent.types import Intensity, Template
+from dami_agent.types import Intensity, PrefixMode, Template
 
 EFFORTS: tuple[str, ...] = ("none", "minimal", "low", "medium", "high", "max")
 """LangChain's ``reasoning_effort`` names, in order."""
@@ -103,6 +103,7 @@ class Frontier:
         pair_fingerprint: of that pair's weights and templates; "": not known.
         source: where it was read from.
         published: where others published it; "": it was measured here.
+        prefix_intensity: λ at which prompts may be read for replies at any λ, measured to cost nothing; None: not so.
     """
 
     rows: tuple[FrontierRow, ...] = ()
@@ -111,6 +112,7 @@ class Frontier:
     pair_fingerprint: str = ""
     source: str = "unmeasured"
     published: str = ""
+    prefix_intensity: Intensity | None = None
 
     @classmethod
     def from_file(cls, path: str | Path, *, of: Literal["questions", "tools"] = "questions") -> Frontier:
@@ -156,6 +158,8 @@ class Frontier:
                 for row in data["rows"]
             )
             switch = _measured(data, "switch_point", 0.0)
+            shared = data.get("prefix") or {}
+            prefix = Intensity(float(shared["intensity"])) if shared.get("free") else None
         except Exception as error:  # a table that somebody gave us may hold anything
             raise InvalidPolicy(
                 f"frontier {source}: {type(error).__name__}: {error}",
@@ -175,6 +179,7 @@ class Frontier:
             pair_fingerprint=str(data.get("fingerprint") or ""),
             source=source,
             published=str(data.get("published") or ""),
+            prefix_intensity=prefix,
         )
 
     @classmethod
@@ -212,7 +217,8 @@ class Frontier:
     @property
     def fingerprint(self) -> str:
         """Identify what was measured, wherever it was read from; "" if nothing was."""
-        said = repr((self.rows, self.switch_point)).encode()
+        prefix = () if self.prefix_intensity is None else (self.prefix_intensity,)
+        said = repr((self.rows, self.switch_point, *prefix)).encode()
         return blake2b(said, digest_size=6).hexdigest() if self.rows or self.switch_point else ""
 
     @property
@@ -282,6 +288,12 @@ class Frontier:
             return None
         most = max(max(LONGEST_TIMES * row.longest, 0 if row.longest else MEAN_TIMES * row.tokens) for row in self.rows)
         return max(LEAST_LIMIT, math.ceil(most))
+
+    def prefix_for(self, mode: PrefixMode) -> Intensity | None:
+        """Return the λ at which a prompt is read, all but its last token; None: that of the reply."""
+        if mode == "shared" and self.prefix_intensity is None:
+            return Intensity(1)
+        return None if mode == "exact" else self.prefix_intensity
 
     def template(self, intensity: Intensity) -> Template:
         """Choose Instruct's chat template at λ=0 and up to the switch point, Thinking's above it."""

@@ -35,7 +35,7 @@ from dami_agent.policy.rules import (
     ToolSettings,
     canonical,
 )
-from dami_agent.types import Decision, Intensity, IntensityRequest, Reply, RunContext, Step
+from dami_agent.types import Decision, Intensity, IntensityRequest, PrefixMode, Reply, RunContext, Step
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -53,8 +53,8 @@ class ReasoningPolicy:
         frontier: of the pair in use; an empty one is filled in by :class:`~dami_agent.chat_model.ChatDAMI`.
         default: settings of steps that no rule is about.
         name: kept in the ledger.
-        rules, tools, nodes, run, escalation, accuracy_over_cost, challenge: see :mod:`dami_agent.policy.rules`; given
-            as those models or as plain dicts.
+        rules, tools, nodes, run, escalation, accuracy_over_cost, challenge, prefix: see
+            :mod:`dami_agent.policy.rules`; given as those models or as plain dicts.
         verifier: judges replies, if ``escalation`` has attempts for it.
 
     Raises:
@@ -71,6 +71,7 @@ class ReasoningPolicy:
     escalation: Escalation | Mapping[str, Any] = field(default_factory=Escalation)
     accuracy_over_cost: float = 0.5
     challenge: bool = False
+    prefix: PrefixMode = "auto"
     verifier: Verifier | None = None
     _spec: PolicyFile = field(init=False, compare=False)
 
@@ -227,6 +228,7 @@ class ReasoningPolicy:
             reason="probe",
             sampling=step.sampling,
             limits=allowance.reserved,
+            prefix_intensity=frontier.prefix_for(spec.prefix if step.prefix in (None, "auto") else step.prefix),
             attempt=attempt,
             policy=self.name,
             rule=found.rule.name if found.rule else "",

@@ -29,7 +29,7 @@ from dami_agent.policy.fields import (
     Share,
     UnitNumber,
 )
-from dami_agent.types import Intensity, Price
+from dami_agent.types import Intensity, PrefixMode, Price
 
 
 def canonical(value: Any) -> Any:
@@ -231,11 +231,16 @@ class PolicyFile(Declared):
 
     ``challenge: true`` switches the built-in rule on that answers a challenge ("are you sure?") with more λ. It is
     off as nothing measured says that it helps: on the built-in pair it turned right answers into wrong ones.
+
+    ``prefix`` says how prompts are read: ``exact``, at the λ of their reply; ``shared``, all but the last token at one
+    λ for the replies of all, so that a change of λ reads nothing again; ``auto``, shared where the pair's frontier
+    says that this was measured to cost nothing.
     """
 
     name: Annotated[str, Field(min_length=1)] = "policy"
     accuracy_over_cost: Share = 0.5
     challenge: bool = False
+    prefix: PrefixMode = "auto"
     default: Settings = Settings()
     tools: Mapping[str, ToolSettings] = {}
     nodes: Mapping[str, Settings] = {}

@@ -56,7 +56,7 @@ def test_a_row_says_why() -> None:
     assert (plain.cost, plain.currency, plain.fingerprint, plain.frontier) == (None,) * 4
 
 
-@pytest.mark.parametrize("schema", [1, 2, 3, 4])
+@pytest.mark.parametrize("schema", [1, 2, 3, 4, 5])
 def test_an_older_file_is_upgraded_in_place(tmp_path: Path, schema: int) -> None:
     path = tmp_path / "ledger.sqlite"
     with sqlite3.connect(path) as connection:
@@ -82,7 +82,7 @@ def test_an_older_file_is_upgraded_in_place(tmp_path: Path, schema: int) -> None
     assert ledger.verify().whole
     ledger.close()
     with sqlite3.connect(path) as connection:
-        assert [n for (n,) in connection.execute("select number from dami_migrations order by 1")] == [1, 2, 3, 4, 5]
+        assert [n for (n,) in connection.execute("select number from dami_migrations order by 1")] == [1, 2, 3, 4, 5, 6]
         names = ", ".join(RENAMED_V5.get(name, name) for name in before[0])
         after = connection.execute(f"select {names} from calls order by id").fetchall()
     connection.close()
@@ -90,7 +90,7 @@ def test_an_older_file_is_upgraded_in_place(tmp_path: Path, schema: int) -> None
     assert len(after) == len(before) + 1
 
 
-def test_the_previous_schema_opens_with_its_values_under_the_new_names(tmp_path: Path) -> None:
+def test_schema_4_opens_with_its_values_under_the_new_names(tmp_path: Path) -> None:
     path = tmp_path / "ledger.sqlite"
     with sqlite3.connect(path) as connection:
         connection.executescript((FOLDER / "ledger_v4.sql").read_text(encoding="utf-8"))

@@ -74,7 +74,7 @@ def test_rows_and_filters_are_those_of_sqlite(new_database: NewDatabase, tmp_pat
         ledger.close()
 
 
-def test_the_previous_schema_opens_with_its_values_under_the_new_names(new_database: NewDatabase) -> None:
+def test_schema_4_opens_with_its_values_under_the_new_names(new_database: NewDatabase) -> None:
     url, prices = new_database(), Prices(models={"*": Price(output=3.0)})
     ledger = Ledger.open(url, prices=prices)
     ledger.record(make_record(1))
@@ -84,12 +84,13 @@ def test_the_previous_schema_opens_with_its_values_under_the_new_names(new_datab
     with engine.begin() as connection:
         for old, new in RENAMED_V5.items():
             connection.exec_driver_sql(f"ALTER TABLE calls RENAME COLUMN {new} TO {old}")
-        connection.exec_driver_sql("DELETE FROM dami_migrations WHERE number = 5")
+        connection.exec_driver_sql("ALTER TABLE calls DROP COLUMN intensity_prompt")
+        connection.exec_driver_sql("DELETE FROM dami_migrations WHERE number >= 5")
     engine.dispose()
     opened = Ledger.open(url, prices=prices)
     assert opened.rows() == [before]
     opened.record(make_record(2))
-    assert (opened.waiting, opened.verify().rows, opened.verify().schema) == (0, 2, 5)
+    assert (opened.waiting, opened.verify().rows, opened.verify().schema) == (0, 2, 6)
     assert before.cost
     columns(url)
     opened.close()

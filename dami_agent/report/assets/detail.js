@@ -15,6 +15,7 @@ const SECTIONS = [
       "intensity_bounded",
       "intensity_snapped",
       "intensity_answer",
+      "intensity_prompt",
       "asked",
       "asked_by",
       "policy",
