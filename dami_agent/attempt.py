@@ -227,6 +227,7 @@ def _concatenate(first: Generation, second: Generation) -> Generation:
         events=first.events[:carried] + second.events[carried:],  # the first's have their log-probabilities
         intensity=first.intensity,
         answer_intensity=second.intensity,
+        prefix_intensity=first.prefix_intensity,
         thought_closed_by=first.thought_closed_by,
         timing=Timing(
             queue=one.queue + other.queue,

@@ -20,6 +20,8 @@ from dami_agent.cli.options import (
 from dami_agent.cli.output import check_writable, print_json, stdout
 from dami_agent.cli.progress import progress_bar
 from dami_agent.cli.sweep import numbers
+from dami_agent.files import write_whole
+from dami_agent.policy import Frontier
 
 
 def bench_prefix(
@@ -32,6 +34,9 @@ def bench_prefix(
     max_tokens: MaxTokensOption = 2048,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")] = False,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Also write the JSON to this file.")] = None,
+    frontier: Annotated[
+        Path | None, typer.Option(help="Frontier file of the pair to note the result in, for `prefix: auto`.")
+    ] = None,
     instruct: InstructOption = None,
     thinking: ThinkingOption = None,
     batch: BatchOption = None,
@@ -39,11 +44,14 @@ def bench_prefix(
 ) -> None:
     """Compare prompts read at their reply's λ with prompts read once for all λs: accuracy, tokens, tasks solved."""
     values = numbers(lambdas)
-    if output is not None:
-        check_writable(output)
+    for file in (output, frontier):
+        if file is not None:
+            check_writable(file)
+    if frontier is not None:
+        Frontier.from_file(frontier)
     from dami_agent.evaluation import runner
     from dami_agent.evaluation.call_batches import PairSource
-    from dami_agent.evaluation.shared_prefix import PrefixPlan, shared_prefix
+    from dami_agent.evaluation.shared_prefix import PrefixPlan, noted, shared_prefix
     from dami_agent.evaluation.task_set import TaskSet
 
     part = 5 if quick else 1
@@ -61,6 +69,9 @@ def bench_prefix(
         result = shared_prefix(plan, source, workers=workers, progress=tell)
     if output is not None:
         output.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    if frontier is not None:
+        said = noted(json.loads(frontier.read_text(encoding="utf-8")), result)
+        write_whole(frontier, (json.dumps(said, ensure_ascii=False) + "\n").encode())
     if as_json:
         print_json(result)
     else:

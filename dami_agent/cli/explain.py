@@ -94,7 +94,7 @@ def _depth(row: CallRow) -> Iterator[tuple[str, str]]:
         yield "snapped", _snapped(row)
     used = "not decided" if row.intensity is None else f"λ = {row.intensity:g} with {row.template}'s template"
     answer = "" if row.intensity_answer is None else f"; the answer with λ = {row.intensity_answer:g}"
-    read = "" if row.intensity_prompt is None else f"; the prompt read at λ = {row.intensity_prompt:g}"
+    read = "" if row.intensity_prompt is None else f"; the prompt read at λ = {row.intensity_prompt:g}, as all are"
     yield "used", used + answer + read
     yield "because", row.reason or "it failed before a decision"
     for n, other in enumerate(row.considered):

@@ -173,6 +173,7 @@ def step(row: CallRow, intensity: Intensity) -> Step:
             intensity_request=IntensityRequest(intensity=intensity, origin="replay"),
             sampling=Sampling(seed=row.sampling.get("seed")),
             limits=Limits(max_tokens=row.limits.get("max_tokens"), stop=tuple(row.limits.get("stop") or ())),
+            prefix="exact" if row.intensity_prompt is None else "shared",
             run_context=RunContext(tags=("replay",), metadata={"replay_of": row.call_id}),
         )
     except Exception as error:  # somebody wrote into the file: whatever stands there, one error of ours comes out

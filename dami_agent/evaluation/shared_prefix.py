@@ -3,12 +3,13 @@
 The same held-out questions are answered at each λ of the pair's grid with the prompt read either way, under the same
 random streams, so that differences are paired; and the same agent tasks are solved at fixed λs and with λ per step.
 A shared prefix is **free** if at no λ it costs more than a point of accuracy (or possibly two, by the 95 % interval)
-or more than a tenth more tokens. At λ = 1 both ways are one.
+or more than a tenth more tokens, and no way of the agents more than a point of the tasks or a tenth more tokens (their
+intervals are wider than that). At λ = 1 both ways are one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -102,7 +103,7 @@ def shared_prefix(
     agents = [] if plan.tasks is None else _agents(plan, plan.tasks, source, workers, concurrency, progress)
     return {
         "intensity": float(READ_AT),
-        "free": all(map(is_free, rows)),
+        "free": all(map(is_free, rows)) and all(map(is_free_of, agents)),
         "rows": rows,
         "agents": agents,
         "questions": len(asked),
@@ -116,6 +117,25 @@ def is_free(row: dict[str, Any]) -> bool:
     """Tell whether sharing costs nothing at one λ, by the bounds of this module."""
     low, _ = row["difference_ci"] or (-1.0, 1.0)
     return bool(row["difference"] >= -MOST_LOST and low > LEAST_LOW and row["tokens_ratio"] <= MOST_TOKENS)
+
+
+def is_free_of(row: dict[str, Any]) -> bool:
+    """Tell whether sharing costs agents nothing in one mode, by the bounds of this module."""
+    return bool(row["solved"] >= -MOST_LOST and (row["tokens"] or 1.0) <= MOST_TOKENS)
+
+
+def noted(frontier: Mapping[str, Any], measured: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a frontier's JSON with what was measured of shared prefixes, so that ``prefix: auto`` goes by it.
+
+    Raises:
+        UsageError: the frontier is another pair's.
+    """
+    if frontier.get("fingerprint") not in (None, measured["fingerprint"]):
+        raise UsageError(
+            f"the frontier is of another pair ({frontier['fingerprint']}) than was measured ({measured['fingerprint']})"
+        )
+    names = ("intensity", "free", "rows", "agents", "questions", "tasks", "seeds")
+    return {**frontier, "prefix": {name: measured[name] for name in names}}
 
 
 def _row(value: float, exact: Sequence[AnswerOutcome], shared: Sequence[AnswerOutcome]) -> dict[str, Any]:

@@ -30,7 +30,8 @@ class CallRow:
         version: of this package.
         intensity_low, intensity_high: the λs that rules and budgets left; None where nothing bounded it.
         intensity_answer: λ of the answer where it is not the thought's.
-        intensity_prompt: λ that the prompt was read at but for its last token, where it is not the reply's.
+        intensity_prompt: λ that the prompt was read at but for its last token, as prompts of all replies are; None: it
+            was read at the reply's own.
         rule, considered: the rule that won, if one did; what else was looked at, each with why it did not win.
         charged_to: the tool whose reasoning budget paid, or ``answer``; None in rows of the first release.
         tools_disabled: a budget was used up, so no tool could be called.

@@ -16,7 +16,7 @@ from dami_agent.ledger.store import Store
 from dami_agent.ledger.summary import TOKENS
 
 MOST = 20  # problems of one kind that are spelt out
-_STAGES = ("requested", "estimated", "low", "high", "bounded", "snapped", "answer")
+_STAGES = ("requested", "estimated", "low", "high", "bounded", "snapped", "answer", "prompt")
 INTENSITIES = ("intensity", *(f"intensity_{stage}" for stage in _STAGES))
 
 

@@ -56,6 +56,7 @@ class Reservation:
 
     Attributes:
         timed: the timeout is the budget's, and is not its end.
+        waiting: the call waits for what others have set aside, to set aside more.
         thread: the thread that began the call.
     """
 
@@ -65,6 +66,7 @@ class Reservation:
     cost: float
     charged_to: str
     timed: bool = False
+    waiting: bool = False
     thread: int = field(default_factory=threading.get_ident)
 
     @property

@@ -59,9 +59,9 @@ class Allowance:
         return with_answer_reserve(self.limits, self.answer_reserve)
 
     @property
-    def widest_thought(self) -> float:
-        """Return the tokens that a thought gets at most, if it is estimated to need them."""
-        return thought_room(with_answer_reserve(self.widest or self.limits, self.answer_reserve))
+    def widest_reserved(self) -> Limits:
+        """Return the widest limits with an answer's room kept out of the thought's."""
+        return with_answer_reserve(self.widest or self.limits, self.answer_reserve)
 
     def withheld(self, need: int = 0) -> int:
         """Grade how much of a normal reply is withheld: 0 nothing, 1 the thought or time for it, 2 the tools too.

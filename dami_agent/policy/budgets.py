@@ -104,7 +104,7 @@ class Budgets:
         most: int | None = None,
         check: Callable[[], None] = lambda: None,
     ) -> Allowance:
-        """Set aside what a step may use at most; what the attempt has set aside before is given back first.
+        """Set aside what a step may use at most, in place of what the attempt has set aside before.
 
         Args:
             account: run or thread.
@@ -112,28 +112,25 @@ class Budgets:
             limits: those that it would have without a budget.
             charged_to: tool or ``answer``.
             final: answer now, whatever is left.
-            need: tokens that its thought needs, which it waits for; 0 if unknown.
+            need: tokens that its thought needs, which it waits for while others run; 0 if unknown.
             most: output tokens that the context window leaves.
-            check: called while it waits for others; what it raises ends the wait.
+            check: called while it waits for others; what it raises ends the wait, and what was set aside stays so.
 
         Raises:
-            BudgetExhausted: less is left than an answer needs.
+            BudgetExhausted: less is left than an answer needs; what was set aside before stays so.
         """
         with self._lock:
-            before = self._give_back(account, key)
-            try:
-                limits = self._wait(account, limits, charged_to, final, need, check)
-                held = self._accounts.open(account)
-                allowance = self._remaining(held, final).allow(limits, charged_to, need)
-            except BaseException:
-                if before is not None:
-                    self._hold(self._accounts.open(account), key, before)
-                raise
-            widest = self._remaining(held, final, alone=True).allow(limits, charged_to, math.inf).limits
+            limits = self._wait(account, key, limits, charged_to, final, need, check)
+            held = self._accounts.open(account)
+            spent = held.now(self._clock())
+            allowance = self._remaining(held, spent, key, final).allow(limits, charged_to, need)
+            widest = self._remaining(held, spent, key, final, alone=True).allow(limits, charged_to, math.inf).limits
+            if not held.open:
+                held.since = self._clock()
             tokens = min((count for count in (allowance.limits.max_tokens, most) if count is not None), default=0)
             thought = allowance.limits.max_reasoning_tokens or 0
             use = Usage(tokens=tokens, device_seconds=allowance.limits.timeout or 0.0)
-            reservation = Reservation(
+            held.open[key] = Reservation(
                 tokens=tokens,
                 reasoning_tokens=min(thought, tokens) if tokens else thought,
                 seconds=use.device_seconds,
@@ -141,52 +138,54 @@ class Budgets:
                 charged_to=charged_to,
                 timed=allowance.timed,
             )
-            self._hold(held, key, reservation)
             return dataclasses.replace(allowance, widest=widest)
 
-    def _hold(self, held: Account, key: Hashable, reservation: Reservation) -> None:
-        if not held.open:
-            held.since = self._clock()
-        held.open[key] = reservation
-
-    def _give_back(self, account: str, key: Hashable) -> Reservation | None:
-        """Return what an attempt has set aside, if it has, and free it; its seconds so far stay on the account."""
-        held = self._accounts.find(account)
-        if held is None or key not in held.open:
-            return None
-        now = held.now(self._clock())
-        before = held.open.pop(key)
-        if not held.open:
-            held.spent = dataclasses.replace(held.spent, seconds=now.seconds)
-        self._lock.notify_all()
-        return before
-
-    def _remaining(self, held: Account, final: bool, *, alone: bool = False) -> RemainingBudget:
-        others = () if alone else tuple(held.open.values())
-        return RemainingBudget(self.run, self.tools, held.now(self._clock()), others, final)
+    def _remaining(
+        self, held: Account, spent: Spent, key: Hashable, final: bool, *, alone: bool = False
+    ) -> RemainingBudget:
+        """Return what is left beside what others have set aside, or with ``alone`` if nobody had."""
+        others = () if alone else tuple(other for name, other in held.open.items() if name != key)
+        return RemainingBudget(self.run, self.tools, spent, others, final)
 
     def _wait(
-        self, account: str, limits: Limits, charged_to: str, final: bool, need: int, check: Callable[[], None]
+        self,
+        account: str,
+        key: Hashable,
+        limits: Limits,
+        charged_to: str,
+        final: bool,
+        need: int,
+        check: Callable[[], None],
     ) -> Limits:
         """Wait while only what others have set aside stands in the way; return the limits, less the time waited.
 
-        Whoever began in this very thread (a stream that is read half-way) cannot go on before this step does.
+        Whoever began in this very thread (a stream that is read half-way) cannot go on before this step does; nor can
+        those who wait to widen what they have set aside, or two would wait for each other.
         """
         begun = time.monotonic()
         patience = PATIENCE if limits.timeout is None else min(PATIENCE, limits.timeout / 2)
         me = threading.get_ident()
         while (waited := time.monotonic() - begun) < patience:
             held = self._accounts.open(account)
-            if all(other.thread == me for other in held.open.values()):
+            others = [other for name, other in held.open.items() if name != key]
+            if all(other.thread == me or other.waiting for other in others):
                 break
-            alone = _withheld(self._remaining(held, final, alone=True), limits, charged_to, need)
-            if _withheld(self._remaining(held, final), limits, charged_to, need) <= alone:
+            spent = held.now(self._clock())
+            alone = _withheld(self._remaining(held, spent, key, final, alone=True), limits, charged_to, need)
+            if _withheld(self._remaining(held, spent, key, final), limits, charged_to, need) <= alone:
                 break
+            self._set_waiting(held, key, True)
             self._lock.wait(min(_LOOK, patience - waited))
+            self._set_waiting(held, key, False)
             check()
         if waited < _LOOK or limits.timeout is None:
             return limits
         return dataclasses.replace(limits, timeout=limits.timeout - waited)
+
+    @staticmethod
+    def _set_waiting(held: Account, key: Hashable, waiting: bool) -> None:
+        if key in held.open:
+            held.open[key] = dataclasses.replace(held.open[key], waiting=waiting)
 
     def timed(self, account: str, key: Hashable) -> bool:
         """Tell whether the deadline of an attempt that runs is the budget's, with time kept behind it for an answer."""

@@ -60,20 +60,31 @@ def with_answer_reserve(limits: Limits, least: int = 0) -> Limits:
     return dataclasses.replace(limits, answer_reserve=max(own, least))
 
 
-def thought_room(limits: Limits) -> float:
-    """Return the tokens that a thought may have under some limits; infinite where nothing caps it."""
-    beside = math.inf if limits.max_tokens is None else limits.max_tokens - (limits.answer_reserve or 0)
+def thought_room(limits: Limits, spent: int = 0) -> float:
+    """Return the tokens that a thought may have under some limits; infinite where nothing caps it.
+
+    Args:
+        limits: with what is reserved for the answer.
+        spent: tokens of a probe that is discarded where there is a thought.
+    """
+    beside = math.inf if limits.max_tokens is None else limits.max_tokens - spent - limits.answer_reserve
     own = math.inf if limits.max_reasoning_tokens is None else limits.max_reasoning_tokens
     return max(0, min(own, beside))
 
 
-def charge_probe(decision: Decision) -> Decision:
-    """Take a probe that is not carried on from the limits; a budget has set those aside for the whole attempt."""
+def charge_probe(decision: Decision, *, timed: bool = True) -> Decision:
+    """Take a probe that is not carried on from the limits; a budget has set those aside for the whole attempt.
+
+    Args:
+        decision: with the estimate.
+        timed: its seconds too; False where the limits were computed after them.
+    """
     estimate, limits = decision.estimate, decision.limits
     if estimate is None:
         return decision
+    seconds = estimate.seconds if timed else 0.0
     if estimate.tokens == 0:  # it only read, which takes time alone
-        timeout = _less(limits.timeout, estimate.seconds, 1e-3)
+        timeout = _less(limits.timeout, seconds, 1e-3)
         return dataclasses.replace(decision, limits=dataclasses.replace(limits, timeout=timeout))
     probe, prompt = estimate.probe, estimate.probe_prompt
     if probe is not None and prompt is not None:
@@ -88,7 +99,7 @@ def charge_probe(decision: Decision) -> Decision:
         limits,
         max_tokens=_less(limits.max_tokens, estimate.tokens, 1),
         max_reasoning_tokens=_less(limits.max_reasoning_tokens, thought, 0),
-        timeout=_less(limits.timeout, estimate.seconds, 1e-3),
+        timeout=_less(limits.timeout, seconds, 1e-3),
     )
     return dataclasses.replace(decision, limits=limits)
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import os
+import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from hashlib import blake2b
 from pathlib import Path
@@ -197,7 +197,7 @@ class ReasoningPolicy:
         Raises:
             BudgetExhausted: less is left than an answer needs.
         """
-        spec, frontier, budgets = self._spec, self.frontier, budgets or BudgetTracker()
+        spec, frontier, budgets, begun = self._spec, self.frontier, budgets or BudgetTracker(), time.monotonic()
         # 1. The rule that wins, and who pays.
         facts = Facts.of(step, attempt)
         budgets.check_names(self, facts)
@@ -215,13 +215,10 @@ class ReasoningPolicy:
             rule=found.rule,
             step=step,
             challenge=facts.challenge,
-            ceiling=allowance.ceiling,
-            ceiling_reason=allowance.reason,
             answer_intensity=settings.answer_intensity,
             previous=previous,
             why=why,
-            thought_room=allowance.widest_thought,
-        )
+        ).under(allowance)
         base = Decision(
             intensity=Intensity(0),
             template=frontier.template(Intensity(0)),
@@ -239,21 +236,26 @@ class ReasoningPolicy:
         )
         decision = resolve(query, base, estimate)
         # 4. A thought that needs more than a step gets unasked gets it where it is free; else λ is chosen for less.
-        estimated = decision.estimate
-        need = 0 if estimated is None else estimated.needs(decision.intensity)
-        if self.budgeted and estimated is not None and need > caps.thought_room(base.limits):
-            with contextlib.suppress(BudgetExhausted):  # others have used it up meanwhile
+        told = decision.estimate or (previous.estimate if previous is not None else None)
+        need, probe = query.need(told, decision.intensity), decision.estimate.tokens if decision.estimate else 0
+        widened = self.budgeted and told is not None and need > caps.thought_room(base.limits, probe)
+        if told is not None and widened:
+            waited = time.monotonic() - begun
+            rest = limits if limits.timeout is None else replace(limits, timeout=max(1e-3, limits.timeout - waited))
+            try:
                 allowance = budgets.reserve(
-                    self, step, attempt, limits, found.charged_to, final=final, need=need, check=check
+                    self, step, attempt, rest, found.charged_to, final=final, need=need + probe, check=check
                 )
-            base = dataclasses.replace(base, limits=allowance.reserved)
-            query = dataclasses.replace(query, thought_room=caps.thought_room(base.limits))
-            decision = resolve(query, base, lambda _: estimated)
+            except BudgetExhausted:  # its time has ended; what it has set aside is still its own
+                widened = False
+            query = query.under(allowance)
+            base = replace(base, limits=allowance.reserved, tools_disabled=allowance.tools_disabled)
+            decision = resolve(replace(query, widest=allowance.reserved), base, lambda _: told)
         greedy = decision.intensity > 0 and decision.sampling.temperature == 0
         if greedy and budgets.first_greedy_thought(self):
             warn_of_greedy_thinking(decision.intensity)
         # 5. What a discarded probe has used comes off the caps.
-        return caps.charge_probe(decision) if self.budgeted else decision
+        return caps.charge_probe(decision, timed=not widened) if self.budgeted else decision
 
     @cached_property
     def all_rules(self) -> tuple[Rule, ...]:

@@ -7,15 +7,16 @@ The winning rule and the budget's allowance are known before. Who beats whom is 
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from dami_agent.policy.budget_allowance import Allowance
+from dami_agent.policy.caps import thought_room
 from dami_agent.policy.cautions import warn_of_valley
 from dami_agent.policy.frontier import Frontier
 from dami_agent.policy.match import level, tool_errors
 from dami_agent.policy.rules import PolicyFile, Rule, Settings
-from dami_agent.types import Decision, Estimate, Intensity, IntensityRequest, Sampling, Step
+from dami_agent.types import Decision, Estimate, Intensity, IntensityRequest, Limits, Sampling, Step
 
 EstimateFn = Callable[[Decision], Estimate]
 """Runs the estimator that the decision names; the rest of it is what a λ=0 call of this step would get."""
@@ -42,7 +43,7 @@ class IntensityQuery:
         answer_intensity: λ that the rule sets for the answer after the thought.
         previous: the decision of the attempt that was rejected before this one.
         why: what was wrong with that attempt.
-        thought_room: tokens that a thought may have at most.
+        widest: limits that a thought gets if it is estimated to need them.
     """
 
     frontier: Frontier
@@ -55,7 +56,26 @@ class IntensityQuery:
     answer_intensity: float | None = None
     previous: Decision | None = None
     why: str = ""
-    thought_room: float = math.inf
+    widest: Limits = Limits()
+
+    def under(self, allowance: Allowance) -> IntensityQuery:
+        """Return the query with the ceiling and the room that a budget's allowance leaves."""
+        return dataclasses.replace(
+            self, ceiling=allowance.ceiling, ceiling_reason=allowance.reason, widest=allowance.widest_reserved
+        )
+
+    def room(self, estimate: Estimate | None) -> float:
+        """Return the tokens that a thought may have at most, beside a probe that is discarded for it."""
+        return thought_room(self.widest, 0 if estimate is None else estimate.tokens)
+
+    def need(self, estimate: Estimate | None, intensity: Intensity) -> int:
+        """Return the tokens that a thought at λ needs; 0 if unknown, or where Instruct's template has none."""
+        silent = estimate is None or self.frontier.template(intensity) == "instruct"
+        return 0 if silent or estimate is None else estimate.needs(intensity)
+
+    def fits(self, estimate: Estimate | None, intensity: Intensity) -> bool:
+        """Tell whether a thought at λ has room, as far as is known."""
+        return self.need(estimate, intensity) <= self.room(estimate)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,7 +193,8 @@ def retry_target(query: IntensityQuery, bounds: IntensityBounds) -> Target | Non
         return None
     if rule is not None and rule.when.attempt is not None and (rule.number is not None or rule.effort is not None):
         return requested_target(query.frontier, IntensityRequest(), rule, query.spec)
-    deeper = next_on_grid(query.frontier, previous.intensity, 1, bounds.high)
+    high = bounds.high if previous.estimate is None else bounds_in_room(query, previous.estimate, bounds).high
+    deeper = next_on_grid(query.frontier, previous.intensity, 1, high)
     # An explicit λ stays where another random stream can give another reply.
     if query.spec.escalation.redraws_calls and previous.requested is not None and previous.sampling.temperature != 0:
         deeper = clamp(previous.intensity, bounds.low, bounds.high)
@@ -245,22 +266,21 @@ def resolve_intensity(
         reason = f"only {value:g} is allowed ({bounds.by})" if bounds.pinned else f"accuracy_over_cost={preference:g}"
         return _snapped(frontier, base, preference, bounds, reason)
     found = estimate(base)
+    bounds = bounds_in_room(query, found, bounds)
     if found.note:
         reason = f"{found.estimator} passed over: {found.note}"
         return dataclasses.replace(_snapped(frontier, base, found.intensity, bounds, reason), estimate=found)
     # The estimate, or the best λ whose thought fits, moved along the grid by the preference, snapped within bounds.
-    fits = found.fitting(query.thought_room)
-    wanted = found.intensity if fits is None else fits.intensity
+    fitting = (each.intensity for each in found.candidates if query.fits(found, each.intensity))
+    wanted = found.intensity if query.fits(found, found.intensity) else next(fitting, Intensity(0))
     preferred = apply_cost_preference(frontier, wanted, preference)
-    if wanted != found.intensity:  # nor does the preference lead to a thought that has no room
-        bounds = _within_room(found, query.thought_room, bounds)
     free, plain = snap_within(frontier, preferred, 0, 1), frontier.snap(wanted)
     value = snap_within(frontier, preferred, bounds.low, bounds.high)
     moved = f", snapped from {wanted:.2f}" if abs(plain - wanted) > 5e-3 else ""
     reason = f"{found.estimator} estimate {plain:.2f}{moved}"
     if wanted != found.intensity:
-        needed = f"a thought at {found.intensity:g} needs {found.needs(found.intensity)} tokens"
-        reason += f" ({needed}, there is room for {query.thought_room:.0f})"
+        needed = f"a thought at {found.intensity:g} needs {query.need(found, found.intensity)} tokens"
+        reason += f" ({needed}, there is room for {query.room(found):.0f})"
     if free != plain:
         reason += f", accuracy_over_cost={preference:g}: {free:g}"
     if value != free:
@@ -268,10 +288,16 @@ def resolve_intensity(
     return dataclasses.replace(_snapped(frontier, base, preferred, bounds, reason), estimate=found)
 
 
-def _within_room(found: Estimate, room: float, bounds: IntensityBounds) -> IntensityBounds:
-    """Lower the upper bound to the highest λ whose thought fits; the rule's lower bound stands."""
-    fitting = [each.intensity for each in found.candidates if each.reasoning_tokens <= room]
-    return dataclasses.replace(bounds, high=max(bounds.low, min(bounds.high, max(fitting))), by=bounds.by or "room")
+def bounds_in_room(query: IntensityQuery, found: Estimate, bounds: IntensityBounds) -> IntensityBounds:
+    """Lower the upper bound to the highest λ whose thought fits; a rule's lower bound stands.
+
+    What fits is told by the grid and by the λs that the estimator looked at; 0 always does.
+    """
+    known = {*query.frontier.grid, *(each.intensity for each in found.candidates)}
+    if all(query.fits(found, value) for value in known if value <= bounds.high):
+        return bounds
+    highest = max((value for value in known if value <= bounds.high and query.fits(found, value)), default=0.0)
+    return dataclasses.replace(bounds, high=max(bounds.low, highest), by="room for a thought")
 
 
 def _snapped(frontier: Frontier, base: Decision, wanted: float, bounds: IntensityBounds, reason: str) -> Decision:
@@ -330,6 +356,8 @@ def raise_after_tool_errors(query: IntensityQuery, decision: Decision, bounds: I
     escalation = query.spec.escalation
     if "tool_error" not in escalation.on or decision.attempt:
         return decision
+    if decision.estimate is not None:
+        bounds = bounds_in_room(query, decision.estimate, bounds)
     errors = min(tool_errors(query.step.messages), escalation.attempts - 1)
     deeper = next_on_grid(query.frontier, decision.intensity, errors, bounds.high)
     if deeper == decision.intensity:

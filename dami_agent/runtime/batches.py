@@ -51,8 +51,8 @@ class Batches:
 
     @property
     def reading(self) -> list[Group]:
-        """Return the groups of what is read."""
-        return [read.group for read in self._reads]
+        """Return the groups of what is read: those that rows will decode in."""
+        return [read.decodes_in if isinstance(read, Prefill) else read.group for read in self._reads]
 
     @property
     def rows(self) -> list[SequenceState]:

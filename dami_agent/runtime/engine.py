@@ -246,7 +246,7 @@ class LocalEngine:
             intensity=intensity,
             sampling=sampling,
             prompt_tokens=len(prompt.token_ids),
-            prefix_intensity=None if prefix == intensity else prefix,
+            prefix_intensity=decision.prefix_intensity,
             weights_mode=self._info.weights_mode,
             closing_words=self._closing_words[words],
         )

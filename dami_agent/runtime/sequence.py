@@ -54,14 +54,19 @@ class SequenceState:
     kept: bool = False
 
     @property
+    def exact(self) -> bool:
+        """Return whether all of its tokens are read at one λ."""
+        return self.prefix_intensity == self.intensity
+
+    @property
     def prefix_length(self) -> int:
-        """Return how many of its first tokens are read at ``prefix_intensity``; 0 where all are read at one λ."""
-        return 0 if self.prefix_intensity == self.intensity else len(self.prompt.token_ids) - 1
+        """Return how many of its first tokens are read at another λ than the rest; 0 where all are read at one."""
+        return 0 if self.exact else len(self.prompt.token_ids) - 1
 
     @property
     def reusable(self) -> int:
         """Return how many of the tokens so far were read at ``prefix_intensity``, as others may read theirs."""
-        return self.prefix_length or len(self.tokens)
+        return len(self.tokens) if self.exact else self.prefix_length
 
     @property
     def done(self) -> bool:

@@ -97,7 +97,8 @@ class Generation:
         cached_tokens: of the prompt, not computed anew because the engine still had them, read at the same λ.
         intensity: λ the tokens were decoded with.
         answer_intensity: λ the answer was decoded with, where it was not the thought's.
-        prefix_intensity: λ that the prompt was read at but for its last token, where it was not the reply's.
+        prefix_intensity: λ that the prompt was read at but for its last token, as prompts of all replies are; None: it
+            was read at the reply's own.
         sampling: with every default filled in, seed included.
         weights_version: of the merged copy; bumps on every rebuild. 0 for mixed.
     """

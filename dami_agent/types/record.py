@@ -47,13 +47,9 @@ class Estimate:
     note: str = ""
     candidates: tuple[Candidate, ...] = ()
 
-    def fitting(self, room: float) -> Candidate | None:
-        """Return the best candidate whose thought fits, in tokens; None where nothing is known of lengths."""
-        return next((each for each in self.candidates if each.reasoning_tokens <= room), None)
-
     def needs(self, intensity: Intensity) -> int:
-        """Return the tokens that a thought at ``intensity`` needs, of the next candidate above; 0 if unknown."""
-        above = [each for each in self.candidates if each.intensity >= intensity]
+        """Return the tokens that a thought at ``intensity`` needs, of the next candidate above; 0 at 0, or unknown."""
+        above = [each for each in self.candidates if each.intensity >= intensity > 0]
         return min(above, key=lambda each: each.intensity).reasoning_tokens if above else 0
 
 

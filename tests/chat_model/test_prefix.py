@@ -29,9 +29,9 @@ def test_a_change_of_lambda_reads_nothing_again(tmp_path: Path) -> None:
     ledger = Ledger.open(tmp_path / "ledger.sqlite")
     chat = ChatDAMI(prefix="shared", seed=1, max_tokens=40, ledger=ledger)
     first, second, third = (chat.invoke(QUESTION, reasoning_intensity=value) for value in (0.3, 0.8, 1.0))
-    assert [read_at(reply) for reply in (first, second, third)] == [1.0, 1.0, None]
+    assert [read_at(reply) for reply in (first, second, third)] == [1.0, 1.0, 1.0]
     assert cached(second) == cached(third) > 0
-    assert [row.intensity_prompt for row in ledger.rows()] == [1.0, 1.0, None]
+    assert [row.intensity_prompt for row in ledger.rows()] == [1.0, 1.0, 1.0]
     assert [row.cached_tokens for row in ledger.rows()][1:] == [cached(second), cached(third)]
     exact = [chat.invoke(QUESTION, reasoning_intensity=value, prefix="exact") for value in (0.35, 0.85)]
     assert [(read_at(reply), cached(reply)) for reply in exact] == [(None, 0), (None, 0)]

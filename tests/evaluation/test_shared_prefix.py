@@ -8,8 +8,9 @@ import pytest
 
 from dami_agent.errors import UsageError
 from dami_agent.evaluation.call_batches import PairSource
-from dami_agent.evaluation.shared_prefix import PrefixPlan, is_free, shared_prefix
+from dami_agent.evaluation.shared_prefix import PrefixPlan, is_free, is_free_of, noted, shared_prefix
 from dami_agent.evaluation.task_set import TaskSet
+from dami_agent.policy import Frontier
 
 
 @pytest.mark.parametrize(
@@ -26,6 +27,20 @@ def test_free_is_what_the_bounds_say(difference: float, low: float, ratio: float
     row = {"difference": difference, "difference_ci": [low, 0.03], "tokens_ratio": ratio}
     assert is_free(row) is free
     assert not is_free(row | {"difference_ci": None})
+
+
+def test_what_agents_lose_counts_too_and_the_frontier_says_it() -> None:
+    assert is_free_of({"solved": -0.01, "tokens": 1.1})
+    assert not is_free_of({"solved": -0.02, "tokens": 1.0})
+    assert not is_free_of({"solved": 0.0, "tokens": 1.2})
+    measured = {"intensity": 1.0, "free": True, "rows": [], "agents": [], "questions": 9, "tasks": 3, "seeds": 1}
+    measured["fingerprint"] = "abc"
+    rows = [{"lambda": value, "accuracy": 0.5, "tokens": 10} for value in (0, 1)]
+    frontier = noted({"rows": rows, "fingerprint": "abc", "pair": "mine"}, measured)
+    assert Frontier.from_dict(frontier).prefix_for("auto") == 1
+    assert Frontier.from_dict(noted({"rows": rows}, measured | {"free": False})).prefix_for("auto") is None
+    with pytest.raises(UsageError, match="another pair"):
+        noted({"rows": rows, "fingerprint": "other"}, measured)
 
 
 def test_lambda_one_is_left_out_and_nothing_else_would_be_measured() -> None:
@@ -50,7 +65,7 @@ def test_the_whole_measurement() -> None:
     assert [row["lambda"] for row in found["rows"]] == [0.0, 0.5]
     assert [row["mode"] for row in found["agents"]] == ["λ=0.5", "dami"]
     assert (found["questions"], found["tasks"], found["intensity"]) == (10, 2, 1.0)
-    assert found["free"] == all(is_free(row) for row in found["rows"])
+    assert found["free"] == (all(map(is_free, found["rows"])) and all(map(is_free_of, found["agents"])))
     for row in found["rows"]:
         gained = row["shared"]["accuracy"] - row["exact"]["accuracy"]
         assert row["difference"] == pytest.approx(gained, abs=1e-3)

@@ -10,7 +10,10 @@ import pytest
 
 from dami_agent.errors import Cancelled
 from dami_agent.runtime import LocalEngine
+from dami_agent.runtime.batch_inputs import LoadedModel
+from dami_agent.runtime.batches import Batches
 from dami_agent.types import Decision, Intensity
+from dami_agent.weights import load_weights
 from tests.runtime.support import Lab, ask, prompt_of
 
 LAMBDAS = (0.0, 0.3, 0.8, 1.0)
@@ -51,7 +54,7 @@ def test_replies_are_those_of_the_slow_reference(lab: Lab, mode: str, prefix: fl
         else:
             lab.assert_shared_greedy(prefix, value, text, output.token_ids)
         assert output.intensity == value
-        assert output.prefix_intensity == (None if value == prefix else prefix)
+        assert output.prefix_intensity == prefix
 
 
 def test_it_is_another_model_than_the_exact_one(lab: Lab) -> None:
@@ -100,6 +103,32 @@ def test_histories_with_random_lambdas_are_answered_as_without_a_cache(lab: Lab,
                 kept = histories[place] if rng.random() < 0.7 else rng.choice(histories)
                 histories[place] = [*kept, *output.token_ids, *ordinary(rng, rng.randrange(5, 30))]
     assert cached > 0
+
+
+def test_a_prompt_of_one_token_leaves_nothing_wrong(lab: Lab) -> None:
+    """Nothing of it is read at the shared λ, so nothing of its reply is kept as read there."""
+    with lab.engine("mixed", eos_token_ids=[319], loop_rule=None) as engine:
+        output = engine.generate(prompt_of([5]), shared(0.0, max_tokens=60))
+        longer = [5, *output.token_ids, 7]
+        found = engine.generate(prompt_of(longer), ask(1.0, max_tokens=4))
+        assert found.cached_tokens == 0
+        lab.assert_greedy(1.0, longer, found.token_ids)
+
+
+def test_groups_that_are_read_at_another_lambda_keep_their_place_in_line(lab: Lab) -> None:
+    batches = Batches(None)
+    weights = load_weights(lab.instruct, lab.thinking, mode="merged")
+    with lab.engine("merged") as engine:
+        row = engine.sequence_of(prompt_of(range(5, 50)), shared(0.3))
+    batches.read(LoadedModel(weights, None, 8), Intensity(0.3), [row])
+    assert batches.reading == [0.3]
+    batches.read_chunk(weights)
+    assert weights.intensity == 1
+    assert batches.reading == [0.3]
+    while batches.reading:
+        batches.read_chunk(weights)
+    assert weights.intensity == 0.3
+    assert batches.decoding == [0.3]
 
 
 def test_a_reply_at_another_lambda_than_its_prompts_is_read_again(lab: Lab) -> None:
