@@ -12,7 +12,7 @@ import sys
 from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from hashlib import blake2b
 from typing import Any, TypeAlias
 
@@ -109,12 +109,16 @@ class RandomStream:
     _BLOCK = 64
 
     def __init__(self, seed: int, prompt: Sequence[int] = ()) -> None:
-        said = array("q", (*divmod(seed, 2**32), *prompt))
+        self._seed, self._prompt = seed, prompt
+        self._numbers: list[float] = []
+
+    @cached_property
+    def _generator(self) -> torch.Generator:  # made for the first number: greedy requests never ask for one
+        said = array("q", (*divmod(self._seed, 2**32), *self._prompt))
         if sys.byteorder == "big":
             said.byteswap()
         mixed = int.from_bytes(blake2b(said.tobytes(), digest_size=8).digest(), "little", signed=True)
-        self._generator = torch.Generator().manual_seed(mixed)
-        self._numbers: list[float] = []
+        return torch.Generator().manual_seed(mixed)
 
     def __getitem__(self, position: int) -> float:
         while len(self._numbers) <= position:
