@@ -41,12 +41,16 @@ def reasoning(message: Any) -> int:
 @pytest.mark.parametrize("intensity", [0, 0.5, 1])
 def test_a_calls_cap(ledger: Ledger, cap: int, intensity: float) -> None:
     model = chat(ledger, reasoning_intensity=intensity, max_reasoning_tokens=cap, max_tokens=2 * cap + 40)
-    message = model.invoke(HARD[0])
-    (row,) = ledger.rows()
-    assert row.reasoning_tokens == reasoning(message) == (cap if intensity else 0)
-    assert row.output_tokens == row.reasoning_tokens + row.answer_tokens
-    assert row.thought_closed_by == ("cap" if intensity else None)
-    assert "think>" not in str(message.content)
+    messages = model.batch(HARD)
+    rows = ledger.rows()
+    assert sorted(map(reasoning, messages)) == sorted(row.reasoning_tokens for row in rows)
+    for row in rows:
+        assert row.reasoning_tokens <= (cap if intensity else 0)
+        assert row.output_tokens == row.reasoning_tokens + row.answer_tokens
+        if row.thought_closed_by == "cap":
+            assert row.reasoning_tokens == cap
+    assert any(row.thought_closed_by == "cap" for row in rows) == (intensity > 0)
+    assert not any("think>" in str(message.content) for message in messages)
 
 
 @pytest.mark.parametrize("parallel", [True, False])
