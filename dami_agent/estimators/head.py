@@ -148,12 +148,18 @@ class Head:
         right, tokens = self.predict(features[None])
         worth = self.values(right, with_overhead(tokens, torch.tensor([overhead])), price)[0]
         order = worth.argsort(descending=True, stable=True).tolist()
-        lengths = (tokens[0] * self.longest).ceil().int().tolist()
-        lengths[0] = 0
+        lengths = [0, *tokens[0, 1:].tolist()]
         said = {"price": price}
         for value, p, length in zip(self.lambdas, right[0].tolist(), tokens[0].tolist(), strict=True):
             said |= {f"right@{value:g}": p, f"tokens@{value:g}": length}
-        ranked = (Candidate(intensity=self.lambdas[at], reasoning_tokens=lengths[at]) for at in order)
+        ranked = (
+            Candidate(
+                intensity=self.lambdas[at],
+                reasoning_tokens=math.ceil(lengths[at]),
+                most_reasoning_tokens=math.ceil(lengths[at] * self.longest),
+            )
+            for at in order
+        )
         return Choice(tuple(ranked), said)
 
     @property

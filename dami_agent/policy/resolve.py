@@ -16,7 +16,7 @@ from dami_agent.policy.cautions import warn_of_valley
 from dami_agent.policy.frontier import Frontier
 from dami_agent.policy.match import level, tool_errors
 from dami_agent.policy.rules import PolicyFile, Rule, Settings
-from dami_agent.types import Decision, Estimate, Intensity, IntensityRequest, Limits, Sampling, Step
+from dami_agent.types import Candidate, Decision, Estimate, Intensity, IntensityRequest, Limits, Sampling, Step
 
 EstimateFn = Callable[[Decision], Estimate]
 """Runs the estimator that the decision names; the rest of it is what a λ=0 call of this step would get."""
@@ -68,14 +68,24 @@ class IntensityQuery:
         """Return the tokens that a thought may have at most, beside a probe that is discarded for it."""
         return thought_room(self.widest, 0 if estimate is None else estimate.tokens)
 
-    def need(self, estimate: Estimate | None, intensity: Intensity) -> int:
-        """Return the tokens that a thought at λ needs; 0 if unknown, or where Instruct's template has none."""
+    def thought(self, estimate: Estimate | None, intensity: Intensity) -> Candidate | None:
+        """Return what is known of a thought at λ; None if nothing is, or Instruct's template has none."""
         silent = estimate is None or self.frontier.template(intensity) == "instruct"
-        return 0 if silent or estimate is None else estimate.needs(intensity)
+        return None if silent or estimate is None else estimate.candidate(intensity)
+
+    def expects(self, estimate: Estimate | None, intensity: Intensity) -> int:
+        """Return the tokens that a thought at λ is expected to take; 0 if unknown."""
+        thought = self.thought(estimate, intensity)
+        return 0 if thought is None else thought.reasoning_tokens
+
+    def need(self, estimate: Estimate | None, intensity: Intensity) -> int:
+        """Return the tokens that a thought at λ asks for, so that it is seldom cut short; 0 if unknown."""
+        thought = self.thought(estimate, intensity)
+        return 0 if thought is None else max(thought.reasoning_tokens, thought.most_reasoning_tokens)
 
     def fits(self, estimate: Estimate | None, intensity: Intensity) -> bool:
-        """Tell whether a thought at λ has room, as far as is known."""
-        return self.need(estimate, intensity) <= self.room(estimate)
+        """Tell whether a thought at λ is expected to have room, as far as is known."""
+        return self.expects(estimate, intensity) <= self.room(estimate)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -279,7 +289,7 @@ def resolve_intensity(
     moved = f", snapped from {wanted:.2f}" if abs(plain - wanted) > 5e-3 else ""
     reason = f"{found.estimator} estimate {plain:.2f}{moved}"
     if wanted != found.intensity:
-        needed = f"a thought at {found.intensity:g} needs {query.need(found, found.intensity)} tokens"
+        needed = f"a thought at {found.intensity:g} takes about {query.expects(found, found.intensity)} tokens"
         reason += f" ({needed}, there is room for {query.room(found):.0f})"
     if free != plain:
         reason += f", accuracy_over_cost={preference:g}: {free:g}"

@@ -18,11 +18,13 @@ class Candidate:
 
     Attributes:
         intensity: λ.
-        reasoning_tokens: what a thought at this λ stays within nine times out of ten; 0 where there is none.
+        reasoning_tokens: how long a thought at this λ is expected to get; 0 where there is none.
+        most_reasoning_tokens: what it stays within nine times out of ten; 0: the same.
     """
 
     intensity: Intensity
     reasoning_tokens: int
+    most_reasoning_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,10 +49,10 @@ class Estimate:
     note: str = ""
     candidates: tuple[Candidate, ...] = ()
 
-    def needs(self, intensity: Intensity) -> int:
-        """Return the tokens that a thought at ``intensity`` needs, of the next candidate above; 0 at 0, or unknown."""
+    def candidate(self, intensity: Intensity) -> Candidate | None:
+        """Return what is known of a thought at ``intensity``, of the next candidate above; None at 0, or of none."""
         above = [each for each in self.candidates if each.intensity >= intensity > 0]
-        return min(above, key=lambda each: each.intensity).reasoning_tokens if above else 0
+        return min(above, key=lambda each: each.intensity, default=None)
 
 
 ANSWER = "answer"

@@ -60,7 +60,7 @@ def call(number: int, **more: Any) -> Step:
 def test_under_a_cap_the_best_thought_that_fits_is_begun(cap: int | None, intensity: float) -> None:
     decision = decided(policy(), step(limits=Limits(max_reasoning_tokens=cap)))
     assert decision.intensity == intensity
-    assert ("a thought at 1 needs 240 tokens" in decision.reason) == (intensity != 1)
+    assert ("a thought at 1 takes about 240 tokens" in decision.reason) == (intensity != 1)
 
 
 def test_a_cap_on_all_tokens_leaves_the_thought_what_the_answer_does_not_need() -> None:
@@ -125,6 +125,27 @@ def test_branches_at_once_get_what_they_would_one_after_the_other(used: int, int
     spend(rules, call(1), budgets, used)
     waiting.join(10)
     assert found[0].intensity == intensity
+
+
+def test_what_is_expected_decides_and_what_is_seldom_exceeded_is_asked_for() -> None:
+    def longer(_: Decision) -> Estimate:
+        thoughts = ((1.0, 100, 180), (0.0, 0, 0))
+        candidates = tuple(
+            Candidate(intensity=Intensity(x), reasoning_tokens=n, most_reasoning_tokens=most) for x, n, most in thoughts
+        )
+        return Estimate(estimator="test", intensity=Intensity(1), candidates=candidates)
+
+    rules = policy(run={"max_reasoning_tokens": 300, "on_exhausted": "end"})
+    for spent, cap in ((0, 180), (100, 180), (150, 150), (200, 100)):
+        budgets = BudgetTracker()
+        decided(rules, call(1), budgets, longer)
+        spend(rules, call(1), budgets, spent)
+        decision = decided(rules, call(2), budgets, longer)
+        assert (decision.intensity, decision.limits.max_reasoning_tokens) == (1, cap)
+    budgets = BudgetTracker()
+    decided(rules, call(1), budgets, longer)
+    spend(rules, call(1), budgets, 201)
+    assert decided(rules, call(2), budgets, longer).intensity == 0
 
 
 def test_only_what_does_not_fit_is_replaced() -> None:
