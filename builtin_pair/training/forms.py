@@ -138,7 +138,7 @@ def draw_form(rng: Random, template: Template, style: float) -> TrainingDialogue
     worked = rng.random() < 0.4
     if worked:
         text, fields, work = _worked_out(rng, template)
-        titles = ("Total", "Result", "Answer", "Sum", "Solution")
+        titles: tuple[str, ...] = ("Total", "Result", "Answer", "Sum", "Solution")
     else:
         text, fields = _filled(rng)
         work, titles = (), ("Person", "Order", "Info")
