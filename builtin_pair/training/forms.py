@@ -108,6 +108,7 @@ _WORDS = ("answer", "result", "name", "who", "value")
 """Fields of what is worked out, a number or a word."""
 
 _NOTES = ("note", "unit", "topic", "tag")
+_LARGEST = 10_000  # what schemas of made-up fields allow
 _TERSE_STEPS = 2
 """Steps that are worked out without a word, as Instruct has to before a call: no more are learned from it."""
 
@@ -116,7 +117,8 @@ def _worked_out(rng: Random, template: Template) -> tuple[str, list[invented.Arg
     """Draw a question, a form for what comes out, at times with a field that the text says, and the working."""
     while True:
         item = practice(rng, rng.choice(FAMILIES))
-        if item.split == "train" and (template == "thinking" or len(item.work) <= _TERSE_STEPS):
+        small = isinstance(item.answer, str) or item.answer < _LARGEST
+        if item.split == "train" and small and (template == "thinking" or len(item.work) <= _TERSE_STEPS):
             break
     number = isinstance(item.answer, int)
     name = rng.choice(_NUMBERS if number else _WORDS)

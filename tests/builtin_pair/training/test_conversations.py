@@ -86,8 +86,8 @@ def test_nothing_that_was_answered_before_is_learned_under_thinkings_template(te
 
 @pytest.mark.parametrize("template", TEMPLATES)
 def test_a_form_is_filled_with_what_the_text_says(template: str) -> None:
-    sizes = set()
-    for dialogue in drawn("form", template, 0.0):
+    sizes, worked_out = set(), 0
+    for dialogue in drawn("form", template, 0.0, 200):
         prompt, reply = dialogue.turns
         if reply.calls:
             ((name, value),) = reply.calls
@@ -98,9 +98,12 @@ def test_a_form_is_filled_with_what_the_text_says(template: str) -> None:
             value = json.loads(reply.content)
             schema = json.loads(dialogue.system.removeprefix(forms.SCHEMA_NOTE))
         jsonschema.validate(value, {**schema, "additionalProperties": False})
-        assert all(re.search(rf"(?<!\w){re.escape(str(each))}", prompt.content) for each in value.values())
+        told = [bool(re.search(rf"(?<!\w){re.escape(str(each))}", prompt.content)) for each in value.values()]
+        worked_out += not all(told)
+        assert told.count(False) <= (len(told) <= 2), "one field at most is worked out, in a form of one or two"
         sizes.add(len(value))
-    assert sizes == {2, 3, 4}
+    assert sizes == {1, 2, 3, 4}
+    assert worked_out > 10
 
 
 @pytest.mark.parametrize("template", TEMPLATES)
