@@ -130,11 +130,15 @@ class Mute(BaseException):
 
 
 def test_an_ending_without_a_text_is_told_by_its_class(lab: Lab) -> None:
+    submitted = threading.Event()
+
     def before() -> None:
+        submitted.wait(30)
         raise Mute
 
     engine = lab.engine(weights=ScriptedWeights(lambda _: 7, before))
     jobs = [engine.submit(PROMPT, ask()) for _ in range(3)]
+    submitted.set()
     for job in jobs:
         with pytest.raises(EngineClosed, match="the engine broke: Mute"):
             job.result(30)
