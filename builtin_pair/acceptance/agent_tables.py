@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from builtin_pair.acceptance.markdown import Json, mark, table
-from dami_agent.evaluation.budget_curve import MUST_KEEP, SCOPES, lost_at_half
+from dami_agent.evaluation.budget_curve import MUST_KEEP, SCOPES, lost_at_half, used
 from dami_agent.evaluation.policy_arm import describe_against_auto
 
 UNSEEN_MODES = ("instruct", "thinking", "dami", "policy")
@@ -119,14 +119,14 @@ def budgets(curve: Json) -> str:
         solved = [f"{_solved(arms[name])}" for name in ("auto", "thinking", "lambda=0.5")]
         points = f"{_points(against['solved'])} ({_ends(against['solved_ci'])})"
         whose = "per run" if point["scope"] == "run" else "per tool"
-        used = f"{arms['auto']['thought_per_task'] / free['thought_per_task']:.0%}"
-        body.append([whose, f"{point['share']:.0%}", f"{point['budget']:.0f}", used, *solved, points])
+        spent = f"{used(curve, arms['auto']):.0%}"
+        body.append([whose, f"{point['share']:.0%}", f"{point['budget']:.0f}", spent, *solved, points])
     told = (
         f"Without a budget `auto` solves {_solved(free)} of {curve['tasks']} with {free['thought_per_task']:.0f} "
         "tokens of thought a run."
     )
     lost = {scope: lost_at_half(curve, scope) for scope in SCOPES}
-    said = [f"{points:+.1f} points per {scope}" for scope, points in lost.items() if points is not None]
+    said = [f"{_points(points / 100)} points per {scope}" for scope, points in lost.items() if points is not None]
     if said:
         told += (
             f" Where budgets make it use half of them: {', '.join(said)} (between the two budgets around the half); at "

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Annotated, Any, get_args
 
 import typer
 
 from dami_agent.cli.bench_prefix import bench_prefix
 from dami_agent.cli.bench_quality import bench_quality
-from dami_agent.cli.options import InstructOption, ThinkingOption, WorkersOption
-from dami_agent.cli.output import print_json, stdout
+from dami_agent.cli.options import AlsoOutputOption, InstructOption, JsonOption, ThinkingOption, WorkersOption
+from dami_agent.cli.output import print_json, stdout, write_json
 from dami_agent.cli.progress import progress_bar
 from dami_agent.errors import UsageError
 from dami_agent.evaluation.task_set import KINDS, TaskSet
@@ -32,8 +30,8 @@ def agents(
     context: typer.Context,
     tasks: Annotated[int, typer.Option(help="Number of agent tasks, from the test split.", min=1)] = 402,
     seeds: Annotated[int, typer.Option(help="Seeds that share the tasks: of tasks and random streams.", min=1)] = 3,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")] = False,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Also write the JSON to this file.")] = None,
+    as_json: JsonOption = False,
+    output: AlsoOutputOption = None,
     controls: Annotated[
         bool,
         typer.Option(help="Also run every static λ, λs shuffled and redrawn, a router, caps, retries, the oracle."),
@@ -86,7 +84,7 @@ def agents(
                 progress=tell,
             )
     if output is not None:
-        output.write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_json(output, result)
     if as_json:
         print_json(result)
     elif budgets:
@@ -122,6 +120,8 @@ def _show_budgets(result: Mapping[str, Any]) -> None:
     """Print a line for each budget: what each arm solves, and λ per step against Thinking under the same budget."""
     from rich.table import Table
 
+    from dami_agent.evaluation.budget_curve import used
+
     table = Table(box=None, pad_edge=False, header_style="dim")
     for name in ("budget", "share", "tokens a run", "used", "auto", "thinking", "λ=0.5", "auto − thinking", "95 %"):
         table.add_column(name, justify="left" if name == "budget" else "right")
@@ -130,8 +130,8 @@ def _show_budgets(result: Mapping[str, Any]) -> None:
         low, high = against["solved_ci"]
         solved = [str(point["arms"][name]["solved"]) for name in ("auto", "thinking", "lambda=0.5")]
         interval = f"{100 * low:+.1f} to {100 * high:+.1f}"
-        used = point["arms"]["auto"]["thought_per_task"] / max(1e-9, result["auto"]["thought_per_task"])
-        cells = [f"per {point['scope']}", f"{point['share']:.0%}", f"{point['budget']:.0f}", f"{used:.0%}", *solved]
+        spent = used(result, point["arms"]["auto"])
+        cells = [f"per {point['scope']}", f"{point['share']:.0%}", f"{point['budget']:.0f}", f"{spent:.0%}", *solved]
         table.add_row(*cells, f"{100 * against['solved']:+.1f}", interval)
     console, free = stdout(), result["auto"]
     console.print(table)

@@ -10,14 +10,16 @@ from typing import Annotated, Any
 import typer
 
 from dami_agent.cli.options import (
+    AlsoOutputOption,
     BatchOption,
     InstructOption,
+    JsonOption,
     MaxTokensOption,
     TemperatureOption,
     ThinkingOption,
     WorkersOption,
 )
-from dami_agent.cli.output import check_writable, print_json, stdout
+from dami_agent.cli.output import check_writable, print_json, stdout, write_json
 from dami_agent.cli.progress import progress_bar
 from dami_agent.cli.sweep import numbers
 from dami_agent.files import write_whole
@@ -32,8 +34,8 @@ def bench_prefix(
     lambdas: Annotated[str, typer.Option(help="Comma-separated λs of the replies, below 1.")] = "0,.2,.4,.6,.8",
     temperature: TemperatureOption = 0.7,
     max_tokens: MaxTokensOption = 2048,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")] = False,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Also write the JSON to this file.")] = None,
+    as_json: JsonOption = False,
+    output: AlsoOutputOption = None,
     frontier: Annotated[
         Path | None, typer.Option(help="Frontier file of the pair to note the result in, for `prefix: auto`.")
     ] = None,
@@ -68,7 +70,7 @@ def bench_prefix(
     with progress_bar() as tell:
         result = shared_prefix(plan, source, workers=workers, progress=tell)
     if output is not None:
-        output.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_json(output, result)
     if frontier is not None:
         said = noted(json.loads(frontier.read_text(encoding="utf-8")), result)
         write_whole(frontier, (json.dumps(said, ensure_ascii=False) + "\n").encode())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,14 +9,16 @@ from typing import Annotated, Any
 import typer
 
 from dami_agent.cli.options import (
+    AlsoOutputOption,
     BatchOption,
     InstructOption,
+    JsonOption,
     MaxTokensOption,
     TemperatureOption,
     ThinkingOption,
     WorkersOption,
 )
-from dami_agent.cli.output import check_writable, print_json, stdout
+from dami_agent.cli.output import check_writable, print_json, stdout, write_json
 from dami_agent.cli.progress import progress_bar
 from dami_agent.cli.sweep import numbers
 
@@ -32,8 +33,8 @@ def bench_quality(
     samples: Annotated[
         Path | None, typer.Option(help="Folder to keep the samples in, and to take them from where they are there.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")] = False,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Also write the JSON to this file.")] = None,
+    as_json: JsonOption = False,
+    output: AlsoOutputOption = None,
     instruct: InstructOption = None,
     thinking: ThinkingOption = None,
     batch: BatchOption = None,
@@ -58,7 +59,7 @@ def bench_quality(
     with progress_bar() as tell:
         result = quality(source, plan, *sets, kept=samples, workers=workers, tell=tell)
     if output is not None:
-        output.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_json(output, result)
     if as_json:
         print_json(result)
     else:

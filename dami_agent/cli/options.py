@@ -54,4 +54,6 @@ ThinkingOption = Annotated[str | None, typer.Option("--thinking", help="Thinking
 TemperatureOption = Annotated[float, typer.Option(help="Sampling temperature at every λ; 0 is greedy.", min=0)]
 MaxTokensOption = Annotated[int, typer.Option(help="Output tokens of a reply at most, with its thought.", min=2)]
 BatchOption = Annotated[int | None, typer.Option(help="Sequences to decode together.", min=1)]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")]
+AlsoOutputOption = Annotated[Path | None, typer.Option("--output", "-o", help="Also write the JSON to this file.")]
 WorkersOption = Annotated[int, typer.Option(help="Worker processes, each with its own copy of the weights.", min=1)]

@@ -57,6 +57,11 @@ def print_json(value: Any) -> None:
     typer.echo(text)
 
 
+def write_json(path: Path, value: Any) -> None:
+    """Write one JSON document to a file, for people to read too."""
+    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
 def check_writable(path: Path) -> None:
     """Refuse a file that cannot be written, before hours of work.
 

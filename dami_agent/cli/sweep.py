@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,7 +16,7 @@ from dami_agent.cli.options import (
     ThinkingOption,
     WorkersOption,
 )
-from dami_agent.cli.output import print_json, stdout
+from dami_agent.cli.output import print_json, stdout, write_json
 from dami_agent.cli.progress import progress_bar
 from dami_agent.errors import UsageError
 
@@ -71,7 +70,7 @@ def sweep(
     with progress_bar() as tell:
         result = measure(plan, source, workers=workers, progress=tell)
     if output is not None:
-        output.write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_json(output, result)
     if as_json:
         print_json(result)
     else:

@@ -102,6 +102,12 @@ def budget_curve(
     }
 
 
+def used(curve: Mapping[str, Any], arm: Mapping[str, Any]) -> float:
+    """Return the reasoning tokens of an arm as a share of what ``auto`` takes by itself."""
+    free = curve["auto"]["thought_per_task"]
+    return float(arm["thought_per_task"] / free) if free else 0.0
+
+
 def lost_at_half(curve: Mapping[str, Any], scope: Scope) -> float | None:
     """Return the points of tasks that ``auto`` loses where budgets make it use half of its own reasoning tokens.
 
@@ -114,9 +120,9 @@ def lost_at_half(curve: Mapping[str, Any], scope: Scope) -> float | None:
     """
     free = curve["auto"]
     arms = [point["arms"]["auto"] for point in curve["points"] if point["scope"] == scope]
-    used = sorted((arm["thought_per_task"] / free["thought_per_task"], arm["solved"]) for arm in (*arms, free))
-    above = [pair for pair in used if pair[0] >= HALF]
-    below = [pair for pair in used if pair[0] < HALF]
+    found = sorted((used(curve, arm), arm["solved"]) for arm in (*arms, free))
+    above = [pair for pair in found if pair[0] >= HALF]
+    below = [pair for pair in found if pair[0] < HALF]
     if not above or not below:
         return None
     (low, fewer), (high, more) = below[-1], above[0]

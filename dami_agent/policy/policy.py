@@ -22,9 +22,10 @@ from dami_agent.policy.budget_tracker import BudgetTracker
 from dami_agent.policy.cautions import warn_of_greedy_thinking
 from dami_agent.policy.escalation import Verifier
 from dami_agent.policy.frontier import Frontier
+from dami_agent.policy.intensity_query import IntensityQuery
 from dami_agent.policy.match import Facts, all_rules, match
 from dami_agent.policy.presets import read_preset
-from dami_agent.policy.resolve import EstimateFn, IntensityQuery, resolve
+from dami_agent.policy.resolve import EstimateFn, resolve
 from dami_agent.policy.rules import (
     Escalation,
     PolicyFile,
