@@ -193,7 +193,11 @@ def estimator(calibrate: Json) -> str:
     )
 
 
-_READS = {"states": "`preference`: hidden states of the prompt", "probe": "`confidence`: Instruct's probe"}
+_READS = {
+    "states": "`preference`: hidden states of the prompt",
+    "probe": "`confidence`: Instruct's probe",
+    "entropy": "`entropy`: how uncertain that probe was",
+}
 _KINDS = {"plain": "questions", "tools": "steps with tools"}
 
 
@@ -215,7 +219,8 @@ def heads(trained: Json) -> str:
             shown = [f"{point['accuracy']:.3f}", f"{point['tokens']:.1f}", gain, static]
             body.append(["", f"{_READS[card['reads']]}, price {card['price']:g}", *shown])
     header = ["", "λ by", "accuracy", "tokens", "points against Thinking", "against fixed λs at equal tokens"]
-    learned = ", ".join(f"{card['prompts']} {_KINDS[card['kind']]}" for card in trained["cards"][::2])
+    counts = {card["kind"]: card["prompts"] for card in trained["cards"]}
+    learned = ", ".join(f"{count} {_KINDS[kind]}" for kind, count in counts.items())
     return (
         f"{table(header, body, right=2)}\n\nLearned from {learned} of the calibration split; probes' tokens included. "
         "(`dami train-estimator`)"

@@ -252,7 +252,8 @@ class ChatDAMI(OpenedChatModel):
     def _metadata(self, outcome: Outcome) -> dict[str, Any]:
         pipeline = self.pipeline()
         metadata = response_metadata(outcome.attempts, outcome.reply, pipeline.engine.info.fingerprint)
-        logprobs = streaming.logprobs(outcome.record.generation, pipeline.dialogue)
+        record = outcome.record
+        logprobs = streaming.logprobs(record.generation, pipeline.dialogue, record.step.sampling.logprobs)
         return metadata if logprobs is None else {**metadata, "logprobs": {"content": logprobs}}
 
     def _result(self, outcome: Outcome) -> ChatResult:

@@ -90,16 +90,22 @@ def last(
     return ChatGenerationChunk(message=message, generation_info={"finish_reason": metadata["finish_reason"]})
 
 
-def logprobs(generation: Generation | None, dialogue: Dialogue) -> list[dict[str, Any]] | None:
-    """Return log-probs of the answer's tokens in OpenAI's layout, or None if none were asked for."""
-    if generation is None or generation.sampling.logprobs is None:
+def logprobs(generation: Generation | None, dialogue: Dialogue, most: int | None) -> list[dict[str, Any]] | None:
+    """Return log-probs of the answer's tokens in OpenAI's layout, or None if none were asked for.
+
+    Args:
+        generation: the reply's; an estimator's probe that became the reply knows more than was asked for.
+        dialogue: turns tokens into text.
+        most: alternatives that the caller asked for beside each token; None: no log-probs.
+    """
+    if generation is None or most is None:
         return None
     return [
         {
             "token": dialogue.token_text(event.token_id),
             "logprob": event.logprob.logprob,
             "top_logprobs": [
-                {"token": dialogue.token_text(token), "logprob": value} for token, value in event.logprob.top
+                {"token": dialogue.token_text(token), "logprob": value} for token, value in event.logprob.top[:most]
             ],
         }
         for event in generation.events

@@ -110,7 +110,11 @@ def train_estimator(
         )
 
 
-_READS = {"states": "preference, on hidden states", "probe": "confidence, on probes"}
+_READS = {
+    "states": "preference, on hidden states",
+    "probe": "confidence, on probes",
+    "entropy": "entropy, on the probes' entropy",
+}
 _KINDS = {"plain": "prompts without tools", "tools": "prompts with tools"}
 
 

@@ -2,15 +2,19 @@
 
 from dami_agent.estimators.auto import AutoEstimator
 from dami_agent.estimators.confidence import ConfidenceEstimator
+from dami_agent.estimators.entropy import EntropyEstimator
 from dami_agent.estimators.fixed import FixedEstimator
 from dami_agent.estimators.preference import PreferenceEstimator
 from dami_agent.estimators.registry import estimator_named, estimator_names, register_estimator
+from dami_agent.estimators.router import RouterEstimator
 
 __all__ = [
     "AutoEstimator",
     "ConfidenceEstimator",
+    "EntropyEstimator",
     "FixedEstimator",
     "PreferenceEstimator",
+    "RouterEstimator",
     "estimator_named",
     "estimator_names",
     "register_estimator",

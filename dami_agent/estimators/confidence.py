@@ -24,20 +24,14 @@ of the weakest give .988 to .992 at 73 to 74 tokens. So the numbers stay cautiou
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from dami_agent.errors import InvalidRequest
-from dami_agent.estimators.preference import MAX_LOSS, check_rate, kind_of
-from dami_agent.types import Candidate, Decision, Engine, Estimate, Intensity, Prompt
-
-if TYPE_CHECKING:
-    from dami_agent.estimators.head import Choice, Head  # imports torch
-
-MAX_PROBE_TOKENS = 32
+from dami_agent.estimators.preference import MAX_LOSS
+from dami_agent.estimators.probe import MAX_PROBE_TOKENS, check_probing, decode_probe, estimate_by_probe
+from dami_agent.types import Decision, Engine, Estimate, Intensity, Prompt
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,17 +56,13 @@ class ConfidenceEstimator:
     risk: float | None = None
 
     def __post_init__(self) -> None:
-        if not 1 <= self.probe_tokens <= MAX_PROBE_TOKENS:
-            raise InvalidRequest(f"probe_tokens must be in [1, {MAX_PROBE_TOKENS}], got {self.probe_tokens}")
         for field, value in (
             ("thinking_weight", self.thinking_weight),
             ("accept", self.accept),
         ):
             if not (math.isfinite(value) and 0.0 <= value <= 1.0):
                 raise InvalidRequest(f"{field} must be a finite number in [0, 1], got {value!r}")
-        check_rate(self.max_loss, self.price, self.risk)
-        if self.risk is not None and not self.calibrated:
-            raise InvalidRequest("risk needs a head to bound the loss of", hint="leave calibrated=False out")
+        check_probing(self)
 
     @property
     def name(self) -> str:
@@ -82,74 +72,18 @@ class ConfidenceEstimator:
     def estimate(self, prompt: Prompt, decision: Decision, engine: Engine) -> Estimate:
         """Probe at λ=0, score at λ=1, combine. The probe's tokens are counted whether or not it becomes the answer."""
         started = time.perf_counter()
-        room = engine.info.context_length - len(prompt.token_ids)
-        probe = engine.generate(prompt, self._probe_decision(decision, room))
+        probe = decode_probe(prompt, decision, engine, self.probe_tokens)
         own = [e.logprob.logprob for e in probe.events if e.logprob is not None]
-        if not own:  # an empty answer: nothing to be sure of
-            scores = own
-            features = {"confidence": 0.0}
-        else:
-            scores = list(engine.score(prompt, probe.token_ids, Intensity(1)))
-            features = self._features(own, scores)
-        features["probe_ended"] = float(probe.finish_reason == "stop")
-        found = self._by_head(features, prompt, engine)
-        return Estimate(
-            estimator=self.name,
-            intensity=self._by_rule(features["confidence"]) if found is None else found.intensity,
-            features=features | ({} if found is None else found.features),
-            candidates=() if found is None else found.candidates,
-            probe=probe,
-            probe_prompt=prompt,
-            tokens=probe.output_tokens,
-            scored_tokens=len(scores),
-            seconds=time.perf_counter() - started,
+        # Of an empty answer there is nothing to be sure of.
+        scores = list(engine.score(prompt, probe.token_ids, Intensity(1))) if own else []
+        features = self._features(own, scores) if own else {"confidence": 0.0}
+        ruled = self._by_rule(features["confidence"])
+        return estimate_by_probe(
+            self, "probe", prompt, engine, probe, features, ruled, started=started, scored=len(scores)
         )
 
     def _by_rule(self, confidence: float) -> Intensity:
         return Intensity(0) if confidence >= self.accept else Intensity(min(1.0, max(0.0, 1 - confidence)))
-
-    def _by_head(self, features: dict[str, float], prompt: Prompt, engine: Engine) -> Choice | None:
-        """Choose λ by the pair's head; None: there is none to go by."""
-        if not self.calibrated:
-            return None
-        from dami_agent.estimators.head import probe_vector  # imports torch
-        from dami_agent.estimators.heads import usable_heads
-
-        heads = usable_heads(engine.info.fingerprint)
-        head = heads.get("probe", kind_of(prompt)) if heads is not None else None
-        spent = int(features.get("probe_tokens", 0))
-        whole = features["probe_ended"] or spent == MAX_PROBE_TOKENS  # heads learned from no shorter ones
-        if self.risk is not None:
-            return self._promised(head, features, spent if whole else None, engine)
-        if head is None or not whole or not head.pays(self.max_loss, self.price):
-            return None
-        return head.estimate(probe_vector(features), spent, head.price_for(self.max_loss, self.price))
-
-    def _promised(self, head: Head | None, features: dict[str, float], spent: int | None, engine: Engine) -> Choice:
-        """Choose λ by a head whose loss is bounded; ``spent`` is None for a probe shorter than those it knows."""
-        from dami_agent.estimators.head import Choice, probe_vector
-
-        if head is None:
-            raise InvalidRequest(
-                f"no loss can be promised for {engine.info.model}: it has no head on probes",
-                hint="train one with `dami calibrate`, or leave risk= out",
-            )
-        price = head.price_for(self.max_loss, risk=self.risk)
-        if spent is None:
-            return Choice((Candidate(intensity=Intensity(1), reasoning_tokens=0),), {})
-        return head.estimate(probe_vector(features), spent, price)
-
-    def _probe_decision(self, decision: Decision, room: int) -> Decision:
-        """Limit a probe to the caller's cap and to what the context window leaves, and to at least one token."""
-        limit = decision.limits.max_tokens
-        tokens = max(1, min(self.probe_tokens, room, self.probe_tokens if limit is None else limit))
-        wanted = decision.sampling.logprobs
-        return dataclasses.replace(
-            decision,
-            intensity=Intensity(0),
-            limits=dataclasses.replace(decision.limits, max_tokens=tokens, answer_reserve=0),
-            sampling=dataclasses.replace(decision.sampling, logprobs=0 if wanted is None else wanted),
-        )
 
     def _features(self, own: list[float], scores: list[float]) -> dict[str, float]:
         w = self.thinking_weight

@@ -27,7 +27,7 @@ from dami_agent.estimators.samples import Samples
 
 __all__ = ["LEAST", "check_count", "fit_head", "fit_heads"]
 
-READS: tuple[Reads, ...] = ("states", "probe")
+READS: tuple[Reads, ...] = ("states", "probe", "entropy")
 KINDS: tuple[Kind, ...] = ("plain", "tools")
 
 _FOLDS = 5
@@ -56,7 +56,7 @@ class _Basis:
 
 
 def fit_heads(samples: Samples, fingerprint: str, *, seed: int = 0) -> Heads:
-    """Fit a head for each kind of prompt of which there are enough samples, on states and on probes.
+    """Fit a head for each kind of prompt of which there are enough samples, on states, probes and entropies.
 
     Args:
         samples: at least a hundred of one kind.
@@ -163,7 +163,7 @@ def _basis(features: torch.Tensor, reads: Reads) -> _Basis:
     """Standardise; of hidden states, find the first principal components, scaled to unit variance."""
     values = features.double()
     center, scale = values.mean(dim=0), values.std(dim=0).clamp(min=1e-6)
-    if reads == "probe":
+    if reads != "states":
         return _Basis(center=center, scale=scale, components=torch.eye(values.shape[1], dtype=torch.float64))
     normed = (values - center) / scale
     k = min(max(_COMPONENTS), *normed.shape)
@@ -185,7 +185,7 @@ def _fit(samples: Samples, features: torch.Tensor, chosen: torch.Tensor, basis: 
     length = _ridge(x, logs := samples.tokens[chosen].double().clamp(min=1).log(), setting.penalty)
     length[-1] += (logs - x @ length).exp().mean(dim=0).log()  # from the geometric to the arithmetic mean (smearing)
     return Head(
-        reads="states" if setting.layers else "probe",
+        reads="states",  # this and the kind are what the caller says
         kind="plain",
         layers=setting.layers,
         lambdas=samples.lambdas,

@@ -27,10 +27,22 @@ from dami_agent.errors import InvalidRequest
 from dami_agent.estimators.preference import MAX_LOSS
 from dami_agent.types import Candidate, Intensity
 
-__all__ = ["TENSORS", "Choice", "Head", "Kind", "PricePoint", "Reads", "probe_vector", "states_vector"]
+__all__ = [
+    "TENSORS",
+    "Choice",
+    "Head",
+    "Kind",
+    "PricePoint",
+    "Reads",
+    "entropy_vector",
+    "probe_vector",
+    "states_vector",
+    "vector_of",
+]
 
-Reads = Literal["states", "probe"]
-"""What a head reads: the pair's hidden states of the prompt, or the log-probabilities of Instruct's probe."""
+Reads = Literal["states", "probe", "entropy"]
+"""What a head reads: the pair's hidden states of the prompt, the log-probabilities of Instruct's probe, or the entropy
+of that probe."""
 
 Kind = Literal["plain", "tools"]
 """What a head is for: prompts without tools, or with them."""
@@ -256,7 +268,7 @@ class Head:
             raise ValueError(f"nothing is known of heads that read {self.reads!r} of {self.kind!r} prompts")
         if self.reads == "states" and (not self.layers or features % (2 * len(self.layers))):
             raise ValueError(f"{features} features are not the last and mean states of {len(self.layers)} layers")
-        if self.reads == "probe" and features != len(probe_vector({})):
+        if self.reads != "states" and features != len(vector_of(self.reads, {})):
             raise ValueError(f"{features} features are not those of a probe")
 
 
@@ -320,3 +332,26 @@ def probe_vector(features: Mapping[str, float]) -> torch.Tensor:
     odds = [value - math.log(max(1e-6, -math.expm1(value))) for value in weakest]
     ends = [features.get("probe_tokens", 0.0), features.get("probe_ended", 0.0)]
     return torch.tensor([*weakest, *sums, *odds, *ends], dtype=torch.float32)
+
+
+_MOST_ENTROPY, _LEAST_ENTROPY = 8.0, 1e-4
+
+
+def entropy_vector(features: Mapping[str, float]) -> torch.Tensor:
+    """Put the entropy of a probe (:class:`~dami_agent.estimators.EntropyEstimator`) in a row: float32 [features].
+
+    It stands there with its square and its logarithm, so that what a head predicts may fall with it and rise again:
+    entropy is not monotone in difficulty. What is missing counts as the most uncertain.
+    """
+    entropy = min(_MOST_ENTROPY, max(0.0, features.get("entropy", _MOST_ENTROPY)))
+    return torch.tensor([entropy, entropy**2, math.log(entropy + _LEAST_ENTROPY)], dtype=torch.float32)
+
+
+def vector_of(reads: Reads, features: Mapping[str, float]) -> torch.Tensor:
+    """Put the numbers of a probe in the row that a head reads: float32 [features].
+
+    Args:
+        reads: ``probe`` or ``entropy``.
+        features: an estimate's numbers by name.
+    """
+    return entropy_vector(features) if reads == "entropy" else probe_vector(features)

@@ -65,9 +65,11 @@ class Heads:
         """Return the head for such prompts that pays and gets the most of its tokens at the default loss, if any pays.
 
         That is the greatest ``static_gain``, accuracy beyond that of fixed λs at equal tokens, of those that lose no
-        more against always-Thinking than the default, within their interval.
+        more against always-Thinking than the default, within their interval. Heads on entropy are not among them:
+        ``auto`` chooses between the two others.
         """
-        points = {head: head.point_within(MAX_LOSS) for head in self.heads if head.kind == kind and head.pays()}
+        able = [head for head in self.heads if head.kind == kind and head.reads != "entropy"]
+        points = {head: head.point_within(MAX_LOSS) for head in able if head.pays()}
         sound = [head for head, point in points.items() if point.gain >= -MAX_LOSS - point.gain_ci]
         return max(sound, key=lambda head: points[head].static_gain, default=None)
 

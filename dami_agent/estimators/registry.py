@@ -18,7 +18,9 @@ from collections.abc import Callable
 from dami_agent.errors import InvalidRequest
 from dami_agent.estimators.auto import AutoEstimator
 from dami_agent.estimators.confidence import ConfidenceEstimator
+from dami_agent.estimators.entropy import EntropyEstimator
 from dami_agent.estimators.preference import PreferenceEstimator
+from dami_agent.estimators.router import RouterEstimator
 from dami_agent.plugins import Plugin, find_plugin, plugin_names, unknown_name
 from dami_agent.types import Estimator
 
@@ -27,7 +29,9 @@ Make = Callable[[], Estimator]
 _BUILT_IN: dict[str, Make] = {
     "auto": AutoEstimator,
     "confidence": ConfidenceEstimator,
+    "entropy": EntropyEstimator,
     "preference": PreferenceEstimator,
+    "router": RouterEstimator,
 }
 _makers: dict[str, Make] = dict(_BUILT_IN)
 _made: dict[str, Estimator] = {}

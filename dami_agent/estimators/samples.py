@@ -17,8 +17,8 @@ from dami_agent.types import Intensity
 
 __all__ = ["Samples"]
 
-_FORMAT = "dami-samples-1"
-_TENSORS = ("states", "probes", "probe_tokens", "tools", "groups", "right", "tokens")
+_FORMAT = "dami-samples-2"
+_TENSORS = ("states", "probes", "entropies", "probe_tokens", "tools", "groups", "right", "tokens")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -29,6 +29,7 @@ class Samples:
         layers: whose states were read.
         states: float32 [prompts, layers, 2 · hidden size], of each layer the last token's state and the mean.
         probes: float32 [prompts, features], as :func:`~dami_agent.estimators.head.probe_vector` has them.
+        entropies: float32 [prompts, features], as :func:`~dami_agent.estimators.head.entropy_vector` has them.
         probe_tokens: float32 [prompts], tokens of Instruct's probe.
         tools: float32 [prompts], 1 where tools are bound.
         groups: float32 [prompts], equal for prompts that hang together: the steps of one task, a question asked twice.
@@ -43,6 +44,7 @@ class Samples:
     layers: tuple[int, ...]
     states: torch.Tensor
     probes: torch.Tensor
+    entropies: torch.Tensor
     probe_tokens: torch.Tensor
     tools: torch.Tensor
     groups: torch.Tensor
@@ -52,7 +54,8 @@ class Samples:
 
     def __post_init__(self) -> None:
         n, wide = len(self.states), (len(self.states), len(self.lambdas))
-        shapes = {"probes": (n, *self.probes.shape[1:]), "probe_tokens": (n,), "tools": (n,), "groups": (n,)}
+        rows = {name: (n, *getattr(self, name).shape[1:]) for name in ("probes", "entropies")}
+        shapes = {**rows, "probe_tokens": (n,), "tools": (n,), "groups": (n,)}
         for name, shape in {**shapes, "right": wide, "tokens": wide}.items():
             if tuple(getattr(self, name).shape) != shape:
                 raise InvalidRequest(f"{name} has the shape {tuple(getattr(self, name).shape)}, not {shape}")
@@ -63,14 +66,14 @@ class Samples:
         return len(self.states)
 
     def features(self, reads: Reads, layers: Sequence[int] = ()) -> torch.Tensor:
-        """Return what a head reads: the states of some layers one after the other, or the probes; float32."""
-        if reads == "probe":
-            return self.probes
+        """Return what a head reads: the states of some layers one after the other, or numbers of probes; float32."""
+        if reads != "states":
+            return self.probes if reads == "probe" else self.entropies
         return self.states[:, [self.layers.index(layer) for layer in layers]].flatten(1)
 
     def overhead(self, reads: Reads) -> torch.Tensor:
         """Return the output tokens that reading costs, unless λ=0 is chosen: float32 [prompts]."""
-        return self.probe_tokens if reads == "probe" else torch.zeros(len(self))
+        return torch.zeros(len(self)) if reads == "states" else self.probe_tokens
 
     def of(self, kind: Kind) -> Self:
         """Return the samples of prompts with tools, or of those without."""
@@ -110,7 +113,10 @@ class Samples:
                 )
                 same = said["of"] == of
         except (OSError, SafetensorError, ValueError, KeyError) as error:
-            raise InvalidRequest(f"{path} cannot be read as samples: {type(error).__name__}: {error}") from error
+            raise InvalidRequest(
+                f"{path} cannot be read as samples: {type(error).__name__}: {error}",
+                hint="name another file, to sample anew",
+            ) from error
         if not same:
             raise InvalidRequest(
                 f"the samples in {path} are of another pair, of other prompts, or were drawn at other settings",

@@ -39,7 +39,10 @@ class AssignedEstimator:
 
 @dataclass(frozen=True, slots=True)
 class TwoWayRouter:
-    """Choose between λ=0 and λ=1 alone: Thinking wherever the other estimator asks for any thought."""
+    """Choose between λ=0 and λ=1 alone: Thinking wherever the other estimator asks for any thought.
+
+    The control that published tables hold; :class:`~dami_agent.estimators.RouterEstimator` weighs the ends instead.
+    """
 
     inner: Estimator = field(default_factory=AutoEstimator)
 

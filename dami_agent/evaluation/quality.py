@@ -7,9 +7,11 @@ other's curve, λ=0 and λ=1 among them, that costs as much, question by questio
 questions in the same words count as one. Points of fixed λs are chosen on the questions that they are judged by, which
 favours them.
 
-- ``fixed``: every λ of the grid. ``router``: the head, left λ=0 and λ=1 alone. ``rule``: 1 − c, which needs no training
+- ``fixed``: every λ of the grid. ``router``: the head, left λ=0 and λ=1 alone
+  (:class:`~dami_agent.estimators.RouterEstimator`). ``rule``: 1 − c, which needs no training
   (c: both models' least sure tokens, weighed as :class:`~dami_agent.estimators.ConfidenceEstimator` does).
-- ``gate``: λ=1 where Instruct's mean surprise at its own probe is high, else λ=0.
+- ``gate``: λ=1 where the mean token entropy of Instruct's probe is high, else λ=0, which is the rule of
+  :class:`~dami_agent.estimators.EntropyEstimator`; ``head on entropy`` is what it goes by on a pair with heads.
 - ``shuffled``: a method's λs dealt to the questions at random, in expectation: a selector with the same histogram.
 - ``other families``: the head as it chooses for a family of questions that it was not fitted to.
 - ``oracle``: knows which replies are right; a bound, not a method.
@@ -44,7 +46,7 @@ BUDGETS = (0.35, 0.45, 0.55, 0.66)
 """Shares of always-Thinking's tokens."""
 
 _ACCEPTS = (0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.999, 1.0)
-_SURPRISES = (0.001, 0.003, 0.01, 0.03, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 0.8)
+_ENTROPIES = (0.001, 0.003, 0.01, 0.03, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 0.8)
 _AREA = 60
 
 
@@ -117,13 +119,13 @@ def compare_methods(
     curves: dict[str, Curve] = {"fixed": [_chosen(tested, place) for place in range(len(tested.lambdas))]}
     for reads, head in heads.items():
         curves[f"head on {reads}"] = _curve(tested, head)
-    best = max(heads, key=lambda reads: heads[reads].point_within(_LOSS).static_gain)
+    best = max(_OF_AUTO, key=lambda reads: heads[reads].point_within(_LOSS).static_gain)
     name = f"head on {best}"
     curves["shuffled"] = _shuffled(tested, heads[best])
     curves["router"] = _curve(tested, heads[best], ends=True)
     curves["other families"] = _left_out(learned, tested, learned_families, tested_families, best)
     curves["rule"] = [_ruled(tested, accept) for accept in _ACCEPTS]
-    curves["gate"] = [_gated(tested, surprise) for surprise in _SURPRISES]
+    curves["gate"] = [_gated(tested, entropy) for entropy in _ENTROPIES]
     curves["oracle"] = [_oracle(tested, price) for price in PRICES]
     instruct, thinking = curves["fixed"][0], curves["fixed"][-1]
     whole = {key: [*curve, instruct, thinking] for key, curve in curves.items()}  # what needs no estimator
@@ -149,6 +151,7 @@ def compare_methods(
 
 
 _LOSS = 0.002
+_OF_AUTO: tuple[Reads, ...] = ("states", "probe")  # the heads that λ is chosen by where nobody names an estimator
 
 
 def _families(asked: SampleSet) -> list[str]:
@@ -176,7 +179,7 @@ def _places(samples: Samples, head: Head, *, ends: bool = False) -> list[torch.T
     tokens = with_overhead(tokens, samples.overhead(head.reads))
     found = []
     for price in PRICES:
-        value = right - price * tokens / head.thinking_tokens
+        value = head.values(right, tokens, price)
         if ends:
             value[:, 1:-1] = -math.inf
         found.append(value.argmax(dim=1))
@@ -217,10 +220,9 @@ def _ruled(samples: Samples, accept: float) -> Point:
     return _chosen(samples, (grid[None] - wanted[:, None]).abs().argmin(dim=1), samples.probe_tokens)
 
 
-def _gated(samples: Samples, surprise: float) -> Point:
-    """Take λ=1 where Instruct's mean surprise, in nats a token of its probe, is above a threshold."""
-    mean = -samples.probes[:, 2] / samples.probe_tokens.clamp(min=1)
-    places = torch.where(mean > surprise, len(samples.lambdas) - 1, 0)
+def _gated(samples: Samples, threshold: float) -> Point:
+    """Take λ=1 where the mean entropy of Instruct's probe, in nats a token, is above a threshold."""
+    places = torch.where(samples.entropies[:, 0] > threshold, len(samples.lambdas) - 1, 0)
     return _chosen(samples, places, samples.probe_tokens)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,7 +12,8 @@ import torch
 
 from dami_agent.errors import UsageError
 from dami_agent.estimators import ConfidenceEstimator
-from dami_agent.estimators.head import probe_vector
+from dami_agent.estimators.entropy import ALTERNATIVES, mean_entropy
+from dami_agent.estimators.head import entropy_vector, probe_vector
 from dami_agent.estimators.samples import Samples
 from dami_agent.evaluation import runner
 from dami_agent.evaluation.asked import Ask, AskedBatch, SamplePlan, SampleSet
@@ -70,6 +72,7 @@ def joined(
         layers=layers,
         states=states,
         probes=torch.stack([probe_vector(each.features) for each in estimates]),
+        entropies=torch.stack([entropy_vector(_entropy_of(each)) for each in estimates]),
         probe_tokens=torch.tensor([float(each.tokens) for each in estimates]),
         tools=torch.tensor([float(len(ask.step.tools) > 0) for ask in asks]),
         groups=torch.tensor([numbers.setdefault(ask.group, float(len(numbers))) for ask in asks]),
@@ -123,7 +126,7 @@ def _replies(
 
 
 def read_probes(session: Session, steps: Sequence[Step], tell: Progress | None = None) -> list[Estimate]:
-    """Make the probes that ``confidence`` would make, many at a time.
+    """Make the probes that ``confidence`` would make, many at a time, with the alternatives that ``entropy`` looks at.
 
     Args:
         session: the pair.
@@ -131,8 +134,10 @@ def read_probes(session: Session, steps: Sequence[Step], tell: Progress | None =
         tell: of progress.
     """
     estimator = ConfidenceEstimator(calibrated=False)
+    alternatives = min(ALTERNATIVES, session.engine.info.vocab_size or ALTERNATIVES)
 
     def probe(step: Step) -> Estimate:
+        step = dataclasses.replace(step, sampling=dataclasses.replace(step.sampling, logprobs=alternatives))
         prompt = session.dialogue.render(step, "instruct")
         decision = runner.decide(runner.POLICY, Request(step=step, intensity=Intensity(0)))
         return estimator.estimate(prompt, decision, session.engine)
@@ -144,6 +149,12 @@ def read_probes(session: Session, steps: Sequence[Step], tell: Progress | None =
             if tell is not None:
                 tell("probes", len(found), len(steps))
     return found
+
+
+def _entropy_of(estimate: Estimate) -> dict[str, float]:
+    """Return the mean entropy of an estimate's probe by name; nothing of an empty one."""
+    entropy = mean_entropy(estimate.probe.events) if estimate.probe is not None else None
+    return {} if entropy is None else {"entropy": entropy}
 
 
 def read_states(

@@ -110,6 +110,7 @@ def test_heads_are_trained_kept_and_used(dami: Dami, tmp_path: Path, monkeypatch
         assert [(card["reads"], card["kind"], card["prompts"]) for card in cards] == [
             ("states", "plain", prompts),
             ("probe", "plain", prompts),
+            ("entropy", "plain", prompts),
         ]
         assert [row["lambda"] for row in cards[0]["fixed"]] == [0, 1]
     assert said["cards"][0]["auc"][0] > 0.9  # Instruct answers within 24 tokens: the prompt tells how well

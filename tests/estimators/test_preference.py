@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from dami_agent.errors import InvalidRequest
 from dami_agent.estimators import AutoEstimator, ConfidenceEstimator, PreferenceEstimator, estimator_named, judge
 from dami_agent.estimators.fit import fit_head, fit_heads
-from dami_agent.estimators.head import Head, Reads, chance_of_more, probe_vector, with_overhead
+from dami_agent.estimators.head import Head, Reads, chance_of_more, entropy_vector, probe_vector, with_overhead
 from dami_agent.estimators.head_files import heads_path, offer_heads
 from dami_agent.estimators.heads import Heads, find_heads
 from dami_agent.estimators.preference import MAX_LOSS
@@ -56,6 +56,7 @@ def drawn(count: int, *, seed: int = 0, told: bool = True, tools: bool = False) 
         layers=LAYERS,
         states=states,
         probes=torch.stack([probe_vector(each | {"probe_tokens": 5, "probe_ended": 1}) for each in features]),
+        entropies=torch.stack([entropy_vector({"entropy": -w}) for w in weakest.tolist()]),
         probe_tokens=torch.full((count,), 5.0),
         tools=torch.full((count,), float(tools)),
         groups=torch.arange(count).float(),
@@ -70,7 +71,7 @@ def heads() -> Heads:
     return fit_heads(drawn(600), "pair-1")
 
 
-@pytest.fixture(params=["states", "probe"])
+@pytest.fixture(params=["states", "probe", "entropy"])
 def head(request: pytest.FixtureRequest, heads: Heads) -> Head:
     found = heads.get(request.param, "plain")
     assert found is not None
@@ -119,7 +120,7 @@ class Reader:
 
 
 def test_it_beats_every_mix_of_fixed_lambdas_on_what_it_never_saw(head: Head) -> None:
-    assert head.reads == "probe" or 4 in head.layers  # where the states tell it
+    assert head.reads != "states" or 4 in head.layers  # where the states tell it
     held = drawn(2000, seed=1)
     right, tokens = head.predict(held.features(head.reads, head.layers))
     found = judge.report(held, right, tokens)
@@ -134,7 +135,7 @@ def test_it_beats_every_mix_of_fixed_lambdas_on_what_it_never_saw(head: Head) ->
         assert own[point.price].tokens == pytest.approx(point.tokens, rel=0.15)
 
 
-@pytest.mark.parametrize("reads", ["states", "probe"])
+@pytest.mark.parametrize("reads", ["states", "probe", "entropy"])
 def test_features_that_tell_nothing_promise_nothing(reads: Reads) -> None:
     blind = fit_head(drawn(600, told=False), reads)
     assert blind.card["auc"][0] == pytest.approx(0.5, abs=0.07)
@@ -151,7 +152,7 @@ def test_a_probe_that_is_thrown_away_is_paid_for(heads: Heads) -> None:
             places = head.choose(right, with_overhead(tokens, held.overhead(head.reads)), point.price)
             shares.append((places > 0).float().mean().item())
             replies = held.tokens[torch.arange(len(held)), places].mean().item()
-            paid = 5 * shares[-1] if head.reads == "probe" else 0
+            paid = 0 if head.reads == "states" else 5 * shares[-1]
             assert point.tokens - replies == pytest.approx(paid, abs=1e-3)
         assert min(shares) < 0.5 < max(shares)
 
@@ -179,11 +180,12 @@ def test_steps_of_one_task_are_left_out_together() -> None:
 
 def test_prompts_with_tools_and_without_have_heads_of_their_own() -> None:
     one, other = drawn(300, seed=6), drawn(40, seed=7, tools=True)
-    names = ("states", "probes", "probe_tokens", "tools", "groups", "right", "tokens")
+    names = ("states", "probes", "entropies", "probe_tokens", "tools", "groups", "right", "tokens")
     joined = {name: torch.cat([getattr(one, name), getattr(other, name)]) for name in names}
     both = Samples(layers=LAYERS, lambdas=LAMBDAS, **joined)
     assert (len(both.of("plain")), len(both.of("tools"))) == (300, 40)
-    assert {(h.reads, h.kind) for h in fit_heads(both, "pair-1")} == {("states", "plain"), ("probe", "plain")}
+    found = {(h.reads, h.kind) for h in fit_heads(both, "pair-1")}
+    assert found == {("states", "plain"), ("probe", "plain"), ("entropy", "plain")}
     with pytest.raises(InvalidRequest, match="40 prompts"):
         fit_heads(other, "pair-1")
 
@@ -206,6 +208,7 @@ def test_the_best_mix_of_two_fixed_lambdas_is_found(rows: list[tuple[bool, bool,
         layers=(1,),
         states=torch.zeros(len(rows), 1, 2),
         probes=torch.zeros(len(rows), 8),
+        entropies=torch.zeros(len(rows), 3),
         probe_tokens=nothing,
         tools=nothing,
         groups=torch.arange(len(rows)).float(),
@@ -498,7 +501,7 @@ def test_what_is_retrained_is_read_anew(heads: Heads, tmp_path: Path, monkeypatc
 
 def test_auto_asks_what_pays_most(heads: Heads, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
-    engine, auto, (states, probe) = Reader(drawn(1).states[0]), AutoEstimator(), heads.heads
+    engine, auto, (states, probe, entropy) = Reader(drawn(1).states[0]), AutoEstimator(), heads.heads
 
     def at(head: Head, **fields: float) -> Head:
         return dataclasses.replace(head, prices=tuple(dataclasses.replace(p, **fields) for p in head.prices))
@@ -521,6 +524,8 @@ def test_auto_asks_what_pays_most(heads: Heads, tmp_path: Path, monkeypatch: pyt
             Heads(fingerprint="pair-1", heads=(mine, its)).save(beside)
             assert auto.chosen(PROMPT, engine) is asked
             assert auto.chosen(dataclasses.replace(PROMPT, tools=1), engine) is auto.confidence
+        Heads(fingerprint="pair-1", heads=(at(entropy, **more), at(states, **pays))).save(beside)
+        assert auto.chosen(PROMPT, engine) is auto.preference  # heads on entropy are for those who ask for them
         only(at(states, **pays)).save(heads_path("pair-1"))  # the user's own go before
         assert auto.estimate(PROMPT, DECISION, engine).estimator == "preference"
         only(states, "another").save(heads_path("pair-1"))  # a copied folder: no reason to fail every call

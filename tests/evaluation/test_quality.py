@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from dami_agent.estimators.head import entropy_vector
 from dami_agent.estimators.samples import Samples
 from dami_agent.evaluation.quality import BUDGETS, Point, compare_methods, mixed
 from dami_agent.tasks import FAMILIES
@@ -26,6 +27,7 @@ def samples(count: int, seed: int, *, telling: bool = True) -> Samples:
         layers=(1,),
         states=states,
         probes=probes,
+        entropies=torch.stack([entropy_vector({"entropy": -each}) for each in weakest.tolist()]),
         probe_tokens=torch.full((count,), 4.0),
         tools=torch.zeros(count),
         groups=torch.arange(count).float(),
