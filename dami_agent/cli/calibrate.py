@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from dami_agent.cli.calibrate_sources import asked_of, check_ledger_options, name_of, recorded
 from dami_agent.cli.call_view import span
 from dami_agent.cli.options import BatchOption, WorkersOption
 from dami_agent.cli.output import check_writable, print_json, stdout
@@ -20,9 +22,7 @@ from dami_agent.files import write_whole
 
 if TYPE_CHECKING:
     from dami_agent.estimators.heads import Heads
-    from dami_agent.evaluation.asked import SampleSet
 
-GYM = "reasoning-gym:"
 _PROMISED_LOSS, _RISK = 0.05, 0.05
 _FEW = 50
 
@@ -39,8 +39,21 @@ def calibrate(
         str | None,
         typer.Option(help="builtin (the default), or reasoning-gym:NAME,NAME… for its questions of these names."),
     ] = None,
+    ledger: Annotated[
+        str | None,
+        typer.Option(
+            help="Path or URL of a ledger with texts: this pair's recorded steps, held to the majority of Thinking's "
+            "replies to each."
+        ),
+    ] = None,
+    votes: Annotated[
+        int | None, typer.Option(help="Replies of Thinking to each step of --ledger that vote (default: 5).", min=3)
+    ] = None,
     count: Annotated[
-        int | None, typer.Option(help="Questions to draw of --tasks; of builtin, 2 agent tasks for 7.", min=8)
+        int | None,
+        typer.Option(
+            help="Questions to draw of --tasks; of builtin, 2 agent tasks for 7. Of --ledger, the newest steps.", min=8
+        ),
     ] = None,
     budget: Annotated[
         str | None,
@@ -71,6 +84,7 @@ def calibrate(
         raise typer.BadParameter("name both checkpoints, or neither for the built-in pair")
     if questions is not None and (tasks is not None or count is not None):
         raise UsageError("--questions brings your own, and --tasks and --count draw others", hint="give one of them")
+    check_ledger_options(ledger, votes, temperature, {"--questions": questions, "--tasks": tasks})
     values, seconds = numbers(lambdas), _seconds(budget)
     for path in (output, plot):
         if path is not None:
@@ -80,18 +94,27 @@ def calibrate(
     from dami_agent.evaluation.calibration import CalibrationPlan
     from dami_agent.evaluation.calibration import calibrate as measure
     from dami_agent.evaluation.call_batches import PairSource
+    from dami_agent.evaluation.majority import VOTES, vote
     from dami_agent.frontiers import answers_folder, frontier_path
 
     if plot is not None:
         calibration_plot.blank(plot)
-    asked, said = _asked(questions, tasks or "builtin", count)
-    plan = CalibrationPlan(
-        samples=SamplePlan(lambdas=values, temperature=temperature, max_tokens=max_tokens), seconds=seconds
-    )
     source = PairSource(instruct=instruct, thinking=thinking, batch=batch or runner.BATCH)
+    samples = SamplePlan(lambdas=values, temperature=temperature, max_tokens=max_tokens)
+    given: dict[str, Any] = {"kept": answers_folder(), "workers": workers}
+    about: dict[str, Any] = {}
+    if ledger is not None:
+        steps, begun = recorded(ledger, source, count), time.monotonic()
+        with progress_bar() as tell:
+            voted = vote(source, samples, steps, votes=votes or VOTES, seconds=seconds, tell=tell, **given)
+        asked, said = voted.asked, "recorded steps"
+        about = {"source": voted.said(name_of(ledger)), "majority": voted.counts}
+        seconds = seconds and max(1.0, seconds - (time.monotonic() - begun))
+    else:
+        asked, said = asked_of(questions, tasks or "builtin", count)
     with progress_bar() as tell:
-        found = measure(source, plan, asked, kept=answers_folder(), workers=workers, tell=tell)
-    frontier = {**found.frontier, "asked": said, "date": date.today().isoformat()}
+        found = measure(source, CalibrationPlan(samples=samples, seconds=seconds), asked, tell=tell, **given)
+    frontier = {**found.frontier, "asked": said, **about, "date": date.today().isoformat()}
     path = output or frontier_path(frontier["fingerprint"])
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, f"{json.dumps(frontier, indent=1, ensure_ascii=False)}\n".encode())
@@ -121,24 +144,6 @@ def _seconds(budget: str | None) -> float | None:
     if found is None or not found:
         raise typer.BadParameter(f"{budget!r} is not a span such as 90s, 60m or 2h", param_hint="--budget")
     return found.total_seconds()
-
-
-def _asked(questions: Path | None, tasks: str, count: int | None) -> tuple[SampleSet, str]:
-    """Return what is asked, and what is said of it in the file."""
-    from dami_agent.evaluation.asked import SampleSet
-    from dami_agent.evaluation.gym_questions import gym_questions
-    from dami_agent.evaluation.own_questions import read_questions
-    from dami_agent.evaluation.train_estimator import builtin_sets
-
-    if questions is not None:
-        return SampleSet(questions=[(1, each) for each in read_questions(questions)]), questions.name
-    if tasks == "builtin":
-        number = count or 700
-        return builtin_sets(number, 0, max(1, number * 2 // 7))[0], "built-in tasks, calibration split"
-    if not tasks.startswith(GYM) or not tasks.removeprefix(GYM):
-        raise UsageError(f"--tasks {tasks}", hint=f"give builtin, or {GYM} with names such as {GYM}gsm_symbolic")
-    names = [name.strip() for name in tasks.removeprefix(GYM).split(",") if name.strip()]
-    return SampleSet(questions=[(1, each) for each in gym_questions(names, count or 500)]), tasks
 
 
 def _heads_beside(output: Path) -> Path:
@@ -185,6 +190,8 @@ def _show(frontier: Mapping[str, Any]) -> None:
     console.print(table)
     asked = f"{frontier['questions']:,} of {frontier['of']:,} prompts asked"
     console.print(f"{asked}; Instruct's template up to λ={frontier['switch_point']:g}")
+    if "source" in frontier:
+        _say_vote(frontier)
     for row in frontier["left_out"]:
         console.print(f"λ={row['lambda']:g} left out after {row['questions']} prompts: λ={row['beaten_by']:g} beats it")
     for effort in ("low", "medium", "high"):
@@ -193,6 +200,16 @@ def _show(frontier: Mapping[str, Any]) -> None:
         if share["tokens"] is not None:
             kept = f"{_around(share)} of Thinking's accuracy at {_percent(share['tokens'])} of its tokens"
             console.print(f"at '{effort}' (λ={value:g}) you keep {kept}")
+
+
+def _say_vote(frontier: Mapping[str, Any]) -> None:
+    """Say what accuracy is here, and which steps it is not of."""
+    console, counts = stdout(), frontier["majority"]
+    console.print(f"accuracy is {frontier['source']}", soft_wrap=True, markup=False)
+    left = [f"{counts['without']} of {counts['steps']} steps without a majority are left out"]
+    left += [f"{counts['changed']} whose text on record is not what was sent"] if counts["changed"] else []
+    left += [f"{counts['unasked']} that there was no time for"] if counts["unasked"] else []
+    console.print(", ".join(left), soft_wrap=True)
 
 
 def _percent(value: float) -> str:

@@ -14,8 +14,8 @@ from dami_agent.cli import call_view
 from dami_agent.cli.grid import Column, distinct, grid
 from dami_agent.cli.options import InstructOption, LedgerOption, ThinkingOption
 from dami_agent.cli.output import print_json, stdout, visible
-from dami_agent.errors import DamiError, LedgerError, RunError, UsageError
-from dami_agent.types import Intensity, IntensityRequest, Limits, RunContext, Sampling, Step, Template
+from dami_agent.errors import DamiError, RunError, UsageError
+from dami_agent.types import Intensity, IntensityRequest, RunContext, Sampling, Step, Template
 
 if TYPE_CHECKING:
     from dami_agent.ledger import CallRow
@@ -164,23 +164,17 @@ def step(row: CallRow, intensity: Intensity) -> Step:
     """
     from dataclasses import replace
 
-    from dami_agent.ledger import step_of
+    from dami_agent.evaluation.recorded_steps import rebuilt_step
 
-    assert row.prompt_text is not None
-    try:
-        return replace(
-            step_of(row.prompt_text),
-            intensity_request=IntensityRequest(intensity=intensity, origin="replay"),
-            sampling=Sampling(seed=row.sampling.get("seed")),
-            limits=Limits(max_tokens=row.limits.get("max_tokens"), stop=tuple(row.limits.get("stop") or ())),
-            prefix="exact" if row.intensity_prompt is None else "shared",
-            run_context=RunContext(tags=("replay",), metadata={"replay_of": row.call_id}),
-        )
-    except Exception as error:  # somebody wrote into the file: whatever stands there, one error of ours comes out
-        raise LedgerError(
-            f"the text of call {row.call_id} on record cannot be read: {type(error).__name__}: {error}"[:300],
-            hint="`dami logs --verify` names damaged rows",
-        ) from error
+    rebuilt = rebuilt_step(row)
+    return replace(
+        rebuilt,
+        intensity_request=IntensityRequest(intensity=intensity, origin="replay"),
+        sampling=Sampling(seed=row.sampling.get("seed")),
+        limits=replace(rebuilt.limits, max_tokens=row.limits.get("max_tokens")),
+        prefix="exact" if row.intensity_prompt is None else "shared",
+        run_context=RunContext(tags=("replay",), metadata={"replay_of": row.call_id}),
+    )
 
 
 def _intensity(target: str) -> Intensity:

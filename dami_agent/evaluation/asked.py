@@ -22,6 +22,7 @@ from dami_agent.evaluation import runner
 from dami_agent.evaluation.call_batches import AnswerOutcome, outcome
 from dami_agent.evaluation.gym_questions import GymQuestion
 from dami_agent.evaluation.own_questions import OwnQuestion
+from dami_agent.evaluation.recorded_steps import RecordedStep, answer_of
 from dami_agent.evaluation.reference_steps import Right, reference_steps
 from dami_agent.evaluation.runner import MAX_TOKENS, Request
 from dami_agent.evaluation.task_set import TaskSet
@@ -31,8 +32,8 @@ from dami_agent.types import Intensity, Sampling, Step, Template
 
 __all__ = ["AnswerFile", "Ask", "AskedBatch", "SamplePlan", "SampleSet"]
 
-AskedQuestion: TypeAlias = Question | OwnQuestion | GymQuestion
-"""One of the tasks', of a user's own, or of reasoning-gym."""
+AskedQuestion: TypeAlias = Question | OwnQuestion | GymQuestion | RecordedStep
+"""One of the tasks', of a user's own, of reasoning-gym, or a step of a ledger."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +68,7 @@ class Ask:
         group: equal for prompts that hang together: a question in the same words, the steps of one task.
         kind: of question, for counts by kind.
         level: how long its replies are likely to be, so that those of like lengths are decoded together.
+        voted: replies are voted on, so what each answers is kept.
     """
 
     step: Step
@@ -74,6 +76,7 @@ class Ask:
     group: str
     kind: str
     level: int
+    voted: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,6 +122,10 @@ class SampleSet:
 
 def _of_question(seed: int, question: AskedQuestion, plan: SamplePlan, stream: tuple[object, ...]) -> Ask:
     sampling = Sampling(temperature=plan.temperature, seed=runner.stream_seed(seed, question.prompt, *stream))
+    if isinstance(question, RecordedStep):
+        limits = dataclasses.replace(question.step.limits, max_tokens=plan.max_tokens)
+        step = dataclasses.replace(question.step, sampling=sampling, limits=limits)
+        return Ask(step=step, right=question.right, group=question.run, kind=question.kind, level=0, voted=True)
     step = runner.question_step(question.prompt, sampling=sampling, max_tokens=plan.max_tokens)
     if not isinstance(question, Question):
         step = dataclasses.replace(step, messages=question.messages)
@@ -223,7 +230,8 @@ class AskedBatch:
         requests = (Request(step=asks[place].step, intensity=self.intensity, template=self.template) for place in order)
         answers = runner.answers(session, requests, switch_point=self.switch, done=done)
         for place, answer in zip(order, answers, strict=True):
-            known[place] = outcome(answer, right=answer.error is None and asks[place].right(answer.reply))
+            right = answer.error is None and asks[place].right(answer.reply)
+            known[place] = outcome(answer, right=right, answers=answer_of(answer.reply) if asks[place].voted else None)
             if file is not None and not known[place].failed:  # what failed is asked again
                 file.add(place, self.label, known[place])
         return [known[place] for place in places]

@@ -41,7 +41,7 @@ from dami_agent.request_checks import reader_of_states
 from dami_agent.session import Session
 from dami_agent.types import Intensity, Prompt
 
-__all__ = ["CalibrationPlan", "calibrate"]
+__all__ = ["CalibrationPlan", "answers_in", "calibrate", "shuffled", "with_own_cap"]
 
 Outcomes = dict[Intensity, dict[int, AnswerOutcome]]
 """By λ and prompt."""
@@ -121,10 +121,9 @@ def calibrate(
     if not len(asked):
         raise UsageError("there is nothing to ask")
     begun = clock()
-    with BatchRunner(source, workers, tell) as runner, _folder(kept) as folder:
-        session, samples = runner.session, plan.samples
-        if samples.max_tokens is None:
-            samples = dataclasses.replace(samples, max_tokens=session.max_tokens)
+    with BatchRunner(source, workers, tell) as runner, answers_in(kept) as folder:
+        session = runner.session
+        samples = with_own_cap(plan.samples, session)
         asks = asked.asks(samples)
         prompts = rendered(session, asks)
         info = session.engine.info
@@ -179,7 +178,7 @@ def _heads(
 
 
 @contextmanager
-def _folder(kept: Path | None) -> Iterator[Path]:
+def answers_in(kept: Path | None) -> Iterator[Path]:
     """Give the folder for the answers; where they are not kept, one that lasts as long as they are needed."""
     if kept is not None:
         kept.mkdir(parents=True, exist_ok=True)
@@ -189,7 +188,14 @@ def _folder(kept: Path | None) -> Iterator[Path]:
         yield Path(name)
 
 
-def _shuffled(asks: Sequence[Ask]) -> list[int]:
+def with_own_cap(samples: SamplePlan, session: Session) -> SamplePlan:
+    """Return the plan with the pair's own cap of a reply, where it names none."""
+    if samples.max_tokens is not None:
+        return samples
+    return dataclasses.replace(samples, max_tokens=session.max_tokens)
+
+
+def shuffled(asks: Sequence[Ask]) -> list[int]:
     """Order the prompts by chance, always the same; what hangs together stays together."""
     groups: dict[str, list[int]] = {}
     for place, ask in enumerate(asks):
@@ -213,7 +219,7 @@ class _Rounds:
     ) -> None:
         self._runner, self._plan, self._asked, self._kept, self._elapsed = runner, plan, asked, kept, elapsed
         self._asks = asks
-        self.order = _shuffled(asks)
+        self.order = shuffled(asks)
         self.found: Outcomes = {Intensity(value): {} for value in plan.samples.lambdas}
         self.left_out: list[dict[str, Any]] = []
         self._gone: Outcomes = {}

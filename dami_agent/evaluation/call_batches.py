@@ -41,6 +41,7 @@ class AnswerOutcome:
         failed: the call raised an error; it counts as wrong.
         template: whose chat template was used.
         logprob: mean log-probability of the output tokens, where it was asked for.
+        answer: what it answers, where replies are voted on (``recorded_steps.answer_of``).
     """
 
     right: bool
@@ -52,6 +53,7 @@ class AnswerOutcome:
     failed: bool = False
     named: bool = False
     logprob: float | None = None
+    answer: str | None = None
 
 
 class Batch(Protocol):
@@ -123,8 +125,14 @@ class QuestionBatch:
         return Request(step=replace(step, prefix=self.prefix), intensity=self.intensity, template=self.template)
 
 
-def outcome(answer: Answer, *, right: bool, named: bool = False) -> AnswerOutcome:
-    """Reduce an answer to what is counted of it."""
+def outcome(answer: Answer, *, right: bool, named: bool = False, answers: str | None = None) -> AnswerOutcome:
+    """Reduce an answer to what is counted of it.
+
+    Args:
+        answer: what came back.
+        right, named: how it was judged.
+        answers: what it says, where replies are voted on.
+    """
     events = answer.generation.events if answer.generation else ()
     logprobs = [event.logprob.logprob for event in events if event.logprob is not None]
     return AnswerOutcome(
@@ -137,6 +145,7 @@ def outcome(answer: Answer, *, right: bool, named: bool = False) -> AnswerOutcom
         failed=answer.error is not None,
         template=answer.decision.template,
         logprob=mean(logprobs) if logprobs else None,
+        answer=answers,
     )
 
 
