@@ -32,6 +32,7 @@ def calibrate(
         str | None, typer.Argument(help="Folder or hub id of the Instruct checkpoint; left out: the built-in pair.")
     ] = None,
     thinking: Annotated[str | None, typer.Argument(help="Folder or hub id of the Thinking checkpoint.")] = None,
+    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of both hub ids.")] = None,
     questions: Annotated[
         Path | None, typer.Option(help="Your own questions, one JSON object a line: question, answer, grader.")
     ] = None,
@@ -82,6 +83,10 @@ def calibrate(
     """
     if (instruct is None) != (thinking is None):
         raise typer.BadParameter("name both checkpoints, or neither for the built-in pair")
+    if revision is not None and instruct is None:
+        raise UsageError(
+            "--revision is of checkpoints on the hub, and none is named", hint="name both, or leave it out"
+        )
     if questions is not None and (tasks is not None or count is not None):
         raise UsageError("--questions brings your own, and --tasks and --count draw others", hint="give one of them")
     check_ledger_options(ledger, votes, temperature, {"--questions": questions, "--tasks": tasks})
@@ -99,7 +104,7 @@ def calibrate(
 
     if plot is not None:
         calibration_plot.blank(plot)
-    source = PairSource(instruct=instruct, thinking=thinking, batch=batch or runner.BATCH)
+    source = PairSource(instruct=instruct, thinking=thinking, revision=revision, batch=batch or runner.BATCH)
     samples = SamplePlan(lambdas=values, temperature=temperature, max_tokens=max_tokens)
     given: dict[str, Any] = {"kept": answers_folder(), "workers": workers}
     about: dict[str, Any] = {}

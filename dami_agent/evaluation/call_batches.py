@@ -151,15 +151,22 @@ def outcome(answer: Answer, *, right: bool, named: bool = False, answers: str | 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PairSource:
-    """Say which pair to open, in this process or another; None is the built-in one."""
+    """Say which pair to open, in this process or another; None is the built-in one.
+
+    Attributes:
+        instruct, thinking: folders or hub ids.
+        batch: sequences decoded together at most.
+        revision: of both hub ids.
+    """
 
     instruct: str | None = None
     thinking: str | None = None
     batch: int = runner.BATCH
+    revision: str | None = None
 
     def open(self) -> Session:
         """Return the pair's session, opened once per process."""
-        return runner.open_batch_session(self.instruct, self.thinking, batch=self.batch)
+        return runner.open_batch_session(self.instruct, self.thinking, batch=self.batch, revision=self.revision)
 
 
 class BatchRunner:

@@ -85,7 +85,12 @@ POLICY = ReasoningPolicy()
 
 
 def open_batch_session(
-    instruct: str | None = None, thinking: str | None = None, *, weights_mode: str = "merged", batch: int = BATCH
+    instruct: str | None = None,
+    thinking: str | None = None,
+    *,
+    weights_mode: str = "merged",
+    batch: int = BATCH,
+    revision: str | None = None,
 ) -> Session:
     """Open the pair, made for throughput: one λ at a time needs no mixed weights.
 
@@ -93,6 +98,7 @@ def open_batch_session(
         instruct, thinking: both checkpoints, or neither for the built-in pair.
         weights_mode: as ``ChatDAMI``'s.
         batch: requests decoded together at most.
+        revision: branch, tag or commit of both hub ids.
 
     Raises:
         InvalidRequest: only one of the two checkpoints is given.
@@ -101,7 +107,9 @@ def open_batch_session(
     if (instruct is None) != (thinking is None):
         raise InvalidRequest("a pair needs both checkpoints", hint="give --instruct and --thinking, or neither")
     return open_session(
-        SessionKey(instruct=instruct, thinking=thinking, weights_mode=weights_mode, max_batch_size=batch)
+        SessionKey(
+            instruct=instruct, thinking=thinking, revision=revision, weights_mode=weights_mode, max_batch_size=batch
+        )
     )
 
 
