@@ -228,6 +228,7 @@ def _concatenate(first: Generation, second: Generation) -> Generation:
         intensity=first.intensity,
         answer_intensity=second.intensity,
         prefix_intensity=first.prefix_intensity,
+        reread_tokens=first.reread_tokens + second.reread_tokens,
         thought_closed_by=first.thought_closed_by,
         timing=Timing(
             queue=one.queue + other.queue,

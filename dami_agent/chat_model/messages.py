@@ -84,6 +84,7 @@ def response_metadata(attempts: Sequence[CallRecord], reply: Reply, fingerprint:
         "seed": generation.sampling.seed,
         "call_id": record.step.run_context.call_id,
         "probe_tokens": record.probe_tokens,
+        "reread_tokens": record.reread_tokens,
         "seconds": round(record.seconds, 6),
         "first_token_seconds": round(generation.timing.first_token, 6),
         "attempts": len(attempts),

@@ -132,6 +132,8 @@ def _cost(row: CallRow, savings: Savings) -> Iterator[tuple[str, str]]:
     probe += f", {row.discarded_tokens} begun at the thought's λ and discarded" if row.discarded_tokens else ""
     yield "tokens", f"{row.prompt_tokens} read{cached}; {row.output_tokens} decoded:"
     yield "", f"{row.reasoning_tokens} of thought{closed}, {row.answer_tokens} of answer{probe}"
+    if row.reread_tokens:
+        yield "read again", f"{row.reread_tokens} tokens of the prompt, kept from before but read at another λ"
     if row.charged_to:
         yield "charged to", row.charged_to
     names = ("estimate", "queue", "switch", "prefill", "first_token", "decode")

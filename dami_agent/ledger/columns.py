@@ -63,6 +63,7 @@ def values_of(
         "started_at": record.started_at,
         "seconds": record.seconds,
         "cached_tokens": record.cached_tokens,
+        "reread_tokens": record.reread_tokens,
         "fingerprint": record.fingerprint or None,
         "frontier": record.frontier or None,
         "cost": cost,

@@ -36,6 +36,8 @@ class CallRow:
         charged_to: the tool whose reasoning budget paid, or ``answer``; None in rows of the first release.
         tools_disabled: a budget was used up, so no tool could be called.
         cached_tokens: of the prompt, not computed anew; None in rows of the first release.
+        reread_tokens: of the prompt, and of a probe's, computed anew although the engine had them, read at another λ;
+            None in older rows.
         fingerprint, frontier: which weights, and which measured table the policy used.
         cost, currency: by the price table; None without one.
         intensity_bounded: λ as requested, or as estimated and moved by ``accuracy_over_cost``, within the bounds.
@@ -123,6 +125,7 @@ class CallRow:
     root_run_name: str | None
     trace_names: tuple[str, ...]
     intensity_prompt: float | None
+    reread_tokens: int | None
 
     @classmethod
     def read(cls, values: Mapping[str, Any]) -> CallRow:

@@ -158,13 +158,18 @@ def _columns_v6() -> tuple[Column[Any], ...]:
     return (Column("intensity_prompt", Double),)
 
 
+def _columns_v7() -> tuple[Column[Any], ...]:
+    """List the columns that schema 7 added; all may be NULL: older rows know nothing of them."""
+    return (Column("reread_tokens", Integer),)
+
+
 RENAMED_V5 = {"money": "cost", "dropped_tokens": "discarded_tokens"}
 """Columns of schemas 2 to 4 -> what they are called since."""
 
 
 def _newest_calls(meta: MetaData) -> Table:
     table = _calls_v1(meta)
-    for column in (*_columns_v2(), *_columns_v3(), *_columns_v4(), *_columns_v6()):
+    for column in (*_columns_v2(), *_columns_v3(), *_columns_v4(), *_columns_v6(), *_columns_v7()):
         name = RENAMED_V5.get(column.name, column.name)
         table.append_column(Column(name, column.type, nullable=column.nullable))
     return table
@@ -206,6 +211,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     Migration(4, "names of runs and traces", lambda c: _add(c, _columns_v4())),
     Migration(5, "cost for money, discarded_tokens for dropped_tokens", lambda c: _rename(c, RENAMED_V5)),
     Migration(6, "λ that the prompt was read at", lambda c: _add(c, _columns_v6())),
+    Migration(7, "prompt tokens read again because λ changed", lambda c: _add(c, _columns_v7())),
 )
 
 

@@ -12,6 +12,7 @@ from dami_agent.ledger.row import CallRow
 from dami_agent.types.record import ANSWER
 
 TOKENS = ("prompt_tokens", "probe_tokens", "reasoning_tokens", "answer_tokens", "output_tokens")
+_LATER_TOKENS = ("discarded_tokens", "cached_tokens", "reread_tokens")  # None in older rows
 
 
 def totals(rows: Sequence[CallRow]) -> dict[str, Any]:
@@ -26,7 +27,7 @@ def totals(rows: Sequence[CallRow]) -> dict[str, Any]:
         "runs": len({row.run for row in rows}),
         "mean_intensity": sum(used) / len(used) if used else None,
         **{name: sum(getattr(row, name) for row in rows) for name in TOKENS},
-        **{name: sum(getattr(row, name) or 0 for row in rows) for name in ("discarded_tokens", "cached_tokens")},
+        **{name: sum(getattr(row, name) or 0 for row in rows) for name in _LATER_TOKENS},
         "seconds": sum(row.seconds for row in rows),
         "cost": costs(rows),
     }

@@ -104,11 +104,11 @@ def _wrong(values: Mapping[Any, Any]) -> Iterator[str]:
     except DamagedCell as e:
         yield str(e)
         return
-    discarded = row.discarded_tokens or 0
+    discarded, reread = row.discarded_tokens or 0, row.reread_tokens or 0
     if row.output_tokens != row.probe_tokens + row.reasoning_tokens + row.answer_tokens + discarded:
         yield f"output_tokens {row.output_tokens} is not the sum of probe, reasoning, answer and discarded"
     if (
-        min(discarded, *(getattr(row, name) for name in TOKENS)) < 0
+        min(discarded, reread, *(getattr(row, name) for name in TOKENS)) < 0
         or not 0 <= (row.cached_tokens or 0) <= row.prompt_tokens
     ):
         yield "an impossible token count"

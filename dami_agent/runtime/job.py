@@ -56,6 +56,7 @@ class LocalJob:
         self.expires = None if deadline is None else self.clock.submitted + deadline
         self.weights_version = blank.weights_version
         self.cached_tokens = 0
+        self.reread_tokens = 0
         self._blank = blank
         self._events: list[TokenEvent] = []
         self._closed_by: ThoughtClosedBy | None = None
@@ -186,5 +187,6 @@ class LocalJob:
             closing_words=self._blank.closing_words if self._closed_by in ("cap", "eos", "repetition") else None,
             weights_version=self.weights_version,
             cached_tokens=min(self.cached_tokens, self._blank.prompt_tokens),
+            reread_tokens=self.reread_tokens,
             timing=self.clock.timing(time.monotonic()),
         )

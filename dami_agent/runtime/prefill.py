@@ -108,12 +108,15 @@ class Prefill:
         found = [self._prefixes.find(row.prefix_intensity, row.tokens[: row.reusable + 1]) for row in self.rows]
         ends = [pad + (prefix.length if prefix else 0) for pad, prefix in zip(self._pads, found, strict=True)]
         first = min(ends)
-        if not any(prefix and first > pad for prefix, pad in zip(found, self._pads, strict=True)):
-            return
-        self._inputs.begin(found, first)
+        if any(prefix and first > pad for prefix, pad in zip(found, self._pads, strict=True)):
+            self._inputs.begin(found, first)
         for row, pad in zip(self.rows, self._pads, strict=True):
-            if not row.written:  # else it is read once more, having been preempted
+            length = len(row.prompt.token_ids)
+            if not row.written:  # else it was read before: by a probe that it goes on from, or until it was preempted
                 row.job.cached_tokens = max(0, first - pad)
+            if row.written == len(row.prompt.reply_ids):  # at another λ than the probe's, all of it is read again
+                prompt = row.tokens[: min(row.reusable, length) + 1]
+                row.job.reread_tokens = self._prefixes.count_reread(row.prefix_intensity, prompt)
 
     def drop(self, row: SequenceState) -> None:
         """Go on without a row, whatever has become of it."""

@@ -95,6 +95,8 @@ class Generation:
         stop_string: the stop string that ended the answer, if one did.
         prompt_tokens: of the prompt, without what was decoded before and carried on.
         cached_tokens: of the prompt, not computed anew because the engine still had them, read at the same λ.
+        reread_tokens: of the prompt, computed anew although the engine still had them, because it had read them at
+            another λ; where the answer has a λ of its own, those of the thought's reading and of the answer's.
         intensity: λ the tokens were decoded with.
         answer_intensity: λ the answer was decoded with, where it was not the thought's.
         prefix_intensity: λ that the prompt was read at but for its last token, as prompts of all replies are; None: it
@@ -114,6 +116,7 @@ class Generation:
     stop_string: str | None = None
     prompt_tokens: int = 0
     cached_tokens: int = 0
+    reread_tokens: int = 0
     weights_mode: WeightsMode = "merged"
     weights_version: int = 0
     timing: Timing = Timing()

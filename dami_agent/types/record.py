@@ -152,6 +152,12 @@ class CallRecord:
         return min(self.generation.cached_tokens, self.generation.prompt_tokens) if self.generation else 0
 
     @property
+    def reread_tokens(self) -> int:
+        """Count the tokens of prompts that the engine computed anew because λ had changed, for a probe too."""
+        probe = self._estimate.probe if self._estimate is not None and not self._probe_is_answer else None
+        return sum(each.reread_tokens for each in (self.generation, probe) if each is not None)
+
+    @property
     def usage(self) -> Usage:
         """Add up what prices and budgets count."""
         estimate, generation = self._estimate, self.generation

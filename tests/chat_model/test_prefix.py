@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from langchain_core.caches import InMemoryCache
 
 from dami_agent import ChatDAMI, ReasoningPolicy
+from dami_agent.cli.explain import story
 from dami_agent.errors import InvalidPolicy, InvalidRequest
-from dami_agent.ledger import Ledger
+from dami_agent.ledger import Ledger, Savings
 from dami_agent.policy import Frontier
 from dami_agent.types import Intensity
 
@@ -25,6 +27,10 @@ def cached(reply: Any) -> int:
     return int(reply.usage_metadata["input_token_details"]["cache_read"])
 
 
+def reread(reply: Any) -> int:
+    return int(reply.response_metadata["reread_tokens"])
+
+
 def test_a_change_of_lambda_reads_nothing_again(tmp_path: Path) -> None:
     ledger = Ledger.open(tmp_path / "ledger.sqlite")
     chat = ChatDAMI(prefix="shared", seed=1, max_tokens=40, ledger=ledger)
@@ -35,6 +41,29 @@ def test_a_change_of_lambda_reads_nothing_again(tmp_path: Path) -> None:
     assert [row.cached_tokens for row in ledger.rows()][1:] == [cached(second), cached(third)]
     exact = [chat.invoke(QUESTION, reasoning_intensity=value, prefix="exact") for value in (0.35, 0.85)]
     assert [(read_at(reply), cached(reply)) for reply in exact] == [(None, 0), (None, 0)]
+
+
+def test_a_change_of_lambda_says_what_it_read_again(tmp_path: Path) -> None:
+    ledger = Ledger.open(tmp_path / "ledger.sqlite")
+    chat = ChatDAMI(prefix="exact", seed=1, max_tokens=40, ledger=ledger)
+    question = f"{uuid4().hex}: {QUESTION}"  # nothing of it is kept yet: pairs are opened once per process
+    replies = [chat.invoke(question, reasoning_intensity=value) for value in (0.41, 0.83, 0.41)]
+    known = cached(replies[2])
+    assert known > 0
+    assert [reread(reply) for reply in replies] == [0, known, 0]
+    assert [row.reread_tokens for row in ledger.rows()] == [0, known, 0]
+    said = [dict(story(row, Savings(None))).get("read again") for row in ledger.rows()]
+    assert said == [None, f"{known} tokens of the prompt, kept from before but read at another λ", None]
+
+
+def test_an_answer_of_its_own_lambda_counts_both_readings() -> None:
+    chat = ChatDAMI(prefix="exact", seed=1)
+    question = f"{uuid4().hex}: {QUESTION}"
+    known = chat.invoke(question, reasoning_intensity=0.43).usage_metadata["input_tokens"] // 16 * 16
+    policy = {"default": {"intensity": 0.87, "answer_intensity": 0.67}}
+    reply = ChatDAMI(prefix="exact", seed=1, policy=policy).invoke(question)
+    assert reply.response_metadata["thought_closed_by"] == "model"
+    assert reread(reply) in (2 * known, 2 * known - 16)  # the prompt's last token is always read
 
 
 @pytest.mark.parametrize("given", ["init", "bind", "call", "policy", "effort"])

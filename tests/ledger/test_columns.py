@@ -40,7 +40,7 @@ def test_a_row_says_why() -> None:
         charged_to="search",
     )
     assert record.generation is not None
-    generation = dataclasses.replace(record.generation, cached_tokens=7, prompt_tokens=90)
+    generation = dataclasses.replace(record.generation, cached_tokens=7, reread_tokens=48, prompt_tokens=90)
     generation = dataclasses.replace(generation, answer_intensity=Intensity(0.0))
     record = dataclasses.replace(record, fingerprint="abc", frontier="frontier.json", generation=generation)
     ledger = Ledger.open(":memory:")
@@ -50,13 +50,26 @@ def test_a_row_says_why() -> None:
     assert (row.intensity_low, row.intensity_high, row.intensity_answer) == (0.25, 0.75, 0.0)
     assert (row.rule, row.charged_to) == ("tools.search", "search")
     assert row.considered == ("nodes.plan: the node is model", "default: a rule matched")
-    assert (row.fingerprint, row.frontier, row.cached_tokens) == ("abc", "frontier.json", 7)
+    assert (row.fingerprint, row.frontier, row.cached_tokens, row.reread_tokens) == ("abc", "frontier.json", 7, 48)
     assert (plain.intensity_low, plain.intensity_high, plain.intensity_answer, plain.rule) == (None,) * 4
-    assert (plain.considered, plain.charged_to, plain.cached_tokens) == ((), "answer", 0)
+    assert (plain.considered, plain.charged_to, plain.cached_tokens, plain.reread_tokens) == ((), "answer", 0, 0)
     assert (plain.cost, plain.currency, plain.fingerprint, plain.frontier) == (None,) * 4
 
 
-@pytest.mark.parametrize("schema", [1, 2, 3, 4, 5])
+def test_what_a_probe_read_again_counts_once() -> None:
+    record = make_record(5)
+    generation, estimate = record.generation, record.decision.estimate if record.decision else None
+    assert generation is not None
+    assert estimate is not None
+    main = dataclasses.replace(generation, reread_tokens=64)
+    probe = dataclasses.replace(generation, intensity=Intensity(0), reread_tokens=32)
+    for generated, probed, expected in ((main, None, 64), (main, probe, 96), (probe, probe, 32), (None, probe, 32)):
+        made = decided(record, estimate=dataclasses.replace(estimate, probe=probed))
+        assert dataclasses.replace(made, generation=generated).reread_tokens == expected
+    assert dataclasses.replace(record, decision=None, generation=None).reread_tokens == 0
+
+
+@pytest.mark.parametrize("schema", [1, 2, 3, 4, 5, 6])
 def test_an_older_file_is_upgraded_in_place(tmp_path: Path, schema: int) -> None:
     path = tmp_path / "ledger.sqlite"
     with sqlite3.connect(path) as connection:
@@ -69,6 +82,7 @@ def test_an_older_file_is_upgraded_in_place(tmp_path: Path, schema: int) -> None
     assert [(r.call_id, r.reason, r.output_tokens, r.error) for r in rows] == [
         (v["call_id"], v["reason"], v["output_tokens"], v["error"]) for v in before
     ]
+    assert {r.reread_tokens for r in rows} == {None}
     if schema < 4:
         assert {(r.run_name, r.root_run_name, r.trace_names, r.names) for r in rows} == {(None, None, (), ())}
     if schema < 3:
@@ -82,7 +96,7 @@ def test_an_older_file_is_upgraded_in_place(tmp_path: Path, schema: int) -> None
     assert ledger.verify().whole
     ledger.close()
     with sqlite3.connect(path) as connection:
-        assert [n for (n,) in connection.execute("select number from dami_migrations order by 1")] == [1, 2, 3, 4, 5, 6]
+        assert [n for (n,) in connection.execute("select number from dami_migrations order by 1")] == [*range(1, 8)]
         names = ", ".join(RENAMED_V5.get(name, name) for name in before[0])
         after = connection.execute(f"select {names} from calls order by id").fetchall()
     connection.close()

@@ -84,13 +84,14 @@ def test_schema_4_opens_with_its_values_under_the_new_names(new_database: NewDat
     with engine.begin() as connection:
         for old, new in RENAMED_V5.items():
             connection.exec_driver_sql(f"ALTER TABLE calls RENAME COLUMN {new} TO {old}")
-        connection.exec_driver_sql("ALTER TABLE calls DROP COLUMN intensity_prompt")
+        for column in ("intensity_prompt", "reread_tokens"):
+            connection.exec_driver_sql(f"ALTER TABLE calls DROP COLUMN {column}")
         connection.exec_driver_sql("DELETE FROM dami_migrations WHERE number >= 5")
     engine.dispose()
     opened = Ledger.open(url, prices=prices)
     assert opened.rows() == [before]
     opened.record(make_record(2))
-    assert (opened.waiting, opened.verify().rows, opened.verify().schema) == (0, 2, 6)
+    assert (opened.waiting, opened.verify().rows, opened.verify().schema) == (0, 2, 7)
     assert before.cost
     columns(url)
     opened.close()

@@ -126,7 +126,7 @@ def test_totals_by_tool_and_by_run_add_up() -> None:
             )
             ledger.record(decided(made, charged_to=rng.choice(["search", "add", "answer"])))
     for parts in (list(t.by_tool().values()), [run.totals for run in runs(t.steps)]):
-        for name in (*TOKENS, "calls", "failed", "cached_tokens"):
+        for name in (*TOKENS, "calls", "failed", "cached_tokens", "reread_tokens"):
             assert sum(part[name] for part in parts) == t.totals[name], name
         assert sum(part["cost"].get("EUR", 0) for part in parts) == pytest.approx(t.totals["cost"]["EUR"])
     assert len(t.steps) == len(t)

@@ -26,7 +26,7 @@ def path(tmp_path: Path) -> Path:
 
 def test_a_whole_ledger(path: Path, tmp_path: Path) -> None:
     found = Ledger.open(path).verify()
-    assert (found.rows, found.schema, found.problems, found.whole) == (30, 6, (), True)
+    assert (found.rows, found.schema, found.problems, found.whole) == (30, 7, (), True)
     assert Ledger.open(tmp_path / "none").verify().whole
     assert Ledger.disabled().verify().whole
 
@@ -47,6 +47,7 @@ def test_a_whole_ledger(path: Path, tmp_path: Path) -> None:
             "row 2",
         ),
         ("update calls set cached_tokens = prompt_tokens + 1 where id = 5", "row 5: an impossible token count"),
+        ("update calls set reread_tokens = -1 where id = 5", "row 5: an impossible token count"),
         ("update calls set cost = 1.0 where id = 5", "row 5: cost without"),
         ("update calls set call_id = 'twice', attempt = 0 where id in (4, 8)", "call twice, attempt 0 is recorded 2"),
         ("update dami_migrations set name = 'other' where number = 2", "migration 2 is 'other'"),

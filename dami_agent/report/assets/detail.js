@@ -30,6 +30,7 @@ const SECTIONS = [
     [
       "prompt_tokens",
       "cached_tokens",
+      "reread_tokens",
       "reasoning_tokens",
       "answer_tokens",
       "probe_tokens",
