@@ -279,6 +279,8 @@ class Pipeline:
 
     def _keep(self, attempt: Attempt, record: CallRecord) -> None:
         """Settle the attempt's budget and put it on record."""
+        if self.policy.reread_cost:
+            self.budgets.note_history(self.policy, attempt.step, record)
         if self.policy.budgeted:
             self.budgets.settle(self.policy, attempt.step, attempt.number, attempt.usage(record))
         if self.ledger is not None:

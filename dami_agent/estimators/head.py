@@ -54,10 +54,11 @@ TENSORS = ("center", "scale", "components", "right", "length")
 
 
 class Choice(NamedTuple):
-    """Holds all λs by falling value, and the numbers behind them by name."""
+    """Holds all λs by falling value, the numbers behind them by name, and what a token costs in their values."""
 
     candidates: tuple[Candidate, ...]
     features: dict[str, float]
+    token_price: float = 0.0
 
     @property
     def intensity(self) -> Intensity:
@@ -169,10 +170,11 @@ class Head:
                 intensity=self.lambdas[at],
                 reasoning_tokens=math.ceil(lengths[at]),
                 most_reasoning_tokens=math.ceil(lengths[at] * self.longest),
+                value=float(worth[at]),
             )
             for at in order
         )
-        return Choice(tuple(ranked), said)
+        return Choice(tuple(ranked), said, price / self.thinking_tokens)
 
     @property
     def longest(self) -> float:

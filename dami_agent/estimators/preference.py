@@ -109,6 +109,7 @@ class PreferenceEstimator:
             intensity=choice.intensity,
             features=choice.features,
             candidates=choice.candidates,
+            token_price=0.0 if self.risk else choice.token_price,  # what was promised is the head's own choice
             scored_tokens=len(prompt.token_ids),
             seconds=time.perf_counter() - started,
         )

@@ -119,6 +119,7 @@ def estimate_by_probe(
         intensity=ruled if choice is None else choice.intensity,
         features=told | ({} if choice is None else choice.features),
         candidates=() if choice is None else choice.candidates,
+        token_price=0.0 if choice is None or settings.risk else choice.token_price,  # promised: the head's own choice
         probe=probe,
         probe_prompt=prompt,
         tokens=probe.output_tokens,

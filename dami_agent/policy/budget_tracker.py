@@ -1,4 +1,4 @@
-"""Keep what lasts between the steps of a policy: accounts of its budgets, and which warnings were given.
+"""Keep what lasts between the steps of a policy: accounts, histories, and which warnings were given.
 
 A policy is a frozen value. Whoever runs steps under it (a chat model, a pipeline, a middleware) owns a tracker.
 """
@@ -11,16 +11,17 @@ import time
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from dami_agent.policy.accounts import Spent
 from dami_agent.policy.budget_allowance import Allowance
 from dami_agent.policy.budgets import Budgets
+from dami_agent.policy.history import Histories, History
 from dami_agent.policy.match import Facts
 from dami_agent.policy.rules import Rule, RunBudget
 from dami_agent.policy.spelling import Spelling
-from dami_agent.types import Limits, RunContext, Step, Usage
+from dami_agent.types import CallRecord, Limits, RunContext, Step, Usage
 
 MOST_POLICIES = 4096
 """Policies that a tracker keeps; beyond that it forgets the one that was unused longest, and its accounts."""
@@ -58,6 +59,7 @@ class _PolicyState:
     budgets: Budgets
     spelling: Spelling
     warned_of_greedy: bool = False
+    histories: Histories = field(default_factory=Histories)
 
 
 class BudgetTracker:
@@ -154,6 +156,23 @@ class BudgetTracker:
     def stopped_by_budget(self, policy: BudgetedPolicy, step: Step, attempt: int) -> bool:
         """Tell whether an attempt that timed out was stopped by the budget, which has kept time for an answer."""
         return self._state(policy).budgets.timed(policy.account(step.run_context), _key(step, attempt))
+
+    def history(self, policy: BudgetedPolicy, step: Step) -> History | None:
+        """Return how the steps of the run or thread that ``step`` goes on from were read; None where there are none."""
+        histories, account = self._state(policy).histories, policy.account(step.run_context)
+        with self._lock:
+            return histories.before(account, step)
+
+    def note_history(self, policy: BudgetedPolicy, step: Step, record: CallRecord) -> None:
+        """Remember at which λ an attempt's prompt was read, if it was read to its end, and at its reply's own."""
+        generation = record.generation
+        if generation is None or record.error is not None or generation.prefix_intensity is not None:
+            return
+        histories, account = self._state(policy).histories, policy.account(step.run_context)
+        # Where the answer has a λ of its own, the thought's reading was given up.
+        intensity = generation.intensity if generation.answer_intensity is None else generation.answer_intensity
+        with self._lock:
+            histories.note(account, step, intensity, generation.prompt_tokens)
 
     def check_names(self, policy: BudgetedPolicy, facts: Facts) -> None:
         """Warn of names of tools and nodes that the policy misspells, once each."""

@@ -54,7 +54,7 @@ class ReasoningPolicy:
         frontier: of the pair in use; an empty one is filled in by :class:`~dami_agent.chat_model.ChatDAMI`.
         default: settings of steps that no rule is about.
         name: kept in the ledger.
-        rules, tools, nodes, run, escalation, accuracy_over_cost, challenge, prefix: see
+        rules, tools, nodes, run, escalation, accuracy_over_cost, challenge, prefix, reread_cost: see
             :mod:`dami_agent.policy.rules`; given as those models or as plain dicts.
         verifier: judges replies, if ``escalation`` has attempts for it.
 
@@ -73,6 +73,7 @@ class ReasoningPolicy:
     accuracy_over_cost: float = 0.5
     challenge: bool = False
     prefix: PrefixMode = "auto"
+    reread_cost: float = 0.0
     verifier: Verifier | None = None
     _spec: PolicyFile = field(init=False, compare=False)
 
@@ -210,6 +211,8 @@ class ReasoningPolicy:
         if self.budgeted:
             allowance = budgets.reserve(self, step, attempt, limits, found.charged_to, final=final, check=check)
         # 3. λ.
+        prefix = frontier.prefix_for(spec.prefix if step.prefix in (None, "auto") else step.prefix)
+        weighs = spec.reread_cost > 0 and prefix is None and attempt == 0
         query = IntensityQuery(
             frontier=frontier,
             spec=spec,
@@ -219,6 +222,7 @@ class ReasoningPolicy:
             answer_intensity=settings.answer_intensity,
             previous=previous,
             why=why,
+            history=budgets.history(self, step) if weighs else None,
         ).under(allowance)
         base = Decision(
             intensity=Intensity(0),
@@ -226,7 +230,7 @@ class ReasoningPolicy:
             reason="probe",
             sampling=step.sampling,
             limits=allowance.reserved,
-            prefix_intensity=frontier.prefix_for(spec.prefix if step.prefix in (None, "auto") else step.prefix),
+            prefix_intensity=prefix,
             attempt=attempt,
             policy=self.name,
             rule=found.rule.name if found.rule else "",
@@ -266,10 +270,10 @@ class ReasoningPolicy:
     def cache_key(self, run_context: RunContext) -> str | None:
         """Return what rules read of a call's place in its run, for caches; None where the answer depends on the moment.
 
-        That is so under a budget, and where a rule counts steps.
+        That is so under a budget, where a rule counts steps, and where λ depends on that of the step before.
         """
         whens = [rule.when for rule in self.all_rules]
-        if self.budgeted or any(when.step is not None for when in whens):
+        if self.budgeted or self.reread_cost or any(when.step is not None for when in whens):
             return None
         tags = {tag for when in whens for tag in when.tags or ()} & set(run_context.tags)
         keys = {key for when in whens for key in when.metadata or {}} & set(run_context.metadata)

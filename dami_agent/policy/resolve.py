@@ -234,6 +234,9 @@ def resolve_intensity(
         reason += f", accuracy_over_cost={preference:g}: {free:g}"
     if value != free:
         reason += f", {bounds.by or 'bounds'}: {value:g}"
+    # The λ of the step before, where another is not worth reading the history again.
+    if query.history is not None and (why := query.not_worth_rereading(found, value, bounds.low, bounds.high)):
+        preferred, reason = query.history.intensity, f"{reason}; {why}"
     return dataclasses.replace(_snapped(frontier, base, preferred, bounds, reason), estimate=found)
 
 

@@ -235,12 +235,17 @@ class PolicyFile(Declared):
     ``prefix`` says how prompts are read: ``exact``, at the λ of their reply; ``shared``, all but the last token at one
     λ for the replies of all, so that a change of λ reads nothing again; ``auto``, shared where the pair's frontier
     says that this was measured to cost nothing.
+
+    ``reread_cost`` is what reading a prompt token again costs, in tokens decoded: above 0, an estimated λ stays at that
+    of the run's step before unless another is worth more than reading the history again at it (where prompts are read
+    exactly). A number and not what was just measured: the same run gets the same λs.
     """
 
     name: Annotated[str, Field(min_length=1)] = "policy"
     accuracy_over_cost: Share = 0.5
     challenge: bool = False
     prefix: PrefixMode = "auto"
+    reread_cost: Share = 0.0
     default: Settings = Settings()
     tools: Mapping[str, ToolSettings] = {}
     nodes: Mapping[str, Settings] = {}

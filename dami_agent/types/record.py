@@ -20,11 +20,13 @@ class Candidate:
         intensity: λ.
         reasoning_tokens: how long a thought at this λ is expected to get; 0 where there is none.
         most_reasoning_tokens: what it stays within nine times out of ten; 0: the same.
+        value: how likely a reply at it is right, less the price of its tokens; None where that is not known.
     """
 
     intensity: Intensity
     reasoning_tokens: int
     most_reasoning_tokens: int = 0
+    value: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +37,8 @@ class Estimate:
     output tokens spent to estimate, ``scored_tokens`` those only read (teacher forcing). ``note`` says why nothing was
     estimated, where the estimator was passed over. ``candidates`` are all λs that were looked at, the best first, of an
     estimator that predicts how long thoughts get: where there is no room for the best one's, the policy takes the next
-    whose thought fits.
+    whose thought fits. ``token_price`` is what a decoded token costs in the candidates' values, as a share of a right
+    reply.
     """
 
     estimator: str
@@ -48,6 +51,11 @@ class Estimate:
     seconds: float = 0.0
     note: str = ""
     candidates: tuple[Candidate, ...] = ()
+    token_price: float = 0.0
+
+    def value(self, intensity: Intensity) -> float | None:
+        """Return what a reply at exactly this λ is worth; None if that is not known."""
+        return next((each.value for each in self.candidates if each.intensity == intensity), None)
 
     def candidate(self, intensity: Intensity) -> Candidate | None:
         """Return what is known of a thought at ``intensity``, of the next candidate above; None at 0, or of none."""

@@ -342,6 +342,11 @@ def test_an_estimate_says_what_it_saw_and_what_it_cost(heads: Heads) -> None:
     assert found.features["price"] == 0.1
     assert 0 <= found.features["right@0.5"] <= 1
     assert found.features["tokens@1"] > found.features["tokens@0"]
+    assert found.token_price == pytest.approx(0.1 / head.thinking_tokens)
+    for each in found.candidates:
+        right, tokens = (found.features[f"{what}@{each.intensity:g}"] for what in ("right", "tokens"))
+        assert found.value(each.intensity) == pytest.approx(right - tokens * found.token_price, abs=1e-5)
+    assert found.value(found.intensity) == max(each.value or 0.0 for each in found.candidates)
 
 
 def test_confidence_goes_by_the_pairs_head_where_there_is_one(
@@ -464,7 +469,9 @@ class TestPromisedLoss:
         with pytest.raises(InvalidRequest, match="it has no head on probes"):
             estimator.estimate(PROMPT, DECISION, engine)
         Heads(fingerprint="", heads=heads.heads).save(heads_path(""))
-        assert "right@0" in estimator.estimate(PROMPT, DECISION, engine).features
+        found = estimator.estimate(PROMPT, DECISION, engine)
+        assert "right@0" in found.features
+        assert found.token_price == 0, "nothing else than what was promised is to be weighed against it"
         short = dataclasses.replace(DECISION, limits=Limits(max_tokens=3))
         unended = ProbabilityEngine([0.9] * 3, [0.9] * 3, finish_reason="length")
         assert estimator.estimate(PROMPT, short, unended).intensity == 1
