@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from dami_agent.checkpoints import CheckpointPair
 
-__all__ = ["engine_arguments", "find_markers"]
+__all__ = ["closing_words_of", "engine_arguments", "find_markers"]
 
 CLOSING_WORDS_KEY = "thought_closing_words"
 """Of a Thinking checkpoint's ``generation_config.json``: the words of this pair."""
@@ -66,7 +66,7 @@ def engine_arguments(
         "weights": lambda: _load(pair, chosen),
         "tokenizer": tokenizer,
         "info": _info(pair, chosen),
-        "markers": find_markers(tokenizer, _closing_words(pair) if closing_words is None else closing_words),
+        "markers": find_markers(tokenizer, closing_words_of(pair) if closing_words is None else closing_words),
         "eos_token_ids": pair.eos_token_ids,
         "generation_defaults": {
             "instruct": pair.instruct.generation_config,
@@ -133,7 +133,7 @@ def find_markers(tokenizer: PreTrainedTokenizerBase, closing_words: str = _PLAIN
     )
 
 
-def _closing_words(pair: CheckpointPair) -> str:
+def closing_words_of(pair: CheckpointPair) -> str:
     """Return the pair's own closing words, else its family's, else none but the template's newline."""
     own = pair.thinking.generation_config.get(CLOSING_WORDS_KEY)
     if isinstance(own, str):

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import llguidance
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["GrammarCompiler", "Matcher", "mask_tokens"]
+__all__ = ["GrammarCompiler", "Matcher", "lark_of", "mask_tokens"]
 
 _CACHED = 64  # compiled grammars kept; the least recently used go first
 _LAYOUT = {"item_separator": ", ?", "key_separator": ": ?", "whitespace_flexible": False, "coerce_one_of": True}
@@ -157,7 +157,7 @@ def compile_constraint(constraint: Constraint, vocabulary: Vocabulary) -> llguid
     import llguidance
 
     try:
-        matcher = llguidance.LLMatcher(vocabulary.tokenizer, _lark(constraint), log_level=0)
+        matcher = llguidance.LLMatcher(vocabulary.tokenizer, lark_of(constraint), log_level=0)
         trouble = matcher.get_error()
     except (InvalidSchema, KeyboardInterrupt, SystemExit):
         raise
@@ -172,8 +172,12 @@ def compile_constraint(constraint: Constraint, vocabulary: Vocabulary) -> llguid
     return matcher
 
 
-def _lark(constraint: Constraint) -> str:
-    """Write a constraint as Lark. Texts keep every spelling that the vocabulary has for them, so nothing is forced."""
+def lark_of(constraint: Constraint) -> str:
+    """Write a constraint as Lark. Texts keep every spelling that the vocabulary has for them, so nothing is forced.
+
+    Raises:
+        InvalidSchema: a kind that is not known, or a schema that is no object.
+    """
     if constraint.kind == "lark":
         return constraint.text
     if constraint.kind == "ebnf":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from dami_agent.errors import InvalidRequest, OutputInvalid
 from dami_agent.runtime.grammar import Matcher
@@ -32,6 +32,7 @@ class SequenceState:
         prefix_intensity: λ that the prompt is read at but for its last token; that of the reply where it is exact.
         tokens: prompt and output so far.
         kept: whether what was computed of it has been kept for others.
+        under_grammar: tokens of the answer that its grammar has taken.
     """
 
     prompt: Prompt
@@ -52,6 +53,7 @@ class SequenceState:
     tokens: list[int]
     written: int = 0
     kept: bool = False
+    under_grammar: list[int] = field(default_factory=list)
 
     @property
     def exact(self) -> bool:
@@ -109,7 +111,7 @@ class SequenceState:
                     raise InvalidRequest(
                         f"reply_ids hold the end-of-sequence token {token}", hint="a finished reply cannot be continued"
                     )
-                if self.matcher is not None and not self.matcher.accept(token):
+                if not self._under_grammar(token):
                     # An engine that closed the thought wrote these for the model; the grammar begins after them.
                     if not closing or closing.pop(0) != token:
                         raise InvalidRequest(
@@ -137,10 +139,19 @@ class SequenceState:
 
     def write(self, token: int, part: Part, logprob: TokenLogprob | None) -> None:
         """Put out one token and see whether that was the last."""
-        if part == "answer" and self.matcher is not None and not self.matcher.accept(token):
+        if part == "answer" and not self._under_grammar(token):
             self.job.fail(OutputInvalid(f"token {token} is not what the grammar allows"))
             return
         self._write(token, part, logprob)
+
+    def _under_grammar(self, token: int) -> bool:
+        """Have the grammar, if there is one, take a token of the answer; False where it refuses it."""
+        if self.matcher is None:
+            return True
+        if not self.matcher.accept(token):
+            return False
+        self.under_grammar.append(token)
+        return True
 
     def _write(self, token: int, part: Part, logprob: TokenLogprob | None) -> None:
         self.tokens.append(token)
