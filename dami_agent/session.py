@@ -5,6 +5,7 @@ LangChain builds chat models freely (``configurable_fields`` builds one per call
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import os
 import threading
@@ -54,7 +55,8 @@ class Session:
     max_tokens: int | None = None
 
 
-_BUILT_IN = ("local",)
+# By name, for the second stands above this module, as any distribution's engine does.
+_BUILT_IN = {"local": "dami_agent.runtime:LocalEngine", "vllm": "dami_agent.integrations.vllm:VllmEngine"}
 
 _open: dict[SessionKey, Session] = {}
 _lock = threading.Lock()
@@ -171,9 +173,8 @@ def _open_engine(name: str, pair: CheckpointPair, options: dict[str, Any]) -> En
             {*_BUILT_IN, *plugin_names("engine")},
             hint="; a distribution adds others by an entry point of the group dami_agent.engines",
         )
-    from dami_agent.runtime import LocalEngine  # imports torch
-
-    factory: EngineFactory = LocalEngine
+    module, _, factory_name = _BUILT_IN[name].partition(":")
+    factory: EngineFactory = getattr(importlib.import_module(module), factory_name)  # imports torch
     return factory.open(pair, **options)
 
 

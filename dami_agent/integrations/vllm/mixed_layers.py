@@ -1,0 +1,123 @@
+"""Run vLLM's layers at a λ per token: both endpoints' weights stay whole, and what they compute is interpolated.
+
+A linear layer is linear in its weights, so ``(1-λ)·x·W_I + λ·x·W_T`` is its output under θ(λ), for every row's own λ. A
+norm multiplies by its weights after all else, so there they are interpolated themselves.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.functional import embedding, linear
+from vllm.model_executor.layers.quantization.base_config import QuantizeMethodBase
+
+__all__ = ["IntensityRows", "MixedNorm", "MixedWeightsMethod"]
+
+
+class IntensityRows:
+    """Holds λ of every row of the coming forward pass in buffers that never move, for CUDA graphs read them in place.
+
+    Args:
+        size: rows at most.
+        device: of the model.
+
+    Attributes:
+        tokens: λ of each scheduled token, float32 [size, 1].
+        logits: λ of each row of hidden states that logits are computed of, float32 [rows, 1]; set by the model.
+    """
+
+    def __init__(self, size: int, device: torch.device) -> None:
+        self.tokens = torch.zeros(size, 1, device=device, dtype=torch.float32)
+        self.logits = torch.empty(0, 1, device=device, dtype=torch.float32)
+
+    def write(self, intensities: torch.Tensor) -> None:
+        """Set λ of the first ``len(intensities)`` rows: float32 [rows], on the CPU."""
+        self.tokens[: len(intensities), 0].copy_(intensities, non_blocking=True)
+
+
+class MixedWeightsMethod(QuantizeMethodBase):
+    """Stands where vLLM keeps how a layer computes, and computes with two weights.
+
+    Args:
+        rows: λ of the rows.
+        instruct, thinking: weights of the two endpoints, [out, in], sharded as vLLM has loaded them.
+        biases: of the two endpoints, [out] each, or None.
+        head: the layer makes logits, of some of the rows only.
+    """
+
+    def __init__(
+        self,
+        rows: IntensityRows,
+        instruct: torch.Tensor,
+        thinking: torch.Tensor,
+        biases: tuple[torch.Tensor, torch.Tensor] | None = None,
+        *,
+        head: bool = False,
+    ) -> None:
+        self._rows = rows
+        self._instruct, self._thinking = instruct, thinking
+        self._biases = biases
+        self._head = head
+
+    def create_weights(self, layer: nn.Module, *weight_args: Any, **extra_weight_attrs: Any) -> None:
+        """Refuse: the weights are vLLM's own, loaded before this method takes their place."""
+        raise NotImplementedError("made of weights that have been loaded")
+
+    def process_weights_after_loading(self, layer: nn.Module) -> None:
+        """Leave the weights as they are: nothing may be packed in place of one endpoint's."""
+
+    def apply(self, layer: nn.Module, x: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
+        """Compute the layer's output, each row at its λ.
+
+        Args:
+            layer: not used.
+            x: [rows, in].
+            bias: not used but for whether it is to be added: a layer whose output is summed over ranks has it once.
+
+        Returns:
+            [rows, out], in the dtype of ``x``.
+        """
+        biases = (None, None) if bias is None or self._biases is None else self._biases
+        low = linear(x, self._instruct, biases[0])
+        high = linear(x, self._thinking, biases[1])
+        return torch.lerp(low.float(), high.float(), self._of(x)).to(x.dtype)
+
+    def embedding(self, layer: nn.Module, input_: torch.Tensor) -> torch.Tensor:
+        """Return the embeddings of token ids [rows], each row at its λ: [rows, hidden]."""
+        low, high = embedding(input_, self._instruct), embedding(input_, self._thinking)
+        return torch.lerp(low.float(), high.float(), self._of(input_)).to(self._instruct.dtype)
+
+    def _of(self, rows: torch.Tensor) -> torch.Tensor:
+        held = self._rows.logits if self._head else self._rows.tokens
+        return held[: rows.shape[0]]
+
+
+class MixedNorm(nn.Module):
+    """Takes the place of vLLM's ``RMSNorm``: each row is scaled by the weights at its λ.
+
+    Args:
+        rows: λ of the rows.
+        instruct, thinking: weights of the two endpoints, [hidden].
+        epsilon: as the model's configuration says.
+    """
+
+    def __init__(self, rows: IntensityRows, instruct: torch.Tensor, thinking: torch.Tensor, epsilon: float) -> None:
+        super().__init__()
+        self._rows = rows
+        self._instruct = instruct.float()
+        self._difference = thinking.float() - instruct.float()
+        self._epsilon = epsilon
+
+    def forward(
+        self, x: torch.Tensor, residual: torch.Tensor | None = None
+    ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
+        """Norm ``x`` [rows, ..., hidden]; a residual, if there is one, is added before and the sum returned with it."""
+        if residual is not None:
+            x = residual = x + residual
+        at = self._rows.tokens[: x.shape[0]].view(-1, *[1] * (x.ndim - 1))
+        scaled = x.float()
+        scaled = scaled * torch.rsqrt(scaled.pow(2).mean(-1, keepdim=True) + self._epsilon)
+        out = (scaled * (self._instruct + at * self._difference)).to(x.dtype)
+        return out if residual is None else (out, residual)
