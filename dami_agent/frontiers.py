@@ -15,7 +15,15 @@ from dami_agent.policy import Frontier
 if TYPE_CHECKING:
     from dami_agent.checkpoints import CheckpointPair
 
-__all__ = ["answers_folder", "candidates", "find_frontier", "frontier_path", "published_frontier", "read_frontier"]
+__all__ = [
+    "answers_folder",
+    "candidates",
+    "find_frontier",
+    "frontier_data",
+    "frontier_path",
+    "published_frontier",
+    "read_frontier",
+]
 
 log = logging.getLogger(__name__)
 
@@ -39,12 +47,27 @@ def find_frontier(pair: CheckpointPair) -> Frontier:
     A file that is no frontier, or that was measured on another pair, is warned about and passed over, so that the pair
     can be used, and be measured anew. An empty frontier is returned where there is none.
     """
+    path, frontier = _measured(pair)
+    return (frontier if path is not None else published_frontier(pair)) or Frontier()
+
+
+def frontier_data(pair: CheckpointPair) -> dict[str, Any] | None:
+    """Return the frontier that :func:`find_frontier` reads as :meth:`Frontier.from_dict` takes it; None for none."""
+    path, _ = _measured(pair)
+    if path is not None:
+        data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return data
+    return _published_data(pair)
+
+
+def _measured(pair: CheckpointPair) -> tuple[Path | None, Frontier | None]:
+    """Return the first file that holds a frontier of the pair, and the frontier."""
     for path in candidates(pair):
         frontier, why = read_frontier(path, pair)
         if frontier is not None:
-            return frontier
+            return path, frontier
         log.warning("%s is passed over: %s", path, why)
-    return published_frontier(pair) or Frontier()
+    return None, None
 
 
 def candidates(pair: CheckpointPair) -> list[Path]:
@@ -70,10 +93,16 @@ def published_frontier(pair: CheckpointPair) -> Frontier | None:
 
     Fine-tuned descendants have names of their own, and so no published frontier.
     """
+    data = _published_data(pair)
+    return None if data is None else Frontier.from_dict(data, source=data["published"])
+
+
+def _published_data(pair: CheckpointPair) -> dict[str, Any] | None:
     for name in _PUBLISHED:
-        data = json.loads(resources.files("dami_agent.policy").joinpath("published", name).read_text(encoding="utf-8"))
+        text = resources.files("dami_agent.policy").joinpath("published", name).read_text(encoding="utf-8")
+        data: dict[str, Any] = json.loads(text)
         if _names(pair) == (data["instruct"], data["thinking"]) and _shape(pair) == data["shape"]:
-            return Frontier.from_dict(data, source=data["published"])
+            return data
     return None
 
 

@@ -9,7 +9,7 @@ import importlib
 import inspect
 import os
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from dami_agent.errors import DamiError, InvalidRequest
@@ -39,6 +39,8 @@ class SessionKey:
     max_batch_size: int | None = None
     keep_reasoning: str = "template"
     closing_words: str | None = None
+    base_url: str | None = None
+    api_key: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,7 +108,7 @@ def dialogue_of(key: SessionKey) -> Dialogue:
     Raises:
         CheckpointError: the pair cannot be used.
     """
-    return _read_pair(key)[1]
+    return _read_pair(key)[1] if key.base_url is None else open_session(key).dialogue
 
 
 def _files(key: SessionKey) -> tuple[str | None, ...]:
@@ -144,6 +146,8 @@ def _open_pair(key: SessionKey) -> tuple[CheckpointPair, Dialogue]:
 
 
 def _build(key: SessionKey) -> Session:
+    if key.base_url is not None:
+        return _connect(key)
     pair, dialogue = _read_pair(key)
     options: dict[str, Any] = {"device": key.device, "dtype": key.dtype, "mode": key.weights_mode}
     options["context_length"] = key.context_length
@@ -158,6 +162,21 @@ def _build(key: SessionKey) -> Session:
         dialogue=dialogue,
         frontier=find_frontier(pair),
         max_tokens=pair.thinking.generation_config.get("max_new_tokens"),
+    )
+
+
+def _connect(key: SessionKey) -> Session:
+    """Open a session whose engine is a server; tokenizer, templates and frontier are the server's."""
+    from dami_agent.dialogue import Dialogue
+
+    connect = importlib.import_module("dami_agent.integrations.vllm.remote_engine").RemoteVllmEngine.connect
+    engine, served = connect(key.base_url, api_key=key.api_key, closing_words=key.closing_words)
+    said = served.description
+    return Session(
+        engine=engine,
+        dialogue=Dialogue(served.tokenizer(), templates=said.templates, keep_reasoning=key.keep_reasoning),  # type: ignore[arg-type]
+        frontier=served.frontier(),
+        max_tokens=said.generation["thinking"].get("max_new_tokens"),
     )
 
 

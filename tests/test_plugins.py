@@ -183,7 +183,9 @@ def test_a_name_that_two_distributions_publish_is_refused(publish: Publish) -> N
 
 def test_unknown_names_list_those_that_exist(publish: Publish) -> None:
     publish(engines="toy = toy_dami:ToyEngine", estimators="toy = toy_dami:ToyEstimator")
-    with pytest.raises(InvalidRequest, match=r"no engine is named 'locl'\n  hint: known: local, toy; .*'local'\?"):
+    with pytest.raises(
+        InvalidRequest, match=r"no engine is named 'locl'\n  hint: known: local, toy, vllm; .*'local'\?"
+    ):
         open_session(SessionKey(engine="locl"))
     with pytest.raises(
         InvalidRequest,

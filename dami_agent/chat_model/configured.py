@@ -79,7 +79,10 @@ class ConfiguredChatModel(PolicyCachedChatModel, TrackedChatModel, CountingChatM
     stream_usage: bool = Field(default=True, description="per call: usage_metadata on a stream's last chunk")
     streaming: bool = Field(default=False, description="accepted for LangChain's sake; stream with .stream()")
     max_retries: int = Field(default=2, description="accepted for LangChain's sake; nothing here fails transiently")
-    api_key: SecretStr | None = Field(default=None, description="accepted and unused: the model is local", exclude=True)
+    base_url: str | None = Field(default=None, description="of a `dami serve`; None: the model runs here")
+    api_key: SecretStr | None = Field(
+        default=None, description="of the server at base_url; None: as DAMI_API_KEY says", exclude=True
+    )
     bound_settings: dict[str, Any] = Field(default_factory=dict, description="what bind gave", exclude=True, repr=False)
 
     # ---- construction -------------------------------------------------------------------------------------------
@@ -125,10 +128,21 @@ class ConfiguredChatModel(PolicyCachedChatModel, TrackedChatModel, CountingChatM
             raise InvalidRequest(
                 "a pair needs both checkpoints", hint="give instruct= and thinking=, or neither for the built-in pair"
             )
+        if self.base_url is not None:
+            self._refuse_what_the_server_decides(self.base_url)
         request.limits(self._own_settings(), self.stop, None)
         request.sampling(self._own_settings())
         request.prefix(self._own_settings())
         return self
+
+    def _refuse_what_the_server_decides(self, base_url: str) -> None:
+        decided = ("instruct", "thinking", "revision", "device", "dtype", "weights_mode", "context_length")
+        for name in (*decided, "max_batch_size", "engine"):
+            if getattr(self, name) != type(self).model_fields[name].default:
+                raise InvalidRequest(
+                    f"{name} and base_url={base_url!r} exclude each other",
+                    hint=f"the server decides: give {name} to `dami serve`, or leave base_url out",
+                )
 
     # ---- identity -----------------------------------------------------------------------------------------------
 
@@ -138,7 +152,9 @@ class ConfiguredChatModel(PolicyCachedChatModel, TrackedChatModel, CountingChatM
 
     @property
     def model_name(self) -> str:
-        """Return the pair's name."""
+        """Return the pair's name; of one that is served, where."""
+        if self.base_url is not None:
+            return self.base_url
         return BUILTIN if self.instruct is None else f"{self.instruct}+{self.thinking}"
 
     def _check_pair(self, call: Mapping[str, Any]) -> None:
@@ -215,6 +231,8 @@ class ConfiguredChatModel(PolicyCachedChatModel, TrackedChatModel, CountingChatM
 
     def _folders(self) -> tuple[Path | None, ...]:
         """Return where the checkpoints' small files lie, None for those that are not on this machine yet."""
+        if self.base_url is not None:
+            return None, None
         return tuple(
             folder_of(checkpoint, side, self.revision)
             for checkpoint, side in ((self.instruct, "instruct"), (self.thinking, "thinking"))

@@ -14,6 +14,7 @@ from typing_extensions import Self
 from dami_agent.chat_model import request
 from dami_agent.chat_model.configured import ConfiguredChatModel
 from dami_agent.chat_model.history import to_messages
+from dami_agent.chat_model.profile import profile_of
 from dami_agent.chat_model.run_tree import run_context_of
 from dami_agent.chat_model.structured import Structured, for_pair
 from dami_agent.errors import InvalidRequest, one_error
@@ -66,7 +67,12 @@ class OpenedChatModel(ConfiguredChatModel):
             max_batch_size=self.max_batch_size,
             keep_reasoning=self.keep_reasoning,
             closing_words=self.closing_words,
+            base_url=self.base_url,
+            api_key=self._server_key() if self.base_url is not None else None,
         )
+
+    def _server_key(self) -> str | None:
+        return os.environ.get("DAMI_API_KEY") if self.api_key is None else self.api_key.get_secret_value()
 
     def _session(self) -> Session:
         if isinstance(self.engine, str):
@@ -101,7 +107,8 @@ class OpenedChatModel(ConfiguredChatModel):
 
     def _new_pipeline(self, session: Session) -> Pipeline:
         if self.profile is not None and "max_input_tokens" not in self.profile:  # a hub id that was not here yet
-            self.profile = {**(self._resolve_model_profile() or {}), **self.profile}
+            found = profile_of(self.model_name, self._folders(), self.context_length, engine=session.engine)
+            self.profile = {**found, **self.profile}
         estimator: Estimator = self.estimator
         policy = self.policy or ReasoningPolicy()
         policy.frontier.of_pair(session.engine.info.fingerprint)

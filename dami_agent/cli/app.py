@@ -20,6 +20,7 @@ from dami_agent.cli.policy import policy
 from dami_agent.cli.replay import replay
 from dami_agent.cli.report import report
 from dami_agent.cli.runs import runs
+from dami_agent.cli.serve import serve
 from dami_agent.cli.sweep import sweep
 from dami_agent.cli.tasks import tasks
 from dami_agent.cli.train_estimator import train_estimator
@@ -48,6 +49,7 @@ app.command()(calibrate)
 app.command()(sweep)
 app.command()(train_estimator)
 app.command()(pair)
+app.command()(serve)
 app.add_typer(bench)
 app.add_typer(tasks)
 app.add_typer(policy)

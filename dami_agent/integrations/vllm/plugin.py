@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["ARCHITECTURES", "THINKING", "engine_arguments_for_intensities", "register"]
+__all__ = ["ARCHITECTURES", "THINKING", "arguments_for_intensities", "register"]
 
 _PLACE = "dami_agent.integrations.vllm"
 
@@ -31,7 +31,7 @@ def register() -> None:
     continue_begun_answers()
 
 
-def engine_arguments_for_intensities(*, asynchronous: bool) -> dict[str, object]:
+def arguments_for_intensities(*, asynchronous: bool) -> dict[str, object]:
     """Return the arguments of a vLLM engine that have worker, scheduler and admission know a request's λ."""
     scheduler = "AsyncIntensityScheduler" if asynchronous else "IntensityScheduler"
     return {

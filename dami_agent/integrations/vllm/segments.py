@@ -8,23 +8,24 @@ prompt is the prompt and all that was written so far, which vLLM finds in its pr
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dami_agent.integrations.vllm.grammars import BEGUN
 from dami_agent.integrations.vllm.request_arguments import RequestIntensities
 from dami_agent.runtime.grammar import lark_of
+from dami_agent.runtime.scoring import ScoreRequest
 from dami_agent.runtime.sequence import SequenceState
 from dami_agent.types import TokenLogprob
 
-if TYPE_CHECKING:
-    from vllm import SamplingParams
-    from vllm.outputs import CompletionOutput
+__all__ = ["Drawn", "Segment", "scoring_parameters", "take_drawn", "token_logprob", "write_forced"]
 
-__all__ = ["Segment", "take_drawn", "write_forced"]
+Drawn = tuple[int, "TokenLogprob | None"]
+"""A token that vLLM has drawn, and its log-prob where the request asks for one."""
 
 _SEED_BITS = 53  # of a float64 in [0, 1)
+_NEVER = -1e9  # added to a logit; JSON knows no infinity
 
 
 @dataclass(slots=True, eq=False)
@@ -34,77 +35,68 @@ class Segment:
     Attributes:
         row: the reply.
         constrained: its tokens are drawn under the answer's grammar.
-        taken: tokens of it that are part of the reply.
     """
 
     row: SequenceState
     constrained: bool
-    taken: int = 0
 
     @classmethod
     def of(cls, row: SequenceState) -> Segment:
         """Begin the next segment of a reply."""
         return cls(row, constrained=row.constrained)
 
-    @property
-    def first(self) -> bool:
-        """Return whether it is the first of its reply."""
-        return self.row.written == 0
-
-    def prompt(self) -> dict[str, Any]:
-        """Return vLLM's prompt: all tokens so far."""
-        return {"prompt_token_ids": list(self.row.tokens)}
-
-    def sampling(self) -> SamplingParams:
-        """Return vLLM's parameters for the rest of the reply; vLLM must be installed."""
-        from vllm import SamplingParams
-        from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
-
+    def parameters(self) -> dict[str, Any]:
+        """Return the fields of vLLM's ``SamplingParams`` for the rest of the reply, as JSON has them."""
         row = self.row
         temperature, top_p, top_k, min_p, penalty = row.key
-        return SamplingParams(
-            temperature=temperature,
-            top_p=top_p,
-            top_k=top_k,
-            min_p=min_p,
-            repetition_penalty=penalty,
-            seed=int(row.uniform() * 2**_SEED_BITS) if temperature else None,
-            max_tokens=row.max_tokens - row.written,
-            logprobs=row.logprobs,
-            ignore_eos=True,  # vLLM knows one checkpoint's alone
-            stop_token_ids=sorted(row.eos_ids),
-            logit_bias=dict.fromkeys(row.banned, -math.inf) or None,
-            structured_outputs=StructuredOutputsParams(grammar=_grammar(row)) if self.constrained else None,
-            extra_args=RequestIntensities(
+        return {
+            "temperature": temperature,
+            "top_p": top_p,
+            "top_k": top_k,
+            "min_p": min_p,
+            "repetition_penalty": penalty,
+            "seed": int(row.uniform() * 2**_SEED_BITS) if temperature else None,
+            "max_tokens": row.max_tokens - row.written,
+            "logprobs": row.logprobs,
+            "ignore_eos": True,  # vLLM knows one checkpoint's alone
+            "stop_token_ids": sorted(row.eos_ids),
+            "logit_bias": dict.fromkeys(row.banned, _NEVER) or None,
+            "structured_outputs": {"grammar": _grammar(row)} if self.constrained else None,
+            "extra_args": RequestIntensities(
                 intensity=float(row.intensity),
                 prefix_intensity=float(row.prefix_intensity),
                 prefix_tokens=row.prefix_length,
             ).write(),
-            output_kind=RequestOutputKind.DELTA,
-            detokenize=False,
-        )
+            "detokenize": False,
+        }
 
 
-def take_drawn(segment: Segment, drawn: CompletionOutput) -> bool:
+def scoring_parameters(request: ScoreRequest) -> dict[str, Any]:
+    """Return the fields of vLLM's ``SamplingParams`` that give the log-probs of a prompt's own tokens, read at λ."""
+    return {
+        "temperature": 0.0,
+        "max_tokens": 1,
+        "prompt_logprobs": 0,
+        "ignore_eos": True,
+        "detokenize": False,
+        "extra_args": RequestIntensities(intensity=float(request.intensity)).write(),
+    }
+
+
+def take_drawn(segment: Segment, drawn: Iterable[Drawn]) -> bool:
     """Take the tokens that vLLM has drawn for a segment into its reply, as far as they belong there.
-
-    Args:
-        segment: the segment.
-        drawn: new tokens, and their log-probs where the request asks for some.
 
     Returns:
         Whether the segment goes on; if not, the reply has ended or goes on in another segment.
     """
     row = segment.row
-    logprobs: Sequence[Mapping[int, Any] | None] = drawn.logprobs or [None] * len(drawn.token_ids)
-    for token, alternatives in zip(drawn.token_ids, logprobs, strict=True):
+    for token, logprob in drawn:
         if row.done or token in row.banned:  # a marker: the next segment cannot draw it
             return False
         judged = row.take(token)
         if judged is None:
             return False
-        row.write(*judged, _logprob(judged[0], alternatives, row.logprobs))
-        segment.taken += 1
+        row.write(*judged, logprob if judged[0] == token else None)
         wrote = write_forced(row)
         if wrote or row.done or row.constrained != segment.constrained:
             return False
@@ -122,16 +114,17 @@ def write_forced(row: SequenceState) -> bool:
     return wrote
 
 
-def _logprob(token: int, alternatives: Mapping[int, Any] | None, count: int | None) -> TokenLogprob | None:
-    """Return a token's log-prob and ``count`` alternatives, the best first; None where vLLM gave none of it."""
-    if alternatives is None or token not in alternatives:
-        return None
-    best = sorted(alternatives.items(), key=lambda each: each[1].rank)[: count or 0]
-    return TokenLogprob(
-        token_id=token,
-        logprob=float(alternatives[token].logprob),
-        top=tuple((id_, float(each.logprob)) for id_, each in best if each.logprob > -math.inf),
-    )
+def token_logprob(token: int, logprob: float, ranked: Iterable[tuple[int, float]], count: int | None) -> TokenLogprob:
+    """Return a token's log-prob and at most ``count`` alternatives.
+
+    Args:
+        token: that was drawn.
+        logprob: its natural log-probability.
+        ranked: the best tokens with their log-probs, in any order; ``token`` may be one more, if it is none of them.
+        count: alternatives that were asked for.
+    """
+    top = sorted(ranked, key=lambda each: -each[1])[: count or 0]
+    return TokenLogprob(token_id=token, logprob=logprob, top=tuple(each for each in top if each[1] > -math.inf))
 
 
 def _grammar(row: SequenceState) -> str:

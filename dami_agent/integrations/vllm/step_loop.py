@@ -12,8 +12,14 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from dami_agent.errors import EngineClosed
-from dami_agent.integrations.vllm.request_arguments import RequestIntensities
-from dami_agent.integrations.vllm.segments import Segment, take_drawn, write_forced
+from dami_agent.integrations.vllm.segments import (
+    Drawn,
+    Segment,
+    scoring_parameters,
+    take_drawn,
+    token_logprob,
+    write_forced,
+)
 from dami_agent.runtime.failures import describe, failing_alone, to_dami_error
 from dami_agent.runtime.request_queue import RequestQueue
 from dami_agent.runtime.scoring import ScoreRequest
@@ -130,19 +136,21 @@ class StepLoop:
     def _add_segment(self, segment: Segment) -> None:
         if not segment.row.done:
             name = next(self._names)
-            self.engine.add_request(name, segment.prompt(), segment.sampling())
+            self.engine.add_request(
+                name, {"prompt_token_ids": list(segment.row.tokens)}, _sampling(segment.parameters())
+            )
             self._segments[name] = segment
 
     def _take(self, output: RequestOutput) -> None:
         """Take new tokens into their reply; begin its next segment where this one has ended and the reply has not."""
-        segment, drawn = self._segments[output.request_id], output.outputs[0]
+        segment = self._segments[output.request_id]
         row, clock = segment.row, segment.row.job.clock
         if clock.first_token is None and clock.admitted is not None:
             clock.prefill = time.monotonic() - clock.admitted
             row.job.cached_tokens = output.num_cached_tokens or 0
         goes_on = False
         with failing_alone(row):
-            goes_on = take_drawn(segment, drawn)
+            goes_on = take_drawn(segment, _drawn(output, row.logprobs))
         if goes_on and not output.finished:
             return
         self._forget(output.request_id, finished=output.finished)
@@ -154,7 +162,7 @@ class StepLoop:
         name = next(self._names)
         try:
             tokens = [*request.context, *request.completion]
-            self.engine.add_request(name, {"prompt_token_ids": tokens}, _scoring(request))
+            self.engine.add_request(name, {"prompt_token_ids": tokens}, _sampling(scoring_parameters(request)))
             self._scores[name] = request
         except Exception as error:
             request.fail(to_dami_error(error))
@@ -222,15 +230,23 @@ class StepLoop:
         gc.collect()  # the model is part of cycles
 
 
-def _scoring(request: ScoreRequest) -> SamplingParams:
-    """Return vLLM's parameters that read a prompt at λ and give the log-probs of its tokens."""
+def _sampling(parameters: dict[str, Any]) -> SamplingParams:
+    """Return vLLM's parameters of these fields, to be told of new tokens alone."""
     from vllm import SamplingParams
+    from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 
-    return SamplingParams(
-        temperature=0.0,
-        max_tokens=1,
-        prompt_logprobs=0,
-        ignore_eos=True,
-        detokenize=False,
-        extra_args=RequestIntensities(intensity=float(request.intensity)).write(),
-    )
+    grammar = parameters.get("structured_outputs")
+    structured = StructuredOutputsParams(**grammar) if grammar else None
+    return SamplingParams(**{**parameters, "structured_outputs": structured}, output_kind=RequestOutputKind.DELTA)
+
+
+def _drawn(output: RequestOutput, count: int | None) -> list[Drawn]:
+    """Return the new tokens of an output, with their log-probs and ``count`` alternatives where asked for."""
+    said = output.outputs[0]
+    if not said.logprobs:
+        return [(token, None) for token in said.token_ids]
+    drawn: list[Drawn] = []
+    for token, known in zip(said.token_ids, said.logprobs, strict=True):
+        ranked = [(other, float(each.logprob)) for other, each in known.items()]
+        drawn.append((token, token_logprob(token, float(known[token].logprob), ranked, count)))
+    return drawn
