@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Callable
 from dataclasses import replace
@@ -52,6 +53,18 @@ def test_log_probs_of_a_compiled_model_are_those_of_merged_models(
 ) -> None:
     monkeypatch.setenv("VLLM_CACHE_ROOT", str(tmp_path))
     with open_vllm(lab.instruct, lab.thinking, enforce_eager=False) as engine:
+        assert_scores_are_the_references(engine, lab, within=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two CPUs")
+def test_log_probs_of_a_model_on_two_devices_are_those_of_merged_models(
+    lab: Lab, open_vllm: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """λ goes to both workers, each of which holds half of every layer."""
+    first, second, *_ = sorted(os.sched_getaffinity(0))
+    monkeypatch.setenv("VLLM_CPU_OMP_THREADS_BIND", f"{first}|{second}")
+    with open_vllm(lab.instruct, lab.thinking, tensor_parallel_size=2) as engine:
         assert_scores_are_the_references(engine, lab, within=1e-5)
 
 
