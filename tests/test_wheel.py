@@ -113,6 +113,7 @@ def test_what_it_imports_is_what_it_requires(wheel: Path) -> None:
         "pytest",
         "reasoning-gym",
         "tomli",
+        "vllm",
     }
     modules = imported(wheel)
     assert {"torch", "transformers", "pydantic", "typer"} <= set(modules)

@@ -91,6 +91,21 @@ def test_two_hundred_mixed_requests_equal_each_alone(engine: Any, lab: Lab) -> N
     assert parted <= 1, "only where two tokens are as good as equal"
 
 
+def test_one_endpoint_is_computed_alone_where_all_rows_are_at_it(engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scores at an end of the path come from one set of weights: the other's may be anything."""
+    rows = engine.loop.engine.model_executor.driver_worker.worker.model_runner.model.intensity_rows
+    tokens = list(range(5, 40))
+    seen = []
+    write = rows.write
+    monkeypatch.setattr(rows, "write", lambda at: (write(at), seen.append(rows.shortcut)))
+    for at in (0.0, 1.0, 0.5):
+        engine.generate(prompt_of(tokens), ask(at, max_tokens=2))
+    assert seen == [0, 0, 1, 1, None, None]
+    jobs = [engine.submit(prompt_of(tokens), ask(at, max_tokens=12)) for at in (0.0, 1.0)]
+    assert all(job.result(60).events for job in jobs)
+    assert None in seen[6:], "two ends in one batch are mixed"
+
+
 def test_greedy_replies_are_the_references(engine: Any, lab: Lab) -> None:
     ids = lab.tokenizer.encode(TEXT, add_special_tokens=False)
     for at in INTENSITIES:

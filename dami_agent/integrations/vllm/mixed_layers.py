@@ -6,6 +6,7 @@ norm multiplies by its weights after all else, so there they are interpolated th
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 import torch
@@ -26,15 +27,91 @@ class IntensityRows:
     Attributes:
         tokens: λ of each scheduled token, float32 [size, 1].
         logits: λ of each row of hidden states that logits are computed of, float32 [rows, 1]; set by the model.
+        end: 0 or 1 where all rows of the coming pass are at that end of the path, and one endpoint's weights do.
     """
 
     def __init__(self, size: int, device: torch.device) -> None:
         self.tokens = torch.zeros(size, 1, device=device, dtype=torch.float32)
         self.logits = torch.empty(0, 1, device=device, dtype=torch.float32)
+        self.end: int | None = None
+        _rows_at[_place(self.tokens)] = self
 
     def write(self, intensities: torch.Tensor) -> None:
         """Set λ of the first ``len(intensities)`` rows: float32 [rows], on the CPU."""
+        low, high = (float(each) for each in intensities.aminmax())
+        self.end = int(low) if low == high and low in (0.0, 1.0) else None
         self.tokens[: len(intensities), 0].copy_(intensities, non_blocking=True)
+
+    @property
+    def shortcut(self) -> int | None:
+        """Return ``end``, but None while a CUDA graph is captured, which will be replayed with any λ."""
+        return None if torch.cuda.is_available() and torch.cuda.is_current_stream_capturing() else self.end
+
+
+def _place(at: torch.Tensor) -> int:
+    """Return where a tensor's memory begins, its own or that of the buffer that it is a part of."""
+    return int(at.untyped_storage().data_ptr())
+
+
+# By the place of ``tokens``: compiled code is kept on disk and used by other engines, so no number may stand in it.
+_rows_at: weakref.WeakValueDictionary[int, IntensityRows] = weakref.WeakValueDictionary()
+
+
+@torch.library.custom_op("dami::mixed_linear", mutates_args=())
+def mixed_linear(
+    x: torch.Tensor,
+    instruct: torch.Tensor,
+    thinking: torch.Tensor,
+    bias_instruct: torch.Tensor | None,
+    bias_thinking: torch.Tensor | None,
+    at: torch.Tensor,
+) -> torch.Tensor:
+    """Compute a linear layer, each row at its λ; by one endpoint's weights alone where all rows are at that end.
+
+    An operator of its own, so that compiled code asks at every pass which of the two it is.
+
+    Args:
+        x: [rows, in].
+        instruct, thinking: [out, in].
+        bias_instruct, bias_thinking: [out], or None.
+        at: λ of each row, float32 [rows, 1]; a part of ``IntensityRows.tokens``, which says whether all are at an end.
+
+    Returns:
+        [rows, out], in the dtype of ``x``.
+    """
+    rows = _rows_at.get(_place(at))
+    return _mix(x, instruct, thinking, bias_instruct, bias_thinking, at, None if rows is None else rows.shortcut)
+
+
+def _mix(
+    x: torch.Tensor,
+    instruct: torch.Tensor,
+    thinking: torch.Tensor,
+    bias_instruct: torch.Tensor | None,
+    bias_thinking: torch.Tensor | None,
+    at: torch.Tensor,
+    end: int | None,
+) -> torch.Tensor:
+    """Interpolate two layers' outputs, or compute the one at ``end``."""
+    if end == 0:
+        return linear(x, instruct, bias_instruct)
+    high = linear(x, thinking, bias_thinking)
+    if end == 1:
+        return high
+    low = linear(x, instruct, bias_instruct)
+    return torch.lerp(low.float(), high.float(), at).to(x.dtype)
+
+
+@mixed_linear.register_fake
+def _shape_of_mixed_linear(
+    x: torch.Tensor,
+    instruct: torch.Tensor,
+    thinking: torch.Tensor,
+    bias_instruct: torch.Tensor | None,
+    bias_thinking: torch.Tensor | None,
+    at: torch.Tensor,
+) -> torch.Tensor:
+    return x.new_empty(*x.shape[:-1], instruct.shape[0])
 
 
 class MixedWeightsMethod(QuantizeMethodBase):
@@ -79,10 +156,12 @@ class MixedWeightsMethod(QuantizeMethodBase):
         Returns:
             [rows, out], in the dtype of ``x``.
         """
-        biases = (None, None) if bias is None or self._biases is None else self._biases
-        low = linear(x, self._instruct, biases[0])
-        high = linear(x, self._thinking, biases[1])
-        return torch.lerp(low.float(), high.float(), self._of(x)).to(x.dtype)
+        low, high = (None, None) if bias is None or self._biases is None else self._biases
+        at = self._of(x)
+        if self._head:  # outside what is compiled
+            return _mix(x, self._instruct, self._thinking, low, high, at, self._rows.shortcut)
+        mixed: torch.Tensor = mixed_linear(x, self._instruct, self._thinking, low, high, at)
+        return mixed
 
     def embedding(self, layer: nn.Module, input_: torch.Tensor) -> torch.Tensor:
         """Return the embeddings of token ids [rows], each row at its λ: [rows, hidden]."""
