@@ -1,4 +1,4 @@
-"""Run ``dami bench``: agents that choose λ in every possible way; ``quality``, the same of questions; ``prefix``."""
+"""Run ``dami bench``: agents that choose λ in every possible way; its subcommands measure other things."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import typer
 
 from dami_agent.cli.bench_prefix import bench_prefix
 from dami_agent.cli.bench_quality import bench_quality
+from dami_agent.cli.bench_speed import bench_speed
 from dami_agent.cli.options import AlsoOutputOption, InstructOption, JsonOption, ThinkingOption, WorkersOption
 from dami_agent.cli.output import print_json, stdout, write_json
 from dami_agent.cli.progress import progress_bar
@@ -22,6 +23,7 @@ bench = typer.Typer(
 )
 bench.command("quality")(bench_quality)
 bench.command("prefix")(bench_prefix)
+bench.command("speed")(bench_speed)
 
 
 @bench.command("agents")
