@@ -2,9 +2,9 @@
 
 Reads from ``results`` what ``SOURCES`` names and, of agents on tasks with something unseen, ``unseen-template.json``,
 ``unseen-name.json`` and ``unseen-length.json``. Rewrites what stands between ``<!-- results:NAME -->`` and
-``<!-- /results:NAME -->`` in README, docs/training.md, builtin_pair/README.md and the built-in pair's card; the names
-are those of ``tables.BLOCKS``. Then it draws ``docs/frontier.svg`` and ``docs/budgets.svg``. Nothing is written unless
-all of it can be, and publishing twice changes nothing.
+``<!-- /results:NAME -->`` in README, docs/training.md, docs/policy.md, builtin_pair/README.md and the built-in pair's
+card; the names are those of ``tables.BLOCKS``. Then it draws ``docs/frontier.svg`` and ``docs/budgets.svg``. Nothing is
+written unless all of it can be, and publishing twice changes nothing.
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ REQUIRED: Mapping[str, tuple[str, ...]] = {
         "heads",
         "agents_unseen",
     ),
+    "docs/policy.md": ("prefix",),
     "builtin_pair/README.md": ("bfcl",),
     CARD: (
         "pair",
@@ -74,6 +75,7 @@ SOURCES = {
     "bfcl": "python -m builtin_pair bfcl --output results/bfcl.json",
     "freeform": "python -m builtin_pair freeform --output results/freeform.json",
     "conversations": "python -m builtin_pair conversations --output results/conversations.json",
+    "prefix": "dami bench prefix --json",
     "unseen": "dami bench --unseen WHAT --tasks 102 --no-controls --json",
 }
 """What blocks are made from and what measures it; ``unseen`` is one result for each of ``UNSEEN``, by its name."""

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from builtin_pair.acceptance.agent_tables import agents, agents_unseen, bars, budgets, depth
 from builtin_pair.acceptance.criterion import measured
 from builtin_pair.acceptance.markdown import Json, mark, table
+from builtin_pair.acceptance.prefix_table import prefix
 from builtin_pair.acceptance.talk_tables import conversations, freeform
 
 ENDS = ("0", "0.5", "1")
@@ -285,5 +286,6 @@ BLOCKS: Mapping[str, tuple[str, Callable[[Json], str]]] = {
     "bfcl": ("bfcl", bfcl),
     "freeform": ("freeform", freeform),
     "conversations": ("conversations", conversations),
+    "prefix": ("prefix", prefix),
 }
 """Marker name -> which result it is made from, and how."""

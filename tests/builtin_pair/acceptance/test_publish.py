@@ -113,6 +113,25 @@ def some_conversations() -> dict[str, Any]:
     return {"fingerprint": FINGERPRINT, "seed": 0, "questions": 60, "rows": rows}
 
 
+def a_shared_prefix() -> dict[str, Any]:
+    ends = {"accuracy": 0.5, "tokens": 20.0}, {"accuracy": 0.52, "tokens": 21.0}
+    row = {"lambda": 0.2, "exact": ends[0], "shared": ends[1], "difference": 0.02, "difference_ci": [-0.01, 0.05]}
+    row |= {"tokens_ratio": 1.05, "tokens_ratio_ci": [1.0, 1.1]}
+    solved = {"solved": 60, "output_tokens": 12_345}
+    agents = {"mode": "dami", "exact": solved, "shared": solved | {"solved": 57}, **AGAINST, "solved_ci": [-0.12, 0.02]}
+    agents |= {"solved": -0.05}
+    return {
+        "intensity": 1.0,
+        "free": False,
+        "rows": [row, row | {"lambda": 0.4, "tokens_ratio": 1.2}],
+        "agents": [agents],
+        "questions": 2100,
+        "tasks": 402,
+        "seeds": 3,
+        "fingerprint": FINGERPRINT,
+    }
+
+
 def a_budget_curve() -> dict[str, Any]:
     arm = {"solved": 100, "solved_ci": 12.2, "thought_per_task": 70.0}
     point = {
@@ -192,6 +211,7 @@ def results(tmp_path: Path) -> Path:
         "bfcl": a_leaderboard(),
         "freeform": some_requests(),
         "conversations": some_conversations(),
+        "prefix": a_shared_prefix(),
     }
     for name, data in (measured | {f"unseen-{kind}": a_bench_on(kind) for kind in UNSEEN}).items():
         (folder / f"{name}.json").write_text(json.dumps(data), encoding="utf-8")
@@ -224,6 +244,17 @@ def test_publishing_twice_changes_nothing(results: Path, root: Path) -> None:
     assert "old" not in first["README.md"]
     assert first["README.md"].startswith("# Title\n\nbefore frontier\n\n<!-- results:frontier -->\n|")
     assert first["README.md"].endswith("after\n")
+
+
+def test_what_a_shared_prefix_costs_is_shown_with_its_verdict(results: Path, root: Path) -> None:
+    publish.publish(results, root)
+    lines = (root / "docs/policy.md").read_text(encoding="utf-8").splitlines()
+    shown = [line for line in lines if line.startswith(("| questions", "| agents"))]
+    assert shown == [
+        "| questions, λ=0.2 | 0.500 at 20 | 0.520 at 21 | +2.0 (−1.0 to +5.0) | 1.05 (1.00 to 1.10) | yes |",
+        "| questions, λ=0.4 | 0.500 at 20 | 0.520 at 21 | +2.0 (−1.0 to +5.0) | 1.20 (1.00 to 1.10) | **no** |",
+        "| agents, λ per step | 60 at 12,345 | 57 at 12,345 | −5.0 (−12.0 to +2.0) | 0.41 (0.38 to 0.44) | **no** |",
+    ]
 
 
 def test_a_changed_number_changes_the_text_it_stands_in_and_no_other(results: Path, root: Path) -> None:
