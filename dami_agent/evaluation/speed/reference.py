@@ -21,7 +21,7 @@ _PAGE = 64
 """Tokens in a page of the continuous batching's cache; its default of 256 leaves most of a short request's unused."""
 _CHUNK = 128
 """Tokens in one of its passes on a CPU, where it computes attention between all of them and all that is cached of
-anybody: the built-in pair took 0.7 of the CPU time that it took with 512. The default goes by a GPU's memory."""
+anybody, so that long passes cost more than they save; its default goes by a GPU's memory."""
 
 
 def merge_files(instruct: Path, thinking: Path, intensity: float, out: Path) -> None:
