@@ -32,7 +32,7 @@ results: $(VENV)/.installed-report $(VENV)/.installed-dev
 	  --frontier dami_agent/checkpoints/builtin/frontier.json
 	$(BIN)/dami train-estimator --count 500 --tasks 200 --test 300 --lambdas 0,.2,.4,.6,.8,1 --samples results/samples.safetensors \
 	  --workers $(WORKERS) --json --output dami_agent/checkpoints/builtin/heads.safetensors > results/heads.json
-	$(BIN)/dami bench prefix --workers $(WORKERS) --output results/prefix.json
+	$(BIN)/dami bench prefix --workers $(WORKERS) --output results/prefix.json --frontier dami_agent/checkpoints/builtin/frontier.json
 	$(BIN)/dami bench --workers $(WORKERS) --output results/bench.json
 	$(BIN)/dami bench --budgets --workers $(WORKERS) --output results/budgets.json
 	$(BIN)/dami bench --unseen template --tasks 102 --no-controls --workers $(WORKERS) --output results/unseen-template.json

@@ -103,9 +103,9 @@ def test_auto_shares_where_the_frontier_says_that_it_is_free() -> None:
 
 def test_replies_read_otherwise_are_cached_apart() -> None:
     chat = ChatDAMI(reasoning_intensity=0.4, seed=1, max_tokens=8, cache=InMemoryCache())
-    assert read_at(chat.invoke(QUESTION)) is None
-    assert read_at(chat.invoke(QUESTION, prefix="shared")) == 1.0
-    assert read_at(chat.invoke(QUESTION)) is None
+    assert read_at(chat.invoke(QUESTION, prefix="exact")) is None
+    assert read_at(chat.invoke(QUESTION)) == 1.0, "measured to be free for the built-in pair"
+    assert read_at(chat.invoke(QUESTION, prefix="exact")) is None
 
 
 @pytest.mark.parametrize("wrong", ["sharde", 1, True, ["shared"]])

@@ -466,7 +466,7 @@ class TestPromisedLoss:
     ) -> None:
         monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
         estimator, engine = ConfidenceEstimator(max_loss=0.2, risk=0.05), ProbabilityEngine([0.9] * 5, [0.9] * 5)
-        with pytest.raises(InvalidRequest, match="it has no head on probes"):
+        with pytest.raises(InvalidRequest, match="it has no head for the estimator 'confidence'"):
             estimator.estimate(PROMPT, DECISION, engine)
         Heads(fingerprint="", heads=heads.heads).save(heads_path(""))
         found = estimator.estimate(PROMPT, DECISION, engine)

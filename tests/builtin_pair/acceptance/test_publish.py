@@ -374,7 +374,7 @@ def test_criteria_are_read_under_either_name_and_computed_where_there_are_none(r
 def test_every_block_is_a_well_formed_table(results: Path) -> None:
     read_back, stale = publish.read_results(results, CheckpointPair.builtin())
     assert not stale
-    assert len(BLOCKS) == 19
+    assert len(BLOCKS) == 20
     for name, (source, write) in BLOCKS.items():
         lines = [line for line in write(read_back[source]).splitlines() if line.startswith("|")]
         assert len(lines) >= 3, name
