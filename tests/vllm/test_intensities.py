@@ -97,13 +97,19 @@ def test_one_endpoint_is_computed_alone_where_all_rows_are_at_it(engine: Any, mo
     tokens = list(range(5, 40))
     seen = []
     write = rows.write
-    monkeypatch.setattr(rows, "write", lambda at: (write(at), seen.append(rows.shortcut)))
+
+    def watched(at: torch.Tensor) -> None:
+        write(at)
+        seen.append((rows.end, len(rows.others) if rows.end is not None else None))
+
+    monkeypatch.setattr(rows, "write", watched)
     for at in (0.0, 1.0, 0.5):
         engine.generate(prompt_of(tokens), ask(at, max_tokens=2))
-    assert seen == [0, 0, 1, 1, None, None]
-    jobs = [engine.submit(prompt_of(tokens), ask(at, max_tokens=12)) for at in (0.0, 1.0)]
-    assert all(job.result(60).events for job in jobs)
-    assert None in seen[6:], "two ends in one batch are mixed"
+    assert seen == [(0, 0), (0, 0), (1, 0), (1, 0), (None, None), (None, None)]
+    seen.clear()
+    fresh = prompt_of(range(60, 100))
+    engine.generate(fresh, replace(ask(0.5, max_tokens=2), prefix_intensity=Intensity(1.0)))
+    assert seen == [(1, 1), (None, None)], "all of a shared prompt but its last token is Thinking's alone"
 
 
 def test_greedy_replies_are_the_references(engine: Any, lab: Lab) -> None:

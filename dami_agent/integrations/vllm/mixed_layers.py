@@ -27,31 +27,39 @@ class IntensityRows:
     Attributes:
         tokens: λ of each scheduled token, float32 [size, 1].
         logits: λ of each row of hidden states that logits are computed of, float32 [rows, 1]; set by the model.
-        end: 0 or 1 where all rows of the coming pass are at that end of the path, and one endpoint's weights do.
+        end: 0 or 1 where most rows of the coming pass are at that end, whose weights do for them; else None.
+        others: the places of the rows that are not, int64; empty where all are.
     """
 
     def __init__(self, size: int, device: torch.device) -> None:
         self.tokens = torch.zeros(size, 1, device=device, dtype=torch.float32)
         self.logits = torch.empty(0, 1, device=device, dtype=torch.float32)
         self.end: int | None = None
+        self.others = torch.empty(0, device=device, dtype=torch.int64)
         _rows_at[_place(self.tokens)] = self
 
     def write(self, intensities: torch.Tensor) -> None:
         """Set λ of the first ``len(intensities)`` rows: float32 [rows], on the CPU."""
-        low, high = (float(each) for each in intensities.aminmax())
-        self.end = int(low) if low == high and low in (0.0, 1.0) else None
+        self.end = None
+        for end in (0, 1):
+            others = torch.nonzero(intensities != end)[:, 0]
+            if len(others) <= _FEW * len(intensities):
+                self.end, self.others = end, others.to(self.tokens.device, non_blocking=True)
         self.tokens[: len(intensities), 0].copy_(intensities, non_blocking=True)
 
     @property
-    def shortcut(self) -> int | None:
-        """Return ``end``, but None while a CUDA graph is captured, which will be replayed with any λ."""
-        return None if torch.cuda.is_available() and torch.cuda.is_current_stream_capturing() else self.end
+    def shortcut(self) -> tuple[int, torch.Tensor] | None:
+        """Return ``end`` and ``others``; None while a CUDA graph is captured, which is replayed with any λ."""
+        capturing = torch.cuda.is_available() and torch.cuda.is_current_stream_capturing()
+        return None if capturing or self.end is None else (self.end, self.others)
 
 
 def _place(at: torch.Tensor) -> int:
     """Return where a tensor's memory begins, its own or that of the buffer that it is a part of."""
     return int(at.untyped_storage().data_ptr())
 
+
+_FEW = 0.25  # of the rows may be elsewhere for it to pay that the others take one endpoint's weights
 
 # By the place of ``tokens``: compiled code is kept on disk and used by other engines, so no number may stand in it.
 _rows_at: weakref.WeakValueDictionary[int, IntensityRows] = weakref.WeakValueDictionary()
@@ -66,7 +74,7 @@ def mixed_linear(
     bias_thinking: torch.Tensor | None,
     at: torch.Tensor,
 ) -> torch.Tensor:
-    """Compute a linear layer, each row at its λ; by one endpoint's weights alone where all rows are at that end.
+    """Compute a linear layer, each row at its λ; by one endpoint's weights alone for rows at that end, if most are.
 
     An operator of its own, so that compiled code asks at every pass which of the two it is.
 
@@ -74,13 +82,20 @@ def mixed_linear(
         x: [rows, in].
         instruct, thinking: [out, in].
         bias_instruct, bias_thinking: [out], or None.
-        at: λ of each row, float32 [rows, 1]; a part of ``IntensityRows.tokens``, which says whether all are at an end.
+        at: λ of each row, float32 [rows, 1]; a part of ``IntensityRows.tokens``, which says which are at an end.
 
     Returns:
         [rows, out], in the dtype of ``x``.
     """
     rows = _rows_at.get(_place(at))
-    return _mix(x, instruct, thinking, bias_instruct, bias_thinking, at, None if rows is None else rows.shortcut)
+    shortcut = None if rows is None else rows.shortcut
+    if shortcut is None:
+        return _mix(x, instruct, thinking, bias_instruct, bias_thinking, at)
+    end, others = shortcut
+    out = linear(x, thinking, bias_thinking) if end else linear(x, instruct, bias_instruct)
+    if len(others):
+        out[others] = _mix(x[others], instruct, thinking, bias_instruct, bias_thinking, at[others])
+    return out
 
 
 def _mix(
@@ -90,15 +105,9 @@ def _mix(
     bias_instruct: torch.Tensor | None,
     bias_thinking: torch.Tensor | None,
     at: torch.Tensor,
-    end: int | None,
 ) -> torch.Tensor:
-    """Interpolate two layers' outputs, or compute the one at ``end``."""
-    if end == 0:
-        return linear(x, instruct, bias_instruct)
-    high = linear(x, thinking, bias_thinking)
-    if end == 1:
-        return high
-    low = linear(x, instruct, bias_instruct)
+    """Interpolate the outputs of two layers."""
+    low, high = linear(x, instruct, bias_instruct), linear(x, thinking, bias_thinking)
     return torch.lerp(low.float(), high.float(), at).to(x.dtype)
 
 
@@ -159,7 +168,7 @@ class MixedWeightsMethod(QuantizeMethodBase):
         low, high = (None, None) if bias is None or self._biases is None else self._biases
         at = self._of(x)
         if self._head:  # outside what is compiled
-            return _mix(x, self._instruct, self._thinking, low, high, at, self._rows.shortcut)
+            return _mix(x, self._instruct, self._thinking, low, high, at)
         mixed: torch.Tensor = mixed_linear(x, self._instruct, self._thinking, low, high, at)
         return mixed
 
