@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from dami_agent.checkpoints import CheckpointPair
-from dami_agent.errors import UnsupportedCheckpoint, UsageError
+from dami_agent.errors import RunError, UnsupportedCheckpoint, UsageError
 from dami_agent.integrations.vllm.request_arguments import RequestIntensities
 from tests.pairs import write_pair
 from tests.runtime.support import ask, prompt_of
@@ -72,6 +72,33 @@ def test_what_a_request_carries_is_read_back() -> None:
         assert RequestIntensities.read(given.write()) == given
     with pytest.raises(ValueError, match="together"):
         RequestIntensities.read({"reasoning_intensity": 0.3, "prefix_intensity": 1.0})
+
+
+def test_a_request_that_vllm_ends_without_a_token_fails_and_is_not_begun_again(
+    engine: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inner, begun = engine.loop.engine, []
+    add = inner.add_request
+
+    def aborted(name: str, *rest: Any) -> None:
+        begun.append(name)
+        add(name, *rest)
+        monkeypatch.setattr(inner, "step", step)
+
+    steps = inner.step
+
+    def step() -> list[Any]:
+        outputs = steps()
+        for output in outputs:
+            output.outputs[0].token_ids, output.finished = [], True
+        return outputs
+
+    monkeypatch.setattr(inner, "add_request", aborted)
+    with pytest.raises(RunError, match="without a token"):
+        engine.generate(prompt_of([1, 2, 3]), ask(0.5, max_tokens=2))
+    assert len(begun) == 1
+    monkeypatch.undo()
+    assert engine.generate(prompt_of([1, 2, 3]), ask(0.5, max_tokens=2)).output_tokens <= 2
 
 
 def test_a_model_of_this_engine_answers_with_tools(tmp_path: Path) -> None:

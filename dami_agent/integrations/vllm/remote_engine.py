@@ -10,8 +10,8 @@ import asyncio
 import json
 import threading
 import time
-from collections.abc import AsyncIterator, Coroutine, Mapping
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Coroutine, Mapping
+from contextlib import aclosing, suppress
 from typing import Any
 
 import httpx
@@ -22,6 +22,7 @@ from dami_agent.errors import EngineBusy, EngineClosed, InvalidRequest, RunError
 from dami_agent.integrations.vllm.segments import (
     Drawn,
     Segment,
+    next_segment,
     scoring_parameters,
     take_drawn,
     token_logprob,
@@ -191,21 +192,22 @@ class _Sender:
 
     async def _segments(self, row: SequenceState) -> None:
         write_forced(row)
+        segment = Segment.of(row)
         while not row.done:
-            segment, before = Segment.of(row), row.written
-            async for drawn, cached in self._stream(row, segment.parameters()):
-                clock = row.job.clock
-                if clock.first_token is None and clock.admitted is not None:
-                    clock.prefill = time.monotonic() - clock.admitted
-                    row.job.cached_tokens = cached
-                if not take_drawn(segment, drawn):
-                    break
-            if not row.done and row.written == before and not row.banned:
-                raise RunError("the server ended a reply before its first token", hint="its log says why")
+            async with aclosing(self._stream(row, segment.parameters())) as stream:
+                async for drawn, cached in stream:
+                    clock = row.job.clock
+                    if clock.first_token is None and clock.admitted is not None:
+                        clock.prefill = time.monotonic() - clock.admitted
+                        row.job.cached_tokens = cached
+                    if not take_drawn(segment, drawn):
+                        break
+            if not row.done:
+                segment = next_segment(segment)
 
     async def _stream(
         self, row: SequenceState, parameters: Mapping[str, Any]
-    ) -> AsyncIterator[tuple[list[Drawn], int]]:
+    ) -> AsyncGenerator[tuple[list[Drawn], int], None]:
         """Yield the new tokens of one request as the server sends them, and how many of the prompt it had cached."""
         body = {"token_ids": row.tokens, "sampling_params": parameters, "stream": True}
         body["reasoning_ended"] = True  # or the server's parser of thoughts would hold the grammar back

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from dami_agent.errors import RunError
 from dami_agent.integrations.vllm.grammars import BEGUN
 from dami_agent.integrations.vllm.request_arguments import RequestIntensities
 from dami_agent.runtime.grammar import lark_of
@@ -19,7 +20,7 @@ from dami_agent.runtime.scoring import ScoreRequest
 from dami_agent.runtime.sequence import SequenceState
 from dami_agent.types import TokenLogprob
 
-__all__ = ["Drawn", "Segment", "scoring_parameters", "take_drawn", "token_logprob", "write_forced"]
+__all__ = ["Drawn", "Segment", "next_segment", "scoring_parameters", "take_drawn", "token_logprob", "write_forced"]
 
 Drawn = tuple[int, "TokenLogprob | None"]
 """A token that vLLM has drawn, and its log-prob where the request asks for one."""
@@ -35,10 +36,12 @@ class Segment:
     Attributes:
         row: the reply.
         constrained: its tokens are drawn under the answer's grammar.
+        moved: it wrote a token, or drew one that may not come: the next segment is another one than this.
     """
 
     row: SequenceState
     constrained: bool
+    moved: bool = False
 
     @classmethod
     def of(cls, row: SequenceState) -> Segment:
@@ -91,6 +94,7 @@ def take_drawn(segment: Segment, drawn: Iterable[Drawn]) -> bool:
     """
     row = segment.row
     for token, logprob in drawn:
+        segment.moved = True
         if row.done or token in row.banned:  # a marker: the next segment cannot draw it
             return False
         judged = row.take(token)
@@ -101,6 +105,17 @@ def take_drawn(segment: Segment, drawn: Iterable[Drawn]) -> bool:
         if wrote or row.done or row.constrained != segment.constrained:
             return False
     return True
+
+
+def next_segment(segment: Segment) -> Segment:
+    """Return the segment in which the reply goes on.
+
+    Raises:
+        RunError: vLLM ended this one without a token, and would end the next one so too.
+    """
+    if not segment.moved:
+        raise RunError("vLLM ended a request without a token", hint="its log says why")
+    return Segment.of(segment.row)
 
 
 def write_forced(row: SequenceState) -> bool:

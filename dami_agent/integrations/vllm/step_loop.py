@@ -15,6 +15,7 @@ from dami_agent.errors import EngineClosed
 from dami_agent.integrations.vllm.segments import (
     Drawn,
     Segment,
+    next_segment,
     scoring_parameters,
     take_drawn,
     token_logprob,
@@ -156,7 +157,7 @@ class StepLoop:
         self._forget(output.request_id, finished=output.finished)
         if not row.done:
             with failing_alone(row):
-                self._add_segment(Segment.of(row))
+                self._add_segment(next_segment(segment))
 
     def _add_scores(self, request: ScoreRequest) -> None:
         name = next(self._names)
