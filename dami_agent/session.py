@@ -131,10 +131,7 @@ def _open_pair(key: SessionKey) -> tuple[CheckpointPair, Dialogue]:
         raise InvalidRequest(
             "a pair needs both checkpoints", hint="give instruct= and thinking=, or neither for the built-in pair"
         )
-    if key.instruct is None or key.thinking is None:
-        pair = CheckpointPair.builtin()
-    else:
-        pair = CheckpointPair.open(key.instruct, key.thinking, revision=key.revision)
+    pair = CheckpointPair.named(key.instruct, key.thinking, revision=key.revision)
     templates = {"instruct": pair.instruct.chat_template, "thinking": pair.thinking.chat_template}
     missing = [name for name, template in templates.items() if not template]
     if missing:
@@ -175,7 +172,7 @@ def _connect(key: SessionKey) -> Session:
     return Session(
         engine=engine,
         dialogue=Dialogue(served.tokenizer(), templates=said.templates, keep_reasoning=key.keep_reasoning),  # type: ignore[arg-type]
-        frontier=served.frontier(),
+        frontier=said.read_frontier(),
         max_tokens=said.generation["thinking"].get("max_new_tokens"),
     )
 

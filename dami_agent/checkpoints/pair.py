@@ -147,6 +147,13 @@ class CheckpointPair:
         """Open the small pair this package ships. Raises ``CheckpointNotFound`` when the installation lacks it."""
         return cls.of(*builtin_checkpoints(), name=BUILTIN)
 
+    @classmethod
+    def named(cls, instruct: str | None, thinking: str | None, *, revision: str | None = None) -> CheckpointPair:
+        """Open two folders or hub ids, or the built-in pair where they are not given; raises what these raise."""
+        if instruct is None or thinking is None:
+            return cls.builtin()
+        return cls.open(instruct, thinking, revision=revision)
+
     @property
     def eos_token_ids(self) -> tuple[int, ...]:
         """Collect the ids that end a sequence in either checkpoint, Instruct's first."""

@@ -35,12 +35,8 @@ def serve(
 
     if (instruct is None) != (thinking is None):
         raise InvalidRequest("a pair needs both checkpoints", hint="give --instruct and --thinking, or neither")
-    if instruct is None or thinking is None:
-        pair = CheckpointPair.builtin()
-    else:
-        pair = CheckpointPair.open(instruct, thinking, revision=revision)
     run(
-        pair,
+        CheckpointPair.named(instruct, thinking, revision=revision),
         host=host,
         port=port,
         api_key=api_key,

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from dami_agent.checkpoints import CheckpointPair
 
-__all__ = ["closing_words_of", "engine_arguments", "find_markers"]
+__all__ = ["closing_words_of", "decoding_arguments", "engine_arguments", "find_markers"]
 
 CLOSING_WORDS_KEY = "thought_closing_words"
 """Of a Thinking checkpoint's ``generation_config.json``: the words of this pair."""
@@ -60,19 +60,34 @@ def engine_arguments(
         InsufficientMemory: nothing fits.
     """
     chosen = plan(pair, device=device, dtype=dtype, mode=mode, context_length=context_length)
-    tokenizer = pair.instruct.tokenizer()
     return {
         **options,
+        **decoding_arguments(pair, closing_words),
         "weights": lambda: _load(pair, chosen),
-        "tokenizer": tokenizer,
         "info": _info(pair, chosen),
+        "max_batch_tokens": _cache_positions(chosen) if max_batch_tokens is None else max_batch_tokens,
+    }
+
+
+def decoding_arguments(pair: CheckpointPair, closing_words: str | None) -> dict[str, Any]:
+    """Load the tokenizer, and return what every engine of a pair decodes by, as ``SequenceBuilder`` takes it.
+
+    Args:
+        pair: verified.
+        closing_words: see :func:`engine_arguments`.
+
+    Raises:
+        InvalidRequest: closing words that hold a control token.
+    """
+    tokenizer = pair.instruct.tokenizer()
+    return {
+        "tokenizer": tokenizer,
         "markers": find_markers(tokenizer, closing_words_of(pair) if closing_words is None else closing_words),
         "eos_token_ids": pair.eos_token_ids,
         "generation_defaults": {
             "instruct": pair.instruct.generation_config,
             "thinking": pair.thinking.generation_config,
         },
-        "max_batch_tokens": _cache_positions(chosen) if max_batch_tokens is None else max_batch_tokens,
     }
 
 

@@ -99,10 +99,8 @@ def _bench(asked: SpeedPlan, scratch: Path, progress: Progress) -> Bench:
     """Open the pair, and see that it runs on one device and has the context that is needed."""
     if asked.shape is not None:
         pair = write_random_pair(scratch, asked.shape)
-    elif asked.instruct is not None and asked.thinking is not None:
-        pair = CheckpointPair.open(asked.instruct, asked.thinking)
     else:
-        pair = CheckpointPair.builtin()
+        pair = CheckpointPair.named(asked.instruct, asked.thinking)
     chosen = plan(pair)
     if chosen.device_map is not None:
         raise UsageError(

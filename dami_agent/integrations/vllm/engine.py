@@ -13,7 +13,7 @@ from dami_agent.errors import RunError, UsageError
 from dami_agent.integrations.vllm.plugin import register
 from dami_agent.integrations.vllm.settings import check_installed, engine_arguments_of
 from dami_agent.integrations.vllm.step_loop import StepLoop
-from dami_agent.runtime.factory import closing_words_of, find_markers
+from dami_agent.runtime.factory import decoding_arguments
 from dami_agent.runtime.failures import describe
 from dami_agent.runtime.queued_engine import QueuedEngine
 from dami_agent.runtime.repetition import LoopRule
@@ -99,19 +99,7 @@ class VllmEngine(QueuedEngine):
                 hint="its log says more; VllmEngine.open takes further arguments of vllm.EngineArgs",
             ) from error.__cause__
         info = _info(pair, started.pop().vllm_config)
-        tokenizer = pair.instruct.tokenizer()
-        words = closing_words_of(pair) if closing_words is None else closing_words
-        builder = SequenceBuilder(
-            tokenizer,
-            info=info,
-            markers=find_markers(tokenizer, words),
-            eos_token_ids=pair.eos_token_ids,
-            generation_defaults={
-                "instruct": pair.instruct.generation_config,
-                "thinking": pair.thinking.generation_config,
-            },
-            loop_rule=loop_rule,
-        )
+        builder = SequenceBuilder(info=info, loop_rule=loop_rule, **decoding_arguments(pair, closing_words))
         return cls(info, builder, loop)
 
 

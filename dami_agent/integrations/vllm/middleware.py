@@ -18,10 +18,9 @@ from typing import Any
 
 from dami_agent.checkpoints import CheckpointPair
 from dami_agent.errors import DamiError, InvalidRequest
-from dami_agent.frontiers import find_frontier
 from dami_agent.integrations.vllm.request_arguments import INTENSITY
 from dami_agent.integrations.vllm.served_pair import FILES_PATH, PAIR_PATH, describe_pair, served_file
-from dami_agent.policy import EFFORTS, Frontier
+from dami_agent.policy import EFFORTS
 from dami_agent.types import Intensity
 
 __all__ = ["FINGERPRINT", "SERVED", "PairMiddleware", "ServedSettings"]
@@ -62,9 +61,7 @@ class ServedSettings:
 
     def open(self) -> CheckpointPair:
         """Open the pair; no weights are read."""
-        if self.instruct is None or self.thinking is None:
-            return CheckpointPair.builtin()
-        return CheckpointPair.open(self.instruct, self.thinking)
+        return CheckpointPair.named(self.instruct, self.thinking)
 
 
 class PairMiddleware:
@@ -78,7 +75,6 @@ class PairMiddleware:
         self._app = app
         self._settings = ServedSettings.from_environment()
         self._pair = self._settings.open()
-        self._frontier: Frontier = find_frontier(self._pair)
         self._key = os.environ.get("VLLM_API_KEY", "")
         description = describe_pair(
             self._pair,
@@ -86,6 +82,7 @@ class PairMiddleware:
             device=self._settings.device,
             dtype=self._settings.dtype,
         )
+        self._frontier = description.read_frontier()
         self._description = json.dumps(description.to_dict()).encode()
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:

@@ -56,15 +56,20 @@ class RemoteVllmEngine(QueuedEngine):
 
     @classmethod
     def connect(
-        cls, base_url: str, *, api_key: str | None = None, loop_rule: LoopRule | None = _LOOP_RULE, **settings: Any
+        cls,
+        base_url: str,
+        *,
+        api_key: str | None = None,
+        closing_words: str | None = None,
+        loop_rule: LoopRule | None = _LOOP_RULE,
     ) -> tuple[Self, ServedPair]:
         """Ask a server what it serves, and make an engine that decodes there.
 
         Args:
             base_url: of the server, with or without ``/v1``.
             api_key: of the server, if it wants one.
+            closing_words: written before the close marker of a thought that is cut short; None: the pair's own.
             loop_rule: when a repetition counts as run away; None never.
-            settings: ``closing_words``; see :meth:`VllmEngine.open`.
 
         Raises:
             EngineClosed: it cannot be reached.
@@ -74,11 +79,10 @@ class RemoteVllmEngine(QueuedEngine):
         with httpx.Client(**arguments, timeout=_CONNECT_SECONDS) as client:
             served = ServedPair.fetch(client)
         said, tokenizer = served.description, served.tokenizer()
-        words = settings.pop("closing_words", None)
         builder = SequenceBuilder(
             tokenizer,
             info=said.info,
-            markers=find_markers(tokenizer, said.closing_words if words is None else words),
+            markers=find_markers(tokenizer, said.closing_words if closing_words is None else closing_words),
             eos_token_ids=said.eos_token_ids,
             generation_defaults=said.generation,
             loop_rule=loop_rule,

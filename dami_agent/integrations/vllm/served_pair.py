@@ -74,6 +74,11 @@ class PairDescription:
         """
         return cls(**{**data, "eos_token_ids": tuple(data["eos_token_ids"])})
 
+    def read_frontier(self) -> Frontier:
+        """Return what was measured of the pair, as the server knows it; empty where nothing was."""
+        data = self.frontier
+        return Frontier.from_dict(data, source=str(data.get("published") or "the server")) if data else Frontier()
+
     @property
     def info(self) -> EngineInfo:
         """Return what an engine that asks this server runs on."""
@@ -162,11 +167,6 @@ class ServedPair:
         load: Any = AutoTokenizer.from_pretrained  # untyped in transformers
         tokenizer: PreTrainedTokenizerBase = load(self.folder, trust_remote_code=False, local_files_only=True)
         return tokenizer
-
-    def frontier(self) -> Frontier:
-        """Return what was measured of the pair, as the server knows it; empty where nothing was."""
-        data = self.description.frontier
-        return Frontier.from_dict(data, source=str(data.get("published") or "the server")) if data else Frontier()
 
 
 def _get(client: httpx.Client, path: str) -> bytes:
