@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from dami_agent.errors import UsageError
 from dami_agent.types import Intensity
+from dami_agent.weights.norms import rms_norm
 
 
 class BatchIntensities:
@@ -162,7 +163,5 @@ class MixedRMSNorm(nn.Module):
         if self._epoch != self._batch.epoch:
             self._mixed = self._batch.mix_weight(self.weight, self.weight_thinking)
             self._epoch = self._batch.epoch
-        wide = x.float()
-        wide = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + self.variance_epsilon)
         weight = self._mixed.view(x.shape[0], *[1] * (x.dim() - 2), -1)
-        return weight * wide.to(x.dtype)
+        return rms_norm(x, weight, self.variance_epsilon)

@@ -21,6 +21,7 @@ from dami_agent.weights.base import Weights
 from dami_agent.weights.endpoints import load_endpoint, pair_slots
 from dami_agent.weights.merged import MergedWeights
 from dami_agent.weights.mixed import MixedWeights, require_mixed_support
+from dami_agent.weights.norms import fuse_norms
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -76,6 +77,8 @@ def load_weights(
         slots = pair_slots(model, other, instruct=Path(instruct), thinking=Path(thinking))
         home = torch_device if device_map is None else _home(model)
         if mode == "merged":
+            if device_map is None:  # accelerate's hooks sit on the modules that it has spread
+                fuse_norms(model)
             return MergedWeights(model, slots, device=home, dtype=torch_dtype)
         return MixedWeights(model, other, device=home, dtype=torch_dtype)
 

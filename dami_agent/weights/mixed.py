@@ -10,9 +10,6 @@ from typing import Any
 import torch
 from torch import nn
 from transformers import PreTrainedModel
-from transformers.models.llama.modeling_llama import LlamaRMSNorm
-from transformers.models.qwen2.modeling_qwen2 import Qwen2RMSNorm
-from transformers.models.qwen3.modeling_qwen3 import Qwen3RMSNorm
 
 from dami_agent.checkpoints.placements import MIXED_FAMILIES
 from dami_agent.errors import UnsupportedCheckpoint, UsageError
@@ -20,8 +17,7 @@ from dami_agent.types import Intensity, WeightsMode
 from dami_agent.weights.base import Weights, unique_nbytes
 from dami_agent.weights.batch_intensities import BatchIntensities, MixedEmbedding, MixedLinear, MixedRMSNorm
 from dami_agent.weights.endpoints import read_config
-
-_NORMS = (LlamaRMSNorm, Qwen2RMSNorm, Qwen3RMSNorm)
+from dami_agent.weights.norms import NORMS
 
 
 def supports_mixed(config: Mapping[str, Any] | Any) -> bool:
@@ -104,6 +100,6 @@ def _mixed_module(instruct: nn.Module, thinking: nn.Module, batch: BatchIntensit
         return MixedLinear(instruct, thinking, batch)
     if type(instruct) is nn.Embedding and isinstance(thinking, nn.Embedding):
         return MixedEmbedding(instruct, thinking, batch)
-    if type(instruct) in _NORMS:
+    if type(instruct) in NORMS:
         return MixedRMSNorm(instruct, thinking, batch)
     return None

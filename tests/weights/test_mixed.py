@@ -204,7 +204,7 @@ def test_a_parameter_no_mixed_module_stands_for_is_refused(tmp_path: Path, monke
     paths = write_pair(tmp_path, arch="qwen3")
     assert supports_mixed(AutoConfig.from_pretrained(paths[0]))
     assert supports_mixed({"model_type": "qwen3"})
-    monkeypatch.setattr(mixed_module, "_NORMS", ())
+    monkeypatch.setattr(mixed_module, "NORMS", ())
     with pytest.raises(UnsupportedCheckpoint, match=r"model\.layers\.0\.self_attn\.q_norm \(Qwen3RMSNorm\)"):
         load_weights(*paths, mode="mixed")
 
