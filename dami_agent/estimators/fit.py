@@ -4,8 +4,10 @@
 - P(right | λ) is a logistic regression for each λ, L2-regularised, on the share of right tries; tokens(λ) a ridge
   regression on the logarithm of their mean, corrected to the arithmetic mean (Duan's smearing). Both are fitted whole,
   on the CPU, in seconds to minutes.
-- Layers, number of components and regularisation are those with the least log loss on folds left out in turn. Prompts
-  that hang together (the steps of one task) are left out together.
+- Replies at neighbouring λs above 0 are much the same, and the differences between their weights are regularised too
+  (a fused ridge): fitted apart, the λ that looks best for a prompt is often the one whose noise is greatest.
+- Layers, number of components and regularisation are those with the least log loss on folds left out in turn, then how
+  far neighbours are pulled together. Prompts that hang together (the steps of one task) are left out together.
 - What each price comes to (:class:`~dami_agent.estimators.head.PricePoint`) is counted on the same folds: every
   prompt is judged by a head that was fitted without it (of settings that were chosen with it).
 """
@@ -14,8 +16,9 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 
@@ -33,6 +36,7 @@ KINDS: tuple[Kind, ...] = ("plain", "tools")
 _FOLDS = 5
 _COMPONENTS = (16, 32, 64)
 _PENALTIES = (0.3, 1.0, 3.0, 10.0)
+_FUSIONS = (0.0, 10.0, 100.0, 1000.0)
 LEAST = 100
 _STEPS = 200
 
@@ -44,6 +48,7 @@ class _Setting:
     layers: tuple[int, ...]
     components: int
     penalty: float
+    fusion: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +103,7 @@ def fit_head(samples: Samples, reads: Reads, kind: Kind = "plain", *, seed: int 
         "layers": list(setting.layers),
         "components": head.components.shape[1],
         "penalty": setting.penalty,
+        "fusion": setting.fusion,
         **judge.report(samples, right, tokens),
     }
     return dataclasses.replace(head, prices=judge.points(samples, head, right, tokens), card=card)
@@ -141,22 +147,42 @@ def _choose(
 ) -> tuple[_Setting, tuple[torch.Tensor, torch.Tensor]]:
     """Choose the setting with the least log loss on the folds, and return its predictions there."""
     layer_sets = _layer_sets(samples.layers) if reads == "states" else [()]
+    kept = [torch.ones(len(samples), dtype=torch.bool).index_fill(0, fold, False) for fold in folds]
     found = []
     for layers in layer_sets:
         features = samples.features(reads, layers)
-        kept = [torch.ones(len(samples), dtype=torch.bool).index_fill(0, fold, False) for fold in folds]
         bases = [_basis(features[mask], reads) for mask in kept]  # one decomposition serves all settings
-        most = bases[0].components.shape[1]
-        sizes = sorted({min(most, size) for size in (_COMPONENTS if reads == "states" else (most,))})
-        for components, penalty in itertools.product(sizes, _PENALTIES):
-            setting = _Setting(layers=layers, components=components, penalty=penalty)
+
+        def tried(setting: _Setting, features: torch.Tensor = features, bases: list[_Basis] = bases) -> _Tried:
             right, tokens = torch.empty_like(samples.right), torch.empty_like(samples.tokens)
             for fold, mask, basis in zip(folds, kept, bases, strict=True):
                 head = _fit(samples, features, mask, basis, setting)
                 right[fold], tokens[fold] = head.predict(features[fold])
-            found.append((judge.log_loss(right, samples.right), setting, (right, tokens)))
-    _, setting, predicted = min(found, key=lambda item: item[0])
-    return setting, predicted
+            return _Tried(judge.log_loss(right, samples.right), setting, right, tokens)
+
+        most = bases[0].components.shape[1]
+        sizes = sorted({min(most, size) for size in (_COMPONENTS if reads == "states" else (most,))})
+        best = _least(
+            tried(_Setting(layers=layers, components=components, penalty=penalty))
+            for components, penalty in itertools.product(sizes, _PENALTIES)
+        )
+        fused = [tried(dataclasses.replace(best.setting, fusion=fusion)) for fusion in _FUSIONS if fusion]
+        found.append(_least([best, *fused]))
+    chosen = _least(found)
+    return chosen.setting, (chosen.right, chosen.tokens)
+
+
+class _Tried(NamedTuple):
+    """Hold what a setting came to on the folds left out; right and tokens are float32 [prompts, λs]."""
+
+    log_loss: float
+    setting: _Setting
+    right: torch.Tensor
+    tokens: torch.Tensor
+
+
+def _least(tried: Iterable[_Tried]) -> _Tried:
+    return min(tried, key=lambda each: each.log_loss)
 
 
 def _basis(features: torch.Tensor, reads: Reads) -> _Basis:
@@ -181,7 +207,7 @@ def _fit(samples: Samples, features: torch.Tensor, chosen: torch.Tensor, basis: 
     components = basis.components[:, : setting.components]
     x = ((features[chosen].double() - basis.center) / basis.scale) @ components
     x = torch.cat([x, torch.ones(len(x), 1, dtype=torch.float64)], dim=1)
-    right = _logistic(x, samples.right[chosen].double(), setting.penalty)
+    right = _logistic(x, samples.right[chosen].double(), setting.penalty, setting.fusion * _alike(samples.lambdas))
     length = _ridge(x, logs := samples.tokens[chosen].double().clamp(min=1).log(), setting.penalty)
     length[-1] += (logs - x @ length).exp().mean(dim=0).log()  # from the geometric to the arithmetic mean (smearing)
     return Head(
@@ -198,8 +224,25 @@ def _fit(samples: Samples, features: torch.Tensor, chosen: torch.Tensor, basis: 
     )
 
 
-def _logistic(x: torch.Tensor, wanted: torch.Tensor, penalty: float) -> torch.Tensor:
-    """Minimise the summed log loss and ``penalty / 2`` times the squared weights, the bias left free."""
+def _alike(lambdas: Sequence[float]) -> torch.Tensor:
+    """Return 1 for each λ but the last whose replies resemble the next one's, float64 [λs - 1].
+
+    That is for all but λ=0: Instruct alone answers under a template of its own.
+    """
+    return torch.tensor([float(value > 0) for value in lambdas[:-1]], dtype=torch.float64)
+
+
+def _logistic(x: torch.Tensor, wanted: torch.Tensor, penalty: float, fusion: torch.Tensor) -> torch.Tensor:
+    """Minimise the summed log loss and the penalties on weights and on the differences of neighbouring λs'.
+
+    These are ``penalty / 2`` times the squared weights, ``fusion / 2`` times the squared differences.
+
+    Args:
+        x: float64 [prompts, k + 1], the last column of ones, whose weight (the bias) is left free.
+        wanted: float64 [prompts, λs], shares of right tries.
+        penalty: on all weights.
+        fusion: float64 [λs - 1], on the squared difference of each λ's weights and the next one's.
+    """
     weights = torch.zeros(x.shape[1], wanted.shape[1], dtype=x.dtype, requires_grad=True)
     optimizer = torch.optim.LBFGS([weights], max_iter=_STEPS, line_search_fn="strong_wolfe")
 
@@ -207,6 +250,7 @@ def _logistic(x: torch.Tensor, wanted: torch.Tensor, penalty: float) -> torch.Te
         optimizer.zero_grad()
         loss = torch.nn.functional.binary_cross_entropy_with_logits(x @ weights, wanted, reduction="sum")
         loss = loss + penalty / 2 * weights[:-1].square().sum()
+        loss = loss + (weights[:-1].diff(dim=1).square() @ fusion).sum() / 2
         loss.backward()  # type: ignore[no-untyped-call]
         return loss
 
