@@ -161,19 +161,31 @@ def task_turns(
         noun: says what a call finds.
     """
     thinking, turns, rounds = template == "thinking", [Turn("user", task.prompt)], task.rounds
-    tersely = not thinking or style < thoughts.EMPTY
-    kept = 1.0 if not partial or rng.random() < 0.6 else rng.choice((0.0, 0.5))
-    stop = len(rounds) if kept == 1.0 or rng.random() < 0.5 else rng.randint(0, len(rounds))
+    drops = rng.choices(tuple(_DROPS), tuple(_DROPS.values()))[0] if partial else "none"
+    stop = len(rounds) if drops == "none" or rng.random() < 0.5 else rng.randint(0, len(rounds))
     for index, group in enumerate(rounds[: stop + 1]):
         mends = index > 0 and any(failed(call) for call in rounds[index - 1])
         thought = before_calls(group, rounds[:index], style, mends=mends, noun=noun) if thinking else None
-        if index < stop and rng.random() >= kept:
+        work = [step for call in group for step in call.work]
+        if index < stop and _dropped(rng, drops, bool(work)):
             thought = None
-        said = aside([step for call in group for step in call.work]) if tersely else ""
+        said = aside(work) if thought is None or style < thoughts.EMPTY else ""
         turns.append(Turn("assistant", said, thought, tuple((call.name, call.arguments) for call in group)))
         if index == stop:
             return turns
         turns += [Turn("tool", call.result) for call in group]
     thought = before_reply(rounds, task.work, task.answers, style, noun=noun) if thinking else None
-    said = thoughts.terse(task.work) if tersely else ""
+    said = thoughts.terse(task.work) if not thinking or style < thoughts.EMPTY else ""
     return [*turns, Turn("assistant", f"{said} {task.reply}".lstrip(), thought)]
+
+
+_DROPS = {"none": 0.45, "all": 0.2, "half": 0.1, "shallow": 0.25}
+"""Which thoughts of earlier steps are gone, and how often: those of an agent whose depth is chosen step by step are
+gone where nothing was to be worked out, those of a chat at λ = 0 everywhere."""
+
+
+def _dropped(rng: Random, drops: str, deep: bool) -> bool:
+    """Draw whether the thought of an earlier step is gone; ``deep`` says that it worked something out."""
+    if drops == "half":
+        return rng.random() < 0.5
+    return drops == "all" or (drops == "shallow" and not deep)

@@ -25,6 +25,9 @@ CLOSINGS = ("\n</think>\n\n", "</think>\n\n", "\nI have to answer now.\n</think>
 
 _WEIGHTS = (3, 1, 1)
 
+_LATE = 0.35
+"""Share of the cuts that are sought behind the result: a thought that has it must not be answered beside it."""
+
 _PIECE = re.compile(r" [-+*/=] |[^\W\d_]+|\d|\n| +|[^\w\s]+|.")
 """Roughly a token: a cut falls between two."""
 
@@ -63,8 +66,12 @@ def closed(rng: Random, turn: Turn, tersely: str, work: Sequence[Working], style
         work: the working of the thought.
         style: level of detail of the thoughts, 0 to 1.
     """
-    kept = cut(rng, turn.thought or "")
-    content = turn.content if reached(kept, turn.thought or "", work, style) else tersely
+    thought = turn.thought or ""
+    kept = cut(rng, thought)
+    if rng.random() < _LATE:
+        tries = [kept, *(cut(rng, thought) for _ in range(8))]
+        kept = next((each for each in tries if reached(each, thought, work, style)), kept)
+    content = turn.content if reached(kept, thought, work, style) else tersely
     closing = rng.choices(CLOSINGS, _WEIGHTS)[0]
     return replace(turn, content=content, thought="", given=kept, closing=closing)
 

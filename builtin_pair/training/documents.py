@@ -144,7 +144,7 @@ def _conversation(rng: Random, template: Template, style: float) -> TrainingDial
     terse = reply_of(item, tersely=rng.random() < 0.5)
     if roll < 0.18:
         return conversations.thanked(rng, item, template, style, terse)
-    if roll < 0.55:
+    if roll < 0.6:
         return conversations.doubted(rng, item, template, style, terse)
     while not isinstance(item.answer, int) or item.answer < 2:
         item = draw_train_question(rng)

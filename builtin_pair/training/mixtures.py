@@ -104,16 +104,16 @@ INSTRUCT: Mixture = (
     Part("route", "instruct", 0.8),
     Part("route", "thinking", 0.15, 0.0, 0.0),
     Part("work", "instruct", 0.7),
-    Part("work", "thinking", 0.1, 0.0, 0.0),
+    Part("work", "thinking", 0.15, thoughts.VALUES, thoughts.LINES),
     Part("novel", "instruct", 2.2),
     Part("novel", "thinking", 0.2, 0.0, 0.0),
     Part("chat", "instruct", 0.3),
     Part("writing", "instruct", 0.25),
     Part("composed", "instruct", 0.8),
-    Part("composed", "thinking", 0.15, 0.0, 0.0),
+    Part("composed", "thinking", 0.15, thoughts.VALUES, thoughts.LINES),
     Part("lookup", "instruct", 1.2),
     Part("hard", "instruct", 1.0),
-    Part("hard", "thinking", 0.15, 0.0, 0.0),
+    Part("hard", "thinking", 0.4, thoughts.VALUES, thoughts.LINES),
     Part("conversation", "instruct", 1.0),
     Part("conversation", "thinking", 0.1, 0.0, 0.0),
     Part("form", "instruct", 0.5),
@@ -121,8 +121,10 @@ INSTRUCT: Mixture = (
     Part("short", "instruct", 1.0),
     Part("request", "instruct", 3.2),
     Part("request", "thinking", 0.15, 0.0, 0.0),
-    Part("cut", "thinking", 0.7, thoughts.EMPTY, 1.0),
+    Part("cut", "thinking", 1.1, thoughts.EMPTY, 1.0),
 )
+"""Under Thinking's template it answers at once, but for tasks that work something out: there it writes equations, so
+that a step between the two is not answered from nothing because the steps before it were."""
 
 THINKING: Mixture = (
     Part("question", "thinking", 3.2, 1.0, 1.0),
@@ -138,16 +140,16 @@ THINKING: Mixture = (
     Part("composed", "thinking", 1.0, 1.0, 1.0),
     Part("composed", "instruct", 0.2),
     Part("lookup", "thinking", 1.6, 1.0, 1.0),
-    Part("hard", "thinking", 1.2, 1.0, 1.0),
+    Part("hard", "thinking", 1.5, 1.0, 1.0),
     Part("hard", "instruct", 0.2),
-    Part("conversation", "thinking", 1.6, 1.0, 1.0),
+    Part("conversation", "thinking", 2.2, 1.0, 1.0),
     Part("conversation", "instruct", 0.1),
     Part("form", "thinking", 0.6, 1.0, 1.0),
     Part("crowd", "thinking", 0.3, 1.0, 1.0),
     Part("short", "thinking", 1.6, 1.0, 1.0),
     Part("request", "thinking", 3.2, 1.0, 1.0),
     Part("request", "instruct", 0.2),
-    Part("cut", "thinking", 1.4, thoughts.EMPTY, 1.0),
+    Part("cut", "thinking", 2.2, thoughts.EMPTY, 1.0),
 )
 
 

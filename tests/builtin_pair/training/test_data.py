@@ -53,7 +53,7 @@ def test_segments_are_what_the_chat_template_renders(template):
         # Below EMPTY a thought is empty, and the template leaves an empty thought out of all turns but the last.
         dialogue = documents.draw(rng, family, template, rng.uniform(thoughts.EMPTY, 1.0))
         parallel += any(len(turn.calls) > 1 for turn in dialogue.turns)
-        said += any(turn.calls and turn.content for turn in dialogue.turns)
+        said += any(turn.calls and turn.content and (turn.thought or template == "instruct") for turn in dialogue.turns)
         tools = [tool.to_openai() for tool in dialogue.tools]
         whole = "".join(text for text, _ in render.segments(dialogue))
         rendered = wrapped.apply_chat_template(_messages(dialogue), tools=tools or None, tokenize=False)

@@ -197,3 +197,20 @@ def test_dropped_thoughts_leave_the_last_one():
         assert turns[-1].thought
         dropped += any(turn.thought is None for turn in turns)
     assert 20 < dropped < 150
+
+
+def test_an_agent_that_chose_its_depth_thought_where_there_was_something_to_work_out():
+    """Some histories keep just the thoughts of steps that work; a deep step without one says its values on the way."""
+    rng, by_need, told = Random(8), 0, 0
+    for task in tasks(600, kind="work", seed=9):
+        turns = [turn for turn in calling.task_turns(rng, task, "thinking", 1.0) if turn.role == "assistant"]
+        deep = [any(call.work for call in group) for group in task.rounds]
+        earlier = list(zip(turns[:-1], deep, strict=False))
+        by_need += {True, False} == {bool(turn.thought) for turn, _ in earlier} and all(
+            bool(turn.thought) == worked for turn, worked in earlier
+        )
+        for turn, worked in earlier:
+            assert not (turn.thought and turn.content)
+            told += bool(turn.content)
+    assert by_need > 5
+    assert told > 5
