@@ -97,6 +97,8 @@ def fit_head(samples: Samples, reads: Reads, kind: Kind = "plain", *, seed: int 
     features = samples.features(reads, setting.layers)
     head = _fit(samples, features, chosen, _basis(features, reads), setting)
     head = dataclasses.replace(head, reads=reads, kind=kind)
+    if reads == "states":
+        head = dataclasses.replace(head, read_at=samples.read_at)
     card = {
         "prompts": len(samples),
         "groups": torch.unique(samples.groups).numel(),

@@ -105,6 +105,8 @@ class Head:
         thinking_tokens: mean tokens of a reply of Thinking.
         prices: what each price came to, by rising price.
         card: what it was trained on and how well it does, for people.
+        read_at: λ that prompts are read at for their states; where the prompts of all replies are read at it too
+            (a shared prefix), the reply begins with what was read. Of heads on probes: 0.
     """
 
     reads: Reads
@@ -119,6 +121,7 @@ class Head:
     thinking_tokens: float
     prices: tuple[PricePoint, ...] = ()
     card: Mapping[str, Any] = field(default_factory=dict)
+    read_at: Intensity = Intensity(0)
 
     def predict(self, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Predict for some prompts.

@@ -51,7 +51,8 @@ class Heads:
         """Identify all that the heads predict from and choose by: equal for equal heads, in every process."""
         found = blake2b(digest_size=8)
         for head in self.heads:
-            said = (head.reads, head.kind, head.layers, head.lambdas, head.thinking_tokens, head.prices)
+            said: tuple[object, ...] = (head.reads, head.kind, head.layers, head.lambdas, head.thinking_tokens)
+            said = (*said, head.prices, *((head.read_at,) if head.read_at else ()))
             found.update(repr(said).encode())
             for name in TENSORS:
                 found.update(getattr(head, name).float().contiguous().numpy().tobytes())
@@ -115,6 +116,7 @@ def _described(head: Head) -> dict[str, Any]:
         "thinking_tokens": head.thinking_tokens,
         "prices": [asdict(point) for point in head.prices],
         "card": dict(head.card),
+        "read_at": float(head.read_at),
     }
 
 
@@ -127,6 +129,7 @@ def _read(said: dict[str, Any], file: Any) -> Head:
         thinking_tokens=float(said["thinking_tokens"]),
         prices=tuple(PricePoint(**{k: float(v) for k, v in point.items()}) for point in said["prices"]),
         card=dict(said["card"]),
+        read_at=Intensity(float(said.get("read_at", 0))),  # heads of before were read at 0
         **{name: file.get_tensor(f"{said['reads']}.{said['kind']}.{name}") for name in TENSORS},
     )
     head.check_shapes()

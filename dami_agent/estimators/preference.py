@@ -1,10 +1,11 @@
 """λ(q) from a head on the prompt's hidden states: **our reconstruction** of DAMI-Pref (arXiv 2601.21414).
 
 The paper's abstract says that λ(q) is learned from preferences of accuracy and cost; its method is not published in
-what we could read. Ours: one pass over the prompt at λ=0, of which a small head (:mod:`dami_agent.estimators.head`),
-trained on this very pair's own replies, predicts for each λ how likely the reply is right and how long it gets; the λ
-with the best value at a price of tokens is taken. Nothing is decoded to estimate, and what was read of the prompt is
-kept for a reply at λ=0.
+what we could read. Ours: one pass over the prompt, of which a small head (:mod:`dami_agent.estimators.head`), trained
+on this very pair's own replies, predicts for each λ how likely the reply is right and how long it gets; the λ with the
+best value at a price of tokens is taken. Nothing is decoded to estimate. The prompt is read at the λ at which the
+prompts of all replies are read, where the pair has one (a shared prefix): then the reply, whatever its λ, begins with
+what was read. Elsewhere it is read at λ=0, and kept for replies at 0.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING
 from dami_agent.errors import InvalidRequest
 from dami_agent.estimators.head_files import heads_path
 from dami_agent.request_checks import reader_of_states
-from dami_agent.types import Decision, Engine, Estimate, Intensity, Prompt
+from dami_agent.types import Decision, Engine, Estimate, Prompt
 
 if TYPE_CHECKING:
     from dami_agent.estimators.head import Head, Kind  # imports torch
@@ -91,7 +92,7 @@ class PreferenceEstimator:
         return "preference"
 
     def estimate(self, prompt: Prompt, decision: Decision, engine: Engine) -> Estimate:
-        """Read the prompt at λ=0, predict for every λ, take the one of the best value.
+        """Read the prompt at the head's λ, predict for every λ, take the one of the best value.
 
         Raises:
             InvalidRequest: there is no head for this pair, the engine gives no hidden states, or the loss cannot be
@@ -102,7 +103,7 @@ class PreferenceEstimator:
         started = time.perf_counter()
         head = self.head_for(prompt, engine)
         price = head.price_for(self.max_loss, self.price, self.risk)
-        states = reader_of_states(engine).hidden_states(prompt, Intensity(0), head.layers)
+        states = reader_of_states(engine).hidden_states(prompt, head.read_at, head.layers)
         choice = head.estimate(states_vector(states), 0, price)
         return Estimate(
             estimator=self.name,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +37,7 @@ class Samples:
         lambdas: ascending; the last is Thinking's.
         right: float32 [prompts, λs], share of the tries whose reply was right.
         tokens: float32 [prompts, λs], mean output tokens.
+        read_at: λ that the states were read at.
 
     Raises:
         InvalidRequest: the shapes do not belong together.
@@ -51,6 +53,7 @@ class Samples:
     lambdas: tuple[Intensity, ...]
     right: torch.Tensor
     tokens: torch.Tensor
+    read_at: Intensity = Intensity(0)
 
     def __post_init__(self) -> None:
         n, wide = len(self.states), (len(self.states), len(self.lambdas))
@@ -82,7 +85,7 @@ class Samples:
     def chosen(self, mask: torch.Tensor) -> Self:
         """Return the samples of some prompts; ``mask`` is bool [prompts]."""
         parts = {name: getattr(self, name)[mask] for name in _TENSORS}
-        return type(self)(layers=self.layers, lambdas=self.lambdas, **parts)
+        return dataclasses.replace(self, **parts)
 
     def save(self, path: Path, of: str) -> None:
         """Write a safetensors file; ``of`` identifies what was sampled: the pair, what it was asked, and how."""
@@ -91,6 +94,7 @@ class Samples:
             "of": of,
             "layers": " ".join(map(str, self.layers)),
             "lambdas": " ".join(f"{float(value)!r}" for value in self.lambdas),
+            "read_at": repr(float(self.read_at)),
         }
         save_file({name: getattr(self, name).float().contiguous() for name in _TENSORS}, path, metadata=said)
 
@@ -109,6 +113,7 @@ class Samples:
                 found = cls(
                     layers=tuple(map(int, said["layers"].split())),
                     lambdas=tuple(Intensity(float(value)) for value in said["lambdas"].split()),
+                    read_at=Intensity(float(said.get("read_at", 0))),  # samples of before were read at 0
                     **{name: file.get_tensor(name) for name in _TENSORS},
                 )
                 same = said["of"] == of

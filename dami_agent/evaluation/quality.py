@@ -37,7 +37,7 @@ from dami_agent.estimators.judge import PRICES, best_mix, mean_ci
 from dami_agent.estimators.samples import Samples
 from dami_agent.evaluation.asked import SamplePlan, SampleSet
 from dami_agent.evaluation.call_batches import BatchRunner, PairSource, Progress
-from dami_agent.evaluation.samples import collect
+from dami_agent.evaluation.samples import collect, states_read_at
 from dami_agent.tasks import FAMILIES, Question
 
 __all__ = ["BUDGETS", "compare_methods", "quality"]
@@ -88,10 +88,10 @@ def quality(
     """
     with BatchRunner(source, workers, tell) as runner:
         info = runner.session.engine.info
-        switch = runner.session.frontier.switch_point
+        frontier = runner.session.frontier
         samples = []
         for name, asked in (("learned", learned), ("tested", tested)):
-            of = asked.digest(info.fingerprint, plan, switch)
+            of = asked.digest(info.fingerprint, plan, frontier.switch_point, states_read_at(frontier))
             file = kept / f"{name}-{of}.safetensors" if kept is not None else None
             if file is not None and file.exists():
                 samples.append(Samples.load(file, of))

@@ -19,11 +19,12 @@ from dami_agent.evaluation import runner
 from dami_agent.evaluation.asked import Ask, AskedBatch, SamplePlan, SampleSet
 from dami_agent.evaluation.call_batches import AnswerOutcome, BatchRunner, Progress
 from dami_agent.evaluation.runner import Request
+from dami_agent.policy import Frontier
 from dami_agent.request_checks import reader_of_states
 from dami_agent.session import Session
 from dami_agent.types import Estimate, Intensity, Prompt, Step
 
-__all__ = ["collect", "joined", "read_states", "rendered"]
+__all__ = ["collect", "joined", "read_states", "rendered", "states_read_at"]
 
 _READERS = 64  # prompts in flight, so that the engine reads many together
 
@@ -44,9 +45,16 @@ def collect(batches: BatchRunner, plan: SamplePlan, asked: SampleSet, *, kept: P
     prompts = rendered(batches.session, asks)
     # What is read costs little, so that what cannot be read is known before hours of decoding.
     layers = tuple(range(1, batches.session.engine.info.layers + 1))
-    states = read_states(batches.session, prompts, layers, batches.tell)
+    read_at = states_read_at(batches.session.frontier)
+    states = read_states(batches.session, prompts, layers, batches.tell, read_at=read_at)
     estimates = read_probes(batches.session, [ask.step for ask in asks], batches.tell)
-    return joined(asks, layers, states, estimates, plan.lambdas, _replies(batches, plan, asked, kept))
+    replies = _replies(batches, plan, asked, kept)
+    return joined(asks, layers, states, estimates, plan.lambdas, replies, read_at=read_at)
+
+
+def states_read_at(frontier: Frontier) -> Intensity:
+    """Return the λ at which prompts are read for their states: that of the prompts of all replies, or 0."""
+    return frontier.prefix_intensity or Intensity(0)
 
 
 def joined(
@@ -56,6 +64,8 @@ def joined(
     estimates: Sequence[Estimate],
     lambdas: Sequence[float],
     replies: Sequence[Sequence[Sequence[AnswerOutcome]]],
+    *,
+    read_at: Intensity,
 ) -> Samples:
     """Make samples of what was read of some prompts and what came of the replies.
 
@@ -66,6 +76,7 @@ def joined(
         estimates: of probes.
         lambdas: rising.
         replies: outcomes by λ, try and prompt.
+        read_at: λ that the states were read at.
     """
     numbers: dict[str, float] = {}
     return Samples(
@@ -79,6 +90,7 @@ def joined(
         lambdas=tuple(Intensity(value) for value in lambdas),
         right=_means(replies, "right"),
         tokens=_means(replies, "tokens"),
+        read_at=read_at,
     )
 
 
@@ -158,15 +170,21 @@ def _entropy_of(estimate: Estimate) -> dict[str, float]:
 
 
 def read_states(
-    session: Session, prompts: Sequence[Prompt], layers: Sequence[int], tell: Progress | None = None
+    session: Session,
+    prompts: Sequence[Prompt],
+    layers: Sequence[int],
+    tell: Progress | None = None,
+    *,
+    read_at: Intensity,
 ) -> torch.Tensor:
-    """Read the prompts at λ=0: float32 [prompts, layers, 2 · hidden size].
+    """Read the states of some prompts: float32 [prompts, layers, 2 · hidden size].
 
     Args:
         session: the pair.
         prompts: rendered with Instruct's template.
         layers: as transformers numbers ``hidden_states``.
         tell: of progress.
+        read_at: λ.
 
     Raises:
         InvalidRequest: the pair's engine gives no hidden states.
@@ -174,7 +192,7 @@ def read_states(
     reader = reader_of_states(session.engine)
     rows: list[torch.Tensor] = []
     with ThreadPoolExecutor(_READERS) as pool:
-        for row in pool.map(lambda prompt: reader.hidden_states(prompt, Intensity(0), layers), prompts):
+        for row in pool.map(lambda prompt: reader.hidden_states(prompt, read_at, layers), prompts):
             rows.append(torch.tensor(row, dtype=torch.float32))  # tuples would take eight times as much
             if tell is not None:
                 tell("hidden states", len(rows), len(prompts))

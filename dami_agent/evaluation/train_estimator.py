@@ -18,7 +18,7 @@ from dami_agent.estimators.samples import Samples
 from dami_agent.evaluation.asked import SamplePlan, SampleSet
 from dami_agent.evaluation.call_batches import BatchRunner, PairSource, Progress
 from dami_agent.evaluation.own_questions import OwnQuestion
-from dami_agent.evaluation.samples import collect
+from dami_agent.evaluation.samples import collect, states_read_at
 from dami_agent.evaluation.task_set import TaskSet
 from dami_agent.request_checks import reader_of_states
 from dami_agent.tasks import questions
@@ -102,7 +102,8 @@ def train(
         info = runner.session.engine.info
         if not info.layers:
             raise InvalidRequest(f"the engine of {info.model} does not say how many layers it has")
-        of = learned.digest(info.fingerprint, plan, runner.session.frontier.switch_point)
+        frontier = runner.session.frontier
+        of = learned.digest(info.fingerprint, plan, frontier.switch_point, states_read_at(frontier))
         if kept is not None and kept.exists():
             samples = Samples.load(kept, of)
         else:

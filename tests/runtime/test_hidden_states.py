@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from collections.abc import Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor
@@ -69,6 +70,15 @@ def test_the_reply_at_the_same_lambda_goes_on_from_it(lab: Lab) -> None:
     assert other.cached_tokens == 0
     lab.assert_greedy(0.0, tokens, after.token_ids)
     assert after.token_ids == alone.token_ids
+
+
+def test_replies_at_every_lambda_go_on_from_it_where_prompts_are_read_at_one(lab: Lab) -> None:
+    tokens = ordinary(random.Random(4), 70)
+    with lab.engine() as engine:
+        engine.hidden_states(prompt_of(tokens), Intensity(1), [1])
+        for value in (0.0, 0.4, 1.0):
+            decision = dataclasses.replace(ask(value, max_tokens=4), prefix_intensity=Intensity(1))
+            assert engine.generate(prompt_of(tokens), decision).cached_tokens == 64
 
 
 def test_a_layer_that_is_not_there_fails_its_own_request_alone(lab: Lab) -> None:

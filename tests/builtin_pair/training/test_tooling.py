@@ -209,7 +209,7 @@ def test_an_agent_that_chose_its_depth_thought_where_there_was_something_to_work
         by_need += {True, False} == {bool(turn.thought) for turn, _ in earlier} and all(
             bool(turn.thought) == worked for turn, worked in earlier
         )
-        for turn, worked in earlier:
+        for turn, _ in earlier:
             assert not (turn.thought and turn.content)
             told += bool(turn.content)
     assert by_need > 5
