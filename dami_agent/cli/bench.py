@@ -7,6 +7,7 @@ from typing import Annotated, Any, get_args
 
 import typer
 
+from dami_agent.cli.bench_merges import bench_merges
 from dami_agent.cli.bench_prefix import bench_prefix
 from dami_agent.cli.bench_quality import bench_quality
 from dami_agent.cli.bench_speed import bench_speed
@@ -23,6 +24,7 @@ bench = typer.Typer(
 )
 bench.command("quality")(bench_quality)
 bench.command("prefix")(bench_prefix)
+bench.command("merges")(bench_merges)
 bench.command("speed")(bench_speed)
 
 
