@@ -30,6 +30,7 @@ def bench_quality(
     lambdas: Annotated[str, typer.Option(help="Comma-separated λs; 0 and 1 are always sampled.")] = "0,.2,.4,.6,.8,1",
     temperature: TemperatureOption = 0.7,
     max_tokens: MaxTokensOption = 2048,
+    caps: Annotated[bool, typer.Option(help="Also sample Thinking under caps on its thought.")] = True,
     samples: Annotated[
         Path | None, typer.Option(help="Folder to keep the samples in, and to take them from where they are there.")
     ] = None,
@@ -57,7 +58,7 @@ def bench_quality(
     if samples is not None:
         samples.mkdir(parents=True, exist_ok=True)
     with progress_bar() as tell:
-        result = quality(source, plan, *sets, kept=samples, workers=workers, tell=tell)
+        result = quality(source, plan, *sets, caps=caps, kept=samples, workers=workers, tell=tell)
     if output is not None:
         write_json(output, result)
     if as_json:

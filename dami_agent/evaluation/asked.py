@@ -45,12 +45,14 @@ class SamplePlan:
         tries: replies to each prompt at each λ.
         temperature: at every λ; None: the checkpoints' own. Top-p and top-k always are the checkpoints' own.
         max_tokens: cap of one reply; None: what the context window leaves.
+        max_reasoning_tokens: cap of its thought; with one, log-probabilities of its tokens are kept too.
     """
 
     lambdas: tuple[float, ...] = (0.0, 0.3, 0.5, 0.8, 1.0)
     tries: int = 1
     temperature: float | None = 0.7
     max_tokens: int | None = MAX_TOKENS
+    max_reasoning_tokens: int | None = None
 
     def __post_init__(self) -> None:
         if self.tries < 1:
@@ -117,7 +119,13 @@ class SampleSet:
         found = [_of_question(seed, question, plan, stream) for seed, question in self.questions]
         for place, task in enumerate(self.drawn):
             found += _of_task(f"task {place}", task, plan, stream)
-        return found
+        return found if plan.max_reasoning_tokens is None else [_capped(ask, plan) for ask in found]
+
+
+def _capped(ask: Ask, plan: SamplePlan) -> Ask:
+    limits = dataclasses.replace(ask.step.limits, max_reasoning_tokens=plan.max_reasoning_tokens)
+    sampling = dataclasses.replace(ask.step.sampling, logprobs=0)
+    return dataclasses.replace(ask, step=dataclasses.replace(ask.step, limits=limits, sampling=sampling))
 
 
 def _of_question(seed: int, question: AskedQuestion, plan: SamplePlan, stream: tuple[object, ...]) -> Ask:
@@ -215,7 +223,9 @@ class AskedBatch:
     def label(self) -> str:
         """Return what tells the answers from those at other settings, in a file of one plan and one pair."""
         template = self.template or ("instruct" if self.intensity <= self.switch else "thinking")
-        return f"{float(self.intensity)!r} {template if self.intensity > 0 else 'instruct'} {self.attempt}"
+        cap = self.plan.max_reasoning_tokens
+        said = f"{float(self.intensity)!r} {template if self.intensity > 0 else 'instruct'} {self.attempt}"
+        return said if cap is None else f"{said} cap {cap}"
 
     def run(self, session: Session, done: Callable[[int], None]) -> list[AnswerOutcome]:
         """Make the calls that were not made yet, and judge the replies; outcomes are in the order of the prompts."""

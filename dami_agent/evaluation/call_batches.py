@@ -42,6 +42,9 @@ class AnswerOutcome:
         template: whose chat template was used.
         logprob: mean log-probability of the output tokens, where it was asked for.
         answer: what it answers, where replies are voted on (``recorded_steps.answer_of``).
+        capped: its thought was closed at a cap.
+        answer_tokens, answer_logprob: output tokens after the thought, and the mean log-probability of those, where it
+            was asked for.
     """
 
     right: bool
@@ -54,6 +57,9 @@ class AnswerOutcome:
     named: bool = False
     logprob: float | None = None
     answer: str | None = None
+    capped: bool = False
+    answer_tokens: int = 0
+    answer_logprob: float | None = None
 
 
 class Batch(Protocol):
@@ -135,6 +141,8 @@ def outcome(answer: Answer, *, right: bool, named: bool = False, answers: str | 
     """
     events = answer.generation.events if answer.generation else ()
     logprobs = [event.logprob.logprob for event in events if event.logprob is not None]
+    answered = [event for event in events if event.part == "answer"]
+    of_answer = [event.logprob.logprob for event in answered if event.logprob is not None]
     return AnswerOutcome(
         right=right and answer.error is None,
         named=named,
@@ -146,6 +154,9 @@ def outcome(answer: Answer, *, right: bool, named: bool = False, answers: str | 
         template=answer.decision.template,
         logprob=mean(logprobs) if logprobs else None,
         answer=answers,
+        capped=answer.generation is not None and answer.generation.thought_closed_by == "cap",
+        answer_tokens=len(answered),
+        answer_logprob=mean(of_answer) if of_answer else None,
     )
 
 

@@ -14,6 +14,7 @@ favours them.
   :class:`~dami_agent.estimators.EntropyEstimator`; ``head on entropy`` is what it goes by on a pair with heads.
 - ``shuffled``: a method's λs dealt to the questions at random, in expectation: a selector with the same histogram.
 - ``other families``: the head as it chooses for a family of questions that it was not fitted to.
+- ``caps`` and ``early exit``: Thinking, stopped (:mod:`dami_agent.evaluation.early_exit`).
 - ``oracle``: knows which replies are right; a bound, not a method.
 
 ``areas`` are mean accuracies of the best mixes over all budgets, of every method chosen on the questions it is judged
@@ -37,6 +38,7 @@ from dami_agent.estimators.judge import PRICES, best_mix, mean_ci
 from dami_agent.estimators.samples import Samples
 from dami_agent.evaluation.asked import SamplePlan, SampleSet
 from dami_agent.evaluation.call_batches import BatchRunner, PairSource, Progress
+from dami_agent.evaluation.early_exit import THRESHOLDS, Trials, exits, sample_trials
 from dami_agent.evaluation.samples import collect, states_read_at
 from dami_agent.tasks import FAMILIES, Question
 
@@ -72,6 +74,7 @@ def quality(
     learned: SampleSet,
     tested: SampleSet,
     *,
+    caps: bool = True,
     kept: Path | None = None,
     workers: int = 1,
     tell: Progress | None = None,
@@ -82,6 +85,7 @@ def quality(
         source: the pair.
         plan: the λs, temperature and cap.
         learned, tested: questions without tools; of the built-in families.
+        caps: also sample Thinking under caps on its thought.
         kept: a folder for what was sampled; a run that broke off goes on from it.
         workers: processes that decode.
         tell: of progress.
@@ -99,14 +103,20 @@ def quality(
             samples.append(collect(runner, plan, asked, kept=kept and kept / f"{name}-{of}.jsonl"))
             if file is not None:
                 samples[-1].save(file, of)
+        file = kept and kept / f"caps-{tested.digest(info.fingerprint, plan, frontier.switch_point)}.jsonl"
+        trials = sample_trials(runner, plan, tested, switch=frontier.switch_point, kept=file) if caps else None
     families = [_families(asked) for asked in (learned, tested)]
-    found = compare_methods(samples[0], samples[1], families[0], families[1])
+    found = compare_methods(samples[0], samples[1], families[0], families[1], trials)
     said = {"temperature": plan.temperature, "max_tokens": plan.max_tokens}
     return {"pair": info.model, "fingerprint": info.fingerprint, **said, **found}
 
 
 def compare_methods(
-    learned: Samples, tested: Samples, learned_families: Sequence[str], tested_families: Sequence[str]
+    learned: Samples,
+    tested: Samples,
+    learned_families: Sequence[str],
+    tested_families: Sequence[str],
+    trials: Trials | None = None,
 ) -> dict[str, Any]:
     """Compare every method on sampled replies; see the module's docstring.
 
@@ -114,6 +124,7 @@ def compare_methods(
         learned: what heads are fitted to.
         tested: what they are judged by.
         learned_families, tested_families: of the questions, in their order.
+        trials: of ``tested``, at λ=1 under caps.
     """
     heads: dict[Reads, Head] = {reads: fit_head(learned, reads) for reads in READS}
     curves: dict[str, Curve] = {"fixed": [_chosen(tested, place) for place in range(len(tested.lambdas))]}
@@ -126,6 +137,8 @@ def compare_methods(
     curves["other families"] = _left_out(learned, tested, learned_families, tested_families, best)
     curves["rule"] = [_ruled(tested, accept) for accept in _ACCEPTS]
     curves["gate"] = [_gated(tested, entropy) for entropy in _ENTROPIES]
+    if trials is not None:
+        curves |= _stopped(tested, trials)
     curves["oracle"] = [_oracle(tested, price) for price in PRICES]
     instruct, thinking = curves["fixed"][0], curves["fixed"][-1]
     whole = {key: [*curve, instruct, thinking] for key, curve in curves.items()}  # what needs no estimator
@@ -224,6 +237,13 @@ def _gated(samples: Samples, threshold: float) -> Point:
     """Take λ=1 where the mean entropy of Instruct's probe, in nats a token, is above a threshold."""
     places = torch.where(samples.entropies[:, 0] > threshold, len(samples.lambdas) - 1, 0)
     return _chosen(samples, places, samples.probe_tokens)
+
+
+def _stopped(samples: Samples, trials: Trials) -> dict[str, Curve]:
+    """Return what Thinking comes to under caps, and by early exits."""
+    caps = [Point(trials.right[:, at].double(), trials.tokens[:, at].double()) for at in range(len(trials.caps))]
+    early = [exits(trials, samples.right[:, -1], samples.tokens[:, -1], threshold) for threshold in THRESHOLDS]
+    return {"caps": caps, "early exit": [Point(right.double(), tokens.double()) for right, tokens in early]}
 
 
 def _oracle(samples: Samples, price: float) -> Point:

@@ -7,6 +7,7 @@ import torch
 
 from dami_agent.estimators.head import entropy_vector
 from dami_agent.estimators.samples import Samples
+from dami_agent.evaluation.early_exit import Trials, exits
 from dami_agent.evaluation.quality import BUDGETS, Point, compare_methods, mixed
 from dami_agent.tasks import FAMILIES
 from dami_agent.types import Intensity
@@ -84,3 +85,25 @@ def test_a_mix_costs_what_it_may_and_no_more() -> None:
     assert mixed([cheap, dear], 500).tolist() == pytest.approx([0.9] * 4)
     worse = Point(torch.full((4,), 0.4), torch.full((4,), 50.0))
     assert mixed([cheap, worse, dear], 60).tolist() == pytest.approx([0.7] * 4)
+
+
+def test_thinking_that_is_stopped_is_held_against_it_where_it_was_sampled() -> None:
+    tested = samples(400, 2)
+    thinking = tested.right[:, -1:]
+    trials = Trials(
+        caps=(50, 100),
+        right=torch.cat([tested.right[:, :1], thinking], dim=1),
+        tokens=torch.tensor([[60.0, 110.0]]).expand(400, 2),
+        answer_tokens=torch.full((400, 2), 10.0),
+        confidence=torch.cat([tested.right[:, :1], thinking], dim=1) * 0.97,
+        whole=torch.zeros(400, 2),
+    )
+    found = compare_methods(samples(300, 1), tested, families(300), families(400), trials)
+    assert len(found["curves"]["caps"]) == 2
+    assert found["curves"]["caps"][1] == {"accuracy": 1.0, "tokens": 110.0}
+    # Sure just where it is right: a third of the questions end at the first cap, the rest pay for two answers.
+    right, tokens = exits(trials, tested.right[:, -1], tested.tokens[:, -1], 0.95)
+    share = float(tested.right[:, 0].mean())
+    assert float(right.mean()) == 1.0
+    assert float(tokens.mean()) == pytest.approx(share * 60 + (1 - share) * 120, rel=1e-4)
+    assert {"caps", "early exit"} <= found["budgets"][0]["gains"].keys()
