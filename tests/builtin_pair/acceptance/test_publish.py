@@ -534,15 +534,3 @@ def test_heads_are_shown_at_the_price_they_are_used_at_beside_both_ends() -> Non
     assert shown[1] == ["λ=1", "0.850", "270.0", "-", "-"]
     assert shown[3][1:] == ["0.810", "101.0", "-10.0 ± 1.0", "+6.0 ± 2.0"]
     assert shown[6][1:] == ["0.820", "102.0", "-10.0 ± 1.0", "+7.0 ± 2.0"]
-
-
-def test_everything_that_is_published_is_measured_by_make_results() -> None:
-    makefile = (publish.ROOT / "Makefile").read_text(encoding="utf-8")
-    for kind in UNSEEN:
-        measured = f"dami bench --unseen {kind} --tasks 102 --no-controls --workers $(WORKERS)"
-        assert f"{measured} --output results/unseen-{kind}.json" in makefile
-    assert "python -m builtin_pair accept results/sweep.json" in makefile
-    for name in ("sweep", "bench", "budgets", "calibrate", "bfcl"):
-        assert f"--output results/{name}.json" in makefile
-    assert "> results/heads.json" in makefile
-    assert "--output dami_agent/checkpoints/builtin/heads.safetensors" in makefile
