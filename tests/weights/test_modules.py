@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import PreTrainedModel
 
 from dami_agent.errors import InvalidIntensity, UsageError
 from dami_agent.types import Intensity
@@ -15,7 +14,7 @@ from dami_agent.weights import load_weights
 from dami_agent.weights.merged import MergedWeights
 from dami_agent.weights.modules import Place, place_of
 from tests.pairs import write_pair
-from tests.weights.reference import load_reference, random_batch, tensors_of
+from tests.weights.reference import load_per_module, random_batch, tensors_of
 
 LAYERS = 3
 MODELS = [("qwen3", True), ("qwen3", False), ("qwen2", True), ("llama", False), ("qwen3_moe", False), ("gpt2", True)]
@@ -26,38 +25,6 @@ def fresh_seed() -> int:
     seed = torch.seed() % 2**31
     print(f"seed={seed}")
     return seed
-
-
-def kinds_of(model: PreTrainedModel) -> dict[str, tuple[str, int | None]]:
-    """Kind and layer of every parameter, by the classes and attributes of the model's modules: no name is parsed."""
-    found: dict[str, tuple[str, int | None]] = {}
-    body = getattr(model, "model", None) or model.transformer
-    layers = body.layers if hasattr(body, "layers") else body.h
-    where = {id(module): number for number, layer in enumerate(layers) for module in layer.modules()}
-    blocks = {}
-    for layer in layers:
-        blocks |= {id(m): "attention" for m in getattr(layer, "self_attn", getattr(layer, "attn", None)).modules()}
-        blocks |= {id(m): "ffn" for m in layer.mlp.modules()}
-    for path, module in model.named_modules():
-        kind = blocks.get(id(module), "other")
-        if type(module).__name__.endswith("Norm"):
-            kind = "norm"
-        elif isinstance(module, torch.nn.Embedding) or module is model.get_output_embeddings():
-            kind = "embedding"
-        for name, _ in module.named_parameters(recurse=False):
-            found[f"{path}.{name}"] = (kind, where.get(id(module)))
-    return found
-
-
-def reference_at(instruct: Path, thinking: Path, values: dict[tuple[str, int | None], float]) -> PreTrainedModel:
-    """Instruct's model with every parameter set to (1 - λ)·own + λ·Thinking's, computed in float64."""
-    model, other = load_reference(instruct), load_reference(thinking)
-    kinds, theirs = kinds_of(model), dict(other.named_parameters(remove_duplicate=False))
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():  # a tied one comes once
-            lam = values[kinds[name]]
-            parameter.copy_((1 - lam) * parameter.double() + lam * theirs[name].double())
-    return model
 
 
 def random_values(rng: random.Random) -> tuple[Intensity, dict[tuple[str, int | None], float]]:
@@ -82,7 +49,7 @@ def test_equals_a_transformers_model_set_parameter_by_parameter(tmp_path: Path, 
     batch = random_batch(320, [7, 3], torch.Generator().manual_seed(seed))
     for _ in range(3):
         intensity, values = random_values(rng)
-        reference = reference_at(*paths, values)
+        reference = load_per_module(*paths, values)
         with weights.at([intensity, intensity]) as model, torch.no_grad():
             assert weights.intensity == intensity
             expected, got = tensors_of(reference), tensors_of(model)
