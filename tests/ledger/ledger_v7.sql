@@ -1,4 +1,4 @@
--- A ledger as schema 7 was written: schema 6's of this folder, migrated, and one call more, whose prompt was read again in part.
+-- A ledger as schema 7 was written: the calls of ledger_v6.sql, migrated, and one more, whose prompt was read again in part.
 BEGIN TRANSACTION;
 CREATE TABLE calls (
 	id INTEGER NOT NULL, 
@@ -76,7 +76,7 @@ INSERT INTO "calls" VALUES(2,'8bb9a1b7538aa842142aee70b7f99c31',2,'run',NULL,'ro
 SECRET CALL
 </tool_call>',NULL,NULL,0,'digest','nightly-agent','["nightly"]',1.0,NULL);
 INSERT INTO "calls" VALUES(3,'e7f5026ce9ae72c0088dcb26f90539d7',2,'run',NULL,'root',NULL,NULL,NULL,'[]','{}',1,'["search", "add"]','[]','[]',0,'auto','init',0.5,6.00647942906036291788e-02,4.4513922515682280423e-01,'thinking','estimated 0.43, snapped to 0.5','default','confidence','{"surprise": 0.6616426545754814, "entropy": "inf"}',314,6,8,3,10,19,'stop',NULL,NULL,NULL,'ContextOverflow','long','tiny','merged',0,'{"temperature": 0.6, "top_p": 0.95, "top_k": 20, "min_p": null, "repetition_penalty": null, "seed": 5329940584911611292, "logprobs": null}','{"max_tokens": 100, "max_reasoning_tokens": null, "answer_reserve": 0, "stop": ["END"], "timeout": null, "max_tokens_by": ""}','0.1.0',1790000063.0,9.27522904185163588053e-01,3.28150013348652569433e-01,0.1,0.2,0.3,0.65,1.5,NULL,NULL,NULL,NULL,'[]','answer',0,0,NULL,NULL,5.7e-05,'USD','{"messages": [{"role": "user", "content": "SECRET QUESTION", "name": null, "reasoning": null, "tool_calls": [], "tool_call_id": null, "status": "success"}], "tools": [{"name": "search", "description": "", "parameters": {}, "strict": true}, {"name": "add", "description": "", "parameters": {}, "strict": true}], "tool_choice": {"mode": "auto", "name": null}, "parallel_tool_calls": true, "structured": false, "response_format": null}',NULL,NULL,NULL,NULL,0,'digest','nightly-agent','["nightly"]',NULL,NULL);
-INSERT INTO "calls" VALUES(4,'read-again',1,'run',NULL,'root',NULL,NULL,NULL,'[]','{}',1,'["search", "add"]','[]','["add", "search"]',1,'high','default',NULL,1.26330898650859557719e-01,2.26705859381048813183e-01,'thinking','estimated 0.43, snapped to 0.5','default','confidence','{"surprise": 0.7048169228716079, "entropy": "inf"}',198,0,5,9,6,15,'tool_calls',NULL,NULL,1,NULL,NULL,'tiny','merged',9,'{"temperature": 0.6, "top_p": 0.95, "top_k": 20, "min_p": null, "repetition_penalty": null, "seed": 7509970142036076429, "logprobs": null}','{"max_tokens": 100, "max_reasoning_tokens": null, "answer_reserve": 0, "stop": ["END"], "timeout": null, "max_tokens_by": ""}','0.1.0',1790000008.0,8.29532246121802430138e-01,1.36843012626774451767e-01,0.1,0.2,0.3,0.65,1.5,NULL,NULL,NULL,NULL,'[]','answer',0,0,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,0,NULL,NULL,'[]',NULL,48);
+INSERT INTO "calls" VALUES(4,'read-again',1,'run',NULL,'root',NULL,NULL,NULL,'[]','{}',1,'["search", "add"]','[]','["add", "search"]',1,'high','default',NULL,1.26330898650859557719e-01,2.26705859381048813183e-01,'thinking','estimated 0.43, snapped to 0.5','default','confidence','{"surprise": 0.7048169228716079, "entropy": "inf"}',198,0,5,9,6,15,'tool_calls',NULL,NULL,1,NULL,NULL,'tiny','merged',9,'{"temperature": 0.6, "top_p": 0.95, "top_k": 20, "min_p": null, "repetition_penalty": null, "seed": 7509970142036076429, "logprobs": null}','{"max_tokens": 100, "max_reasoning_tokens": null, "answer_reserve": 0, "stop": ["END"], "timeout": null, "max_tokens_by": ""}','0.1.0',1790000064.0,8.29532246121802430138e-01,1.36843012626774451767e-01,0.1,0.2,0.3,0.65,1.5,NULL,NULL,NULL,NULL,'[]','answer',0,0,NULL,NULL,4.5e-05,'USD',NULL,NULL,NULL,NULL,NULL,0,NULL,NULL,'[]',NULL,48);
 CREATE TABLE dami_migrations (
 	number INTEGER NOT NULL, 
 	name TEXT NOT NULL, 
@@ -89,7 +89,7 @@ INSERT INTO "dami_migrations" VALUES(3,'λ as bounded and as snapped to the grid
 INSERT INTO "dami_migrations" VALUES(4,'names of runs and traces',1.79583149954867506026e+09);
 INSERT INTO "dami_migrations" VALUES(5,'cost for money, discarded_tokens for dropped_tokens',1.79583149954948329929e+09);
 INSERT INTO "dami_migrations" VALUES(6,'λ that the prompt was read at',1.79583149955530142782e+09);
-INSERT INTO "dami_migrations" VALUES(7,'prompt tokens read again because λ changed',1.79584589300471282003e+09);
+INSERT INTO "dami_migrations" VALUES(7,'prompt tokens read again because λ changed',1.79584784045308113093e+09);
 CREATE INDEX calls_by_root_run_id ON calls (root_run_id);
 CREATE INDEX calls_by_started_at ON calls (started_at);
 CREATE INDEX calls_by_call_id ON calls (call_id);
