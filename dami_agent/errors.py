@@ -87,7 +87,10 @@ class UsageError(DamiError, ValueError):
 
 
 class InvalidIntensity(UsageError):
-    """Raised for a reasoning intensity that is neither a finite number in [0, 1] nor a known effort."""
+    """Raised for a reasoning intensity that is neither a finite number in [0, 1], one per module nor a known effort.
+
+    One per module is refused too where the weights are not merged, or the model lacks a layer that it names.
+    """
 
 
 class InvalidRequest(UsageError):

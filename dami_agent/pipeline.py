@@ -17,6 +17,7 @@ from dami_agent.cancellation import Cancellation, cancellable
 from dami_agent.checkpoints.pair import unmeasured
 from dami_agent.errors import (
     DeadlineExceeded,
+    InvalidIntensity,
     InvalidPolicy,
     InvalidRequest,
     OutputError,
@@ -25,6 +26,7 @@ from dami_agent.errors import (
 from dami_agent.estimators import estimator_named
 from dami_agent.interrupts import cancel_on_interrupt
 from dami_agent.policy import BudgetTracker
+from dami_agent.request_checks import check_intensity
 from dami_agent.types import (
     CallRecord,
     Decision,
@@ -75,7 +77,8 @@ class Pipeline:
             registered ones.
 
     Raises:
-        InvalidPolicy: a rule asks for an estimator that is neither here nor registered.
+        InvalidPolicy: a rule asks for an estimator that is neither here nor registered, or sets a λ per module that
+            the engine cannot run.
     """
 
     def __init__(
@@ -95,6 +98,8 @@ class Pipeline:
         self.estimator = estimator
         self.ledger = ledger
         self.budgets = budgets or BudgetTracker()
+        for origin, value in policy.intensities:
+            _check_rule(origin, value, engine.info)
         own = {**(estimators or {}), "": estimator, estimator.name: estimator}
         self.estimators = {**own, **{name: _named(name, own) for name in policy.estimators - set(own)}}
         self._frontier = policy.frontier.fingerprint
@@ -118,6 +123,7 @@ class Pipeline:
             UsageError: bad input, before anything runs.
             RunError: the call was started and failed; recorded with what it had cost.
         """
+        check_intensity(step.intensity_request.intensity, self.engine.info)
         if not step.run_context.call_id:
             run_context = dataclasses.replace(step.run_context, call_id=uuid.uuid4().hex)
             step = dataclasses.replace(step, run_context=run_context)
@@ -299,6 +305,13 @@ def _warn_unmeasured(info: EngineInfo, frontier: Frontier) -> None:
         return
     _unmeasured.add(info.fingerprint)
     log.warning("%s is %s", info.model, unmeasured("INSTRUCT", "THINKING"))
+
+
+def _check_rule(origin: str, intensity: float, info: EngineInfo) -> None:
+    try:
+        check_intensity(intensity, info)
+    except InvalidIntensity as error:
+        raise InvalidPolicy(f"{origin}: {error.message}", hint=error.hint) from error
 
 
 def _named(name: str, own: Mapping[str, Estimator]) -> Estimator:

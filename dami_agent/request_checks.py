@@ -5,10 +5,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 
-from dami_agent.errors import ContextOverflow, InvalidRequest, shown
-from dami_agent.types import Engine, EngineInfo, Limits, Prompt, StateReader
+from dami_agent.errors import ContextOverflow, InvalidIntensity, InvalidRequest, shown
+from dami_agent.types import Engine, EngineInfo, Limits, ModuleIntensity, Prompt, StateReader, require_one
+from dami_agent.types.intensity import USE_MERGED
 
-__all__ = ["check_fits", "check_limits", "check_request", "check_tokens", "reader_of_states"]
+__all__ = ["check_fits", "check_intensity", "check_limits", "check_request", "check_tokens", "reader_of_states"]
 
 
 def check_request(prompt: Prompt, limits: Limits, info: EngineInfo) -> int:
@@ -45,6 +46,30 @@ def check_limits(limits: Limits) -> None:
             f"timeout must be a number of seconds in [0, {threading.TIMEOUT_MAX:g}], got {shown(timeout)}",
             hint="leave it out for none",
         )
+
+
+def check_intensity(intensity: object, info: EngineInfo) -> None:
+    """Check that an engine can run λ: one per module needs an engine that says so, and layers that the model has.
+
+    Args:
+        intensity: λ; what is none of ours (None, ``"auto"``) is not looked at.
+        info: of the engine; 0 ``layers`` are not known and not checked.
+
+    Raises:
+        InvalidIntensity: it cannot.
+    """
+    if not isinstance(intensity, ModuleIntensity):
+        return
+    if not info.module_intensities:
+        engine = f"the engine of {info.model}, with {info.weights_mode} weights,"
+        require_one(intensity, f"{engine} runs a request at", USE_MERGED)
+    for part in intensity.parts if info.layers else ():
+        named = part.first if part.last is None else part.last
+        if named is not None and named >= info.layers:
+            raise InvalidIntensity(
+                f"reasoning intensity {intensity}: {part.place} is about layers that {info.model} does not have",
+                hint=f"its layers are 0 to {info.layers - 1}",
+            )
 
 
 def check_tokens(what: str, tokens: Sequence[int], info: EngineInfo, *, empty: bool = False) -> None:

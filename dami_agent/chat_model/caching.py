@@ -14,6 +14,7 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import BaseMessage
 from langchain_core.outputs import ChatResult
 
+from dami_agent.chat_model.request import with_canonical_intensity
 from dami_agent.chat_model.run_tree import run_context_of
 
 _READ: ContextVar[str] = ContextVar("dami_agent_read_by_policy", default="")
@@ -52,7 +53,7 @@ class PolicyCachedChatModel(BaseChatModel):
             _READ.reset(token)
 
     def _get_llm_string(self, stop: list[str] | None = None, **kwargs: Any) -> str:
-        key = super()._get_llm_string(stop=stop, **kwargs)
+        key = super()._get_llm_string(stop=stop, **with_canonical_intensity(kwargs))
         read = [each for each in (_READ.get(), self._measured_digest()) if each]
         return "---".join([key, *read])
 

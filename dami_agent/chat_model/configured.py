@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, cast
 
 from langchain_core.language_models import BaseChatModel, LangSmithParams
 from langchain_core.language_models.model_profile import ModelProfile
-from pydantic import ConfigDict, Field, InstanceOf, SecretStr, field_validator, model_validator
+from pydantic import ConfigDict, Field, InstanceOf, SecretStr, field_serializer, field_validator, model_validator
 from typing_extensions import Self
 
 from dami_agent.chat_model import request
@@ -22,7 +22,7 @@ from dami_agent.errors import InvalidRequest
 from dami_agent.estimators import AutoEstimator, estimator_named
 from dami_agent.policy import EFFORTS, BudgetTracker, ReasoningPolicy
 from dami_agent.policy.registry import read_policy
-from dami_agent.types import BUILTIN, IntensityRequest, PrefixMode
+from dami_agent.types import BUILTIN, IntensityRequest, ModuleIntensity, PrefixMode, modules_of
 
 
 class ConfiguredChatModel(PolicyCachedChatModel, TrackedChatModel, CountingChatModel):
@@ -60,7 +60,7 @@ class ConfiguredChatModel(PolicyCachedChatModel, TrackedChatModel, CountingChatM
     )
     ledger: Any = Field(default=None, description="Ledger, path or URL; None: DAMI_LEDGER or the default", exclude=True)
 
-    reasoning_intensity: float | Literal["auto"] | None = Field(default=None, description="per call: λ, or auto")
+    reasoning_intensity: float | str | None = Field(default=None, description="per call: λ, one per module, or auto")
     reasoning_effort: str | None = Field(default=None, description=f"per call: one of {', '.join(EFFORTS)}")
     temperature: float | None = Field(default=None, description="per call; None: the checkpoints' own")
     top_p: float | None = Field(default=None, description="per call")
@@ -102,10 +102,11 @@ class ConfiguredChatModel(PolicyCachedChatModel, TrackedChatModel, CountingChatM
                 raise request.unknown_setting(name, "ChatDAMI()", own - {"bound_settings", "dialogue"})
         return values
 
-    @field_validator("reasoning_intensity", mode="before")
+    @field_validator("reasoning_intensity", mode="wrap")
     @classmethod
-    def _valid_intensity(cls, value: Any) -> Any:
-        return request.intensity(value)
+    def _valid_intensity(cls, value: Any, validate: Callable[[Any], Any]) -> Any:
+        found = request.intensity(value)
+        return found if isinstance(found, ModuleIntensity) else validate(found)  # which would make a number of it
 
     @field_validator("reasoning_effort", mode="before")
     @classmethod
@@ -196,7 +197,7 @@ class ConfiguredChatModel(PolicyCachedChatModel, TrackedChatModel, CountingChatM
         depth = request.intensity_request([*self._levels({}), ("call", kwargs)])
         own: dict[str, Any] = {
             "ls_reasoning_effort": depth.effort,
-            "ls_reasoning_intensity": depth.intensity if depth.intensity in (None, "auto") else float(depth.intensity),
+            "ls_reasoning_intensity": _plain(depth.intensity),
             "ls_temperature": given.get("temperature", self._default_temperature(depth)),
             "ls_policy": (self.policy or ReasoningPolicy()).name,
         }
@@ -240,6 +241,10 @@ class ConfiguredChatModel(PolicyCachedChatModel, TrackedChatModel, CountingChatM
 
     # ---- settings ------------------------------------------------------------------------------------------------
 
+    @field_serializer("reasoning_intensity", when_used="json")
+    def _intensity_text(self, value: Any) -> Any:
+        return _plain(value)
+
     def _own_settings(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in request.SETTINGS}
 
@@ -248,3 +253,8 @@ class ConfiguredChatModel(PolicyCachedChatModel, TrackedChatModel, CountingChatM
 
     def _stops(self, stop: Sequence[str] | str | None) -> Any:
         return stop if stop is not None else self.stop
+
+
+def _plain(intensity: Any) -> Any:
+    """Return λ as others read it: a number, the text of one per module, ``"auto"`` or None."""
+    return (modules_of(intensity) or float(intensity)) if isinstance(intensity, float) else intensity

@@ -9,7 +9,7 @@ from typing import Any
 from langchain_core.messages import AIMessage, InvalidToolCall, ToolCall
 from langchain_core.messages.ai import OutputTokenDetails, UsageMetadata, add_usage
 
-from dami_agent.types import CallRecord, Reply
+from dami_agent.types import CallRecord, Reply, modules_of
 from dami_agent.types import InvalidToolCall as OwnInvalidToolCall
 
 
@@ -89,6 +89,8 @@ def response_metadata(attempts: Sequence[CallRecord], reply: Reply, fingerprint:
         "first_token_seconds": round(generation.timing.first_token, 6),
         "attempts": len(attempts),
     }
+    if (per_module := modules_of(decision.intensity)) is not None:
+        metadata["intensity_modules"] = per_module
     if len(attempts) > 1:
         metadata["attempt_usage"] = dict(_usage(record))
     if estimate is not None:

@@ -44,8 +44,9 @@ class ChatDAMI(OpenedChatModel):
     Key init args — completion params:
         These may be given at init, through ``bind`` or at the call; the later one wins.
 
-        reasoning_intensity: float | Literal["auto"] | None
-            λ, from 0 (Instruct) to 1 (Thinking), or ``"auto"``.
+        reasoning_intensity: float | str | None
+            λ, from 0 (Instruct) to 1 (Thinking), or ``"auto"``; with ``weights_mode="merged"`` also one per module,
+            as in ``"ffn=0.9,attention=0.5,other=0.5"``.
         reasoning_effort: str | None
             ``none``, ``minimal``, ``low``, ``medium``, ``high`` or ``max``; an intensity given beside it wins.
         temperature: float | None

@@ -21,12 +21,14 @@ from dami_agent.types import (
     IntensityRequest,
     Limits,
     Message,
+    ModuleIntensity,
     PrefixMode,
     ResponseFormat,
     Sampling,
     Tool,
     ToolChoice,
 )
+from dami_agent.types.modules import EXAMPLE
 
 _MOST = 2**62  # what a ledger can hold
 _MOST_SECONDS = 1e9
@@ -85,7 +87,19 @@ def normalize_settings(settings: Mapping[str, Any], where: str) -> dict[str, Any
         if name not in SETTINGS | CALL_ONLY:
             raise unknown_setting(given, where, SETTINGS | CALL_ONLY)
         result[name] = value
-    return result
+    return with_canonical_intensity(result)
+
+
+def with_canonical_intensity(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings with a λ per module, given as text, as the value that equal ones share; all else as it was given.
+
+    Caches go by what settings print as, and the same λ can be written in many ways.
+    """
+    given = settings.get("reasoning_intensity")
+    if not (isinstance(given, str) and "=" in given):
+        return dict(settings)
+    found = Intensity(given)
+    return {**settings, "reasoning_intensity": found if isinstance(found, ModuleIntensity) else float(found)}
 
 
 def unknown_setting(name: str, where: str, known: Collection[str]) -> InvalidRequest:
@@ -99,10 +113,10 @@ def intensity(value: Any) -> Any:
     """Validate a ``reasoning_intensity``: an :class:`Intensity`, ``"auto"`` or None."""
     if value is None or (isinstance(value, str) and value == "auto"):
         return value
-    if isinstance(value, str):
+    if isinstance(value, str) and "=" not in value:
         raise InvalidIntensity(
             f"reasoning_intensity must be a number in [0, 1] or 'auto', got {shown(value)}",
-            hint=f"names go to reasoning_effort: {', '.join(EFFORTS)}",
+            hint=f"names go to reasoning_effort: {', '.join(EFFORTS)}; a λ per module is written {EXAMPLE!r}",
         )
     return Intensity(value)
 

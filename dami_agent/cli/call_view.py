@@ -90,10 +90,10 @@ def moment(text: str) -> datetime:
 
 def intensity(row: CallRow) -> str:
     """Format λ, with the answer's where it is another: ``0.8/0``."""
-    if row.intensity is None:
+    if row.used is None:
         return ""
-    other = "" if row.intensity_answer in (None, row.intensity) else f"/{row.intensity_answer:g}"
-    return f"{row.intensity:g}{other}"
+    other = "" if row.answered in (None, row.used) else f"/{row.answered:g}"
+    return f"{row.used:g}{other}"
 
 
 def tools(row: CallRow) -> str:

@@ -11,6 +11,7 @@ import typer
 from dami_agent.cli.options import InstructOption, ThinkingOption
 from dami_agent.cli.output import visible
 from dami_agent.errors import DamiError
+from dami_agent.types import Intensity, ModuleIntensity
 
 if TYPE_CHECKING:
     from langchain_core.messages import AIMessageChunk, BaseMessage
@@ -32,7 +33,12 @@ def chat(
     ] = None,
     instruct: InstructOption = None,
     thinking: ThinkingOption = None,
-    intensity: Annotated[str | None, typer.Option(help="λ from 0 to 1, or auto.", show_default="auto")] = None,
+    intensity: Annotated[
+        str | None,
+        typer.Option(
+            help="λ from 0 to 1, one per module (ffn=0.9,attention=0.5,other=0.5), or auto.", show_default="auto"
+        ),
+    ] = None,
     effort: Annotated[str | None, typer.Option(help="none, minimal, low, medium, high or max.")] = None,
     system: Annotated[str | None, typer.Option(help="System message.")] = None,
     max_tokens: Annotated[
@@ -45,10 +51,12 @@ def chat(
     thought: Annotated[bool, typer.Option("--thought/--no-thought", help="Show the thought, dimmed.")] = True,
 ) -> None:
     """Chat with a pair: see the reply as it is decoded, then λ, why it was chosen, and the tokens it took."""
+    given = _intensity(intensity)
     model = _model(
         instruct=instruct,
         thinking=thinking,
-        reasoning_intensity=_number(intensity),
+        weights_mode="merged" if isinstance(given, ModuleIntensity) else None,  # they alone run it
+        reasoning_intensity=given,
         reasoning_effort=effort,
         max_tokens=max_tokens,
         temperature=temperature,
@@ -84,14 +92,16 @@ def is_interactive() -> bool:
     return sys.stdin.isatty()
 
 
-def _number(intensity: str | None) -> float | str | None:
-    if intensity in (None, "auto"):
+def _intensity(intensity: str | None) -> float | str | None:
+    if intensity is None or intensity == "auto":
         return intensity
+    if "=" in intensity:
+        return Intensity(intensity)
     try:
         return float(intensity)
     except ValueError:
         raise typer.BadParameter(
-            f"{intensity!r} is neither a number from 0 to 1 nor auto", param_hint="--intensity"
+            f"{intensity!r} is neither a number from 0 to 1, a λ per module nor auto", param_hint="--intensity"
         ) from None
 
 
@@ -187,5 +197,6 @@ def _footer(reply: AIMessageChunk) -> str:
     counts = f"{usage.get('input_tokens', 0)} prompt, {reasoning} thought{probe}, {output - reasoning} answer tokens"
     seconds = metadata["seconds"]
     cut = " · cut off by a token cap" if metadata.get("finish_reason") == "length" else ""
-    why = f"λ {metadata['intensity']:g} ({metadata['reason']})"
+    at = metadata.get("intensity_modules") or f"{metadata['intensity']:g}"
+    why = f"λ {at} ({metadata['reason']})"
     return f"{why} · {counts} · {seconds:.1f} s · {output / max(seconds, 1e-9):.0f} tokens/s{cut}"

@@ -85,15 +85,15 @@ def _depth(row: CallRow) -> Iterator[tuple[str, str]]:
         estimated = "–" if row.intensity_estimated is None else f"{row.intensity_estimated:.3g}"
         yield "estimated", f"λ = {estimated} by {row.estimator}{f', from {features}' if features else ''}"
     if row.intensity_requested is not None:
-        yield "requested", f"λ = {row.intensity_requested:g}"
+        yield "requested", f"λ = {row.intensity_requested_modules or f'{row.intensity_requested:g}'}"
     yield "rule", row.rule or f"none: policy {row.policy or '–'} has none for this step"
     if row.intensity_low is not None and row.intensity_high is not None:
         yield "bounds", f"λ in [{row.intensity_low:g}, {row.intensity_high:g}], left by rules and budgets"
     if row.intensity_bounded is not None:
-        yield "bounded", f"λ = {row.intensity_bounded:.3g}"
+        yield "bounded", f"λ = {row.intensity_bounded_modules or f'{row.intensity_bounded:.3g}'}"
         yield "snapped", _snapped(row)
-    used = "not decided" if row.intensity is None else f"λ = {row.intensity:g} with {row.template}'s template"
-    answer = "" if row.intensity_answer is None else f"; the answer with λ = {row.intensity_answer:g}"
+    used = "not decided" if row.used is None else f"λ = {row.used:g} with {row.template}'s template"
+    answer = "" if row.answered is None else f"; the answer with λ = {row.answered:g}"
     read = "" if row.intensity_prompt is None else f"; the prompt read at λ = {row.intensity_prompt:g}, as all are"
     yield "used", used + answer + read
     yield "because", row.reason or "it failed before a decision"

@@ -15,7 +15,7 @@ from dami_agent.cli.grid import Column, distinct, grid
 from dami_agent.cli.options import InstructOption, LedgerOption, ThinkingOption
 from dami_agent.cli.output import print_json, stdout, visible
 from dami_agent.errors import DamiError, RunError, UsageError
-from dami_agent.types import Intensity, IntensityRequest, RunContext, Sampling, Step, Template
+from dami_agent.types import Intensity, IntensityRequest, RunContext, Sampling, Step, Template, modules_of
 
 if TYPE_CHECKING:
     from dami_agent.ledger import CallRow
@@ -47,7 +47,7 @@ def replay(
         str, typer.Argument(help="Id of a run or a call, as `dami runs` shows it, or how it begins; or: last.")
     ] = LAST,
     target: Annotated[
-        str, typer.Option("--as", help="thinking (λ=1), instruct (λ=0) or a number from 0 to 1.")
+        str, typer.Option("--as", help="thinking (λ=1), instruct (λ=0), a number from 0 to 1, or a λ per module.")
     ] = "thinking",
     instruct: InstructOption = None,
     thinking: ThinkingOption = None,
@@ -73,7 +73,8 @@ def replay(
     check(rows, run)
     from dami_agent import ChatDAMI
 
-    model = ChatDAMI(instruct=instruct, thinking=thinking, ledger="off")
+    merged: dict[str, Any] = {} if intensity.modules is None else {"weights_mode": "merged"}
+    model = ChatDAMI(instruct=instruct, thinking=thinking, ledger="off", **merged)
     pipeline = model.pipeline()
     found = {row.fingerprint for row in rows} - {None, pipeline.engine.info.fingerprint}
     if found:
@@ -148,7 +149,7 @@ def _one(attempts: Sequence[CallRow], pipeline: Pipeline, intensity: Intensity) 
     return Replayed(
         call_id=attempts[0].call_id,
         node=attempts[0].node,
-        intensity=attempts[-1].intensity,
+        intensity=attempts[-1].used,
         recorded_tokens=sum(row.output_tokens for row in attempts),
         replayed_tokens=generation.output_tokens if generation else 0,
         replayed_reasoning_tokens=generation.reasoning_tokens if generation else 0,
@@ -179,6 +180,8 @@ def step(row: CallRow, intensity: Intensity) -> Step:
 
 def _intensity(target: str) -> Intensity:
     named = {"thinking": 1.0, "instruct": 0.0}
+    if "=" in target:
+        return Intensity(target)
     try:
         return Intensity(named[target] if target in named else float(target))
     except ValueError:  # InvalidIntensity is one too
@@ -200,7 +203,8 @@ def _show(run: str, intensity: Intensity, done: Sequence[Replayed], as_json: boo
         "failed": failed,
     }
     if as_json:
-        print_json({**sums, "calls": [asdict(call) for call in done]})
+        calls = [{**asdict(call), "intensity_modules": modules_of(call.intensity)} for call in done]
+        print_json({**sums, "calls": calls})
         return
     console = stdout()
     columns = [Column(name, right=at > 1) for at, name in enumerate(("call", "node", "λ then", "tokens then"))]

@@ -129,6 +129,7 @@ def _show(console: Console, found: Sequence[RunSummary], savings: Savings) -> No
     for run in found:
         sums, used, saved = run.totals, run.intensities, savings.total(run.rows)
         span = "" if used is None else f"{used[0]:g}" if used[0] == used[1] else f"{used[0]:g}–{used[1]:g}"
+        span += "*" * any(row.intensity_modules for row in run.rows)  # the largest of several
         share = "–" if saved is None else f"{saved:,.0f} of {sums['output_tokens'] + saved:,.0f}"
         lines.append(
             (

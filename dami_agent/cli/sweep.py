@@ -86,7 +86,10 @@ def numbers(text: str) -> tuple[float, ...]:
     try:
         return tuple(float(part) for part in text.split(",") if part.strip())
     except ValueError as error:
-        raise UsageError(f"--lambdas {text!r} is not a list of numbers", hint="for example --lambdas 0,.5,1") from error
+        hint = "for example --lambdas 0,.5,1"
+        if "=" in text:
+            hint += "; a λ per module is asked for by itself: dami chat --intensity, dami replay --as"
+        raise UsageError(f"--lambdas {text!r} is not a list of numbers", hint=hint) from error
 
 
 def _show(result: Mapping[str, Any]) -> None:

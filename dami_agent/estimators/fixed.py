@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from dami_agent.types import Decision, Engine, Estimate, Intensity, Prompt
+from dami_agent.types import Decision, Engine, Estimate, Intensity, Prompt, require_one
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +19,7 @@ class FixedEstimator:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "intensity", Intensity(self.intensity))
+        require_one(self.intensity, "an estimator gives")
 
     @property
     def name(self) -> str:

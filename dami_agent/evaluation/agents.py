@@ -18,7 +18,7 @@ from dami_agent.evaluation.runner import MAX_TOKENS, stream_seed
 from dami_agent.ledger import Ledger
 from dami_agent.policy import ReasoningPolicy
 from dami_agent.tasks import AgentTask, TaskTool
-from dami_agent.types import CallRecord, Estimator
+from dami_agent.types import CallRecord, Estimator, modules_of
 
 MOST_CALLS = 10
 """Model calls of one run before it is given up (LangGraph's recursion limit): the longest task needs six."""
@@ -72,6 +72,7 @@ class StepRow:
             "reasoning_tokens": self.reasoning_tokens,
             "answer_tokens": self.answer_tokens,
             "seconds": round(self.seconds, 4),
+            **({} if (text := modules_of(self.intensity)) is None else {"lambda_modules": text}),
         }
 
 
@@ -93,7 +94,7 @@ def step_row(record: CallRecord, task: int, step: int, depth: int | None = None)
         tool=", ".join(called or dict.fromkeys(digested)) or None,
         digested=digested,
         called=called,
-        intensity=float(decision.intensity) if decision else None,
+        intensity=decision.intensity if decision else None,
         reason=decision.reason if decision else "",
         prompt_tokens=len(record.prompt.token_ids) if record.prompt else 0,
         reasoning_tokens=record.output_tokens - (generation.answer_tokens if generation else 0),

@@ -24,14 +24,14 @@ from dami_agent.evaluation import agents
 from dami_agent.evaluation.agent_runner import AgentRunner, Progress
 from dami_agent.evaluation.agents import DAMI, INSTRUCT, MOST_CALLS, THINKING, Mode, ModeResult, TaskRun, warm_up
 from dami_agent.evaluation.assigned import AssignedEstimator, Lambdas, TwoWayRouter, redrawn, shuffled
-from dami_agent.evaluation.policy_arm import SHIPPED, against_auto, against_thinking, policy_mode
+from dami_agent.evaluation.policy_arm import SHIPPED, against_auto, against_thinking, policy_mode, with_weights_for
 from dami_agent.evaluation.reference_steps import StepLabel, label, sufficient
 from dami_agent.evaluation.rows import rounded, rounded_interval
 from dami_agent.evaluation.runner import open_batch_session
 from dami_agent.evaluation.stats import bootstrap, half_width, mean, rank_correlation
 from dami_agent.evaluation.task_set import TaskSet
 from dami_agent.tasks import AgentTask
-from dami_agent.types import Estimator
+from dami_agent.types import Estimator, modules_of
 
 TRIES = 3
 """How often the control of Instruct with retries begins a run."""
@@ -80,7 +80,8 @@ def compare(
     Raises:
         InvalidPolicy: before anything runs.
     """
-    budgeted, settings = policy_mode(policy), model or {}
+    budgeted = policy_mode(policy)
+    settings = with_weights_for(budgeted, model or {})
     warm_up(settings)
     known = identity(settings)
     labels: list[list[StepLabel]] = []
@@ -250,8 +251,10 @@ def _by_hardest(tasks: Sequence[AgentTask], runs: Sequence[TaskRun]) -> dict[str
 
 
 def _histogram(runs: Sequence[TaskRun]) -> dict[str, int]:
-    counts = Counter(round(step.intensity, 2) for run in runs for step in run.steps if step.intensity is not None)
-    return {f"{value:g}": counts[value] for value in sorted(counts)}
+    used = [step.intensity for run in runs for step in run.steps if step.intensity is not None]
+    numbers = Counter(round(value, 2) for value in used if modules_of(value) is None)
+    texts = Counter(text for value in used if (text := modules_of(value)) is not None)
+    return {f"{value:g}": numbers[value] for value in sorted(numbers)} | dict(sorted(texts.items()))
 
 
 def _lambda_and_depth(runs: Sequence[TaskRun]) -> tuple[list[float], list[float]]:

@@ -20,6 +20,7 @@ from dami_agent.evaluation.agents import Mode, ModeResult, TaskRun
 from dami_agent.evaluation.rows import rounded, rounded_interval
 from dami_agent.evaluation.stats import bootstrap
 from dami_agent.policy.registry import read_policy
+from dami_agent.types import modules_of
 
 SHIPPED = Path(__file__).with_name("policy.yaml")
 """The file that ``dami bench`` uses unless told otherwise; an example to copy, too."""
@@ -40,6 +41,15 @@ def policy_mode(source: Any = SHIPPED) -> Mode:
         InvalidPolicy: it does not validate.
     """
     return Mode(name="policy", intensity=None, policy=read_policy(source))
+
+
+def with_weights_for(arm: Mode, model: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``model`` (arguments of ChatDAMI) with merged weights where the arm's policy sets a λ per module.
+
+    Only they run it; every arm runs so then, or seconds could not be compared.
+    """
+    per_module = arm.policy is not None and any(modules_of(value) for _, value in arm.policy.intensities)
+    return {**({"weights_mode": "merged"} if per_module else {}), **model}
 
 
 def against_thinking(policy: ModeResult, thinking: ModeResult, *, seed: int = 0) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from dami_agent.ledger.cells import fitted
 from dami_agent.ledger.database import first_line
 from dami_agent.ledger.plain import plain
 from dami_agent.ledger.price_table import Prices
-from dami_agent.types import CallRecord, Decision, Generation, Limits, Sampling, Step
+from dami_agent.types import CallRecord, Decision, Generation, Limits, Sampling, Step, modules_of
 
 log = logging.getLogger("dami_agent.ledger")
 
@@ -75,7 +75,8 @@ def values_of(
     if record.reply is not None:
         values["finish_reason"] = record.reply.finish_reason
     hook = redaction if redaction.hook is not None else None
-    kept = {name: plain(value, hook if name in REDACTED else None) for name, value in values.items()}
+    modules = {name: value for name, value in values.items() if name.endswith("_modules")}  # read back: never cut
+    kept = {name: plain(value, hook if name in REDACTED else None) for name, value in values.items()} | modules
     texts = texts_of(record, redaction) if keep_text else dict.fromkeys(TEXTS)
     return fitted(kept | texts)
 
@@ -114,7 +115,7 @@ def _of_step(step: Step) -> dict[str, Any]:
         "messages": len(step.messages),
         "tools_bound": [t.name for t in step.tools],
         "tools_digested": step.digested_tools,
-        "asked": None if asked is None else str(float(asked)) if isinstance(asked, float) else asked,
+        "asked": (modules_of(asked) or str(float(asked))) if isinstance(asked, float) else asked,
         "asked_by": intensity_request.origin,
     }
 
@@ -124,7 +125,9 @@ def _of_decision(decision: Decision | None) -> dict[str, Any]:
     return {
         "attempt": decision.attempt if decision else 0,
         "intensity_requested": decision.requested if decision else None,
+        "intensity_requested_modules": modules_of(decision.requested) if decision else None,
         "intensity": decision.intensity if decision else None,
+        "intensity_modules": modules_of(decision.intensity) if decision else None,
         "template": decision.template if decision else None,
         "reason": decision.reason if decision else None,
         "policy": decision.policy if decision else None,
@@ -138,6 +141,7 @@ def _of_decision(decision: Decision | None) -> dict[str, Any]:
         "intensity_low": decision.bounds[0] if decision and decision.bounds else None,
         "intensity_high": decision.bounds[1] if decision and decision.bounds else None,
         "intensity_bounded": decision.bounded if decision else None,
+        "intensity_bounded_modules": modules_of(decision.bounded) if decision else None,
         "intensity_snapped": decision.snapped if decision else None,
         "rule": (decision.rule or None) if decision else None,
         "considered": decision.considered if decision else (),
@@ -150,7 +154,8 @@ def _of_generation(generation: Generation | None) -> dict[str, Any]:
     if generation is None:
         none = ("finish_reason", "thought_closed_by", "stop", "weights_mode", "weights_version")
         times = ("queue_seconds", "switch_seconds", "prefill_seconds", "first_token_seconds", "decode_seconds")
-        return dict.fromkeys((*none, *times, "intensity_answer", "intensity_prompt")) | dict.fromkeys(
+        intensities = ("intensity_answer", "intensity_answer_modules", "intensity_prompt")
+        return dict.fromkeys((*none, *times, *intensities)) | dict.fromkeys(
             ("prompt_tokens", "reasoning_tokens", "answer_tokens"), 0
         )
     timing = generation.timing
@@ -159,7 +164,9 @@ def _of_generation(generation: Generation | None) -> dict[str, Any]:
         "thought_closed_by": generation.thought_closed_by,
         "stop": generation.stop_string,
         "intensity": generation.intensity,
+        "intensity_modules": modules_of(generation.intensity),
         "intensity_answer": generation.answer_intensity,
+        "intensity_answer_modules": modules_of(generation.answer_intensity),
         "intensity_prompt": generation.prefix_intensity,
         "sampling": _fields(generation.sampling),  # as drawn: defaults and seed filled in
         "weights_mode": generation.weights_mode,

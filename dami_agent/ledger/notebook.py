@@ -71,7 +71,7 @@ def _cells(row: CallRow) -> tuple[object, ...]:
         row.node or "",
         ", ".join(row.tools_digested),
         ", ".join(row.tools_called),
-        "" if row.intensity is None else f"{row.intensity:g}",
+        "" if row.used is None else f"{row.used:g}",
         row.reason or "",
         row.prompt_tokens,
         row.output_tokens - row.answer_tokens,
@@ -94,11 +94,12 @@ def _bars(rows: Sequence[CallRow]) -> list[dict[str, Any]]:
             parts.append({"x": f"{x:.1f}", "width": f"{tokens * scale:.1f}", "colour": fill, "opacity": opacity})
             x += tokens * scale
         label = ", ".join(row.tools_digested) or row.node or ""
+        at = row.intensity_modules or ("–" if row.intensity is None else row.intensity)
         bars.append(
             {
                 "y": n * (BAR + GAP),
                 "label": f"{row.id} {label[:16]}",
-                "title": f"λ={row.intensity if row.intensity is not None else '–'}: {row.reason or row.error or ''}",
+                "title": f"λ={at}: {row.reason or row.error or ''}",
                 "parts": parts,
             }
         )

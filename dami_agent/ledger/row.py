@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
+from dami_agent.types import Intensity
+
 USER_KEYS = ("user_id", "user", "langgraph_auth_user_id", "enduser.id", "user.id")
 """Metadata that names a user: by habit, in LangGraph's platform, and in OpenTelemetry."""
 
@@ -49,6 +51,9 @@ class CallRow:
         run_name, root_run_name: LangChain's names (``run_name``, or a chain's own) of the call's run, and of the run at
             the root of its tree. None in older rows.
         trace_names: of the ``trace(...)`` blocks around the call, the outermost first.
+        intensity_modules, intensity_requested_modules, intensity_bounded_modules, intensity_answer_modules: the λ per
+            module in canonical form (``"ffn=0.9,other=0.5"``), where it was one; the column of the same name without
+            ``_modules`` then holds the largest of its λs.
     """
 
     id: int
@@ -126,6 +131,10 @@ class CallRow:
     trace_names: tuple[str, ...]
     intensity_prompt: float | None
     reread_tokens: int | None
+    intensity_modules: str | None
+    intensity_requested_modules: str | None
+    intensity_bounded_modules: str | None
+    intensity_answer_modules: str | None
 
     @classmethod
     def read(cls, values: Mapping[str, Any]) -> CallRow:
@@ -135,6 +144,17 @@ class CallRow:
             fields[name] = tuple(fields[name] or ())
         fields["started_at"] = datetime.fromtimestamp(fields["started_at"], timezone.utc)
         return cls(**fields)
+
+    @property
+    def used(self) -> Intensity | None:
+        """Return λ as used, one per module where it was so; None if nothing was decided."""
+        return None if self.intensity is None else Intensity(self.intensity_modules or self.intensity)
+
+    @property
+    def answered(self) -> Intensity | None:
+        """Return λ of the answer where it is not the thought's, one per module where it was so; else None."""
+        number = self.intensity_answer
+        return None if number is None else Intensity(self.intensity_answer_modules or number)
 
     @property
     def run(self) -> str:

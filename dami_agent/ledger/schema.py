@@ -163,13 +163,24 @@ def _columns_v7() -> tuple[Column[Any], ...]:
     return (Column("reread_tokens", Integer),)
 
 
+def _columns_v8() -> tuple[Column[Any], ...]:
+    """List the columns that schema 8 added; all may be NULL: most rows have one λ for all modules."""
+    return (
+        Column("intensity_modules", Text),
+        Column("intensity_requested_modules", Text),
+        Column("intensity_bounded_modules", Text),
+        Column("intensity_answer_modules", Text),
+    )
+
+
 RENAMED_V5 = {"money": "cost", "dropped_tokens": "discarded_tokens"}
 """Columns of schemas 2 to 4 -> what they are called since."""
 
 
 def _newest_calls(meta: MetaData) -> Table:
     table = _calls_v1(meta)
-    for column in (*_columns_v2(), *_columns_v3(), *_columns_v4(), *_columns_v6(), *_columns_v7()):
+    later = (_columns_v2, _columns_v3, _columns_v4, _columns_v6, _columns_v7, _columns_v8)
+    for column in (column for columns in later for column in columns()):
         name = RENAMED_V5.get(column.name, column.name)
         table.append_column(Column(name, column.type, nullable=column.nullable))
     return table
@@ -212,6 +223,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     Migration(5, "cost for money, discarded_tokens for dropped_tokens", lambda c: _rename(c, RENAMED_V5)),
     Migration(6, "λ that the prompt was read at", lambda c: _add(c, _columns_v6())),
     Migration(7, "prompt tokens read again because λ changed", lambda c: _add(c, _columns_v7())),
+    Migration(8, "λ per module", lambda c: _add(c, _columns_v8())),
 )
 
 

@@ -9,14 +9,17 @@ from typing import Any
 
 from sqlalchemy import Connection, func, select
 
+from dami_agent.errors import InvalidIntensity
 from dami_agent.ledger.cells import DamagedCell, raw_columns, row_of
 from dami_agent.ledger.database import first_line
 from dami_agent.ledger.schema import MIGRATIONS, calls, migrations
 from dami_agent.ledger.store import Store
 from dami_agent.ledger.summary import TOKENS
+from dami_agent.types import Intensity
 
 MOST = 20  # problems of one kind that are spelt out
 _STAGES = ("requested", "estimated", "low", "high", "bounded", "snapped", "answer", "prompt")
+MODULES = tuple(f"intensity{stage}_modules" for stage in ("", "_requested", "_bounded", "_answer"))
 INTENSITIES = ("intensity", *(f"intensity_{stage}" for stage in _STAGES))
 
 
@@ -97,6 +100,15 @@ def _rows(connection: Connection) -> tuple[int, list[str]]:
     return count, cut
 
 
+def _is_of(text: str, number: float | None) -> bool:
+    """Tell whether ``text`` is canonical, of a λ per module that is ``number`` as a number."""
+    try:
+        found = Intensity(text)
+    except InvalidIntensity:
+        return False
+    return found.modules == text and float(found) == number
+
+
 def _wrong(values: Mapping[Any, Any]) -> Iterator[str]:
     """Yield what is wrong with one row."""
     try:
@@ -114,5 +126,9 @@ def _wrong(values: Mapping[Any, Any]) -> Iterator[str]:
         yield "an impossible token count"
     if not all(0 <= value <= 1 for name in INTENSITIES if (value := getattr(row, name)) is not None):
         yield "an intensity outside [0, 1]"
+    for name in MODULES:
+        text, number = getattr(row, name), getattr(row, name.removesuffix("_modules"))
+        if text is not None and not _is_of(text, number):
+            yield f"{name} is not the canonical text of a λ per module whose largest is {number}"
     if (row.cost is None) != (row.currency is None):
         yield "cost without currency, or currency without cost"

@@ -13,10 +13,12 @@ from typing import Annotated, Any, TypeAlias
 from pydantic import BeforeValidator, Field, PlainValidator, ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
+from dami_agent.errors import InvalidIntensity
 from dami_agent.patterns import compile_pattern
 from dami_agent.policy.frontier import EFFORTS
 from dami_agent.policy.limits import LARGEST_COUNT
-from dami_agent.types import Intensity, Price
+from dami_agent.types import Intensity, ModuleIntensity, Price
+from dami_agent.types.modules import EXAMPLE
 from dami_agent.types.price import misfits
 
 Level: TypeAlias = "float | str"
@@ -47,7 +49,8 @@ def _effort(value: Any) -> str:
 
 
 def _number(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
+    number = not isinstance(value, (bool, ModuleIntensity)) and isinstance(value, (int, float))
+    if not number or not 0 <= value <= 1:
         raise ValueError(f"{shown(value)} is not a number in [0, 1]")
     return float(value)
 
@@ -56,13 +59,31 @@ def _level(value: Any) -> Level:
     return _effort(value) if isinstance(value, str) else _number(value)
 
 
+def _one_or_per_module(value: Any) -> Intensity:
+    if isinstance(value, ModuleIntensity):
+        return value
+    if isinstance(value, str) and "=" in value:
+        try:
+            return Intensity(value)
+        except InvalidIntensity as error:
+            raise ValueError(f"{error.message}; {error.hint}") from error
+    return Intensity(_number(value))
+
+
+def _answer_intensity(value: Any) -> float:
+    given = _one_or_per_module(value)
+    return given if isinstance(given, ModuleIntensity) else float(given)
+
+
 def _intensity(value: Any) -> Intensity | str | Bounds | None:
     if value is None or value == "auto":
         return value  # type: ignore[no-any-return]
-    if isinstance(value, str):
-        raise ValueError(f"{shown(value)} is neither a number in [0, 1], 'auto' nor [low, high]; names go to effort")
+    if isinstance(value, str) and "=" not in value:
+        raise ValueError(
+            f"{shown(value)} is neither a number in [0, 1], 'auto', [low, high] nor {EXAMPLE!r}; names go to effort"
+        )
     if not isinstance(value, (list, tuple)):
-        return Intensity(_number(value))
+        return _one_or_per_module(value)
     if len(value) != 2:
         raise ValueError(f"a range is [low, high], got {len(value)} values")
     low, high = _level(value[0]), _level(value[1])
@@ -134,7 +155,7 @@ def _price(value: Any) -> Price:
 IntensitySetting = Annotated[Any, PlainValidator(_intensity)]
 NameList = Annotated[tuple[str, ...] | None, BeforeValidator(_names)]
 CountRange = Annotated[tuple[int | None, int | None] | None, PlainValidator(_range)]
-UnitNumber = Annotated[float | None, PlainValidator(_number)]
+AnswerIntensity = Annotated[float | None, PlainValidator(_answer_intensity)]
 Effort = Annotated[str | None, PlainValidator(_effort)]
 Pattern = Annotated[str | None, PlainValidator(_pattern)]
 Metadata = Annotated[Mapping[str, Any] | None, BeforeValidator(_metadata)]

@@ -16,7 +16,7 @@ from statistics import fmean
 from typing import Any, Literal
 
 from dami_agent.errors import InvalidIntensity, InvalidPolicy
-from dami_agent.types import Intensity, PrefixMode, Template
+from dami_agent.types import Intensity, ModuleIntensity, PrefixMode, Template
 
 EFFORTS: tuple[str, ...] = ("none", "minimal", "low", "medium", "high", "max")
 """LangChain's ``reasoning_effort`` names, in order."""
@@ -243,8 +243,11 @@ class Frontier:
         return min(grid, key=lambda g: (abs(g - intensity), -g)) if grid else intensity
 
     def in_valley(self, intensity: Intensity) -> bool:
-        """Tell whether the measured λ nearest to this one is beaten beyond its interval by one at no more tokens."""
-        if not self.rows:
+        """Tell whether the measured λ nearest to this one is beaten beyond its interval by one at no more tokens.
+
+        Nothing was measured of a λ per module.
+        """
+        if not self.rows or isinstance(intensity, ModuleIntensity):
             return False
         row = min(self.rows, key=lambda r: abs(r.intensity - intensity))
         return any(
@@ -296,5 +299,7 @@ class Frontier:
         return None if mode == "exact" else self.prefix_intensity
 
     def template(self, intensity: Intensity) -> Template:
-        """Choose Instruct's chat template at λ=0 and up to the switch point, Thinking's above it."""
+        """Choose Instruct's chat template at λ=0 and up to the switch point, Thinking's above it and per module."""
+        if isinstance(intensity, ModuleIntensity):  # the switch point was measured with one λ for all modules
+            return "thinking"
         return "instruct" if float(intensity) == 0.0 or intensity <= self.switch_point else "thinking"

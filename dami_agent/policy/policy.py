@@ -166,6 +166,13 @@ class ReasoningPolicy:
         """Name the estimators that rules ask for."""
         return frozenset(s.estimator for s in (self._spec.default, *self.all_rules) if s.estimator)
 
+    @property
+    def intensities(self) -> tuple[tuple[str, float], ...]:
+        """List the λs that are written down in it (bounds aside), each with what sets it."""
+        settings = [("policy default", self._spec.default), *((f"rule {rule.name}", rule) for rule in self.all_rules)]
+        found = [(origin, value) for origin, each in settings for value in (each.number, each.answer_intensity)]
+        return tuple((origin, value) for origin, value in found if value is not None)
+
     # ---- deciding -----------------------------------------------------------------------------------------------
 
     def decide(

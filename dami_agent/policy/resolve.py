@@ -85,7 +85,7 @@ def resolve(query: IntensityQuery, base: Decision, estimate: EstimateFn) -> Deci
     # 5. A repeated λ draws from another random stream; the answer may have a λ of its own.
     decision = dataclasses.replace(decision, sampling=redrawn(query.step.sampling, query.previous, decision))
     if query.answer_intensity is not None:
-        own = Intensity(min(query.answer_intensity, query.ceiling))
+        own = clamp(query.answer_intensity, 0, query.ceiling)
         decision = dataclasses.replace(decision, answer_intensity=own if own != decision.intensity else None)
     # 6. Template and the whole reason.
     reason = [decision.reason]
@@ -207,8 +207,9 @@ def resolve_intensity(
     if target.intensity is not None:
         value = clamp(target.intensity, bounds.low, bounds.high)
         moved = f", {bounds.by or 'bounds'}: {value:g}" if value != target.intensity else ""
-        reason, requested = target.reason + moved, float(target.intensity)
-        return dataclasses.replace(base, intensity=value, requested=requested, bounded=value, reason=reason)
+        return dataclasses.replace(
+            base, intensity=value, requested=target.intensity, bounded=value, reason=target.reason + moved
+        )
     # No estimate where it could change nothing.
     if bounds.pinned or preference in (0.0, 1.0):
         value = snap_within(frontier, preference, bounds.low, bounds.high)
@@ -277,8 +278,8 @@ def snap_within(frontier: Frontier, value: float, low: float, high: float) -> In
 
 
 def clamp(value: float, low: float, high: float) -> Intensity:
-    """Clamp ``value`` between the bounds; the high one wins where they cross."""
-    return Intensity(min(max(value, low), high))
+    """Clamp ``value``, of each module, between the bounds; the high one wins where they cross."""
+    return value.clamped(low, high) if isinstance(value, Intensity) else Intensity(min(max(value, low), high))
 
 
 def apply_cost_preference(frontier: Frontier, value: float, accuracy_over_cost: float) -> Intensity:

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from dami_agent.policy.fields import (
     AboveZero,
+    AnswerIntensity,
     Bounds,
     Count,
     CountRange,
@@ -27,7 +28,6 @@ from dami_agent.policy.fields import (
     Positive,
     PriceRates,
     Share,
-    UnitNumber,
 )
 from dami_agent.types import Intensity, PrefixMode, Price
 
@@ -80,8 +80,9 @@ class Settings(Declared):
     """Holds what a rule sets. Caps only tighten what the caller gave; λ is asked for, or bounded by ``[low, high]``.
 
     Attributes:
-        intensity: λ in [0, 1]; ``"auto"`` (the estimator's); or bounds ``(low, high)`` that come after whatever was
-            asked, an explicit number included. An end may be an effort's name.
+        intensity: λ in [0, 1]; one per module, such as ``"ffn=0.9,other=0.5"``; ``"auto"`` (the estimator's); or
+            bounds ``(low, high)`` that come after whatever was asked, an explicit number included. An end may be an
+            effort's name.
         effort: a ``reasoning_effort`` name; a number beats it.
         answer_intensity: λ of the answer after the thought.
         estimator: name of the estimator to ask in place of the model's own.
@@ -93,7 +94,7 @@ class Settings(Declared):
 
     intensity: IntensitySetting = None
     effort: Effort = None
-    answer_intensity: UnitNumber = None
+    answer_intensity: AnswerIntensity = None
     estimator: str | None = None
     max_reasoning_tokens: Count | None = None
     max_tokens: Positive | None = None
@@ -101,7 +102,7 @@ class Settings(Declared):
 
     @property
     def number(self) -> Intensity | None:
-        """Return λ, where it is one number."""
+        """Return λ, where it is one number, or one per module."""
         return self.intensity if isinstance(self.intensity, Intensity) else None
 
     @property

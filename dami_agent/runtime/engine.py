@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from typing_extensions import Self
 
 from dami_agent.errors import InvalidRequest
-from dami_agent.request_checks import check_fits, check_tokens
+from dami_agent.request_checks import check_fits, check_intensity, check_tokens
 from dami_agent.runtime.factory import engine_arguments
 from dami_agent.runtime.hidden_ids import ids_without_text
 from dami_agent.runtime.queued_engine import QueuedEngine
@@ -103,6 +103,7 @@ class LocalEngine(QueuedEngine):
             InvalidRequest, ContextOverflow, EngineBusy, EngineClosed: as :meth:`submit`.
         """
         self._check_process()
+        check_intensity(intensity, self._info)
         check_tokens("prompt", prompt.token_ids, self._info)
         check_fits(len(prompt.token_ids), 1, self._info)
         if not layers or not all(type(layer) is int and layer >= 0 for layer in layers):

@@ -115,6 +115,7 @@ def _info(pair: CheckpointPair, chosen: Plan) -> EngineInfo:
         reasons=dict(chosen.reasons),
         masks_markers=True,
         layers=int(config.num_hidden_layers),
+        module_intensities=chosen.mode == "merged",
     )
 
 

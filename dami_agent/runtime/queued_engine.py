@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from typing_extensions import Self
 
 from dami_agent.errors import EngineClosed, InvalidRequest
-from dami_agent.request_checks import check_fits, check_tokens
+from dami_agent.request_checks import check_fits, check_intensity, check_tokens
 from dami_agent.runtime.failures import panics_to_dami_error
 from dami_agent.runtime.job import LocalJob
 from dami_agent.runtime.reading import ReadRequest
@@ -112,6 +112,7 @@ class QueuedEngine:
             InvalidRequest, ContextOverflow, EngineBusy, EngineClosed: as :meth:`submit`.
         """
         self._check_process()
+        check_intensity(intensity, self._info)
         context = (*prompt.token_ids, *prompt.reply_ids)
         check_tokens("prompt", context, self._info)
         if not completion:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 from dami_agent.errors import InvalidRequest
-from dami_agent.request_checks import check_request
+from dami_agent.request_checks import check_intensity, check_request
 from dami_agent.runtime.grammar import GrammarCompiler, Matcher
 from dami_agent.runtime.job import LocalJob
 from dami_agent.runtime.repetition import LoopDetector, LoopRule
@@ -67,12 +67,15 @@ class SequenceBuilder:
             on_end: called once, from whichever thread ends its job.
 
         Raises:
+            InvalidIntensity: a λ per module that the engine cannot run.
             InvalidRequest: sampling, limits or prompt that make no sense.
             ContextOverflow: it does not fit the context window.
             InvalidSchema: its constraint is malformed.
         """
         intensity, limits, markers = Intensity(decision.intensity), decision.limits, self.markers
         prefix = intensity if decision.prefix_intensity is None else Intensity(decision.prefix_intensity)
+        for value in {intensity, prefix}:
+            check_intensity(value, self._info)
         max_tokens = self._check_request(prompt, limits)
         cap, words = cap_and_words(markers, limits, max_tokens)
         defaults = self._defaults["thinking" if intensity > 0 else "instruct"]

@@ -18,7 +18,7 @@ from typing import Any
 from dami_agent.dialogue.one_thought import one_thought
 from dami_agent.dialogue.text import StopCutter
 from dami_agent.errors import Cancelled, DeadlineExceeded, EngineClosed, InvalidRequest, RunError
-from dami_agent.request_checks import check_fits, check_limits, check_tokens
+from dami_agent.request_checks import check_fits, check_intensity, check_limits, check_tokens
 from dami_agent.types import (
     Decision,
     EngineInfo,
@@ -30,6 +30,7 @@ from dami_agent.types import (
     ThoughtClosedBy,
     Timing,
     TokenEvent,
+    WeightsMode,
 )
 
 __all__ = ["FakeEngine", "FakeJob", "FakeReply", "FakeRequest"]
@@ -142,6 +143,7 @@ class FakeEngine:
         encode: text to token ids in the vocabulary of the dialogue beside it; control tokens as single ids.
         context_length: prompts longer than this are refused, as a real engine does.
         seconds_per_token: how long each token takes; 0 is at once.
+        weights_mode: what it says of its weights; as a real engine, it takes a λ per module with ``merged`` alone.
 
     Attributes:
         encode: as given.
@@ -156,6 +158,7 @@ class FakeEngine:
         *,
         context_length: int = 4096,
         seconds_per_token: float = 0.0,
+        weights_mode: WeightsMode = "mixed",
     ) -> None:
         self._make = replies if callable(replies) else None
         self._script = iter(()) if callable(replies) else iter(replies)
@@ -171,20 +174,23 @@ class FakeEngine:
             fingerprint="fake",
             context_length=context_length,
             vocab_size=0,
-            weights_mode="mixed",
+            weights_mode=weights_mode,
             device="none",
             dtype="none",
             masks_markers=True,
+            module_intensities=weights_mode == "merged",
         )
 
     def submit(self, prompt: Prompt, decision: Decision) -> FakeJob:
         """Answer with the next scripted reply.
 
         Raises:
+            InvalidIntensity: λ per module, where weights are mixed.
             InvalidRequest: the script is over, or limits and prompt make no sense to any engine.
             ContextOverflow: prompt and reply are longer than ``context_length``.
             EngineClosed: after ``close``.
         """
+        check_intensity(decision.intensity, self.info)
         check_limits(decision.limits)
         check_tokens("prompt", prompt.token_ids, self.info)
         check_fits(len(prompt.token_ids), len(prompt.reply_ids) + 1, self.info)
@@ -204,7 +210,7 @@ class FakeEngine:
 
     def score(self, prompt: Prompt, completion: Sequence[int], intensity: Intensity) -> tuple[float, ...]:
         """Make log-probabilities up, in (-1, 0]: always the same for the same token, place and λ."""
-        places = (f"{token}:{place}:{float(intensity):g}" for place, token in enumerate(completion))
+        places = (f"{token}:{place}:{intensity:g}" for place, token in enumerate(completion))
         return tuple(-zlib.crc32(place.encode()) / 2**32 for place in places)
 
     def close(self) -> None:
@@ -257,7 +263,7 @@ class FakeEngine:
             intensity=decision.intensity,
             sampling=replace(decision.sampling, seed=decision.sampling.seed or 0),
             prompt_tokens=len(prompt.token_ids),
-            weights_mode="mixed",
+            weights_mode=self.info.weights_mode,
             timing=Timing(decode=self._pause * len(events), total=self._pause * len(events)),
         )
 

@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from dami_agent.testing.fake_engine import FakeEngine, FakeReply, FakeRequest
-from dami_agent.types import Intensity
+from dami_agent.types import Intensity, WeightsMode
 
 if TYPE_CHECKING:
     from dami_agent.chat_model import ChatDAMI
@@ -55,7 +55,8 @@ def fake_chat_model(
         replies: see :class:`FakeEngine`; ``model.engine.requests`` holds what it was asked.
         intensity: what the estimator answers when λ is left to it.
         seconds_per_token: how long each token takes.
-        settings: of ``ChatDAMI``: ``reasoning_effort``, ``policy``, ``estimator``, ``ledger``, …
+        settings: of ``ChatDAMI``: ``reasoning_effort``, ``policy``, ``estimator``, ``ledger``, …;
+            a λ per module needs ``weights_mode="merged"``, as in a real run.
     """
     from dami_agent.chat_model import ChatDAMI
     from dami_agent.dialogue import Dialogue
@@ -67,7 +68,8 @@ def fake_chat_model(
     def encode(text: str) -> list[int]:
         return list(tokenizer.encode(text, add_special_tokens=False))
 
-    engine = FakeEngine(replies, encode, seconds_per_token=seconds_per_token)
+    mode: WeightsMode = "merged" if settings.get("weights_mode") == "merged" else "mixed"
+    engine = FakeEngine(replies, encode, seconds_per_token=seconds_per_token, weights_mode=mode)
     own = {
         "engine": engine,
         "dialogue": Dialogue(tokenizer, templates=templates),

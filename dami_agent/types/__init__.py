@@ -9,13 +9,17 @@ from dami_agent.types.generation import Constraint, Generation, Prompt, Timing, 
 from dami_agent.types.intensity import (
     FinishReason,
     Intensity,
+    ModuleIntensity,
     Part,
     PrefixMode,
     Role,
     Template,
     ThoughtClosedBy,
     WeightsMode,
+    modules_of,
+    require_one,
 )
+from dami_agent.types.modules import ModuleKind
 from dami_agent.types.price import Price, Usage
 from dami_agent.types.protocols import BUILTIN, Engine, EngineFactory, EngineInfo, Estimator, Job, StateReader
 from dami_agent.types.record import CallRecord, Candidate, Decision, Estimate
@@ -40,6 +44,8 @@ __all__ = [
     "Job",
     "Limits",
     "Message",
+    "ModuleIntensity",
+    "ModuleKind",
     "Part",
     "PrefixMode",
     "Price",
@@ -61,4 +67,6 @@ __all__ = [
     "ToolChoice",
     "Usage",
     "WeightsMode",
+    "modules_of",
+    "require_one",
 ]

@@ -44,6 +44,8 @@ class EngineInfo:
         masks_markers: no marker of a thought is ever drawn in an answer. Of an engine that does not say so, an answer
             is shown only when it is whole: a marker in it would make a thought of what was shown.
         layers: of the model, the embedding not counted; 0: the engine does not say.
+        module_intensities: each kind of module, in each layer, can be run at a λ of its own. An engine that does not
+            say so is never asked to: it would take such a λ for a number.
     """
 
     model: str
@@ -56,6 +58,7 @@ class EngineInfo:
     reasons: Mapping[str, str] = field(default_factory=dict)
     masks_markers: bool = False
     layers: int = 0
+    module_intensities: bool = False
 
 
 @runtime_checkable

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from dami_agent.types.conversation import Reply
 from dami_agent.types.generation import Generation, Prompt
-from dami_agent.types.intensity import Intensity, Template
+from dami_agent.types.intensity import Intensity, Template, require_one
 from dami_agent.types.price import Usage
 from dami_agent.types.step import Limits, Sampling, Step
 
@@ -27,6 +27,9 @@ class Candidate:
     reasoning_tokens: int
     most_reasoning_tokens: int = 0
     value: float | None = None
+
+    def __post_init__(self) -> None:
+        require_one(self.intensity, "estimators look at")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +56,9 @@ class Estimate:
     candidates: tuple[Candidate, ...] = ()
     token_price: float = 0.0
 
+    def __post_init__(self) -> None:
+        require_one(self.intensity, "an estimator gives")
+
     def value(self, intensity: Intensity) -> float | None:
         """Return what a reply at exactly this λ is worth; None if that is not known."""
         return next((each.value for each in self.candidates if each.intensity == intensity), None)
@@ -75,7 +81,8 @@ class Decision:
         intensity: λ of the thought, and of the answer unless ``answer_intensity`` is given.
         answer_intensity: λ the answer is decoded with after the thought; None: the same.
         prefix_intensity: λ that the prompt is read at but for its last token; None: that of the reply.
-        requested: the λ that was asked for, before any bound; None when it was estimated.
+        requested: the λ that was asked for, before any bound; None when it was estimated. As ``intensity`` and
+            ``bounded``, it may be one per module.
         bounds: (lowest, highest) λ that rules and budgets left; None: all of [0, 1].
         bounded: the λ asked for or estimated (moved by ``accuracy_over_cost``), kept between the bounds.
         snapped: the measured λ of the grid that ``bounded`` became; None where it was to run as given, or no λ of the

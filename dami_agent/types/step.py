@@ -58,8 +58,8 @@ class Limits:
 class IntensityRequest:
     """Says what the caller asked about depth, after precedence (init < configurable < bind < middleware < call).
 
-    ``intensity`` is a number, ``"auto"`` (ask the estimator) or None; ``effort`` a LangChain effort name or None.
-    A number beats an effort name. ``origin`` says where the winning value came from, for the reason.
+    ``intensity`` is λ (one, or one per module), ``"auto"`` (ask the estimator) or None; ``effort`` a LangChain effort
+    name or None. A number beats an effort name. ``origin`` says where the winning value came from, for the reason.
     """
 
     intensity: Intensity | Literal["auto"] | None = None

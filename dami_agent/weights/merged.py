@@ -3,7 +3,8 @@
 λ=0 and λ=1 point the model's parameters at the endpoint tensors themselves: exact by construction, free, and without
 touching the working copy's memory (so a captured graph must not outlive a switch: the addresses change). Any λ between
 is ``torch.lerp`` into a third set of tensors. lerp computes bf16 and fp16 in float32 and rounds once, on CPU and CUDA,
-so that no float32 copy is needed; weights are never changed by increments, whose rounding would add up.
+so that no float32 copy is needed; weights are never changed by increments, whose rounding would add up. Where λ is one
+per module, each tensor is built, or pointed at its end, at its own.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from dami_agent.errors import InsufficientMemory, UsageError
 from dami_agent.types import Intensity, WeightsMode
 from dami_agent.weights.base import Weights, unique_nbytes
 from dami_agent.weights.endpoints import Slot
+from dami_agent.weights.modules import place_of
 
 
 class MergedWeights(Weights):
@@ -34,6 +36,7 @@ class MergedWeights(Weights):
     ) -> None:
         super().__init__(model, device=device, dtype=dtype)
         self.slots = tuple(slots)
+        self._places = tuple(place_of(slot.names) for slot in self.slots)
         self._gpus = {slot.instruct.device for slot in self.slots if slot.instruct.is_cuda}
         self._intensity: Intensity | None = None
         self._switch(Intensity(0))
@@ -65,13 +68,14 @@ class MergedWeights(Weights):
     def _switch(self, intensity: Intensity) -> None:
         """Rebuild the weights at ``intensity``; ``self.intensity`` is None while this runs and if it fails."""
         start = time.perf_counter()
+        values = [intensity.at_module(*place) for place in self._places]
         # inference_mode(False): a working copy made inside a caller's inference mode could not be written outside it
         with torch.inference_mode(False), torch.no_grad():
-            if 0 < intensity < 1:
+            if any(0 < value < 1 for value in values):
                 self._allocate()
             self._intensity = None
-            for slot in self.slots:
-                slot.point_to(self._build(slot, intensity))
+            for slot, value in zip(self.slots, values, strict=True):
+                slot.point_to(self._build(slot, value))
         for device in self._gpus:  # so that an asynchronous failure, and the time, belong to the switch
             torch.cuda.synchronize(device)
         self._intensity = intensity
@@ -94,11 +98,11 @@ class MergedWeights(Weights):
             slot.working = tensor
 
     @staticmethod
-    def _build(slot: Slot, intensity: Intensity) -> torch.Tensor:
+    def _build(slot: Slot, value: float) -> torch.Tensor:
         """Merge the two tensors of one slot at λ; shape and dtype are theirs (and the endpoint itself at λ=0 and 1)."""
-        if intensity <= 0:
+        if value <= 0:
             return slot.instruct
-        if intensity >= 1:
+        if value >= 1:
             return slot.thinking
         assert slot.working is not None
-        return torch.lerp(slot.instruct, slot.thinking, float(intensity), out=slot.working)
+        return torch.lerp(slot.instruct, slot.thinking, value, out=slot.working)

@@ -13,7 +13,8 @@ from transformers import PreTrainedModel
 
 from dami_agent.checkpoints.placements import MIXED_FAMILIES
 from dami_agent.errors import UnsupportedCheckpoint, UsageError
-from dami_agent.types import Intensity, WeightsMode
+from dami_agent.types import Intensity, WeightsMode, require_one
+from dami_agent.types.intensity import USE_MERGED
 from dami_agent.weights.base import Weights, unique_nbytes
 from dami_agent.weights.batch_intensities import BatchIntensities, MixedEmbedding, MixedLinear, MixedRMSNorm
 from dami_agent.weights.endpoints import read_config
@@ -60,6 +61,8 @@ class MixedWeights(Weights):
         return {"instruct": unique_nbytes(instruct), "thinking": unique_nbytes(thinking), "working": 0}
 
     def _prepare(self, intensities: tuple[Intensity, ...]) -> None:
+        for intensity in intensities:
+            require_one(intensity, "mixed weights run every row at", USE_MERGED)
         start = time.perf_counter()
         self._batch.set(intensities)
         self.switch_seconds += time.perf_counter() - start

@@ -58,6 +58,7 @@ def test_a_conversation_remembers(dami: Dami, monkeypatch: pytest.MonkeyPatch) -
     [
         (["hi", "--intensity", "3"], 2, "finite number in [0, 1]"),
         (["hi", "--intensity", "deep"], 2, "deep"),
+        (["hi", "--intensity", "ffn=.9"], 2, "without a λ"),
         (["hi", "--effort", "herculean"], 2, "herculean"),
         (["hi", "--instruct", "somewhere"], 2, "both checkpoints"),
         (["hi", "--instruct", "./no/such/folder", "--thinking", "./nor/this"], 1, "no/such/folder"),
@@ -69,3 +70,17 @@ def test_errors_are_one_clean_message(dami: Dami, options: list[str], status: in
     assert (ended.status, ended.out) == (status, "")
     assert says in ended.err
     assert "Traceback" not in ended.err
+
+
+def test_a_λ_per_module_opens_the_pair_merged(dami: Dami) -> None:
+    ended = dami("chat", "What is 3 plus 4?", "--intensity", "FFN=.9, attention=.5, other=.5", *SHORT)
+    assert (ended.status, ended.err.splitlines()[-1].startswith("λ ffn=0.9,other=0.5 (")) == (0, True), ended.err
+    (row,) = dami("logs", "--json").json
+    assert (row["intensity"], row["intensity_modules"], row["weights_mode"]) == (0.9, "ffn=0.9,other=0.5", "merged")
+    told = dami("explain").out
+    assert "requested   λ = ffn=0.9,other=0.5" in told
+    assert "used        λ = ffn=0.9,other=0.5 with thinking's template" in told
+    assert "ffn=0.9,other=0.5" in dami("logs", "--csv").out
+    assert "0.9*" in dami("runs").out
+    beyond = dami("chat", "hi", "--intensity", "ffn[0-99]=.9,other=.5", *SHORT)
+    assert (beyond.status, "does not have" in beyond.err) == (2, True)

@@ -93,7 +93,7 @@ def test_search(dami: Dami, records: list[CallRecord]) -> None:
 
 def test_verify_says_what_is_broken(dami: Dami, records: list[CallRecord], ledger_file: Path) -> None:
     whole = dami("logs", "--verify")
-    assert (whole.status, whole.out.strip()) == (0, f"sqlite:///{ledger_file}: 12 calls, schema 7: whole")
+    assert (whole.status, whole.out.strip()) == (0, f"sqlite:///{ledger_file}: 12 calls, schema 8: whole")
     with sqlite3.connect(ledger_file) as connection:
         connection.execute("update calls set output_tokens = output_tokens + 1 where id = 3")
     connection.close()

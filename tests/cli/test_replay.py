@@ -110,3 +110,18 @@ def test_a_damaged_text_ends_in_an_error_that_says_so(dami: Dami, ledger_file: P
     assert ended.status != 0
     assert "on record cannot be read" in ended.err
     assert "--verify" in ended.err
+
+
+def test_a_λ_per_module_is_decoded_again_in_merged_weights(dami: Dami, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DAMI_LEDGER_TEXT", "1")
+    modules = "ffn[0-1]=0.9,other=0.4"
+    model = ChatDAMI(reasoning_intensity=modules, weights_mode="merged", max_tokens=40, seed=3)
+    model.invoke("Start with 7. Add 5. What is the result?")
+    monkeypatch.delenv("DAMI_LEDGER_TEXT")
+    (row,) = dami("logs", "--json").json
+    same = dami("replay", row["call_id"], "--as", "other=.4,ffn[0-1]=.9", "--json").json
+    assert same["replayed_tokens"] == same["recorded_tokens"] == row["output_tokens"]
+    assert same["baseline"] == f"λ={modules} on every call"
+    assert same["calls"][0]["intensity_modules"] == modules
+    assert dami("replay", row["call_id"], "--as", "ffn=.9").status == 2
+    assert modules in dami("replay", row["call_id"], "--as", "0.9").out

@@ -80,7 +80,7 @@ def test_a_ledger_with_unfinished_log(tmp_path: Path, disk: Path, shared_memory:
     assert ledger.verify().whole
 
 
-@pytest.mark.parametrize("schema", [1, 2, 3, 4, 5, 6])
+@pytest.mark.parametrize("schema", [1, 2, 3, 4, 5, 6, 7])
 def test_a_ledger_of_an_older_release(disk: Path, schema: int) -> None:
     path = disk / "ledger.sqlite"
     with sqlite3.connect(path) as connection:
@@ -91,7 +91,7 @@ def test_a_ledger_of_an_older_release(disk: Path, schema: int) -> None:
     freeze(disk)
     ledger = Ledger.open(path)
     assert len(ledger.rows()) == expected > 0
-    assert ledger.verify().schema == 7
+    assert ledger.verify().schema == 8
     assert (None in {row.cost for row in ledger.rows()}) == (schema < 4)  # only that file's calls are all priced
     assert path.read_bytes() == before
 

@@ -69,7 +69,7 @@ def test_what_a_probe_read_again_counts_once() -> None:
     assert dataclasses.replace(record, decision=None, generation=None).reread_tokens == 0
 
 
-@pytest.mark.parametrize("schema", [1, 2, 3, 4, 5, 6])
+@pytest.mark.parametrize("schema", [1, 2, 3, 4, 5, 6, 7])
 def test_an_older_file_is_upgraded_in_place(tmp_path: Path, schema: int) -> None:
     path = tmp_path / "ledger.sqlite"
     with sqlite3.connect(path) as connection:
@@ -82,7 +82,8 @@ def test_an_older_file_is_upgraded_in_place(tmp_path: Path, schema: int) -> None
     assert [(r.call_id, r.reason, r.output_tokens, r.error) for r in rows] == [
         (v["call_id"], v["reason"], v["output_tokens"], v["error"]) for v in before
     ]
-    assert {r.reread_tokens for r in rows} == {None}
+    assert {r.intensity_modules for r in rows} == {None}
+    assert {r.reread_tokens for r in rows} == ({None} if schema < 7 else {None, 48})
     if schema < 4:
         assert {(r.run_name, r.root_run_name, r.trace_names, r.names) for r in rows} == {(None, None, (), ())}
     if schema < 3:
@@ -96,7 +97,7 @@ def test_an_older_file_is_upgraded_in_place(tmp_path: Path, schema: int) -> None
     assert ledger.verify().whole
     ledger.close()
     with sqlite3.connect(path) as connection:
-        assert [n for (n,) in connection.execute("select number from dami_migrations order by 1")] == [*range(1, 8)]
+        assert [n for (n,) in connection.execute("select number from dami_migrations order by 1")] == [*range(1, 9)]
         names = ", ".join(RENAMED_V5.get(name, name) for name in before[0])
         after = connection.execute(f"select {names} from calls order by id").fetchall()
     connection.close()

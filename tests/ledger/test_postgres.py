@@ -85,14 +85,15 @@ def test_schema_4_opens_with_its_values_under_the_new_names(new_database: NewDat
     with engine.begin() as connection:
         for old, new in RENAMED_V5.items():
             connection.exec_driver_sql(f"ALTER TABLE calls RENAME COLUMN {new} TO {old}")
-        for column in ("intensity_prompt", "reread_tokens"):
+        modules = [column.name for column in calls.columns if column.name.endswith("_modules")]
+        for column in ("intensity_prompt", "reread_tokens", *modules):
             connection.exec_driver_sql(f"ALTER TABLE calls DROP COLUMN {column}")
         connection.exec_driver_sql("DELETE FROM dami_migrations WHERE number >= 5")
     engine.dispose()
     opened = Ledger.open(url, prices=prices)
     assert opened.rows() == [dataclasses.replace(before, reread_tokens=None)]  # nobody knows of older rows
     opened.record(make_record(2))
-    assert (opened.waiting, opened.verify().rows, opened.verify().schema) == (0, 2, 7)
+    assert (opened.waiting, opened.verify().rows, opened.verify().schema) == (0, 2, 8)
     assert before.cost
     columns(url)
     opened.close()

@@ -26,7 +26,7 @@ def path(tmp_path: Path) -> Path:
 
 def test_a_whole_ledger(path: Path, tmp_path: Path) -> None:
     found = Ledger.open(path).verify()
-    assert (found.rows, found.schema, found.problems, found.whole) == (30, 7, (), True)
+    assert (found.rows, found.schema, found.problems, found.whole) == (30, 8, (), True)
     assert Ledger.open(tmp_path / "none").verify().whole
     assert Ledger.disabled().verify().whole
 

@@ -54,6 +54,8 @@ class Lab:
             weights_mode=mode,  # type: ignore[arg-type]
             device="cpu",
             dtype="float32",
+            layers=2,
+            module_intensities=mode == "merged",
         )
         options.setdefault("markers", self.markers)
         options.setdefault("eos_token_ids", self.eos_ids)

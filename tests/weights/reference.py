@@ -43,6 +43,38 @@ def tensors_of(model: PreTrainedModel) -> dict[str, Tensor]:
     return {name: tensor.detach().clone() for name, tensor in named}
 
 
+def kinds_of(model: PreTrainedModel) -> dict[str, tuple[str, int | None]]:
+    """Kind and layer of every parameter, by the classes and attributes of the model's modules: no name is parsed."""
+    found: dict[str, tuple[str, int | None]] = {}
+    body = getattr(model, "model", None) or model.transformer
+    layers = body.layers if hasattr(body, "layers") else body.h
+    where = {id(module): number for number, layer in enumerate(layers) for module in layer.modules()}
+    blocks = {}
+    for layer in layers:
+        blocks |= {id(m): "attention" for m in getattr(layer, "self_attn", getattr(layer, "attn", None)).modules()}
+        blocks |= {id(m): "ffn" for m in layer.mlp.modules()}
+    for path, module in model.named_modules():
+        kind = blocks.get(id(module), "other")
+        if type(module).__name__.endswith("Norm"):
+            kind = "norm"
+        elif isinstance(module, torch.nn.Embedding) or module is model.get_output_embeddings():
+            kind = "embedding"
+        for name, _ in module.named_parameters(recurse=False):
+            found[f"{path}.{name}"] = (kind, where.get(id(module)))
+    return found
+
+
+def load_per_module(instruct: Path, thinking: Path, values: dict[tuple[str, int | None], float]) -> PreTrainedModel:
+    """Instruct's model with every parameter set to (1 - λ)·own + λ·Thinking's, computed in float64."""
+    model, other = load_reference(instruct), load_reference(thinking)
+    kinds, theirs = kinds_of(model), dict(other.named_parameters(remove_duplicate=False))
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():  # a tied one comes once
+            lam = values[kinds[name]]
+            parameter.copy_((1 - lam) * parameter.double() + lam * theirs[name].double())
+    return model
+
+
 def random_batch(vocab: int, lengths: list[int], generator: torch.Generator) -> dict[str, Tensor]:
     """Random left-padded ids with their mask and positions; row i has ``lengths[i]`` real tokens."""
     longest = max(lengths)

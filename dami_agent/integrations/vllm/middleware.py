@@ -21,7 +21,8 @@ from dami_agent.errors import DamiError, InvalidRequest
 from dami_agent.integrations.vllm.request_arguments import INTENSITY
 from dami_agent.integrations.vllm.served_pair import FILES_PATH, PAIR_PATH, describe_pair, served_file
 from dami_agent.policy import EFFORTS
-from dami_agent.types import Intensity
+from dami_agent.types import Intensity, require_one
+from dami_agent.types.intensity import USE_MERGED
 
 __all__ = ["FINGERPRINT", "SERVED", "PairMiddleware", "ServedSettings"]
 
@@ -142,7 +143,9 @@ class PairMiddleware:
         if number is None:
             number = (data.get("vllm_xargs") or {}).get(INTENSITY)
         if number is not None:
-            return Intensity(number)
+            at = Intensity(number)
+            require_one(at, "vLLM runs every request at", USE_MERGED)
+            return at
         effort = effort or DEFAULT_EFFORT
         if effort not in EFFORTS:
             raise InvalidRequest(f"unknown reasoning_effort {effort!r}", hint=f"one of {', '.join(EFFORTS)}")
