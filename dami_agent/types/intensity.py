@@ -67,7 +67,8 @@ class Intensity(float):
         return Intensity(min(max(float(self), low), high))
 
     def __repr__(self) -> str:
-        return f"Intensity({float(self):g})"
+        number = float(self)
+        return f"Intensity({f'{number:g}' if float(f'{number:g}') == number else repr(number)})"
 
 
 class ModuleIntensity(Intensity):

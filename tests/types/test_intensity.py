@@ -36,3 +36,4 @@ def test_anything_else_is_refused_with_a_hint(value: object) -> None:
 
 def test_it_shows_as_it_is_written() -> None:
     assert [repr(Intensity(number)) for number in (0, 0.25, 1)] == ["Intensity(0)", "Intensity(0.25)", "Intensity(1)"]
+    assert repr(Intensity(0.1234567)) == "Intensity(0.1234567)", "fingerprints and cache keys tell it from 0.123457"
