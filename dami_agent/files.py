@@ -6,13 +6,13 @@ import os
 import tempfile
 from pathlib import Path
 
-import platformdirs
-
 __all__ = ["data_folder", "write_whole"]
 
 
 def data_folder() -> Path:
     """Return the folder of this user's data: ledger, frontiers, heads, answers of calibrations."""
+    import platformdirs  # here: a bare GPU machine may lack it, and writes no user's data
+
     return Path(platformdirs.user_data_dir("dami-agent", appauthor=False))
 
 

@@ -20,7 +20,7 @@ _VERDICTS = {"aim": "aim met", "must": "must met", "missed": "MISSED", None: "â€
 def bench_speed(
     shape: Annotated[
         str | None,
-        typer.Option(help="Measure random weights of this shape instead of a pair: 0.6b (Qwen3-0.6B's) or tiny."),
+        typer.Option(help="Measure random weights of this shape instead of a pair: 0.6b, 4b (Qwen3's) or tiny."),
     ] = None,
     quick: Annotated[
         bool, typer.Option("--quick", help="Shorter prompts and replies, fewer repetitions and points.")

@@ -160,6 +160,10 @@ class BatchInputs:
                 **{self.weights.cache_argument: self._cache},
                 **wanted,
             )
+            # What decodes is waited for when a token is drawn from it. Nothing waits for a chunk of a prompt, so that
+            # a GPU would still be reading it in the time that is counted as what comes next.
+            if len(ids[0]) > 1 and device.type == "cuda":
+                torch.cuda.synchronize(device)
         self.width = end
         switched = self.weights.switch_seconds - switched
         self.switch_seconds += switched

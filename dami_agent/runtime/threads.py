@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 
 import torch
-from threadpoolctl import ThreadpoolController
 
 from dami_agent.weights import Weights
 
@@ -26,6 +25,8 @@ def limit_threads(weights: Weights) -> None:
     """
     if weights.device.type != "cpu" or weights.nbytes().get("instruct", 0) >= _ONE_THREAD_BYTES:
         return
+    from threadpoolctl import ThreadpoolController  # here, for GPU machines that lack it
+
     torch.get_num_threads()  # torch sets the calling thread's number when it is first needed there
     ThreadpoolController().select(user_api="openmp").limit(limits=1)
     log.debug("the model is small: its thread computes without helpers")

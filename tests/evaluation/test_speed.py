@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from dami_agent.checkpoints import CheckpointPair
 from dami_agent.errors import InvalidRequest, RunError, UsageError
-from dami_agent.evaluation.speed import GOALS, SHAPES, SpeedPlan
+from dami_agent.evaluation.speed import GOALS, SHAPES, SpeedPlan, random_pair
 from dami_agent.evaluation.speed.bench import Bench, at_once, computing_on
 from dami_agent.evaluation.speed.comparison import Comparison, Work, in_turn
 from dami_agent.evaluation.speed.decoding import _longest_loop
@@ -21,6 +21,7 @@ from dami_agent.evaluation.speed.reference import TransformersModel, merge_files
 from dami_agent.evaluation.speed.workload import FULL, QUICK, Prompts, spread_lambdas
 from dami_agent.runtime.hidden_ids import ids_without_text
 from dami_agent.types import Intensity
+from dami_agent.weights import load_weights
 from tests.pairs import edit_json, write_pair
 from tests.weights import reference
 
@@ -165,12 +166,13 @@ def test_lambdas_are_distinct_and_none_is_an_end() -> None:
         assert all(0 < value < 1 for value in values)
 
 
-def test_the_large_shape_is_qwen3s() -> None:
+@pytest.mark.parametrize(("shape", "parameters"), [("0.6b", 596_049_920), ("4b", 4_022_468_096)])
+def test_the_large_shapes_are_qwen3s(shape: str, parameters: int) -> None:
     from transformers import AutoModelForCausalLM, Qwen3Config
 
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(Qwen3Config(**SHAPES["0.6b"], tie_word_embeddings=True))
-    assert model.num_parameters() == 596_049_920
+        model = AutoModelForCausalLM.from_config(Qwen3Config(**SHAPES[shape], tie_word_embeddings=True))
+    assert model.num_parameters() == parameters
 
 
 def test_a_random_pair_opens_and_every_id_of_it_has_a_text(tiny: CheckpointPair) -> None:
@@ -179,6 +181,22 @@ def test_a_random_pair_opens_and_every_id_of_it_has_a_text(tiny: CheckpointPair)
     assert tiny.instruct.tokenizer().get_vocab()["<|im_end|>"] in tiny.eos_token_ids
     ends = [load_file(side.path / "model.safetensors") for side in (tiny.instruct, tiny.thinking)]
     assert not torch.equal(*(tensors["model.embed_tokens.weight"] for tensors in ends))
+
+
+def test_a_random_pair_is_cut_into_files_that_belong_together(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(random_pair, "_SHARD", 100_000)
+    cut = write_random_pair(tmp_path, "tiny")
+    assert len([*cut.instruct.path.glob("*.safetensors")]) > 2
+    models = [load_weights(side.path, side.path, mode="merged") for side in (cut.instruct, cut.thinking)]
+    with models[0].at([0.0]) as instruct, models[1].at([0.0]) as thinking:
+        rows = instruct.get_input_embeddings().weight
+        assert len(rows.unique(dim=0)) == 1280, "no two tokens tie"
+        for name, parameter in instruct.named_parameters():
+            if parameter.dim() > 1:
+                assert parameter.std() * parameter.shape[-1] ** 0.5 == pytest.approx(1, abs=0.1), name
+                assert (thinking.get_parameter(name) - parameter).std() / parameter.std() == pytest.approx(
+                    0.1, abs=0.01
+                )
 
 
 def test_the_number_of_threads_is_put_back() -> None:

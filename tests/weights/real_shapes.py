@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
@@ -16,6 +21,21 @@ SHAPES: dict[str, dict[str, Any]] = {  # the published config.json of each; all 
     "Qwen3-0.6B": {"hidden_size": 1024, "intermediate_size": 3072, "num_hidden_layers": 28, "num_attention_heads": 16},
     "Qwen3-4B": {"hidden_size": 2560, "intermediate_size": 9728, "num_hidden_layers": 36, "num_attention_heads": 32},
 }
+
+
+@contextmanager
+def qwen3_4b(factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Path]]:
+    """A 4B pair on disk, 16 GB: the one that DAMI_GPU_PAIR names (make gpu-check writes one for all), or one's own."""
+    if given := os.environ.get("DAMI_GPU_PAIR"):
+        yield Path(given) / "instruct", Path(given) / "thinking"
+        return
+    folder = factory.mktemp("qwen3-4b")
+    if shutil.disk_usage(folder).free < 20 * 2**30:
+        pytest.skip("needs 20 GiB of disk")
+    try:
+        yield write_real_pair(folder, "Qwen3-4B", shard_bytes=2**31)
+    finally:
+        shutil.rmtree(folder)
 
 
 def write_real_pair(directory: Path, name: str, *, shard_bytes: int = 2**30) -> tuple[Path, Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -64,6 +65,7 @@ class Bench:
             options: of :class:`LocalEngine`. Unless they say otherwise no prefix is kept: repetitions shall not read
                 from a cache what the reference reads anew.
         """
+        release(self.device)
         settings: dict[str, Any] = {"prefix_tokens": 0, "loop_rule": None, **options}
         arguments = engine_arguments(self.pair, mode=mode, device=self.device, dtype=self.dtype, **settings)
         engine = LocalEngine(**(arguments | {"eos_token_ids": ()}))
@@ -145,6 +147,13 @@ def computing_on(threads: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def release(device: str) -> None:
+    """Give back what a GPU's allocator keeps of models that are gone: a plan counts it as taken."""
+    if device.startswith("cuda"):
+        gc.collect()
+        torch.cuda.empty_cache()
 
 
 def synchronize(device: str) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -68,17 +69,16 @@ def speed(asked: SpeedPlan, progress: Progress) -> dict[str, Any]:
         RunError: ours and a reference did not do the same work.
     """
     with tempfile.TemporaryDirectory(prefix="dami-speed-") as scratch:
-        bench = _bench(asked, Path(scratch), progress)
-        weights = bench.weights()
-        threads = threads_of(weights)
-        with computing_on(threads):
-            merged = Path(scratch) / "merged"
-            rows = switch_rows(bench, weights, merged)
-            del weights
-            rows += _decoding(bench, merged)
-            rows += _serving(bench)
-            with bench.engine(bench.many, max_batch_size=max(asked.workload.concurrencies)) as engine:
-                points = curves(bench, engine)
+        if asked.shape is not None:
+            pair = write_random_pair(Path(scratch), asked.shape)
+        else:
+            pair = CheckpointPair.named(asked.instruct, asked.thinking)
+        bench = bench_of(pair, asked.workload, progress)
+        threads, rows, points = 0, [], []
+        for each in measured(bench, Path(scratch)):
+            threads = each.threads
+            rows += each.rows
+            points += each.points
     rows.sort(key=lambda row: list(GOALS).index(row["name"]))
     return {
         "pair": bench.pair.name,
@@ -95,42 +95,83 @@ def speed(asked: SpeedPlan, progress: Progress) -> dict[str, Any]:
     }
 
 
-def _bench(asked: SpeedPlan, scratch: Path, progress: Progress) -> Bench:
-    """Open the pair, and see that it runs on one device and has the context that is needed."""
-    if asked.shape is not None:
-        pair = write_random_pair(scratch, asked.shape)
-    else:
-        pair = CheckpointPair.named(asked.instruct, asked.thinking)
-    chosen = plan(pair)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """Holds what has just been measured.
+
+    Attributes:
+        rows: as JSON, in no order.
+        points: of the curves, as JSON.
+        threads: that torch computes on.
+    """
+
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    points: list[dict[str, Any]] = field(default_factory=list)
+    threads: int
+
+
+def measured(bench: Bench, scratch: Path) -> Iterator[Measured]:
+    """Measure all rows and curves, and yield them as they are known.
+
+    Args:
+        bench: what to measure.
+        scratch: a folder for the reference's merged files.
+
+    Raises:
+        RunError: ours and a reference did not do the same work.
+    """
+    weights = bench.weights()
+    threads = threads_of(weights)
+    with computing_on(threads):
+        merged = scratch / "merged"
+        yield Measured(threads=threads, rows=switch_rows(bench, weights, merged))
+        del weights
+        yield Measured(threads=threads, rows=_serving(bench))
+        if bench.workload.concurrencies:
+            with bench.engine(bench.many, max_batch_size=max(bench.workload.concurrencies)) as engine:
+                points = curves(bench, engine)
+            del engine
+            yield Measured(threads=threads, points=points)
+        for rows in _decoding(bench, merged):
+            yield Measured(threads=threads, rows=rows)
+
+
+def bench_of(pair: CheckpointPair, workload: Workload, progress: Progress, *, device: str = "auto") -> Bench:
+    """Plan the pair, and see that it runs on one device and has the context that is needed.
+
+    Args:
+        pair: verified.
+        workload: how much is measured.
+        progress: told what is done.
+        device: as plans take it.
+
+    Raises:
+        UsageError: it would be spread over several devices, or its context is too short.
+    """
+    chosen = plan(pair, device=device)
     if chosen.device_map is not None:
         raise UsageError(
             f"{pair.name} would be spread over several devices, where the reference is not measured",
             hint="measure a pair that fits on one",
         )
-    if chosen.context_length < asked.workload.context:
+    if chosen.context_length < workload.context:
         raise UsageError(
-            f"{pair.name} has a context of {chosen.context_length} tokens here, {asked.workload.context} are needed",
-            hint="measure another pair" if asked.quick else "--quick needs fewer",
+            f"{pair.name} has a context of {chosen.context_length} tokens here, {workload.context} are needed",
+            hint="measure another pair" if workload == QUICK else "--quick needs fewer",
         )
     prompts = Prompts(pair.instruct.tokenizer(), int(pair.model_config().get_text_config().vocab_size))
-    return Bench(
-        pair=pair,
-        device=chosen.device,
-        dtype=chosen.dtype,
-        workload=asked.workload,
-        prompts=prompts,
-        tell=progress,
-    )
+    return Bench(pair=pair, device=chosen.device, dtype=chosen.dtype, workload=workload, prompts=prompts, tell=progress)
 
 
-def _decoding(bench: Bench, merged: Path) -> list[dict[str, Any]]:
+def _decoding(bench: Bench, merged: Path) -> Iterator[list[dict[str, Any]]]:
     """Measure what needs an engine of merged weights; ``merged`` holds the reference's merged files."""
     with bench.engine("merged") as one:
-        model = TransformersModel(merged, bench.device, bench.dtype)
-        rows = [*one_lambda_rows(bench, one, model), overhead_row(bench, one)]
-        del model  # before another engine takes its memory
+        yield [overhead_row(bench, one)]
         with bench.engine(bench.many) as many:
-            return rows + many_lambda_rows(bench, one, many)
+            yield many_lambda_rows(bench, one, many)
+        del many  # before the reference takes its memory
+        # Last, for what transformers' continuous batching may do to a device.
+        yield one_lambda_rows(bench, one, TransformersModel(merged, bench.device, bench.dtype))
 
 
 def _serving(bench: Bench) -> list[dict[str, Any]]:

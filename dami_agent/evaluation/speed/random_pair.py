@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM, Qwen3Config
 
 from dami_agent.checkpoints import CheckpointPair
@@ -28,6 +30,17 @@ SHAPES: Mapping[str, Mapping[str, Any]] = {
         "head_dim": 128,
         "max_position_embeddings": 40_960,
     },
+    # Of Qwen3-4B's: 4,022,468,096.
+    "4b": {
+        "vocab_size": 151_936,
+        "hidden_size": 2560,
+        "intermediate_size": 9728,
+        "num_hidden_layers": 36,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+        "head_dim": 128,
+        "max_position_embeddings": 40_960,
+    },
     "tiny": {  # for tests
         "vocab_size": 1280,
         "hidden_size": 64,
@@ -43,6 +56,11 @@ SHAPES: Mapping[str, Mapping[str, Any]] = {
 
 _DISTANCE = 0.1  # of Thinking's weights from Instruct's, in deviations: near enough to pass for two fine-tunings
 _TEXTS = ("chat_template.jinja", "generation_config.json", "tokenizer_config.json")
+_SHARD = 4 << 30
+"""Bytes in a file of weights, at most, so that no more than that is ever held."""
+_POOL = (1 << 24) + 43
+"""Random numbers that all matrices are stretches of, over and over: to draw 4 billion takes minutes. An odd number, so
+that no two rows of an embedding are the same and no two tokens always tie."""
 
 
 def write_random_pair(folder: Path, shape: str) -> CheckpointPair:
@@ -56,25 +74,61 @@ def write_random_pair(folder: Path, shape: str) -> CheckpointPair:
         shape: a name of ``SHAPES``.
     """
     config = Qwen3Config(**SHAPES[shape], tie_word_embeddings=True, dtype="bfloat16")
-    generator = torch.Generator().manual_seed(0)
-    with quiet_transformers():
-        construct: Any = AutoModelForCausalLM.from_config  # untyped in transformers
-        model = construct(config, dtype=torch.bfloat16)
-        for side, scale in (("instruct", 1.0), ("thinking", _DISTANCE)):
-            _add_noise(model, scale, generator)
-            model.save_pretrained(folder / side)
-            _write_texts(folder / side, side, int(config.vocab_size))
+    config.architectures = ["Qwen3ForCausalLM"]
+    construct: Any = AutoModelForCausalLM.from_config  # untyped in transformers
+    with quiet_transformers(), torch.device("meta"):
+        shapes = {name: parameter.shape for name, parameter in construct(config).named_parameters()}
+    pool = torch.randn(_POOL, generator=torch.Generator().manual_seed(0))
+    for side, numbers in (("instruct", pool), ("thinking", pool + _DISTANCE * pool.roll(_POOL // 2))):
+        (folder / side).mkdir()
+        config.save_pretrained(folder / side)
+        _write_weights(folder / side, shapes, numbers.repeat(2))
+        _write_texts(folder / side, side, int(config.vocab_size))
+    return open_random_pair(folder, shape)
+
+
+def open_random_pair(folder: Path, shape: str) -> CheckpointPair:
+    """Open a pair that :func:`write_random_pair` has written to ``folder``."""
     sides = (Checkpoint.open(folder / side, source=f"{shape}/{side}") for side in ("instruct", "thinking"))
     return CheckpointPair.of(*sides, name=f"random-{shape}")
 
 
-def _add_noise(model: torch.nn.Module, scale: float, generator: torch.Generator) -> None:
-    """Move every matrix by a random one of deviation ``scale`` × fan_in^-½; norms stay 1."""
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.dim() > 1:
-                noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float32)
-                parameter.add_((noise * scale * parameter.shape[-1] ** -0.5).to(parameter.dtype))
+def _write_weights(folder: Path, shapes: Mapping[str, torch.Size], numbers: torch.Tensor) -> None:
+    """Write safetensors of random matrices, with an index where there is more than one file."""
+    files: list[list[str]] = [[]]
+    size = 0
+    for name, shape in shapes.items():
+        if size and size + 2 * shape.numel() > _SHARD:
+            files.append([])
+            size = 0
+        files[-1].append(name)
+        size += 2 * shape.numel()
+    where: dict[str, str] = {}
+    for number, names in enumerate(files, 1):
+        file = "model.safetensors" if len(files) == 1 else f"model-{number:05}-of-{len(files):05}.safetensors"
+        tensors = {name: _weight(name, shapes[name], numbers) for name in names}
+        save_file(tensors, folder / file, metadata={"format": "pt"})
+        where.update(dict.fromkeys(names, file))
+    if len(files) > 1:
+        index = {"metadata": {"total_size": 2 * sum(map(torch.Size.numel, shapes.values()))}, "weight_map": where}
+        (folder / "model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
+
+
+def _weight(name: str, shape: torch.Size, numbers: torch.Tensor) -> torch.Tensor:
+    """Cut a matrix of deviation fan_in^-½ from random numbers, at a place that its name says; norms are 1.
+
+    Args:
+        name, shape: of the parameter.
+        numbers: float32, the pool twice.
+
+    Returns:
+        bfloat16 of that shape.
+    """
+    if len(shape) == 1:
+        return torch.ones(shape, dtype=torch.bfloat16)
+    start, count = zlib.crc32(name.encode()) % _POOL, int(shape.numel())
+    stretch: torch.Tensor = (numbers[start : start + min(count, _POOL)] * shape[-1] ** -0.5).to(torch.bfloat16)
+    return stretch.repeat(-(-count // _POOL))[:count].view(shape)
 
 
 def _write_texts(folder: Path, side: str, vocab_size: int) -> None:

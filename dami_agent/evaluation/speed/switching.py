@@ -22,12 +22,12 @@ _LARGEST = 2**27
 
 
 def switch_rows(bench: Bench, weights: Weights, folder: Path) -> list[dict[str, Any]]:
-    """Measure ``switch_floor`` and ``switch_vs_reload``.
+    """Measure ``switch_floor`` and, unless the workload leaves reloads out, ``switch_vs_reload``.
 
     Args:
         bench: what to measure.
         weights: merged ones.
-        folder: where the reference keeps its merged files; the last are left there.
+        folder: where the reference keeps its merged files; they are left there.
     """
     floor, note = _floor(weights, bench.device)
     found = bench.compare("switch_floor", lambda _: _switch(weights), floor)
@@ -40,6 +40,9 @@ def switch_rows(bench: Bench, weights: Weights, folder: Path) -> list[dict[str, 
         synchronize(bench.device)
         return Work(seconds=time.perf_counter() - began)
 
+    if not bench.workload.reloads:
+        merge_files(bench.pair.instruct.path, bench.pair.thinking.path, 0.5, folder)
+        return rows
     found = bench.compare("switch_vs_reload", lambda _: _switch(weights), reload)
     note = "reference: both checkpoints' files merged, written and loaded with transformers"
     return [*rows, bench.row("switch_vs_reload", found.seconds(), note)]

@@ -19,6 +19,7 @@ class Workload:
 
     Attributes:
         repetitions: of each side of a row, after one that is not counted; medians are reported.
+        reloads: whether changes of λ are compared with merged files that are loaded again, too.
         shortest, longest: tokens of the prompts, which are spread evenly between the two.
         new_tokens: output tokens of each request.
         requests: sent at once where rows are batches.
@@ -45,6 +46,7 @@ class Workload:
     lambdas: int = 8
     steps: int = 6
     arrivals: int = 64
+    reloads: bool = True
 
     @property
     def context(self) -> int:
