@@ -189,6 +189,6 @@ def test_unknown_names_list_those_that_exist(publish: Publish) -> None:
         open_session(SessionKey(engine="locl"))
     with pytest.raises(
         InvalidRequest,
-        match=r"no estimator is named 'toi'\n  hint: known: auto, .*, preference, router, staged, toy; did you mean 'toy'\?",
+        match=r"no estimator is named 'toi'\n  hint: known: auto, .*, router, staged, toy; did you mean 'toy'\?",
     ):
         estimator_named("toi")

@@ -1,7 +1,7 @@
 """Ask the head on the prompt's hidden states first, and Instruct's probe only where that head is unsure.
 
-Reading the prompt costs no output token; a probe costs up to 32 unless it becomes the answer. A head is **unsure** where
-its two best λs are worth nearly the same,
+Reading the prompt costs no output token; a probe costs up to 32 unless it becomes the answer. A head is **unsure**
+where its two best λs are worth nearly the same,
 
     margin = value(best λ) − value(second best λ) < threshold,      value = P(right | λ) − price · tokens(λ)
 
@@ -76,13 +76,7 @@ class StagedEstimator:
         return dataclasses.replace(
             probed,
             estimator=self.name,
-            features={
-                **probed.features,
-                **told,
-                "probed": 1.0,
-                "head_intensity": float(head.intensity),
-                **before,
-            },
+            features={**probed.features, **told, "probed": 1.0, "head_intensity": float(head.intensity), **before},
             scored_tokens=head.scored_tokens + probed.scored_tokens,
             seconds=head.seconds + probed.seconds,
         )
