@@ -182,11 +182,11 @@ def test_a_stream_closed_in_a_later_sample_has_put_all_on_record() -> None:
         pass
 
     def reply(request: Any) -> FakeReply:
-        if len(pipeline.engine.requests) == 3:
+        if len(engine.requests) == 3:
             raise Closing
-        return said("7" if len(pipeline.engine.requests) == 1 else "8")
+        return said("7" if len(engine.requests) == 1 else "8")
 
-    pipeline, book, _ = made(reply, self_consistency={"samples": 5})
+    pipeline, book, engine = made(reply, self_consistency={"samples": 5})
     with pytest.raises(Closing):
         pipeline.run(adding(0.6))
     assert sorted(row.decision.attempt for row in book.rows if row.decision) == [0, 1, 2]
