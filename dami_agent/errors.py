@@ -20,6 +20,7 @@
     │   ├── BudgetExhausted         a run's or thread's budget is used up
     │   ├── Cancelled               the caller cancelled
     │   ├── DeadlineExceeded        the deadline passed before an answer was there
+    │   ├── CheckFailed             the user's own check of a reply raised, or said neither yes nor no
     │   └── OutputError             the answer breaks what was asked of it
     │       ├── OutputTruncated     a cap came before the structured output was complete
     │       └── OutputInvalid       the output does not parse or validate
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BudgetExhausted",
     "Cancelled",
+    "CheckFailed",
     "CheckpointError",
     "CheckpointNotFound",
     "ContextOverflow",
@@ -186,6 +188,10 @@ class Cancelled(RunError):
 
 class DeadlineExceeded(RunError):
     """Raised when the deadline passed before the answer was complete."""
+
+
+class CheckFailed(RunError):
+    """Raised when the user's own check of a reply raised an error, or returned neither True nor False."""
 
 
 class OutputError(RunError):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import time
 import uuid
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
@@ -25,6 +26,7 @@ from dami_agent.errors import (
 )
 from dami_agent.estimators import estimator_named
 from dami_agent.interrupts import cancel_on_interrupt
+from dami_agent.judging import Judgement, elected_of, judge, reason_to_redraw, standing
 from dami_agent.policy import BudgetTracker
 from dami_agent.request_checks import check_intensity
 from dami_agent.types import (
@@ -117,43 +119,78 @@ class Pipeline:
         Closing the iterator early cancels the call; that is recorded too. What an attempt says that the policy may
         still reject is held back until it is accepted, so nothing is shown twice; the last attempt streams. Of an
         attempt that is only drawn anew if its tool call cannot be read, the calls are held back. Where a budget or
-        the context window has no room for another attempt, the rejected one is what there is.
+        the context window has no room for another attempt, the rejected one is what there is. Where several replies
+        vote (``self_consistency``), nothing is shown before the vote is over, and the rows are written then.
 
         Raises:
             UsageError: bad input, before anything runs.
-            RunError: the call was started and failed; recorded with what it had cost.
+            RunError: the call was started and failed; recorded with what it had cost. ``CheckFailed`` where the user's
+                own check of a reply failed.
         """
         check_intensity(step.intensity_request.intensity, self.engine.info)
         if not step.run_context.call_id:
             run_context = dataclasses.replace(step.run_context, call_id=uuid.uuid4().hex)
             step = dataclasses.replace(step, run_context=run_context)
         cancellation = cancellation or Cancellation()
-        rejected: list[Rejected] = []
-        for number in range(self.policy.attempts):  # one, unless something escalates
-            with cancel_on_interrupt(cancellation.cancel):
-                verdict = yield from self._attempt(step, number, cancellation, rejected)
-                if isinstance(verdict, Rejected):
-                    rejected.append(verdict)
-                elif isinstance(verdict, Accepted):
-                    yield Outcome.of(verdict.record, rejected)
-                    return
-                elif verdict.out_of_room and rejected and rejected[-1].record.reply is not None:
-                    last = rejected.pop()
-                    yield from last.withheld
-                    yield Outcome.of(last.record, rejected)
-                    return
-                else:
-                    try:
-                        raise verdict.error
-                    finally:
-                        del verdict  # its traceback holds this frame
+        tries: list[Rejected] = []
+        begun = time.monotonic()
+        try:
+            for number in range(self.policy.attempts):  # one, unless something escalates or a plan asks for more
+                with cancel_on_interrupt(cancellation.cancel):
+                    verdict = yield from self._attempt(step, number, cancellation, tries, time.monotonic() - begun)
+                    if isinstance(verdict, Accepted):
+                        yield Outcome.of(verdict.record, tries)
+                        return
+                    failed = verdict if isinstance(verdict, Failed) else None
+                    if isinstance(verdict, Rejected):
+                        tries.append(verdict)
+                    place = standing(self.policy, tries, failed)
+                    if place is not None:
+                        yield from self._let_stand(step, tries, place, failed)
+                        return
+                    if failed is not None:
+                        try:
+                            raise failed.error
+                        finally:
+                            del verdict, failed  # its traceback holds this frame
+        finally:
+            self._record_votes(tries)
         raise AssertionError("the policy rejects a reply only where another attempt is left")
 
+    def _let_stand(
+        self, step: Step, tries: list[Rejected], place: int, failed: Failed | None
+    ) -> Iterator[Delta | Outcome]:
+        """Show the reply of one of the attempts after all, and end the call with it."""
+        last, others = tries[place], [*tries[:place], *tries[place + 1 :]]
+        if failed is not None and failed.record.output_tokens:
+            others.append(Rejected(record=failed.record, why=str(failed.error)))
+        if last.vote is not None:
+            last = tries[place] = elected_of(tries, place)
+            record = last.record
+            assert record.decision is not None
+            assert record.generation is not None
+            assert record.reply is not None
+            try:
+                refuse_silent_end(step, record.generation, record.reply, self.policy.cut_by_budget(record.decision))
+            except RunError as error:
+                tries[place] = dataclasses.replace(last, record=dataclasses.replace(record, error=str(error)))
+                raise
+        self._record_votes(tries)
+        yield from last.withheld
+        yield Outcome.of(last.record, others)
+
+    def _record_votes(self, tries: list[Rejected]) -> None:
+        """Put the attempts on record that were kept until the vote was over: which one is accepted is known now."""
+        for each in tries:
+            if each.vote is not None:
+                self._write(each.record)
+        tries.clear()
+
     def _attempt(
-        self, step: Step, number: int, cancellation: Cancellation, rejected: Sequence[Rejected]
+        self, step: Step, number: int, cancellation: Cancellation, tries: Sequence[Rejected], elapsed: float
     ) -> Generator[Delta, None, Verdict]:
-        """Run one attempt, recorded and paid for whatever happens, and return the verdict on it."""
-        policy, last = self.policy, rejected[-1] if rejected else None
+        """Run one attempt, paid for and recorded whatever happens (a vote: when all are in), and return the verdict."""
+        policy, last = self.policy, tries[-1] if tries else None
         engine = cancellable(self.engine, cancellation)
         attempt = Attempt(step=step, engine=engine, frontier=self._frontier, number=number)
         decision: Decision | None = None
@@ -161,10 +198,11 @@ class Pipeline:
         generation: Generation | None = None
         reply: Reply | None = None
         gate: DeltaGate | None = None
+        judged: Judgement | None = None
         try:
             # Decide: λ, caps, template and the reason; the estimator runs only where its answer can matter.
             prompts = Prompts(self.dialogue, step, engine.info.context_length)
-            decision = self._decide(attempt, prompts, last)
+            decision = self._decide(attempt, prompts, last, elapsed)
             # Render: messages -> token ids; the estimator's probe may be the beginning of the reply, or all of it.
             prompts = prompts.without_tools() if decision.tools_disabled else prompts
             probe = reusable_probe(decision)
@@ -173,7 +211,7 @@ class Pipeline:
                 window = engine.info.context_length - len(prompt.token_ids)
                 decision = within_window(prompts.step, decision, window)
             gate = DeltaGate(
-                withhold_all=policy.may_retry(decision),
+                withhold_all=policy.may_retry(decision) or decision.plan == "self_consistency",
                 withhold_calls=policy.may_redraw(decision),
                 shown_before=last.shown if last is not None else (),
             )
@@ -189,11 +227,9 @@ class Pipeline:
             deltas, reply = parser.finish(generation)
             yield from gate.admit(deltas)
             # Judge: accept the reply, or say why another attempt follows.
-            wrong = policy.rejects(step, reply) or self._breaks_schema(step, reply)
-            if wrong:
-                reply = dataclasses.replace(reply, accepted=False)
-            why = (wrong if policy.may_retry(decision) else "") or policy.redraws(step, decision, reply)
-            if not why:
+            judged = judge(policy, self.dialogue, engine, step, decision, prompt, generation, reply, last)
+            decision, reply = judged.decision, judged.reply
+            if not judged.why:
                 refuse_silent_end(step, generation, reply, policy.cut_by_budget(decision))
                 yield from gate.withheld
         except BaseException as error:  # GeneratorExit and KeyboardInterrupt too: what it cost must be on record
@@ -203,18 +239,30 @@ class Pipeline:
             record = attempt.record(decision=decision, prompt=prompt, generation=generation, reply=reply, error=error)
             self._keep(attempt, record)
             if again:
-                return Rejected(record=record, why=again, final=isinstance(error, DeadlineExceeded))
+                late = isinstance(error, DeadlineExceeded)
+                redraw = decision is not None and decision.plan == "self_consistency"
+                return Rejected(record=record, why=again, final=late, redraw=redraw and not late)
             if not isinstance(error, Exception):
                 raise
             return Failed(record=record, error=error)
         # Record: before the answer is returned; a stream has shown most of it by now.
         record = attempt.record(decision=decision, prompt=prompt, generation=generation, reply=reply)
-        self._keep(attempt, record)
-        if why:
-            return Rejected(record=record, why=why, withheld=tuple(gate.withheld), shown=frozenset(gate.shown))
+        if judged.vote is None:
+            self._keep(attempt, record)
+        else:
+            self._settle(attempt, record)
+        if judged.why:
+            return Rejected(
+                record=record,
+                why=judged.why,
+                withheld=tuple(gate.withheld),
+                shown=frozenset(gate.shown),
+                redraw=judged.redraw,
+                vote=judged.vote,
+            )
         return Accepted(record=record)
 
-    def _decide(self, attempt: Attempt, prompts: Prompts, last: Rejected | None) -> Decision:
+    def _decide(self, attempt: Attempt, prompts: Prompts, last: Rejected | None, elapsed: float) -> Decision:
         """Ask the policy for λ and the rest; λ=0 where only its prompt fits the context window."""
         engine, step = attempt.engine, attempt.step
 
@@ -230,6 +278,8 @@ class Pipeline:
             last.record.decision if last is not None else None,
             "" if last is None else last.why,
             final=last is not None and last.final,
+            redraw=last is not None and last.redraw,
+            elapsed=elapsed,
             budgets=self.budgets,
             context_left=prompts.room(instruct) if self.policy.budgeted else None,
             check=engine.cancellation.check,
@@ -270,25 +320,28 @@ class Pipeline:
             step, number: the step, and the attempt's number from 0.
             decision, reply, gate: as far as the attempt came; None where it did not.
         """
-        policy, text = self.policy, f"{type(error).__name__}: {error}" if isinstance(error, RunError) else ""
-        if isinstance(error, OutputError) and reply is None and policy.retries_schema_failures:
-            return text if decision is not None and policy.may_retry(decision) else ""
+        if isinstance(error, OutputError) and reply is None:
+            return "" if decision is None else reason_to_redraw(self.policy, error, decision)
         answered = gate is not None and gate.answered
         if isinstance(error, DeadlineExceeded) and not answered:
-            return text if self.budgets.stopped_by_budget(policy, step, number) else ""
+            late = self.budgets.stopped_by_budget(self.policy, step, number)
+            return f"{type(error).__name__}: {error}" if late else ""
         return ""
-
-    def _breaks_schema(self, step: Step, reply: Reply) -> str:
-        """Return how a structured answer breaks a schema that no grammar could hold; "" if it does not."""
-        wrong = self.dialogue.wrong_answer(step, reply) if self.policy.retries_schema_failures else ""
-        return f"schema failure: {wrong}" if wrong else ""
 
     def _keep(self, attempt: Attempt, record: CallRecord) -> None:
         """Settle the attempt's budget and put it on record."""
+        self._settle(attempt, record)
+        self._write(record)
+
+    def _settle(self, attempt: Attempt, record: CallRecord) -> None:
+        """Charge the budget with what the attempt used."""
         if self.policy.reread_cost:
             self.budgets.note_history(self.policy, attempt.step, record)
         if self.policy.budgeted:
             self.budgets.settle(self.policy, attempt.step, attempt.number, attempt.usage(record))
+
+    def _write(self, record: CallRecord) -> None:
+        """Put an attempt on record."""
         if self.ledger is not None:
             try:
                 self.ledger.record(record)

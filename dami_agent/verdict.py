@@ -12,6 +12,7 @@ from dami_agent.types import CallRecord, Reply
 
 if TYPE_CHECKING:
     from dami_agent.dialogue import Delta
+    from dami_agent.policy.plans import Vote
 
 __all__ = ["Accepted", "DeltaGate", "Failed", "Outcome", "Rejected", "Verdict"]
 
@@ -32,6 +33,8 @@ class Rejected:
         withheld: deltas that nobody saw; shown after all if no budget is left for another attempt.
         shown: kinds of deltas that were streamed.
         final: True if the next attempt must answer immediately, because the time budget has run out.
+        redraw: True if the next attempt is to have the same λ.
+        vote: what the reply votes for, where several are drawn; its record is kept when the vote is over.
     """
 
     record: CallRecord
@@ -39,6 +42,8 @@ class Rejected:
     withheld: tuple[Delta, ...] = ()
     shown: frozenset[str] = frozenset()
     final: bool = False
+    redraw: bool = False
+    vote: Vote | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +64,7 @@ Verdict = Accepted | Rejected | Failed
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """The end of a call: the accepted reply, the record of the attempt that gave it, and those of the ones before."""
+    """The end of a call: the accepted reply, the record of the attempt that gave it, and those of all others."""
 
     reply: Reply
     record: CallRecord
@@ -67,13 +72,13 @@ class Outcome:
 
     @classmethod
     def of(cls, record: CallRecord, rejected: Sequence[Rejected]) -> Outcome:
-        """Return the outcome of an accepted attempt and those before it."""
+        """Return the outcome of an accepted attempt and the others."""
         assert record.reply is not None
         return cls(reply=record.reply, record=record, rejected=tuple(each.record for each in rejected))
 
     @property
     def attempts(self) -> tuple[CallRecord, ...]:
-        """Return all attempts, in order: the caller pays for all."""
+        """Return all attempts, the one that gave the reply last: the caller pays for all."""
         return (*self.rejected, self.record)
 
 

@@ -31,6 +31,7 @@ def blocks(page: str, language: str) -> list[str]:
 
 
 SHOWN = [(page, block) for page in ("extending.md", "frontier.md") for block in blocks(page, "python")]
+SHOWN += [("policy.md", block) for block in blocks("policy.md", "python") if "cascade" in block]
 
 
 @pytest.mark.parametrize(("page", "block"), SHOWN, ids=[f"{page}-{n}" for n, (page, _) in enumerate(SHOWN)])

@@ -109,7 +109,7 @@ def test_an_estimator_of_another_distribution_is_used_by_name(publish: Publish) 
     model = fake_chat_model(["a"], policy={"default": {"estimator": "toy"}})
     assert model.invoke("?").response_metadata["intensity"] == 0.25
     assert estimator_named("toy") is estimator_named("toy")
-    assert estimator_names() == ["auto", "confidence", "entropy", "preference", "router", "toy"]
+    assert estimator_names() == ["auto", "confidence", "entropy", "preference", "router", "staged", "toy"]
     assert isinstance(estimator_named("confidence"), ConfidenceEstimator)
 
 
@@ -189,6 +189,6 @@ def test_unknown_names_list_those_that_exist(publish: Publish) -> None:
         open_session(SessionKey(engine="locl"))
     with pytest.raises(
         InvalidRequest,
-        match=r"no estimator is named 'toi'\n  hint: known: auto, .*, preference, router, toy; did you mean 'toy'\?",
+        match=r"no estimator is named 'toi'\n  hint: known: auto, .*, router, staged, toy; did you mean 'toy'\?",
     ):
         estimator_named("toi")

@@ -7,6 +7,7 @@ from dami_agent.estimators.fixed import FixedEstimator
 from dami_agent.estimators.preference import PreferenceEstimator
 from dami_agent.estimators.registry import estimator_named, estimator_names, register_estimator
 from dami_agent.estimators.router import RouterEstimator
+from dami_agent.estimators.staged import StagedEstimator
 
 __all__ = [
     "AutoEstimator",
@@ -15,6 +16,7 @@ __all__ = [
     "FixedEstimator",
     "PreferenceEstimator",
     "RouterEstimator",
+    "StagedEstimator",
     "estimator_named",
     "estimator_names",
     "register_estimator",

@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dami_agent.errors import InvalidRequest
@@ -76,7 +77,7 @@ class ConfidenceEstimator:
         own = [e.logprob.logprob for e in probe.events if e.logprob is not None]
         # Of an empty answer there is nothing to be sure of.
         scores = list(engine.score(prompt, probe.token_ids, Intensity(1))) if own else []
-        features = self._features(own, scores) if own else {"confidence": 0.0}
+        features = probe_features(own, scores, self.thinking_weight) if own else {"confidence": 0.0}
         ruled = self._by_rule(features["confidence"])
         return estimate_by_probe(
             self, "probe", prompt, engine, probe, features, ruled, started=started, scored=len(scores)
@@ -85,15 +86,22 @@ class ConfidenceEstimator:
     def _by_rule(self, confidence: float) -> Intensity:
         return Intensity(0) if confidence >= self.accept else Intensity(min(1.0, max(0.0, 1 - confidence)))
 
-    def _features(self, own: list[float], scores: list[float]) -> dict[str, float]:
-        w = self.thinking_weight
-        mixed = [(1 - w) * a + w * b for a, b in zip(own, scores, strict=True)]
-        return {
-            "confidence": math.exp(min(mixed)),
-            "instruct_min_logprob": min(own),
-            "instruct_sum_logprob": sum(own),
-            "thinking_min_logprob": min(scores),
-            "thinking_sum_logprob": sum(scores),
-            "discrepancy": max(a - b for a, b in zip(own, scores, strict=True)),
-            "probe_tokens": float(len(own)),
-        }
+
+def probe_features(own: Sequence[float], scores: Sequence[float], weight: float = 0.5) -> dict[str, float]:
+    """Compute the numbers of a probe by which it is judged.
+
+    Args:
+        own: natural-log probabilities of its tokens, Instruct's; at least one.
+        scores: Thinking's of the same tokens.
+        weight: of Thinking's in ``confidence``.
+    """
+    mixed = [(1 - weight) * a + weight * b for a, b in zip(own, scores, strict=True)]
+    return {
+        "confidence": math.exp(min(mixed)),
+        "instruct_min_logprob": min(own),
+        "instruct_sum_logprob": sum(own),
+        "thinking_min_logprob": min(scores),
+        "thinking_sum_logprob": sum(scores),
+        "discrepancy": max(a - b for a, b in zip(own, scores, strict=True)),
+        "probe_tokens": float(len(own)),
+    }

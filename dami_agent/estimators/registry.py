@@ -21,6 +21,7 @@ from dami_agent.estimators.confidence import ConfidenceEstimator
 from dami_agent.estimators.entropy import EntropyEstimator
 from dami_agent.estimators.preference import PreferenceEstimator
 from dami_agent.estimators.router import RouterEstimator
+from dami_agent.estimators.staged import StagedEstimator
 from dami_agent.plugins import Plugin, find_plugin, plugin_names, unknown_name
 from dami_agent.types import Estimator
 
@@ -32,6 +33,7 @@ _BUILT_IN: dict[str, Make] = {
     "entropy": EntropyEstimator,
     "preference": PreferenceEstimator,
     "router": RouterEstimator,
+    "staged": StagedEstimator,
 }
 _makers: dict[str, Make] = dict(_BUILT_IN)
 _made: dict[str, Estimator] = {}

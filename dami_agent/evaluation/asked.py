@@ -17,12 +17,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TypeAlias
 
+from dami_agent.answers import answer_of
 from dami_agent.errors import UsageError
 from dami_agent.evaluation import runner
 from dami_agent.evaluation.call_batches import AnswerOutcome, outcome
 from dami_agent.evaluation.gym_questions import GymQuestion
 from dami_agent.evaluation.own_questions import OwnQuestion
-from dami_agent.evaluation.recorded_steps import RecordedStep, answer_of
+from dami_agent.evaluation.recorded_steps import RecordedStep
 from dami_agent.evaluation.reference_steps import Right, reference_steps
 from dami_agent.evaluation.runner import MAX_TOKENS, Request
 from dami_agent.evaluation.task_set import TaskSet

@@ -41,7 +41,7 @@ class AnswerOutcome:
         failed: the call raised an error; it counts as wrong.
         template: whose chat template was used.
         logprob: mean log-probability of the output tokens, where it was asked for.
-        answer: what it answers, where replies are voted on (``recorded_steps.answer_of``).
+        answer: what it answers, where replies are voted on (``dami_agent.answers.answer_of``).
         capped: its thought was closed at a cap.
         answer_tokens, answer_logprob: output tokens after the thought, and the mean log-probability of those, where it
             was asked for.

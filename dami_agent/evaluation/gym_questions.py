@@ -10,8 +10,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from dami_agent.answers import last_number
 from dami_agent.errors import UsageError
-from dami_agent.evaluation.own_questions import last_number
 from dami_agent.policy.fields import close_match
 from dami_agent.types import Message
 

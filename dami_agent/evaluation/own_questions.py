@@ -35,17 +35,17 @@ from typing import Any, Literal, cast
 import regex
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from dami_agent.answers import NUMBER, last_number
 from dami_agent.chat_model import request
 from dami_agent.errors import UsageError
 from dami_agent.policy.fields import close_match
 from dami_agent.types import Message, Reply, Tool
 
-__all__ = ["OwnQuestion", "last_number", "read_questions"]
+__all__ = ["OwnQuestion", "read_questions"]
 
 _BUILT_IN = ("number", "contains", "exact", "regex", "json", "math", "call")
 _OWN_GRADER = regex.compile(r"[\w.]+:[\w.]+")
 
-_NUMBER = regex.compile(r"(?:(?<!\w)[-−])?(?:(?:\d{1,3}(?:,\d{3})+(?![\d,])|\d+)(?:\.\d+)?(?:[eE][-+]?\d+)?|\.\d+)")
 _SECONDS = 1.0  # for one pattern on one reply
 _TOLERANCE = 1e-6
 _MATH_SECONDS = 5
@@ -143,7 +143,7 @@ def _question(line: str, where: str) -> OwnQuestion:
     turns = [(turn.role, turn.content) for turn in said.messages or ()] or [("user", said.question or "")]
     if turns[-1][0] != "user":
         raise UsageError(f"{where}: the last message must be the user's", hint=hint)
-    numeric = isinstance(said.answer, (int, float, str)) and bool(_NUMBER.fullmatch(str(said.answer).strip()))
+    numeric = isinstance(said.answer, (int, float, str)) and bool(NUMBER.fullmatch(str(said.answer).strip()))
     calling = said.tools is not None and isinstance(said.answer, (dict, list))
     grader = said.grader or ("call" if calling else "number" if numeric else "contains")
     try:
@@ -186,15 +186,6 @@ def _check_answer(answer: Any, grader: str, where: str) -> None:
             regex.compile(str(answer))
         except regex.error as error:
             raise UsageError(f"{where}: the pattern {answer!r} is not valid: {error}") from error
-
-
-def last_number(text: str) -> float | None:
-    """Return the last number in a text, commas between digits left out; None without one."""
-    found = _NUMBER.findall(text)
-    if not found:
-        return None
-    value = float(found[-1].replace(",", "").replace("−", "-"))
-    return value if math.isfinite(value) else None
 
 
 def _is_number(text: str, answer: Any) -> bool:

@@ -1,34 +1,21 @@
 """Read a user's own steps from a ledger that kept texts, and bring replies to a form in which they can be compared.
 
 Nobody has written down the right answers to what was asked in earnest. So a step is right here where its reply
-**agrees with the majority of Thinking's** (:mod:`dami_agent.evaluation.majority` takes the vote). Two replies agree
-that make the same tool calls, in any order; else whose answers are the same: what stands in ``\\boxed{}``, else JSON,
-else the last number of a short last line, else the whole text, case, blanks and punctuation aside. Texts of any length
-hardly ever agree so: such steps end up without a majority.
+**agrees with the majority of Thinking's** (:mod:`dami_agent.evaluation.majority` takes the vote), as
+:mod:`dami_agent.answers` compares them. Texts of any length hardly ever agree so: such steps end up without a majority.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
-from hashlib import blake2b
-from typing import Any
 
-import regex
-
+from dami_agent.answers import answer_of
 from dami_agent.errors import LedgerError, UsageError
-from dami_agent.evaluation.own_questions import last_number
 from dami_agent.ledger import CallRow, step_of
 from dami_agent.types import Limits, Reply, Step, Template
 
-__all__ = ["RecordedStep", "answer_of", "rebuilt_step", "recorded_steps", "with_texts"]
-
-_BOXED = regex.compile(r"\\boxed\{((?:[^{}]|\{[^{}]*\})*)\}")
-_NUMBER = regex.compile(r"[\s$]*[-−+]?[\d,.]+[\s$%]*")
-_SHORT = 12
-"""Words of a last line whose number is the answer; of a longer one it may be any number."""
+__all__ = ["RecordedStep", "rebuilt_step", "recorded_steps", "with_texts"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,51 +117,3 @@ def _recorded(row: CallRow) -> RecordedStep:
         template="thinking" if row.template == "thinking" else "instruct",
         prompt_tokens=row.prompt_tokens,
     )
-
-
-def answer_of(reply: Reply) -> str | None:
-    """Return what a reply answers: its form and a digest, equal for replies that agree; None if it answers nothing.
-
-    A tool call that cannot be read is no answer, whatever stands beside it.
-    """
-    if reply.invalid_tool_calls:
-        return None
-    if reply.tool_calls:
-        calls = sorted(_canonical([call.name, dict(call.arguments)]) for call in reply.tool_calls)
-        return f"calls {_digest(calls)}"
-    form, said = _said(reply.content.strip())
-    return f"{form} {_digest(said)}" if said else None
-
-
-def _said(text: str) -> tuple[str, str]:
-    """Return the form of an answer, and the answer in it: equal for equal ones."""
-    if boxed := _BOXED.findall(text):
-        answer = boxed[-1].strip()
-        number = last_number(answer) if _NUMBER.fullmatch(answer) else None
-        return ("text", "".join(answer.split())) if number is None else ("number", f"{number:.9g}")
-    with suppress(ValueError, RecursionError):
-        value = json.loads(text)
-        if isinstance(value, (dict, list)):
-            return "json", _canonical(value)
-    last = text.splitlines()[-1] if text else ""
-    number = last_number(last) if len(last.split()) <= _SHORT else None
-    if number is not None:
-        return "number", f"{number:.9g}"
-    return "text", " ".join(regex.findall(r"[\p{L}\p{M}\p{N}]+", text.casefold())) or text
-
-
-def _canonical(value: Any) -> str:
-    """Write a JSON value so that equal ones are written alike: keys in order, 1.0 as 1."""
-    return json.dumps(_plain(value), sort_keys=True, ensure_ascii=False, default=str)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(key): _plain(inner) for key, inner in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(inner) for inner in value]
-    return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-def _digest(said: object) -> str:
-    return blake2b(repr(said).encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()

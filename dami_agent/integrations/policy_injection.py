@@ -14,7 +14,7 @@ from langchain_core.runnables.config import ensure_config, merge_configs, var_ch
 from dami_agent.chat_model import ChatDAMI
 from dami_agent.chat_model.configurable import ConfigurableChatDAMI
 from dami_agent.chat_model.run_tree import run_context_of
-from dami_agent.errors import UsageError
+from dami_agent.errors import InvalidPolicy, UsageError
 from dami_agent.policy import BudgetTracker, ReasoningPolicy
 from dami_agent.policy.registry import read_policy
 from dami_agent.types import RunContext
@@ -76,7 +76,15 @@ def run_policy(config: RunnableConfig, context: Any) -> ReasoningPolicy | None:
         InvalidPolicy: what stands there is no policy.
     """
     given = context.get(KEY) if isinstance(context, Mapping) else getattr(context, KEY, None)
-    return read_policy(given if given is not None else config.get("configurable", {}).get(KEY))
+    given = given if given is not None else config.get("configurable", {}).get(KEY)
+    cascade = given.get("cascade") if isinstance(given, Mapping) else None
+    check = cascade.get("check") if isinstance(cascade, Mapping) else None
+    if isinstance(check, str) and ":" in check:  # a server's clients send such dicts; reading one would import it
+        raise InvalidPolicy(
+            f"the policy that a run brings along names code: cascade.check {check[:80]!r}",
+            hint="name functions in the model's own policy, or give the run a ReasoningPolicy object",
+        )
+    return read_policy(given)
 
 
 def current_run() -> tuple[RunnableConfig, RunContext]:

@@ -3,8 +3,10 @@
 from dami_agent.policy.accounts import Spent
 from dami_agent.policy.budget_tracker import BudgetTracker
 from dami_agent.policy.cautions import GreedyThinkingWarning, IntensityWarning
+from dami_agent.policy.checkers import Checker
 from dami_agent.policy.escalation import Verifier
 from dami_agent.policy.frontier import EFFORTS, Frontier, FrontierRow
+from dami_agent.policy.plans import Cascade, SelfConsistency
 from dami_agent.policy.policy import ReasoningPolicy
 from dami_agent.policy.presets import PRESETS
 from dami_agent.policy.resolve import EstimateFn
@@ -16,6 +18,8 @@ __all__ = [
     "EFFORTS",
     "PRESETS",
     "BudgetTracker",
+    "Cascade",
+    "Checker",
     "Escalation",
     "EstimateFn",
     "Frontier",
@@ -26,6 +30,7 @@ __all__ = [
     "ReasoningPolicy",
     "Rule",
     "RunBudget",
+    "SelfConsistency",
     "Settings",
     "Spent",
     "ToolSettings",

@@ -44,7 +44,7 @@ def may_retry(frontier: Frontier, decision: Decision, spec: Escalation, rules: S
         spec: how many attempts there are.
         rules: all of the policy's.
     """
-    if decision.attempt + 1 >= spec.attempts:
+    if decision.attempt + 1 >= spec.attempts or decision.plan == "self_consistency":
         return False
     return _can_rise(frontier, decision) or any(rule.when.attempt is not None for rule in rules)
 
@@ -55,7 +55,7 @@ def may_redraw(frontier: Frontier, decision: Decision, spec: Escalation) -> bool
     A λ that was asked for as a number or an effort stays, and the reply is drawn anew from another random stream; where
     nothing is drawn (greedy decoding), only another λ gives another reply.
     """
-    if not spec.redraws_calls or decision.attempt:
+    if not spec.redraws_calls or decision.attempt or decision.plan:
         return False
     return decision.sampling.temperature != 0 or _can_rise(frontier, decision)
 

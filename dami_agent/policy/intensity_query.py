@@ -28,6 +28,8 @@ class IntensityQuery:
         answer_intensity: λ that the rule sets for the answer after the thought.
         previous: the decision of the attempt that was rejected before this one.
         why: what was wrong with that attempt.
+        redraw: the plan asks for another reply at that attempt's λ.
+        final: answer now, whatever is left: no plan.
         widest: limits that a thought gets if it is estimated to need them.
         history: how the steps that this one goes on from were read, where reading them again is to be weighed.
     """
@@ -42,6 +44,8 @@ class IntensityQuery:
     answer_intensity: float | None = None
     previous: Decision | None = None
     why: str = ""
+    redraw: bool = False
+    final: bool = False
     widest: Limits = Limits()
     history: History | None = None
 

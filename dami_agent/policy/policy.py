@@ -20,10 +20,12 @@ from dami_agent.policy.accounts import RUN, THREAD
 from dami_agent.policy.budget_allowance import Allowance
 from dami_agent.policy.budget_tracker import BudgetTracker
 from dami_agent.policy.cautions import warn_of_greedy_thinking
+from dami_agent.policy.declared import canonical, qualified_name
 from dami_agent.policy.escalation import Verifier
 from dami_agent.policy.frontier import Frontier
 from dami_agent.policy.intensity_query import IntensityQuery
 from dami_agent.policy.match import Facts, all_rules, match
+from dami_agent.policy.plans import Cascade, SelfConsistency, refuse_lesser
 from dami_agent.policy.presets import read_preset
 from dami_agent.policy.resolve import EstimateFn, resolve
 from dami_agent.policy.rules import (
@@ -34,7 +36,6 @@ from dami_agent.policy.rules import (
     RunBudget,
     Settings,
     ToolSettings,
-    canonical,
 )
 from dami_agent.types import Decision, Intensity, IntensityRequest, PrefixMode, Reply, RunContext, Step
 
@@ -56,6 +57,7 @@ class ReasoningPolicy:
         name: kept in the ledger.
         rules, tools, nodes, run, escalation, accuracy_over_cost, challenge, prefix, reread_cost: see
             :mod:`dami_agent.policy.rules`; given as those models or as plain dicts.
+        cascade, self_consistency: more than one reply to a step (:mod:`dami_agent.policy.plans`); None: one.
         verifier: judges replies, if ``escalation`` has attempts for it.
 
     Raises:
@@ -74,6 +76,8 @@ class ReasoningPolicy:
     challenge: bool = False
     prefix: PrefixMode = "auto"
     reread_cost: float = 0.0
+    cascade: Cascade | Mapping[str, Any] | None = None
+    self_consistency: SelfConsistency | Mapping[str, Any] | None = None
     verifier: Verifier | None = None
     _spec: PolicyFile = field(init=False, compare=False)
 
@@ -157,9 +161,7 @@ class ReasoningPolicy:
 
     @property
     def _verifier_name(self) -> str:
-        judge = self.verifier
-        name = getattr(judge, "__qualname__", type(judge).__qualname__)
-        return "" if judge is None else f"{getattr(judge, '__module__', '')}.{name}"
+        return "" if self.verifier is None else qualified_name(self.verifier)
 
     @property
     def estimators(self) -> frozenset[str]:
@@ -185,6 +187,8 @@ class ReasoningPolicy:
         *,
         budgets: BudgetTracker | None = None,
         final: bool = False,
+        redraw: bool = False,
+        elapsed: float = 0.0,
         context_left: int | None = None,
         check: Callable[[], None] = lambda: None,
     ) -> Decision:
@@ -200,11 +204,13 @@ class ReasoningPolicy:
             why: what was wrong with that attempt.
             budgets: keeps the accounts; None: nothing was spent before, and nothing is kept.
             final: the budget's time came to its end in that attempt: answer now, with what is kept for that.
+            redraw: the step's plan asks for another reply at the λ of the attempt before.
+            elapsed: seconds since the step's first attempt began; all replies of a plan share the step's timeout.
             context_left: output tokens that the context window leaves, where that is known.
             check: called while the step waits for what others have set aside; raises if the call was cancelled.
 
         Raises:
-            BudgetExhausted: less is left than an answer needs.
+            BudgetExhausted: less is left than an answer needs, or than another reply that a plan asks for.
         """
         spec, frontier, budgets, begun = self._spec, self.frontier, budgets or BudgetTracker(), time.monotonic()
         # 1. The rule that wins, and who pays.
@@ -214,6 +220,8 @@ class ReasoningPolicy:
         settings = caps.with_default(found.rule, spec.default)
         # 2. Caps, and what the budget of the run leaves of them.
         limits = caps.with_default_cap(caps.tighten(step.limits, settings), frontier, context_left)
+        if previous is not None and previous.plan and limits.timeout is not None:
+            limits = replace(limits, timeout=max(1e-3, limits.timeout - elapsed))
         allowance = Allowance(limits=limits)
         if self.budgeted:
             allowance = budgets.reserve(self, step, attempt, limits, found.charged_to, final=final, check=check)
@@ -229,6 +237,8 @@ class ReasoningPolicy:
             answer_intensity=settings.answer_intensity,
             previous=previous,
             why=why,
+            redraw=redraw,
+            final=final,
             history=budgets.history(self, step) if weighs else None,
         ).under(allowance)
         base = Decision(
@@ -263,6 +273,8 @@ class ReasoningPolicy:
             query = query.under(allowance)
             base = replace(base, limits=allowance.reserved, tools_disabled=allowance.tools_disabled)
             decision = resolve(replace(query, widest=allowance.reserved), base, lambda _: told)
+        if previous is not None and previous.plan and not final:
+            refuse_lesser(previous, decision, redraw)
         greedy = decision.intensity > 0 and decision.sampling.temperature == 0
         if greedy and budgets.first_greedy_thought(self):
             warn_of_greedy_thinking(decision.intensity)
@@ -323,7 +335,25 @@ class ReasoningPolicy:
 
     def may_retry(self, decision: Decision) -> bool:
         """Tell whether another attempt is allowed, and λ can still be raised (or a rule is about later attempts)."""
-        return escalation.may_retry(self.frontier, decision, self._spec.escalation, self.all_rules)
+        return self.checks(decision) or escalation.may_retry(
+            self.frontier, decision, self._spec.escalation, self.all_rules
+        )
+
+    @property
+    def cascade_plan(self) -> Cascade | None:
+        """Return ``cascade`` as it was read; None where it is off."""
+        return self._spec.cascade
+
+    @property
+    def vote_plan(self) -> SelfConsistency | None:
+        """Return ``self_consistency`` as it was read; None where it is off."""
+        return self._spec.self_consistency
+
+    def checks(self, decision: Decision) -> bool:
+        """Tell whether a cascade checks the attempt's reply: there is another of its λs above, within the bounds."""
+        return (
+            decision.plan == "cascade" and self._spec.cascade is not None and bool(self._spec.cascade.above(decision))
+        )
 
     def may_redraw(self, decision: Decision) -> bool:
         """Tell whether a tool call that cannot be read would be asked for once more, although no attempts are set."""
@@ -339,9 +369,10 @@ class ReasoningPolicy:
 
     @property
     def attempts(self) -> int:
-        """Count how often a step is tried at most; one more where time is budgeted, to answer when it has run out."""
-        spec = self._spec.escalation
-        return spec.attempts + spec.redraws_calls + self._spec.run.timed
+        """Bound how often a step is tried; one more where time is budgeted, to answer when it has run out."""
+        spec, cascade, votes = self._spec.escalation, self._spec.cascade, self._spec.self_consistency
+        planned = (cascade.attempts if cascade is not None else 0) + (votes.samples if votes is not None else 0)
+        return planned + spec.attempts + spec.redraws_calls + self._spec.run.timed
 
     @property
     def retries_schema_failures(self) -> bool:

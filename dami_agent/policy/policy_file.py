@@ -120,6 +120,12 @@ def _check_together(policy: PolicyFile, line_of: LineOf, source: str) -> None:
     if policy.run.max_cost is not None and policy.run.price.is_free:
         where = _where(("run", "max_cost"), line_of, source)
         raise InvalidPolicy(f"{where}: max_cost without a price", hint="add price: {output: 0.6} (per million tokens)")
+    if policy.cascade is not None and policy.self_consistency is not None:
+        where = _where(("self_consistency",), line_of, source)
+        raise InvalidPolicy(f"{where}: beside a cascade", hint="leave one of the two out")
+    if policy.cascade is not None and policy.default.estimator is not None:
+        where = _where(("default", "estimator"), line_of, source)
+        raise InvalidPolicy(f"{where}: a cascade takes the estimator's place", hint="leave one of the two out")
 
 
 def _where(path: Path_, line_of: LineOf, source: str) -> str:

@@ -10,10 +10,12 @@ import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from dami_agent.errors import InvalidRequest
 from dami_agent.policy.cautions import warn_of_valley
 from dami_agent.policy.frontier import Frontier
 from dami_agent.policy.intensity_query import IntensityQuery
 from dami_agent.policy.match import level, tool_errors
+from dami_agent.policy.plans import Cascade
 from dami_agent.policy.rules import PolicyFile, Rule, Settings
 from dami_agent.types import Decision, Estimate, Intensity, IntensityRequest, Sampling
 
@@ -74,16 +76,19 @@ def resolve(query: IntensityQuery, base: Decision, estimate: EstimateFn) -> Deci
     # 1. Bounds: the rule's, a challenged answer's floor, the budget's ceiling.
     bounds = bounds_for(query)
     decision = dataclasses.replace(base, bounds=bounds.pair)
-    # 2. Target: a step deeper after a rejected attempt; else what caller, rule or default ask for.
+    # 2. Target: a step deeper after a rejected attempt; else what caller, rule or default ask for, or a cascade begins.
     target = retry_target(query, bounds) or requested_target(
         frontier, query.step.intensity_request, query.rule, query.spec
     )
+    decision = planned(query, decision, target, bounds)
+    if decision.plan == "cascade" and query.previous is None:
+        target = first_rung(query.spec.cascade, decision)
     # 3. λ: the target inside the bounds, or the estimate, moved by accuracy_over_cost and snapped to the grid.
     decision = resolve_intensity(query, decision, target, bounds, estimate)
     # 4. Deeper where the step's tools have failed.
     decision = raise_after_tool_errors(query, decision, bounds)
     # 5. A repeated λ draws from another random stream; the answer may have a λ of its own.
-    decision = dataclasses.replace(decision, sampling=redrawn(query.step.sampling, query.previous, decision))
+    decision = dataclasses.replace(decision, sampling=redrawn(decision.sampling, query.previous, decision))
     if query.answer_intensity is not None:
         own = clamp(query.answer_intensity, 0, query.ceiling)
         decision = dataclasses.replace(decision, answer_intensity=own if own != decision.intensity else None)
@@ -140,6 +145,8 @@ def retry_target(query: IntensityQuery, bounds: IntensityBounds) -> Target | Non
     previous, rule = query.previous, query.rule
     if previous is None:
         return None
+    if previous.plan and not query.final:
+        return planned_target(query, previous, bounds)
     if rule is not None and rule.when.attempt is not None and (rule.number is not None or rule.effort is not None):
         return requested_target(query.frontier, IntensityRequest(), rule, query.spec)
     high = bounds.high if previous.estimate is None else bounds_in_room(query, previous.estimate, bounds).high
@@ -185,6 +192,61 @@ def _target_of(frontier: Frontier, settings: Settings, origin: str) -> Target | 
     if settings.effort is not None:
         return Target(intensity=frontier.for_effort(settings.effort), reason=f"effort={settings.effort} ({origin})")
     return None
+
+
+def planned(query: IntensityQuery, base: Decision, target: Target, bounds: IntensityBounds) -> Decision:
+    """Complete ``base`` with the plan that the attempt belongs to, if any; a final answer belongs to none.
+
+    A cascade begins where λ is left open and more than one of its λs is allowed; a rule's own estimator goes before
+    it. Votes need replies that are drawn: greedy decoding would give the same one again.
+
+    Raises:
+        InvalidRequest: the cascade is to compare two replies, and the caller wants greedy decoding.
+    """
+    spec, previous = query.spec, query.previous
+    if query.final or base.tools_disabled:
+        return base
+    drawn, sampling = base.sampling.temperature != 0, base.sampling
+    if sampling.logprobs is None:  # a reply is judged, and a vote's tie decided, by them
+        sampling = dataclasses.replace(sampling, logprobs=0)
+    if previous is not None:
+        again = query.redraw and previous.plan
+        sample = base.attempt if previous.plan == "self_consistency" else previous.sample + 1 if again else 0
+        return dataclasses.replace(
+            base, plan=previous.plan, sample=sample, sampling=sampling if previous.plan else base.sampling
+        )
+    if spec.self_consistency is not None:
+        return dataclasses.replace(base, plan="self_consistency", sampling=sampling) if drawn else base
+    own = query.rule is not None and query.rule.estimator is not None
+    if spec.cascade is None or own or target.intensity is not None or len(spec.cascade.rungs(bounds.pair)) < 2:
+        return base
+    if spec.cascade.check == "agreement" and not drawn:
+        raise InvalidRequest(
+            "the policy's cascade compares two replies, and temperature=0 draws the same one twice",
+            hint="leave temperature out, or let the cascade check by confidence",
+        )
+    return dataclasses.replace(base, plan="cascade", sampling=sampling)
+
+
+def first_rung(cascade: Cascade | None, decision: Decision) -> Target:
+    """Aim at a cascade's first λ."""
+    assert cascade is not None  # it was planned
+    rungs = cascade.rungs(decision.bounds)
+    return Target(intensity=rungs[0], reason=f"cascade {' → '.join(f'{each:g}' for each in rungs)}: first")
+
+
+def planned_target(query: IntensityQuery, previous: Decision, bounds: IntensityBounds) -> Target:
+    """Aim at the λ of a plan's next reply: the same once more, or the next one of a cascade, else of the grid."""
+    why = f": {query.why[:_LONGEST_WHY]}" if query.why else ""
+    if previous.plan == "self_consistency":
+        return Target(intensity=previous.intensity, reason=f"another sample at λ={previous.intensity:g}{why}")
+    reason = f"attempt {previous.attempt + 1} after λ={previous.intensity:g}{why}"
+    if query.redraw:
+        return Target(intensity=previous.intensity, reason=reason)
+    above = query.spec.cascade.above(previous) if query.spec.cascade is not None else None
+    if above is None:
+        above = next_on_grid(query.frontier, previous.intensity, 1, bounds.high)
+    return Target(intensity=above, reason=reason)
 
 
 # ---- 3. λ -------------------------------------------------------------------------------------------------------

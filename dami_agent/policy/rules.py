@@ -7,13 +7,12 @@ The same models are read from YAML, TOML and dicts and written in Python::
 
 from __future__ import annotations
 
-import dataclasses
-import warnings
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal, TypeAlias
+from typing import Annotated, ClassVar, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field
 
+from dami_agent.policy.declared import Declared
 from dami_agent.policy.fields import (
     AboveZero,
     AnswerIntensity,
@@ -29,51 +28,8 @@ from dami_agent.policy.fields import (
     PriceRates,
     Share,
 )
+from dami_agent.policy.plans import Cascade, SelfConsistency
 from dami_agent.types import Intensity, PrefixMode, Price
-
-
-def canonical(value: Any) -> Any:
-    """Turn a policy, or a part of one, into tuples and texts that are equal for equal ones and for no others.
-
-    The order of a mapping's keys says nothing; 1, 1.0 and True differ.
-    """
-    if isinstance(value, BaseModel):
-        return tuple((name, canonical(getattr(value, name))) for name in type(value).model_fields)
-    if isinstance(value, Mapping):
-        return tuple(sorted((repr(canonical(key)), canonical(each)) for key, each in value.items()))
-    if isinstance(value, (list, tuple)):
-        return tuple(canonical(each) for each in value)
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return canonical(dataclasses.asdict(value))
-    try:
-        return repr(value)
-    except Exception:  # a third-party class whose __repr__ fails
-        return type(value).__qualname__
-
-
-class Declared(BaseModel):
-    """Bases the models of a policy: frozen, refusing unknown keys, and showing only what was given."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    old_keys: ClassVar[Mapping[str, str]] = {}
-    """Keys of earlier policy files -> what they are called now."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _read_old_keys(cls, given: Any) -> Any:
-        """Read keys of earlier policy files for one release, with a warning that says what they are called now."""
-        if not isinstance(given, Mapping):
-            return given
-        for old, new in cls.old_keys.items():
-            if old in given and new not in given:
-                warnings.warn(f"policies: {old} is called {new} now; write {new}", FutureWarning, stacklevel=2)
-                given = {new if key == old else key: value for key, value in given.items()}
-        return given
-
-    def __repr__(self) -> str:
-        given = {name: getattr(self, name) for name in type(self).model_fields if name in self.model_fields_set}
-        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in given.items())})"
 
 
 class Settings(Declared):
@@ -240,6 +196,8 @@ class PolicyFile(Declared):
     ``reread_cost`` is what reading a prompt token again costs, in tokens decoded: above 0, an estimated λ stays at that
     of the run's step before unless another is worth more than reading the history again at it (where prompts are read
     exactly). A number and not what was just measured: the same run gets the same λs.
+
+    ``cascade`` and ``self_consistency`` (one of the two) answer a step more than once: :mod:`plans`.
     """
 
     name: Annotated[str, Field(min_length=1)] = "policy"
@@ -253,6 +211,8 @@ class PolicyFile(Declared):
     rules: tuple[Rule, ...] = ()
     run: RunBudget = RunBudget()
     escalation: Escalation = Escalation()
+    cascade: Cascade | None = None
+    self_consistency: SelfConsistency | None = None
 
 
 class PolicyText(PolicyFile):

@@ -30,6 +30,7 @@ from dami_agent.types import (
     ThoughtClosedBy,
     Timing,
     TokenEvent,
+    TokenLogprob,
     WeightsMode,
 )
 
@@ -49,12 +50,14 @@ class FakeReply:
         reasoning: the thought; left out where the prompt opens none.
         tool_calls: (name, arguments) pairs, written after the answer as the model writes them.
         error: raised instead, as a failing engine would.
+        logprob: log-probability of every token, told where the request asks for them; None: never told.
     """
 
     answer: str = ""
     reasoning: str = ""
     tool_calls: Sequence[tuple[str, Mapping[str, Any]]] = ()
     error: Exception | None = None
+    logprob: float | None = None
 
     @property
     def text(self) -> str:
@@ -254,6 +257,9 @@ class FakeEngine:
         text = cutter.feed(reply.text) + cutter.finish()
         events += [TokenEvent(token_id=token, part="answer") for token in self.encode(text)]
         events = list(one_thought(events, open_id=self._marker(OPEN), close_id=self._marker(CLOSE)))
+        if reply.logprob is not None and decision.sampling.logprobs is not None:
+            told = (TokenLogprob(token_id=event.token_id, logprob=reply.logprob) for event in events)
+            events = [replace(event, logprob=each) for event, each in zip(events, told, strict=True)]
         finish: FinishReason = "stop" if len(events) <= most else "length"
         return Generation(
             events=tuple(events[:most]),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 from dami_agent.types.conversation import Reply
 from dami_agent.types.generation import Generation, Prompt
@@ -92,6 +93,8 @@ class Decision:
         charged_to: the tool whose reasoning budget pays for this step, or ``answer``.
         estimator: name of the estimator that a rule wants; "" is the model's own.
         tools_disabled: a budget is used up: answer now, call no tool.
+        plan: by which the step may get more replies: ``cascade``, ``self_consistency``; "" by none.
+        sample: how many replies were drawn at this λ before, by that plan.
     """
 
     intensity: Intensity
@@ -113,6 +116,8 @@ class Decision:
     charged_to: str = ANSWER
     estimator: str = ""
     tools_disabled: bool = False
+    plan: Literal["", "cascade", "self_consistency"] = ""
+    sample: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 
 from dami_agent import ChatDAMI
+from dami_agent.answers import answer_of
 from dami_agent.errors import LedgerError, UsageError
 from dami_agent.evaluation.asked import AnswerFile, SamplePlan
 from dami_agent.evaluation.call_batches import AnswerOutcome, PairSource
 from dami_agent.evaluation.majority import majority, vote
-from dami_agent.evaluation.recorded_steps import RecordedStep, answer_of, recorded_steps, with_texts
+from dami_agent.evaluation.recorded_steps import RecordedStep, recorded_steps, with_texts
 from dami_agent.ledger import CallRow, Ledger
 from dami_agent.types import InvalidToolCall, Reply, ToolCall
 
