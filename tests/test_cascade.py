@@ -25,7 +25,7 @@ from dami_agent.pipeline import Outcome
 from dami_agent.policy import Cascade, ReasoningPolicy
 from dami_agent.tasks import questions
 from dami_agent.testing import FakeReply, fake_chat_model
-from dami_agent.types import Limits, Message, Reply
+from dami_agent.types import Intensity, Limits, Message, Reply
 from tests.policy.support import FRONTIER
 from tests.test_escalation import BROKEN, adding, made
 
@@ -352,11 +352,12 @@ def test_all_attempts_share_the_callers_time() -> None:
         ({"intensities": [0.5]}, "a list of 2 to 10 λs"),
         ({"intensities": [0, 1.5]}, r"numbers in \[0, 1\]"),
         ({"intensities": [0, True]}, r"numbers in \[0, 1\]"),
+        ({"intensities": [0, Intensity("ffn=0.9,other=0.5")]}, r"numbers in \[0, 1\]"),
         ({"check": "confident"}, "'confident' is no check"),
         ({"check": "no_such_module:f"}, "cannot be imported: ModuleNotFoundError"),
         ({"check": "tests.test_cascade:nothing"}, "cannot be imported: AttributeError"),
-        ({"check": "tests.test_cascade:SURE"}, "is a float, not a function"),
-        ({"check": 3}, "a int is no check"),
+        ({"check": "tests.test_cascade:SURE"}, r"is -0\.05\d+, not a function"),
+        ({"check": 3}, "3 is no check"),
         ({"accept": 2}, r"not a number in \[0, 1\]"),
         ({"check": "agreement", "accept": 0.5}, "accept says something of check: confidence alone"),
         ({"treshold": 0.5}, "unknown key 'treshold'"),

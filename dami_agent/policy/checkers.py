@@ -37,7 +37,7 @@ def read_check(value: Any) -> str | Checker:
         return value
     if callable(value):
         return value  # type: ignore[no-any-return]
-    raise ValueError(f"a {type(value).__name__} is no check; expected {_CHECKS}")
+    raise ValueError(f"{shown(value)} is no check; expected {_CHECKS}")
 
 
 def passes(check: str | Checker, step: Step, reply: Reply) -> bool:
@@ -72,5 +72,5 @@ def _imported(name: str) -> Checker:
         told = f"the check {name} cannot be imported: {type(error).__name__}: {error}"
         raise ValueError(f"{told} (is its folder on PYTHONPATH?)") from error
     if not callable(found):
-        raise ValueError(f"the check {name} is a {type(found).__name__}, not a function")
+        raise ValueError(f"the check {name} is {shown(found)}, not a function")
     return found  # type: ignore[no-any-return]

@@ -27,7 +27,7 @@ from dami_agent.errors import BudgetExhausted
 from dami_agent.policy.checkers import Checker, read_check
 from dami_agent.policy.declared import Declared
 from dami_agent.policy.fields import Share, shown
-from dami_agent.types import Decision, Intensity
+from dami_agent.types import Decision, Intensity, ModuleIntensity
 
 MOST_RUNGS = 10
 MOST_SAMPLES = 32
@@ -41,7 +41,8 @@ Measure = Literal["min", "mean"]
 def _rising(value: Any) -> tuple[Intensity, ...]:
     if not isinstance(value, (list, tuple)) or not 2 <= len(value) <= MOST_RUNGS:
         raise ValueError(f"expected a list of 2 to {MOST_RUNGS} λs that rise, got {shown(value)}")
-    if any(isinstance(each, bool) or not isinstance(each, (int, float)) or not 0 <= each <= 1 for each in value):
+    plain = (each for each in value if isinstance(each, (int, float)) and not isinstance(each, (bool, ModuleIntensity)))
+    if sum(0 <= each <= 1 for each in plain) < len(value):
         raise ValueError(f"{shown(value)} holds something else than numbers in [0, 1]")
     found = tuple(Intensity(each) for each in value)
     if any(low >= high for low, high in itertools.pairwise(found)):
