@@ -138,6 +138,17 @@ class BudgetTracker:
         if policy.budgeted:
             self._state(policy).budgets.settle(policy.account(step.run_context), _key(step, attempt), usage)
 
+    def release(self, policy: BudgetedPolicy, step: Step, attempt: int) -> None:
+        """Free what was set aside for an attempt that is not made; it counts as no step.
+
+        Args:
+            policy: under which it was set aside.
+            step: the call.
+            attempt: number of the attempt.
+        """
+        if policy.budgeted:
+            self._state(policy).budgets.release(policy.account(step.run_context), _key(step, attempt))
+
     def charge(self, policy: BudgetedPolicy, run_context: RunContext, usage: Usage, charged_to: str) -> None:
         """Put on the account of a run or thread what was used before, without a reservation.
 

@@ -211,6 +211,18 @@ class Budgets:
             held.spent = held.spent.plus(used, self.run.price, reservation.charged_to)
             self._lock.notify_all()
 
+    def release(self, account: str, key: Hashable) -> None:
+        """Free what was set aside for an attempt that is not made."""
+        with self._lock:
+            held = self._accounts.find(account)
+            if held is None or key not in held.open:
+                return
+            now = held.now(self._clock())
+            del held.open[key]
+            if not held.open:
+                held.spent = dataclasses.replace(held.spent, seconds=now.seconds)
+            self._lock.notify_all()
+
     def charge(self, account: str, usage: Usage, charged_to: str) -> None:
         """Put on an account what was used before, without a reservation."""
         with self._lock:

@@ -274,7 +274,11 @@ class ReasoningPolicy:
             base = replace(base, limits=allowance.reserved, tools_disabled=allowance.tools_disabled)
             decision = resolve(replace(query, widest=allowance.reserved), base, lambda _: told)
         if previous is not None and previous.plan and not final:
-            refuse_lesser(previous, decision, redraw)
+            try:
+                refuse_lesser(previous, decision, redraw)
+            except BudgetExhausted:  # nothing is begun: what was set aside for it is others' again
+                budgets.release(self, step, attempt)
+                raise
         greedy = decision.intensity > 0 and decision.sampling.temperature == 0
         if greedy and budgets.first_greedy_thought(self):
             warn_of_greedy_thinking(decision.intensity)
