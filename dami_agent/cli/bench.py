@@ -12,7 +12,7 @@ from dami_agent.cli.bench_prefix import bench_prefix
 from dami_agent.cli.bench_quality import bench_quality
 from dami_agent.cli.bench_speed import bench_speed
 from dami_agent.cli.options import AlsoOutputOption, InstructOption, JsonOption, ThinkingOption, WorkersOption
-from dami_agent.cli.output import print_json, stdout, write_json
+from dami_agent.cli.output import put_out, stdout
 from dami_agent.cli.progress import progress_bar
 from dami_agent.errors import UsageError
 from dami_agent.evaluation.task_set import KINDS, TaskSet
@@ -87,14 +87,7 @@ def agents(
                 model=model,
                 progress=tell,
             )
-    if output is not None:
-        write_json(output, result)
-    if as_json:
-        print_json(result)
-    elif budgets:
-        _show_budgets(result)
-    else:
-        _show(result)
+    put_out(result, output=output, as_json=as_json, show=_show_budgets if budgets else _show)
 
 
 def _show(result: Mapping[str, Any]) -> None:

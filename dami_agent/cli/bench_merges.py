@@ -18,7 +18,7 @@ from dami_agent.cli.options import (
     ThinkingOption,
     WorkersOption,
 )
-from dami_agent.cli.output import check_writable, print_json, stdout, write_json
+from dami_agent.cli.output import check_writable, put_out, stdout
 from dami_agent.cli.progress import progress_bar
 
 
@@ -60,12 +60,7 @@ def bench_merges(
     source = PairSource(instruct=instruct, thinking=thinking, batch=batch or runner.BATCH)
     with progress_bar() as tell:
         result = compare_merges(plan, source, workers=workers, tell=tell)
-    if output is not None:
-        write_json(output, result)
-    if as_json:
-        print_json(result)
-    else:
-        _show(result)
+    put_out(result, output=output, as_json=as_json, show=_show)
 
 
 def _show(result: Mapping[str, Any]) -> None:

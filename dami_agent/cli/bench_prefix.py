@@ -19,7 +19,7 @@ from dami_agent.cli.options import (
     ThinkingOption,
     WorkersOption,
 )
-from dami_agent.cli.output import check_writable, print_json, stdout, write_json
+from dami_agent.cli.output import check_writable, put_out, stdout
 from dami_agent.cli.progress import progress_bar
 from dami_agent.cli.sweep import numbers
 from dami_agent.files import write_whole
@@ -69,15 +69,10 @@ def bench_prefix(
     source = PairSource(instruct=instruct, thinking=thinking, batch=batch or runner.BATCH)
     with progress_bar() as tell:
         result = shared_prefix(plan, source, workers=workers, progress=tell)
-    if output is not None:
-        write_json(output, result)
     if frontier is not None:
         said = noted(json.loads(frontier.read_text(encoding="utf-8")), result)
         write_whole(frontier, (json.dumps(said, ensure_ascii=False) + "\n").encode())
-    if as_json:
-        print_json(result)
-    else:
-        _show(result)
+    put_out(result, output=output, as_json=as_json, show=_show)
 
 
 def _show(result: Mapping[str, Any]) -> None:

@@ -18,7 +18,7 @@ from dami_agent.cli.options import (
     ThinkingOption,
     WorkersOption,
 )
-from dami_agent.cli.output import check_writable, print_json, stdout, write_json
+from dami_agent.cli.output import check_writable, put_out, stdout
 from dami_agent.cli.progress import progress_bar
 from dami_agent.cli.sweep import numbers
 
@@ -59,12 +59,7 @@ def bench_quality(
         samples.mkdir(parents=True, exist_ok=True)
     with progress_bar() as tell:
         result = quality(source, plan, *sets, caps=caps, kept=samples, workers=workers, tell=tell)
-    if output is not None:
-        write_json(output, result)
-    if as_json:
-        print_json(result)
-    else:
-        _show(result)
+    put_out(result, output=output, as_json=as_json, show=_show)
 
 
 def _show(result: Mapping[str, Any]) -> None:

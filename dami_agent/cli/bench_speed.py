@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dami_agent.cli.options import AlsoOutputOption, InstructOption, JsonOption, ThinkingOption
-from dami_agent.cli.output import check_writable, print_json, stdout, write_json
+from dami_agent.cli.output import check_writable, put_out, stdout
 from dami_agent.cli.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -38,12 +38,7 @@ def bench_speed(
     asked = SpeedPlan(instruct=instruct, thinking=thinking, shape=shape, quick=quick)
     with progress_bar() as tell:
         result = speed(asked, tell)
-    if output is not None:
-        write_json(output, result)
-    if as_json:
-        print_json(result)
-    else:
-        _show(result)
+    put_out(result, output=output, as_json=as_json, show=_show)
 
 
 def _show(result: Mapping[str, Any]) -> None:

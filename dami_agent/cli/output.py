@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import unicodedata
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,6 +61,25 @@ def print_json(value: Any) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write one JSON document to a file, for people to read too."""
     path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def put_out(
+    result: Mapping[str, Any], *, output: Path | None, as_json: bool, show: Callable[[Mapping[str, Any]], None]
+) -> None:
+    """Write what a measurement found to a file, if one is named, and print it.
+
+    Args:
+        result: plain JSON.
+        output: the file.
+        as_json: print JSON; else ``show`` prints it for people.
+        show: prints tables.
+    """
+    if output is not None:
+        write_json(output, result)
+    if as_json:
+        print_json(result)
+    else:
+        show(result)
 
 
 def check_writable(path: Path) -> None:

@@ -16,7 +16,7 @@ from dami_agent.cli.options import (
     ThinkingOption,
     WorkersOption,
 )
-from dami_agent.cli.output import print_json, stdout, write_json
+from dami_agent.cli.output import put_out, stdout
 from dami_agent.cli.progress import progress_bar
 from dami_agent.errors import UsageError
 
@@ -69,12 +69,7 @@ def sweep(
     source = PairSource(instruct=instruct, thinking=thinking, batch=batch or runner.BATCH)
     with progress_bar() as tell:
         result = measure(plan, source, workers=workers, progress=tell)
-    if output is not None:
-        write_json(output, result)
-    if as_json:
-        print_json(result)
-    else:
-        _show(result)
+    put_out(result, output=output, as_json=as_json, show=_show)
 
 
 def numbers(text: str) -> tuple[float, ...]:

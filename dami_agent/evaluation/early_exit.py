@@ -18,6 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from typing_extensions import Self
 
 from dami_agent.evaluation.asked import AskedBatch, SamplePlan, SampleSet
 from dami_agent.evaluation.call_batches import AnswerOutcome, BatchRunner
@@ -50,6 +53,21 @@ class Trials:
     answer_tokens: torch.Tensor
     confidence: torch.Tensor
     whole: torch.Tensor
+
+    def save(self, path: Path) -> None:
+        """Write a safetensors file."""
+        tensors = {name: getattr(self, name).contiguous() for name in _TENSORS}
+        save_file(tensors, path, metadata={"caps": " ".join(map(str, self.caps))})
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read what :meth:`save` wrote."""
+        with safe_open(str(path), framework="pt") as file:
+            caps = tuple(map(int, file.metadata()["caps"].split()))
+            return cls(caps=caps, **{name: file.get_tensor(name) for name in _TENSORS})
+
+
+_TENSORS = ("right", "tokens", "answer_tokens", "confidence", "whole")
 
 
 def sample_trials(

@@ -103,12 +103,24 @@ def quality(
             samples.append(collect(runner, plan, asked, kept=kept and kept / f"{name}-{of}.jsonl"))
             if file is not None:
                 samples[-1].save(file, of)
-        file = kept and kept / f"caps-{tested.digest(info.fingerprint, plan, frontier.switch_point)}.jsonl"
-        trials = sample_trials(runner, plan, tested, switch=frontier.switch_point, kept=file) if caps else None
+        trials = _trials(runner, plan, tested, kept) if caps else None
     families = [_families(asked) for asked in (learned, tested)]
     found = compare_methods(samples[0], samples[1], families[0], families[1], trials)
     said = {"temperature": plan.temperature, "max_tokens": plan.max_tokens}
     return {"pair": info.model, "fingerprint": info.fingerprint, **said, **found}
+
+
+def _trials(runner: BatchRunner, plan: SamplePlan, tested: SampleSet, kept: Path | None) -> Trials:
+    """Sample Thinking under caps, or read what was sampled before."""
+    switch = runner.session.frontier.switch_point
+    of = tested.digest(runner.session.engine.info.fingerprint, plan, switch)
+    file = kept and kept / f"caps-{of}.safetensors"
+    if file is not None and file.exists():
+        return Trials.load(file)
+    found = sample_trials(runner, plan, tested, switch=switch, kept=file and file.with_suffix(".jsonl"))
+    if file is not None:
+        found.save(file)
+    return found
 
 
 def compare_methods(
