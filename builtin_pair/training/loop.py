@@ -196,8 +196,7 @@ class TrainingRun:
 
     def step(self, batch: TokenBatch, progress: float) -> torch.Tensor:
         """Update once, where the model is, and return the loss [], detached."""
-        device = batch.ids.device.type
-        with torch.autocast(device, torch.bfloat16, enabled=device != "cpu" or _cpu_computes_bfloat16()):
+        with autocast(batch.ids.device.type):
             loss = loss_of(self.model, batch)
         loss.backward()  # type: ignore[no-untyped-call]
         self.group.average_gradients(self.model)
@@ -259,6 +258,11 @@ def save_state(run: TrainingRun) -> None:
     torch.save(kept, folder / "state.tmp")
     os.replace(folder / "weights.tmp", folder / "weights.safetensors")
     os.replace(folder / "state.tmp", folder / "state.pt")
+
+
+def autocast(device: str) -> torch.autocast:
+    """Compute products in bfloat16 on devices that have units for it, else in float32; ``device`` is cpu or cuda."""
+    return torch.autocast(device, torch.bfloat16, enabled=device != "cpu" or _cpu_computes_bfloat16())
 
 
 @cache

@@ -41,7 +41,7 @@ def test_every_prompt_has_its_states_and_its_replies(asked: SampleSet) -> None:
     assert len(found) == len(asked) == len(steps) == 10 + sum(task.steps for task in asked.drawn)
     for place in (0, 7, 10, len(steps) - 1):
         prompt = session.dialogue.render(steps[place], "instruct")
-        alone = session.engine.hidden_states(prompt, Intensity(0), found.layers)  # type: ignore[attr-defined]
+        alone = session.engine.hidden_states(prompt, found.read_at, found.layers)  # type: ignore[attr-defined]
         torch.testing.assert_close(found.states[place], torch.tensor(alone), rtol=1e-3, atol=1e-3)
         probed = ConfidenceEstimator(calibrated=False).estimate(prompt, decided(steps[place]), session.engine)
         assert found.tools[place] == (place >= 10)
@@ -51,6 +51,7 @@ def test_every_prompt_has_its_states_and_its_replies(asked: SampleSet) -> None:
     groups = found.groups[10:].tolist()
     assert [groups.count(name) for name in dict.fromkeys(groups)] == [task.steps for task in asked.drawn]
     assert found.states.shape[1] == session.engine.info.layers
+    assert found.read_at == session.frontier.prefix_intensity == 1, "as the prompts of replies are read"
     assert set(found.right.flatten().tolist()) <= {0.0, 0.5, 1.0}
     assert found.right[:10, 0].mean() > 0.3  # Instruct answers in 40 tokens; questions first
     assert found.right[10:, 0].mean() > 0.1  # and calls

@@ -68,7 +68,7 @@ def test_two_processes_train_as_one_that_sees_both_batches(tokenizer, tmp_path):
         for index in order:
             for mine in drawn:
                 (batch,) = data.packed([mine[index * len(mine) // count]]).batches()
-                with torch.autocast("cpu", torch.bfloat16):
+                with loop.autocast("cpu"):
                     (loop.loss_of(model, batch) / 2).backward()
                 if mine is drawn[0]:
                     seen += 2 * batch.ids.numel()
