@@ -36,7 +36,7 @@ KINDS: tuple[Kind, ...] = ("plain", "tools")
 _FOLDS = 5
 _COMPONENTS = (16, 32, 64)
 _PENALTIES = (0.3, 1.0, 3.0, 10.0)
-_FUSIONS = (0.0, 10.0, 100.0, 1000.0)
+_FUSIONS = (10.0, 100.0, 1000.0)  # beside none
 LEAST = 100
 _STEPS = 200
 
@@ -168,7 +168,7 @@ def _choose(
             tried(_Setting(layers=layers, components=components, penalty=penalty))
             for components, penalty in itertools.product(sizes, _PENALTIES)
         )
-        fused = [tried(dataclasses.replace(best.setting, fusion=fusion)) for fusion in _FUSIONS if fusion]
+        fused = [tried(dataclasses.replace(best.setting, fusion=fusion)) for fusion in _FUSIONS]
         found.append(_least([best, *fused]))
     chosen = _least(found)
     return chosen.setting, (chosen.right, chosen.tokens)

@@ -200,28 +200,27 @@ class Budgets:
         """
         with self._lock:
             held = self._accounts.find(account)
-            reservation = held.open.get(key) if held is not None else None
-            if held is None or reservation is None:
+            if held is None or (reservation := self._freed(held, key)) is None:
                 return
-            now = held.now(self._clock())
-            del held.open[key]
-            if not held.open:
-                held.spent = dataclasses.replace(held.spent, seconds=now.seconds)
             used = reservation.whole if usage is None else usage
             held.spent = held.spent.plus(used, self.run.price, reservation.charged_to)
-            self._lock.notify_all()
 
     def release(self, account: str, key: Hashable) -> None:
         """Free what was set aside for an attempt that is not made."""
         with self._lock:
             held = self._accounts.find(account)
-            if held is None or key not in held.open:
-                return
-            now = held.now(self._clock())
-            del held.open[key]
-            if not held.open:
-                held.spent = dataclasses.replace(held.spent, seconds=now.seconds)
-            self._lock.notify_all()
+            if held is not None:
+                self._freed(held, key)
+
+    def _freed(self, held: Account, key: Hashable) -> Reservation | None:
+        """Free what an attempt has set aside, tell those who wait for it, and return it; None if it has nothing."""
+        if key not in held.open:
+            return None
+        now, reservation = held.now(self._clock()), held.open.pop(key)
+        if not held.open:
+            held.spent = dataclasses.replace(held.spent, seconds=now.seconds)
+        self._lock.notify_all()  # they go on once the lock is free
+        return reservation
 
     def charge(self, account: str, usage: Usage, charged_to: str) -> None:
         """Put on an account what was used before, without a reservation."""

@@ -34,7 +34,7 @@ def alike(seed: int, *, differing: bool = False) -> tuple[Samples, torch.Tensor]
 def spread(samples: Samples, fused: bool, monkeypatch: pytest.MonkeyPatch) -> float:
     """Return how far a prompt's predictions at λs above 0 lie apart, on average."""
     if not fused:
-        monkeypatch.setattr(fit, "_FUSIONS", (0.0,))
+        monkeypatch.setattr(fit, "_FUSIONS", ())
     head = fit_head(samples, "states")
     right, _ = head.predict(samples.features("states", head.layers))
     return float(right[:, 1:].std(dim=1).mean())

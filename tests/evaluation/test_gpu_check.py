@@ -24,7 +24,7 @@ from dami_agent.evaluation.gpu_check.marked_tests import FILES, run_files
 from dami_agent.evaluation.gpu_check.parts import PARTS
 from dami_agent.evaluation.gpu_check.power import Meter, Readings, find_meter
 from dami_agent.evaluation.gpu_check.record import RUNNING, Record
-from dami_agent.evaluation.gpu_check.setting import CheckFailed, Setting
+from dami_agent.evaluation.gpu_check.setting import PartFailed, Setting
 from dami_agent.evaluation.speed.goals import GOALS
 from dami_agent.weights import load_weights
 from tests.evaluation import gpu_parts
@@ -196,7 +196,7 @@ def test_each_test_is_reported_as_it_ends(tmp_path: Path) -> None:
     assert "wrong" in two["said"]
     assert "not here" in three["said"]
     others: deque[dict[str, Any]] = deque()
-    with pytest.raises(CheckFailed, match="1 of 11 tests failed"):
+    with pytest.raises(PartFailed, match="1 of 11 tests failed"):
         others.extend(rows)  # keeps what came before the error
     assert {row["name"].partition("::")[0] for row in others} == {*FILES}
     assert all("needs a CUDA device" in row["said"] for row in others)

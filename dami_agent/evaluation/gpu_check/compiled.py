@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from dami_agent.evaluation.gpu_check.setting import CheckFailed, Setting
+from dami_agent.evaluation.gpu_check.setting import PartFailed, Setting
 
 if TYPE_CHECKING:
     import torch
@@ -36,7 +36,7 @@ def measure(setting: Setting) -> Iterator[dict[str, Any]]:
     """Yield a row for each batch size: tokens a second eager and compiled, and what a switch of λ does.
 
     Raises:
-        CheckFailed: the compiled step computes something else than the eager one.
+        PartFailed: the compiled step computes something else than the eager one.
     """
     from dami_agent.evaluation.speed.measure import bench_of
     from dami_agent.evaluation.speed.workload import QUICK
@@ -54,7 +54,7 @@ def measure(setting: Setting) -> Iterator[dict[str, Any]]:
         if row["off_at_end"] > limit:
             wrong.append(f"off_at_end of {rows} rows is {row['off_at_end']:.4f}: a graph outlived a switch to an end")
     if wrong:
-        raise CheckFailed("; ".join(wrong), hint=f"more than {limit:g} deviations of the eager logits")
+        raise PartFailed("; ".join(wrong), hint=f"more than {limit:g} deviations of the eager logits")
 
 
 def _compare(weights: Weights, texts: Sequence[Sequence[int]], amounts: _Amounts, setting: Setting) -> dict[str, Any]:

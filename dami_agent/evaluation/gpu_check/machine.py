@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from dami_agent.evaluation.gpu_check.setting import CheckFailed, Setting
+from dami_agent.evaluation.gpu_check.setting import PartFailed, Setting
 
 NEEDED = ("torch", "transformers", "accelerate")
 """Without accelerate transformers puts no model on a GPU."""
@@ -34,7 +34,7 @@ def look(setting: Setting) -> Iterator[dict[str, Any]]:
     """Yield the name of the device, its memory and the versions.
 
     Raises:
-        CheckFailed: torch sees no CUDA device.
+        PartFailed: torch sees no CUDA device.
     """
     import torch
     import transformers
@@ -43,7 +43,7 @@ def look(setting: Setting) -> Iterator[dict[str, Any]]:
     found |= {"python": platform.python_version(), "device": platform.processor() or platform.machine()}
     if setting.device == "cuda":
         if not torch.cuda.is_available():
-            raise CheckFailed(
+            raise PartFailed(
                 f"torch {torch.__version__} sees no CUDA device",
                 hint="--device cpu --shape tiny rehearses all parts without one",
             )

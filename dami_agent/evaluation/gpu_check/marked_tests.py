@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from dami_agent.evaluation.gpu_check.setting import CheckFailed, PartSkipped, Setting
+from dami_agent.evaluation.gpu_check.setting import PartFailed, PartSkipped, Setting
 
 FILES = ("tests/weights/test_gpu.py", "tests/runtime/test_gpu.py")
 
@@ -31,7 +31,7 @@ def run(setting: Setting) -> Iterator[dict[str, Any]]:
 
     Raises:
         PartSkipped: no CUDA device, no pytest, or no tests beside the package.
-        CheckFailed: a test failed.
+        PartFailed: a test failed.
     """
     if setting.device == "cpu":
         raise PartSkipped("the tests marked gpu need a CUDA device")
@@ -77,6 +77,6 @@ def run_files(setting: Setting, files: Sequence[str | Path], **environment: str)
             time.sleep(0.1)
     if "failed" in outcomes or process.returncode:
         tail = log.read_text(encoding="utf-8", errors="replace")[-4000:]
-        raise CheckFailed(f"{outcomes.count('failed')} of {len(outcomes)} tests failed (pytest's end follows)\n{tail}")
+        raise PartFailed(f"{outcomes.count('failed')} of {len(outcomes)} tests failed (pytest's end follows)\n{tail}")
     if "passed" not in outcomes:
         raise PartSkipped("every test was skipped; its row says why")

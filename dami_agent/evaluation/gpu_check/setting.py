@@ -20,7 +20,7 @@ class PartSkipped(DamiError):
     """A part that cannot run here, through no fault of its own."""
 
 
-class CheckFailed(DamiError):
+class PartFailed(DamiError):
     """A result that is not what it must be."""
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from statistics import fmean
 from typing import Any
 
-from dami_agent.evaluation.gpu_check.setting import CheckFailed, Setting
+from dami_agent.evaluation.gpu_check.setting import PartFailed, Setting
 
 READ_AT = 1.0
 """λ of shared prompts: Thinking's own weights."""
@@ -22,7 +22,7 @@ def compare(setting: Setting) -> Iterator[dict[str, Any]]:
     """Yield how far exact and shared replies are from transformers', and seconds to the first token of both.
 
     Raises:
-        CheckFailed: a reply is not what transformers' models say.
+        PartFailed: a reply is not what transformers' models say.
     """
     from dami_agent.evaluation.speed.bench import release
     from dami_agent.evaluation.speed.measure import bench_of
@@ -64,7 +64,7 @@ def compare(setting: Setting) -> Iterator[dict[str, Any]]:
     )
     yield {"name": "shared_prefill", "ours": kept, "reference": seconds, "ratio": seconds / kept, "note": note}
     if wrong:
-        raise CheckFailed("; ".join(wrong), hint="see the rows: rms must stay below the tolerance")
+        raise PartFailed("; ".join(wrong), hint="see the rows: rms must stay below the tolerance")
 
 
 Reply = tuple[tuple[int, ...], list[float]]
