@@ -40,8 +40,10 @@ stale:
 $(RESULTS): export XDG_DATA_HOME := $(CURDIR)/results
 $(RESULTS): $(WEIGHTS) | $(BUILT)
 
+# Heads of other weights fail the suites with a warning; they are trained anew after the sweep in any case.
 results/sweep.json:
 	mkdir -p results
+	rm -f $(SHIPPED)/heads.safetensors
 	$(BIN)/python -m pytest --quiet --junitxml=results/standard.xml tests/chat_model/test_standard.py
 	$(BIN)/dami sweep --workers $(WORKERS) --output $@.part
 	$(BIN)/python -m builtin_pair accept $@.part --workers $(WORKERS) --suites results/standard.xml --frontier $(SHIPPED)/frontier.json
@@ -54,7 +56,7 @@ results/heads.json: results/sweep.json
 	mv $@.part $@
 
 results/prefix.json: results/sweep.json results/heads.json
-	$(BIN)/dami bench prefix --workers $(WORKERS) --output $@ --frontier $(SHIPPED)/frontier.json
+	$(BIN)/dami bench prefix --sweep results/sweep.json --workers $(WORKERS) --output $@ --frontier $(SHIPPED)/frontier.json
 
 # What agents do rests on the frontier, on the heads, and on how prompts are read.
 results/bench.json results/budgets.json $(filter results/unseen-%,$(RESULTS)) results/freeform.json results/conversations.json: results/prefix.json

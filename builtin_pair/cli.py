@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from dami_agent.errors import DamiError, UsageError
+from dami_agent.errors import DamiError
 from dami_agent.types import Intensity
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
@@ -52,9 +52,10 @@ def accept(
     from builtin_pair.acceptance.junit import counted
     from dami_agent.cli.progress import progress_bar
     from dami_agent.evaluation.call_batches import BatchRunner, PairSource
+    from dami_agent.evaluation.outcomes import read_sweep
 
     try:
-        measured = _read(sweep)
+        measured = read_sweep(sweep)
         tests = None if suites is None else counted(suites)
         with progress_bar() as tell, BatchRunner(PairSource(), workers, tell) as runner:
             unseen = measure_unseen(runner, measured, unseen_questions)
@@ -198,14 +199,6 @@ def ledger_overhead(
     from builtin_pair.acceptance import ledger_overhead as overhead
 
     typer.echo(overhead.line(overhead.measure(tasks=tasks, seed=seed)))
-
-
-def _read(path: Path) -> Mapping[str, Any]:
-    try:
-        data: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError) as error:
-        raise UsageError(f"cannot read {path}: {error}", hint="write it with `dami sweep --output FILE`") from error
-    return data
 
 
 def _show(criteria: Sequence[Mapping[str, Any]]) -> None:

@@ -34,6 +34,15 @@ def bench_prefix(
     lambdas: Annotated[str, typer.Option(help="Comma-separated λs of the replies, below 1.")] = "0,.2,.4,.6,.8",
     temperature: TemperatureOption = 0.7,
     max_tokens: MaxTokensOption = 2048,
+    sweep: Annotated[
+        Path | None,
+        typer.Option(
+            help="What `dami sweep --output` wrote of the pair: its replies are taken for those to prompts read at "
+            "their own λ, and its questions, seeds and settings hold.",
+            exists=True,
+            dir_okay=False,
+        ),
+    ] = None,
     as_json: JsonOption = False,
     output: AlsoOutputOption = None,
     frontier: Annotated[
@@ -53,19 +62,24 @@ def bench_prefix(
         Frontier.from_file(frontier)
     from dami_agent.evaluation import runner
     from dami_agent.evaluation.call_batches import PairSource
+    from dami_agent.evaluation.outcomes import read_sweep
     from dami_agent.evaluation.shared_prefix import PrefixPlan, noted, shared_prefix
     from dami_agent.evaluation.task_set import TaskSet
 
     part = 5 if quick else 1
     count = max(seeds, tasks // part) if tasks else 0
-    plan = PrefixPlan(
-        lambdas=tuple(values),
-        questions=max(10, seeds, questions // part),
-        seeds=seeds,
-        tasks=TaskSet(count=count, seeds=tuple(range(seeds))) if count else None,
-        temperature=temperature,
-        max_tokens=max_tokens,
-    )
+    solved = TaskSet(count=count, seeds=tuple(range(seeds))) if count else None
+    if sweep is not None:
+        plan = PrefixPlan.like(read_sweep(sweep), lambdas=tuple(values), tasks=solved)
+    else:
+        plan = PrefixPlan(
+            lambdas=tuple(values),
+            questions=max(10, seeds, questions // part),
+            seeds=seeds,
+            tasks=solved,
+            temperature=temperature,
+            max_tokens=max_tokens,
+        )
     source = PairSource(instruct=instruct, thinking=thinking, batch=batch or runner.BATCH)
     with progress_bar() as tell:
         result = shared_prefix(plan, source, workers=workers, progress=tell)

@@ -7,7 +7,9 @@ draws the same ones again.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from dami_agent.errors import UsageError
@@ -15,6 +17,26 @@ from dami_agent.evaluation.call_batches import AnswerOutcome
 from dami_agent.types import Intensity
 
 FLAGS = ("right", "thought", "finished")
+
+NEEDED = ("rows", "questions", "seeds", "temperature", "max_tokens", "switch_point", "fingerprint")
+"""What a sweep's JSON says of itself, whatever was measured."""
+
+
+def read_sweep(path: Path) -> Mapping[str, Any]:
+    """Read what ``dami sweep --output`` wrote.
+
+    Raises:
+        UsageError: the file cannot be read, or holds something else.
+    """
+    hint = "write it with `dami sweep --output FILE`"
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"cannot read {path}: {error}", hint=hint) from error
+    if not isinstance(data, dict) or (missing := [name for name in NEEDED if name not in data]):
+        lacks = f"it has no {', '.join(missing)}" if isinstance(data, dict) else "it is no JSON object"
+        raise UsageError(f"{path} is not what a sweep wrote: {lacks}", hint=hint)
+    return data
 
 
 def packed(found: Mapping[Intensity, Sequence[AnswerOutcome]]) -> list[dict[str, Any]]:

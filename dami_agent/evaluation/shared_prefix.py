@@ -18,6 +18,7 @@ from dami_agent.evaluation.agent_runner import AgentRunner
 from dami_agent.evaluation.agents import DAMI, Mode, ModeResult, warm_up
 from dami_agent.evaluation.call_batches import AnswerOutcome, BatchRunner, PairSource, Progress, QuestionBatch
 from dami_agent.evaluation.compare import difference, identity
+from dami_agent.evaluation.outcomes import unpacked
 from dami_agent.evaluation.rows import rounded_interval
 from dami_agent.evaluation.runner import MAX_TOKENS
 from dami_agent.evaluation.stats import bootstrap, mean
@@ -45,6 +46,8 @@ class PrefixPlan:
         temperature: of the questions; agents take the checkpoints' own.
         max_tokens: cap of one reply.
         switch: λ up to which Instruct's template is used.
+        sweep: of the same pair (``dami sweep``'s JSON): its outcomes are the exact side of the questions, so that only
+            the shared side is asked. :meth:`like` makes a plan of the same questions and settings.
     """
 
     lambdas: tuple[float, ...]
@@ -55,12 +58,36 @@ class PrefixPlan:
     temperature: float = 0.7
     max_tokens: int = MAX_TOKENS
     switch: float = 0.0
+    sweep: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         values = sorted({Intensity(value) for value in self.lambdas} - {READ_AT})
         if not values:
             raise UsageError("at λ = 1 a shared prefix is the exact one", hint="give λs below 1")
         object.__setattr__(self, "lambdas", tuple(values))
+
+    @classmethod
+    def like(cls, sweep: Mapping[str, Any], *, lambdas: tuple[float, ...], tasks: TaskSet | None = None) -> PrefixPlan:
+        """Ask what a sweep asked, as it asked it, with prompts shared; its own outcomes are the exact side.
+
+        Args:
+            sweep: ``dami sweep``'s JSON, with its outcomes.
+            lambdas, tasks: as the attributes.
+
+        Raises:
+            UsageError: the sweep does not keep its outcomes, or has none at one of the λs.
+        """
+        plan = cls(
+            lambdas=lambdas,
+            tasks=tasks,
+            sweep=sweep,
+            switch=sweep["switch_point"],
+            **{name: sweep[name] for name in ("questions", "seeds", "temperature", "max_tokens")},
+        )
+        missing = [f"{value:g}" for value in plan.lambdas if value not in unpacked(sweep)]
+        if missing:
+            raise UsageError(f"the sweep did not measure λ={', '.join(missing)}", hint="give λs that it did measure")
+        return plan
 
 
 def shared_prefix(
@@ -82,7 +109,17 @@ def shared_prefix(
 
     Returns:
         JSON: a row for each λ, one for each mode of the agents, and whether it is ``free``.
+
+    Raises:
+        UsageError: the plan's sweep is of another pair.
     """
+    known = {} if plan.sweep is None else unpacked(plan.sweep)
+    pair = identity(_settings(source))
+    if plan.sweep is not None and plan.sweep["fingerprint"] != pair["fingerprint"]:
+        raise UsageError(
+            f"the sweep is of another pair ({plan.sweep['fingerprint']}) than this one ({pair['fingerprint']})",
+            hint="sweep this pair (`dami sweep --output FILE`), or leave the sweep out",
+        )
     asked = list(held_out(plan.questions, plan.seeds))
     batches = [
         QuestionBatch(
@@ -94,12 +131,15 @@ def shared_prefix(
             switch=plan.switch,
             prefix=mode,
         )
-        for value in plan.lambdas
         for mode in MODES
+        for value in plan.lambdas
+        if mode == "shared" or value not in known
     ]
     with BatchRunner(source, workers, progress) as runner:
         found = runner.run(batches)
-    rows = [_row(value, *found[2 * place : 2 * place + 2]) for place, value in enumerate(plan.lambdas)]
+    count = len(plan.lambdas)
+    shared, exact = found[-count:], [known[value] for value in plan.lambdas] if known else found[:count]
+    rows = [_row(*each) for each in zip(plan.lambdas, exact, shared, strict=True)]
     agents = [] if plan.tasks is None else _agents(plan, plan.tasks, source, workers, concurrency, progress)
     return {
         "intensity": float(READ_AT),
@@ -109,7 +149,7 @@ def shared_prefix(
         "questions": len(asked),
         "seeds": plan.seeds,
         "tasks": 0 if plan.tasks is None else plan.tasks.count,
-        **identity(_settings(source)),
+        **pair,
     }
 
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
 from dami_agent.errors import UsageError
-from dami_agent.evaluation.call_batches import PairSource
+from dami_agent.evaluation.call_batches import BatchRunner, PairSource, QuestionBatch
+from dami_agent.evaluation.outcomes import packed, read_sweep
 from dami_agent.evaluation.shared_prefix import PrefixPlan, is_free, is_free_of, noted, shared_prefix
+from dami_agent.evaluation.sweep import held_out
 from dami_agent.evaluation.task_set import TaskSet
 from dami_agent.policy import Frontier
+from dami_agent.types import Intensity
 
 
 @pytest.mark.parametrize(
@@ -71,3 +75,43 @@ def test_the_whole_measurement() -> None:
         assert row["difference"] == pytest.approx(gained, abs=1e-3)
         assert row["tokens_ratio"] == pytest.approx(row["shared"]["tokens"] / row["exact"]["tokens"], abs=1e-2)
     assert {"λ=0.5, shared", "λ=0.5, exact", "agents, shared: dami"} <= set(told)
+
+
+def test_replies_of_a_sweep_are_the_exact_side(tmp_path: Path) -> None:
+    asked = list(held_out(10, 2))
+    with BatchRunner(PairSource()) as runner:
+        fingerprint = runner.session.engine.info.fingerprint
+        batches = [
+            QuestionBatch(name="", asked=asked, intensity=Intensity(value), temperature=0.7, max_tokens=200)
+            for value in (0, 0.5)
+        ]
+        outcomes = packed(dict(zip((Intensity(0), Intensity(0.5)), runner.run(batches), strict=True)))
+    said = {"questions": 10, "seeds": 2, "temperature": 0.7, "max_tokens": 200, "switch_point": 0.0}
+    rows = [{"lambda": value, "template": template} for value, template in ((0.0, "instruct"), (0.5, "thinking"))]
+    file = tmp_path / "sweep.json"
+    file.write_text(json.dumps({**said, "fingerprint": fingerprint, "rows": rows, "outcomes": outcomes}))
+    sweep = read_sweep(file)
+
+    told: list[str] = []
+    plan = PrefixPlan.like(sweep, lambdas=(0, 0.5))
+    reused = shared_prefix(plan, PairSource(), progress=lambda name, done, total: told.append(name))
+    asked_both = shared_prefix(PrefixPlan(lambdas=(0, 0.5), questions=10, seeds=2, max_tokens=200), PairSource())
+    assert reused == asked_both
+    assert set(told) == {"λ=0, shared", "λ=0.5, shared"}
+
+    with pytest.raises(UsageError, match=r"λ=0\.2, 0\.4"):
+        PrefixPlan.like(sweep, lambdas=(0, 0.2, 0.4))
+    with pytest.raises(UsageError, match="does not keep"):
+        PrefixPlan.like(dict(sweep, outcomes=[]), lambdas=(0,))
+    with pytest.raises(UsageError, match="another pair"):
+        shared_prefix(PrefixPlan.like(dict(sweep, fingerprint="other"), lambdas=(0,)), PairSource())
+
+
+@pytest.mark.parametrize(
+    ("text", "said"), [("{", "cannot read"), ("[]", "no JSON object"), ('{"rows": []}', "questions")]
+)
+def test_what_is_no_sweep_is_refused(tmp_path: Path, text: str, said: str) -> None:
+    file = tmp_path / "odd.json"
+    file.write_text(text)
+    with pytest.raises(UsageError, match=said):
+        read_sweep(file)
