@@ -13,7 +13,6 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import cache
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -30,6 +29,7 @@ from builtin_pair.training.muon import StackedMuon
 from builtin_pair.training.parallel import Group
 from builtin_pair.training.prefetch import pools
 from builtin_pair.training.render import TrainingDialogue
+from dami_agent.checkpoints.memory import computes_bfloat16
 from dami_agent.errors import UsageError
 
 
@@ -261,15 +261,12 @@ def save_state(run: TrainingRun) -> None:
 
 
 def autocast(device: str) -> torch.autocast:
-    """Compute products in bfloat16 on devices that have units for it, else in float32; ``device`` is cpu or cuda."""
-    return torch.autocast(device, torch.bfloat16, enabled=device != "cpu" or _cpu_computes_bfloat16())
+    """Compute products in bfloat16 on devices that have units for it, else in float32: a hundred times as fast there.
 
-
-@cache
-def _cpu_computes_bfloat16() -> bool:
-    """Whether the CPU has bfloat16 units: without them a product takes a hundred times as long as in float32."""
-    found = torch.cpu.get_capabilities()
-    return bool(found.get("avx512_bf16") or found.get("amx_bf16") or found.get("bf16"))
+    Args:
+        device: cpu or cuda.
+    """
+    return torch.autocast(device, torch.bfloat16, enabled=computes_bfloat16(device))
 
 
 def _digest(model: Qwen3ForCausalLM) -> str:

@@ -130,12 +130,19 @@ def free_memory(memory: Mapping[str, int] | None = None) -> dict[str, int]:
 
 
 def computes_bfloat16(device: str) -> bool:
-    """Tell whether the device has bfloat16 units (CUDA: compute capability 8.0); emulation does not count."""
-    if not device.startswith("cuda"):
-        return True
-    # torch's own is_bf16_supported counts emulation. torch is asked through accelerate: this room imports none.
+    """Tell whether a device has bfloat16 units (CUDA: compute capability 8.0); emulation does not count.
+
+    A CPU is asked through torch; one that an older torch cannot ask is taken to have them, as is any other device.
+    """
+    # torch is asked through accelerate: this room imports none. Its own is_bf16_supported counts emulation.
     from accelerate.utils import modeling
 
+    if device == "cpu":
+        ask = getattr(modeling.torch.cpu, "get_capabilities", None)
+        found = ask() if ask else {"bf16": True}
+        return any(bool(found.get(name)) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+    if not device.startswith("cuda"):
+        return True
     major, _ = modeling.torch.cuda.get_device_capability(int(device.partition(":")[2] or 0))
     return bool(major >= 8)
 

@@ -142,6 +142,23 @@ class TestAutomatic:
         assert "overflow" in found.reasons["dtype"]
         assert plan(four_b, memory={"cpu": GB, "cuda:0": 80 * GB}).dtype == "float32"
 
+    def test_a_cpu_without_bfloat16(self, four_b, small, monkeypatch):
+        """0.6 billion parameters run in float32 where that fits; four billion stay as they are stored."""
+        assert plan(small, memory={"cpu": 16 * GB}).dtype == "bfloat16"
+        monkeypatch.setattr("dami_agent.checkpoints.placements.computes_bfloat16", lambda device: False)
+        found = plan(small, memory={"cpu": 16 * GB})
+        assert (found.dtype, found.reasons["dtype"]) == ("float32", "this CPU has no bfloat16 units, and float32 fits")
+        assert plan(small, memory={"cpu": 6 * GB}).dtype == "bfloat16"
+        assert plan(four_b, memory={"cpu": 200 * GB}).dtype == "bfloat16"
+
+    @pytest.mark.parametrize(
+        ("found", "has"),
+        [({"avx2": True, "avx512_bf16": False}, False), ({"avx512_bf16": True}, True), ({"bf16": True}, True)],
+    )
+    def test_a_cpu_is_asked_for_its_units(self, monkeypatch, found, has):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: found, raising=False)
+        assert memory.computes_bfloat16("cpu") is has
+
     def test_layers_are_spread_over_gpus_when_none_holds_it_alone(self, four_b):
         found = plan(four_b, memory={"cpu": GB, "cuda:0": 16 * GB, "cuda:1": 16 * GB, "cuda:2": 12 * GB})
         assert found.mode == "merged"
