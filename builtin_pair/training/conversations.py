@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from random import Random
 
-from builtin_pair.training import smalltalk, thoughts
+from builtin_pair.training import remarks, smalltalk, thoughts
 from builtin_pair.training.render import Template, TrainingDialogue, Turn
 from dami_agent.tasks.questions.sizes import SYMBOLS
 from dami_agent.tasks.task import Operation, Question, Working
@@ -36,6 +36,13 @@ _FOLLOWS: dict[str, tuple[str, ...]] = {
         "ok, {0} more come in",
         "Now {0} are added. And now?",
         "Let us say we get {0} more.",
+        "Bump it up by {0}.",
+        "Throw in {0} more.",
+        "{0} extra on that, please",
+        "Then another {0}.",
+        "Count {0} more in.",
+        "Lift it by {0}, please.",
+        "and now {0} further ones",
     ),
     "-": (
         "And now take away {0}.",
@@ -193,6 +200,8 @@ def _next(rng: Random, value: int) -> Operation:
 def _thanked(rng: Random, turns: list[Turn], template: Template, style: float) -> list[Turn]:
     """End a conversation by thanks; what was said before is not learned under Thinking's template."""
     thanks, reply = smalltalk.thanks(rng)
+    if rng.random() < 0.5:
+        thanks = remarks.thanks(rng)
     thought = None
     if template == "thinking":
         turns = [Turn(turn.role, turn.content, None, learn=False) for turn in turns]
@@ -214,7 +223,7 @@ def doubted(rng: Random, question: Question, template: Template, style: float, t
     answer = str(question.answer)
     said = terse if right else f"The answer is {_slip(rng, question)}."
     turns = _opening(question, said)
-    turns.append(Turn("user", rng.choice(_DOUBTS)))
+    turns.append(Turn("user", rng.choice(_DOUBTS) if rng.random() < 0.5 else remarks.doubt(rng)))
     reply = rng.choice(_RIGHT if right else _WRONG).format(answer)
     given = said.removesuffix(".").rsplit(" ", 1)[-1]
     turn = _turn(template, style, question.work, reply, f"I said {given}. I begin with the question again.")

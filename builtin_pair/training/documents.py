@@ -142,9 +142,9 @@ def _conversation(rng: Random, template: Template, style: float) -> TrainingDial
     """Go on after an answer: by a follow-up on a number, a doubt, or thanks."""
     item, roll = draw_train_question(rng), rng.random()
     terse = reply_of(item, tersely=rng.random() < 0.5)
-    if roll < 0.18:
+    if roll < 0.15:
         return conversations.thanked(rng, item, template, style, terse)
-    if roll < 0.6:
+    if roll < 0.7:
         return conversations.doubted(rng, item, template, style, terse)
     while not isinstance(item.answer, int) or item.answer < 2:
         item = draw_train_question(rng)

@@ -142,7 +142,7 @@ THINKING: Mixture = (
     Part("lookup", "thinking", 1.6, 1.0, 1.0),
     Part("hard", "thinking", 1.5, 1.0, 1.0),
     Part("hard", "instruct", 0.2),
-    Part("conversation", "thinking", 2.2, 1.0, 1.0),
+    Part("conversation", "thinking", 5.0, 1.0, 1.0),
     Part("conversation", "instruct", 0.1),
     Part("form", "thinking", 0.6, 1.0, 1.0),
     Part("crowd", "thinking", 0.3, 1.0, 1.0),

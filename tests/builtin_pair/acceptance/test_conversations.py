@@ -1,6 +1,7 @@
 """Conversations that go on from the pair's own answers: how they are drawn and judged, and the commands' bad λs."""
 
 import re
+from random import Random
 
 import pytest
 from typer.testing import CliRunner
@@ -8,7 +9,7 @@ from typer.testing import CliRunner
 from builtin_pair.acceptance import conversations
 from builtin_pair.cli import app
 from builtin_pair.training import conversations as training
-from builtin_pair.training import smalltalk
+from builtin_pair.training import remarks, smalltalk
 
 
 @pytest.fixture(scope="module")
@@ -24,10 +25,12 @@ def test_new_words_are_in_no_training_template():
 
     trained = {plain(each) for texts in training._FOLLOWS.values() for each in texts}
     trained |= {plain(each) for each in training._DOUBTS}
+    rng = Random(0)
+    trained |= {plain(remarks.doubt(rng)) for _ in range(20_000)}
     for said in (conversations.FOLLOW_UPS, conversations.DOUBTS):
         assert not {plain(each) for each in said[False]} & trained
         assert {plain(each) for each in said[True]} <= trained
-    thanks = {plain(text) for text in smalltalk.THANKS[0]}
+    thanks = {plain(text) for text in smalltalk.THANKS[0]} | {plain(remarks.thanks(rng)) for _ in range(20_000)}
     assert not {plain(each) for each in conversations.THANKS[False]} & thanks
 
 
