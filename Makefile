@@ -25,7 +25,7 @@ bench: $(VENV)/.installed
 # Measures everything on the weights that ship and puts it where it is read: frontier and heads that ship, README, docs, card, plot (two
 # hours on two cores). Parts that are there and newer than the weights and parts they build on are not measured again, so that a run that
 # broke off goes on; `make stale` lists the others, `rm -r results` forgets all. A change of code makes nothing stale.
-PARTS := sweep heads prefix bench budgets unseen-template unseen-name unseen-length calibrate bfcl freeform conversations
+PARTS := sweep prefix heads bench budgets unseen-template unseen-name unseen-length calibrate bfcl freeform conversations
 RESULTS := $(PARTS:%=results/%.json)
 WEIGHTS := $(wildcard dami_agent/checkpoints/builtin/*/model.safetensors)
 SHIPPED := dami_agent/checkpoints/builtin
@@ -49,17 +49,18 @@ results/sweep.json:
 	$(BIN)/python -m builtin_pair accept $@.part --workers $(WORKERS) --suites results/standard.xml --frontier $(SHIPPED)/frontier.json
 	mv $@.part $@
 
-results/heads.json: results/sweep.json
+results/prefix.json: results/sweep.json
+	$(BIN)/dami bench prefix --sweep results/sweep.json --workers $(WORKERS) --output $@ --frontier $(SHIPPED)/frontier.json
+
+# Heads read prompts as replies do, so whether prompts are shared is known before.
+results/heads.json: results/prefix.json
 	rm -f results/samples.safetensors
 	$(BIN)/dami train-estimator --count 500 --tasks 200 --test 300 --lambdas 0,.2,.4,.6,.8,1 --samples results/samples.safetensors \
 	  --workers $(WORKERS) --json --output $(SHIPPED)/heads.safetensors > $@.part
 	mv $@.part $@
 
-results/prefix.json: results/sweep.json results/heads.json
-	$(BIN)/dami bench prefix --sweep results/sweep.json --workers $(WORKERS) --output $@ --frontier $(SHIPPED)/frontier.json
-
 # What agents do rests on the frontier, on the heads, and on how prompts are read.
-results/bench.json results/budgets.json $(filter results/unseen-%,$(RESULTS)) results/freeform.json results/conversations.json: results/prefix.json
+results/bench.json results/budgets.json $(filter results/unseen-%,$(RESULTS)) results/freeform.json results/conversations.json: results/heads.json
 
 results/bench.json:
 	$(BIN)/dami bench --workers $(WORKERS) --output $@

@@ -15,8 +15,8 @@ from dami_agent.tasks import UNSEEN
 UNSEEN_PARTS = tuple(f"unseen-{kind}" for kind in UNSEEN)
 PARTS = (
     "sweep",
-    "heads",
     "prefix",
+    "heads",
     "bench",
     "budgets",
     *UNSEEN_PARTS,
@@ -60,7 +60,7 @@ def test_what_is_newer_than_all_it_rests_on_is_not_stale(folder: Path) -> None:
 
 def test_other_heads_make_stale_what_agents_do(folder: Path) -> None:
     (folder / "results/heads.json").touch()
-    assert stale(folder) == set(PARTS) - {"sweep", "heads", "calibrate", "bfcl"}
+    assert stale(folder) == set(PARTS) - {"sweep", "prefix", "heads", "calibrate", "bfcl"}
 
 
 def test_other_weights_make_all_of_it_stale(folder: Path) -> None:
