@@ -127,10 +127,6 @@ def _open_pair(key: SessionKey) -> tuple[CheckpointPair, Dialogue]:
     from dami_agent.checkpoints import CheckpointPair
     from dami_agent.dialogue import Dialogue
 
-    if (key.instruct is None) != (key.thinking is None):
-        raise InvalidRequest(
-            "a pair needs both checkpoints", hint="give instruct= and thinking=, or neither for the built-in pair"
-        )
     pair = CheckpointPair.named(key.instruct, key.thinking, revision=key.revision)
     templates = {"instruct": pair.instruct.chat_template, "thinking": pair.thinking.chat_template}
     missing = [name for name, template in templates.items() if not template]

@@ -18,6 +18,7 @@ from dami_agent.chat_model.pair_names import check_pair, with_pair
 from dami_agent.chat_model.profile import default_temperature, folder_of, profile_of
 from dami_agent.chat_model.tokens import CountingChatModel
 from dami_agent.chat_model.tracked import TrackedChatModel
+from dami_agent.checkpoints.pair import both_or_neither
 from dami_agent.errors import InvalidRequest
 from dami_agent.estimators import AutoEstimator, estimator_named
 from dami_agent.policy import EFFORTS, BudgetTracker, ReasoningPolicy
@@ -125,10 +126,7 @@ class ConfiguredChatModel(PolicyCachedChatModel, TrackedChatModel, CountingChatM
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
-        if (self.instruct is None) != (self.thinking is None):
-            raise InvalidRequest(
-                "a pair needs both checkpoints", hint="give instruct= and thinking=, or neither for the built-in pair"
-            )
+        both_or_neither(self.instruct, self.thinking)
         if self.base_url is not None:
             self._refuse_what_the_server_decides(self.base_url)
         request.limits(self._own_settings(), self.stop, None)

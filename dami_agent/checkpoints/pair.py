@@ -19,7 +19,7 @@ from dami_agent.checkpoints.builtin_folder import builtin_folder
 from dami_agent.checkpoints.checkpoint import Checkpoint
 from dami_agent.checkpoints.compatibility import Check, Inspection, compare
 from dami_agent.checkpoints.layout import Layout
-from dami_agent.errors import CheckpointNotFound, IncompatiblePair, UsageError
+from dami_agent.errors import CheckpointNotFound, IncompatiblePair, InvalidRequest, UsageError
 from dami_agent.types import BUILTIN
 
 if TYPE_CHECKING:
@@ -150,6 +150,7 @@ class CheckpointPair:
     @classmethod
     def named(cls, instruct: str | None, thinking: str | None, *, revision: str | None = None) -> CheckpointPair:
         """Open two folders or hub ids, or the built-in pair where they are not given; raises what these raise."""
+        both_or_neither(instruct, thinking)
         if instruct is None or thinking is None:
             return cls.builtin()
         return cls.open(instruct, thinking, revision=revision)
@@ -218,6 +219,20 @@ class CheckpointSource:
             return Checkpoint.open(folder, source=self.name, revision=commit)
         folder, commit, remote = asked.preview(self.name, self.revision)
         return Checkpoint.open(folder, source=self.name, revision=commit, remote=remote)
+
+
+def both_or_neither(instruct: str | None, thinking: str | None, said: str = "instruct= and thinking=") -> None:
+    """Refuse one checkpoint without the other.
+
+    Args:
+        instruct, thinking: as given; None: not given.
+        said: how the caller's user names the two.
+
+    Raises:
+        InvalidRequest: one of them is given.
+    """
+    if (instruct is None) != (thinking is None):
+        raise InvalidRequest("a pair needs both checkpoints", hint=f"give {said}, or neither for the built-in pair")
 
 
 def require_compatible(inspection: Inspection, instruct: Checkpoint, thinking: Checkpoint) -> Layout:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from dami_agent.checkpoints.pair import both_or_neither
 from dami_agent.cli.calibrate_sources import asked_of, check_ledger_options, name_of, recorded
 from dami_agent.cli.call_view import span
 from dami_agent.cli.options import BatchOption, WorkersOption
@@ -81,8 +82,7 @@ def calibrate(
 
     It goes on where it broke off, and stops at the budget with what it has.
     """
-    if (instruct is None) != (thinking is None):
-        raise typer.BadParameter("name both checkpoints, or neither for the built-in pair")
+    both_or_neither(instruct, thinking, "INSTRUCT and THINKING")
     if revision is not None and instruct is None:
         raise UsageError(
             "--revision is of checkpoints on the hub, and none is named", hint="name both, or leave it out"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dami_agent.checkpoints.pair import calibrate_command, unmeasured
+from dami_agent.checkpoints.pair import both_or_neither, calibrate_command, unmeasured
 from dami_agent.errors import (
     CheckpointError,
     DamiError,
@@ -65,8 +65,7 @@ def doctor(
     Reads headers and a small sample of the weights; only --speed loads them. Ends with status 1 when the two are
     refused or fit nowhere, 2 when the command itself is wrong.
     """
-    if (instruct is None) != (thinking is None):
-        raise typer.BadParameter("name both checkpoints, or neither for the built-in pair")
+    both_or_neither(instruct, thinking, "INSTRUCT and THINKING")
     requested = {"device": device, "dtype": dtype, "mode": mode, "context_length": context}
     report = examine(instruct, thinking, revision=revision, requested=requested, speed=speed, force=force or None)
     if as_json:

@@ -7,7 +7,6 @@ from typing import Annotated
 import typer
 
 from dami_agent.cli.options import InstructOption, ThinkingOption
-from dami_agent.errors import InvalidRequest
 
 
 def serve(
@@ -31,10 +30,10 @@ def serve(
 ) -> None:
     """Serve a pair by vLLM, a λ for every request: to ChatDAMI(base_url=...) and to OpenAI's clients."""
     from dami_agent.checkpoints import CheckpointPair
+    from dami_agent.checkpoints.pair import both_or_neither
     from dami_agent.integrations.vllm.server import serve as run
 
-    if (instruct is None) != (thinking is None):
-        raise InvalidRequest("a pair needs both checkpoints", hint="give --instruct and --thinking, or neither")
+    both_or_neither(instruct, thinking, "--instruct and --thinking")
     run(
         CheckpointPair.named(instruct, thinking, revision=revision),
         host=host,

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
 
-from dami_agent.errors import InvalidRequest, RunError
+from dami_agent.checkpoints.pair import both_or_neither
+from dami_agent.errors import RunError
 from dami_agent.policy import Frontier, ReasoningPolicy
 from dami_agent.session import Session, SessionKey, open_session
 from dami_agent.types import (
@@ -104,8 +105,7 @@ def open_batch_session(
         InvalidRequest: only one of the two checkpoints is given.
         CheckpointError: the pair cannot be used.
     """
-    if (instruct is None) != (thinking is None):
-        raise InvalidRequest("a pair needs both checkpoints", hint="give --instruct and --thinking, or neither")
+    both_or_neither(instruct, thinking, "--instruct and --thinking")
     return open_session(
         SessionKey(
             instruct=instruct, thinking=thinking, revision=revision, weights_mode=weights_mode, max_batch_size=batch

@@ -138,7 +138,7 @@ def shared_prefix(
     with BatchRunner(source, workers, progress) as runner:
         found = runner.run(batches)
     count = len(plan.lambdas)
-    shared, exact = found[-count:], [known[value] for value in plan.lambdas] if known else found[:count]
+    shared, exact = found[-count:], [known[Intensity(value)] for value in plan.lambdas] if known else found[:count]
     rows = [_row(*each) for each in zip(plan.lambdas, exact, shared, strict=True)]
     agents = [] if plan.tasks is None else _agents(plan, plan.tasks, source, workers, concurrency, progress)
     return {

@@ -72,6 +72,8 @@ class BatchInputs:
         switch_seconds, forward_seconds: spent so far in changing weights and in computing.
     """
 
+    _row_spans: list[RowSpan] | None
+
     def __init__(self, model: LoadedModel, intensities: Sequence[Intensity], pads: Sequence[int]) -> None:
         self.weights = weights = model.weights
         self._hidden = model.hidden
@@ -201,6 +203,6 @@ class BatchInputs:
 
     def _set_pads(self, pads: list[int]) -> None:
         self._pads = pads
-        self._row_spans: list[RowSpan] | None = None  # as the rows change; every column that they share adds no padding
+        self._row_spans = None  # until they are needed; every column that all rows share adds no padding
         self._padded = any(pads)
         self._pad_column = torch.tensor(pads, device=self.weights.device).unsqueeze(1)

@@ -12,7 +12,8 @@ import torch
 import transformers
 
 from dami_agent.checkpoints import CheckpointPair, plan
-from dami_agent.errors import InvalidRequest, UsageError
+from dami_agent.checkpoints.pair import both_or_neither
+from dami_agent.errors import UsageError
 from dami_agent.evaluation.speed.bench import Bench, Progress, computing_on, threads_of
 from dami_agent.evaluation.speed.decoding import many_lambda_rows, one_lambda_rows, overhead_row
 from dami_agent.evaluation.speed.goals import GOALS, judged
@@ -40,8 +41,7 @@ class SpeedPlan:
     quick: bool = False
 
     def __post_init__(self) -> None:
-        if (self.instruct is None) != (self.thinking is None):
-            raise InvalidRequest("a pair needs both checkpoints", hint="give --instruct and --thinking, or neither")
+        both_or_neither(self.instruct, self.thinking, "--instruct and --thinking")
         if self.shape is not None and self.instruct is not None:
             raise UsageError("--shape makes a pair of its own", hint="give a shape or two checkpoints")
         if self.shape is not None and self.shape not in SHAPES:
