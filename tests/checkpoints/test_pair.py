@@ -17,7 +17,8 @@ from transformers import AutoModelForCausalLM
 
 from dami_agent.checkpoints import Checkpoint, CheckpointPair
 from dami_agent.checkpoints.pair import fingerprint
-from dami_agent.errors import CheckpointNotFound, UsageError
+from dami_agent.errors import CheckpointNotFound, InvalidRequest, UsageError
+from dami_agent.types import BUILTIN
 from tests.pairs import INSTRUCT_TEMPLATE, QWEN3_0_6B, QWEN3_4B, THINKING_TEMPLATE, edit_json, write_sparse_pair
 
 
@@ -122,6 +123,13 @@ class TestWhereFrom:
     def test_a_missing_folder_is_named(self, written):
         with pytest.raises(CheckpointNotFound, match=r"no/such/folder.*\n.*hint"):
             CheckpointPair.open("no/such/folder", written()[1])
+
+    @pytest.mark.parametrize("given", [("somewhere", None), (None, "somewhere")])
+    def test_one_checkpoint_alone_is_no_pair(self, given):
+        with pytest.raises(InvalidRequest, match="both checkpoints") as raised:
+            CheckpointPair.named(*given)
+        assert "instruct= and thinking=" in (raised.value.hint or "")
+        assert CheckpointPair.named(None, None).name == BUILTIN
 
     def test_a_revision_is_for_hub_ids(self, written):
         with pytest.raises(UsageError, match="revision"):
