@@ -28,6 +28,7 @@ from torch import Tensor
 
 from dami_agent.checkpoints import CheckpointPair
 from dami_agent.errors import UsageError
+from dami_agent.weights.modules import place_of
 
 __all__ = ["MERGES", "StaticMerge", "write_merge"]
 
@@ -126,7 +127,7 @@ def null_space(instruct: Tensor, thinking: Tensor, share: float) -> Tensor:
 
 def split(name: str, instruct: Tensor, thinking: Tensor, attention: float, ffn: float) -> Tensor:
     """Interpolate at one λ in attention, at another one in feed-forward layers, at their mean elsewhere."""
-    weight = attention if ".self_attn." in name else ffn if ".mlp." in name else (attention + ffn) / 2
+    weight = {"attention": attention, "ffn": ffn}.get(place_of((name,)).kind, (attention + ffn) / 2)
     return linear(instruct, thinking, weight)
 
 

@@ -107,3 +107,19 @@ def test_a_missing_or_foreign_base_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no safetensors"):
         write_merge(ties, pair, tmp_path / "empty", tmp_path / "c")
     assert not any((tmp_path / each).exists() for each in "abc"), "nothing half written"
+
+
+@pytest.mark.parametrize(
+    ("name", "weight"),
+    [
+        ("model.layers.3.self_attn.q_proj.weight", 0.2),
+        ("model.layers.3.mlp.up_proj.weight", 1.0),
+        ("model.layers.3.self_attn.q_norm.weight", 0.6),
+        ("model.embed_tokens.weight", 0.6),
+        ("transformer.h.0.attn.c_attn.weight", 0.2),
+    ],
+)
+def test_a_split_goes_by_the_kind_of_module(name: str, weight: float) -> None:
+    """Kinds are those of a λ per module, whatever an architecture calls its blocks; norms take the mean."""
+    found = static_merges.split(name, torch.zeros(3), torch.ones(3), attention=0.2, ffn=1.0)
+    torch.testing.assert_close(found, torch.full((3,), weight))
