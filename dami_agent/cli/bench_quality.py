@@ -31,6 +31,10 @@ def bench_quality(
     temperature: TemperatureOption = 0.7,
     max_tokens: MaxTokensOption = 2048,
     caps: Annotated[bool, typer.Option(help="Also sample Thinking under caps on its thought.")] = True,
+    votes: Annotated[
+        bool,
+        typer.Option(help="Also sample two more replies of Thinking to each question judged by, to vote and retry."),
+    ] = True,
     samples: Annotated[
         Path | None, typer.Option(help="Folder to keep the samples in, and to take them from where they are there.")
     ] = None,
@@ -41,7 +45,7 @@ def bench_quality(
     batch: BatchOption = None,
     workers: WorkersOption = 1,
 ) -> None:
-    """Compare λ per question with every fixed λ and with selectors that know less, at equal tokens."""
+    """Compare λ per question with every fixed λ, selectors that know less, caps, votes and retries, at equal tokens."""
     values = numbers(lambdas)
     if output is not None:
         check_writable(output)
@@ -58,7 +62,7 @@ def bench_quality(
     if samples is not None:
         samples.mkdir(parents=True, exist_ok=True)
     with progress_bar() as tell:
-        result = quality(source, plan, *sets, caps=caps, kept=samples, workers=workers, tell=tell)
+        result = quality(source, plan, *sets, caps=caps, votes=votes, kept=samples, workers=workers, tell=tell)
     put_out(result, output=output, as_json=as_json, show=_show)
 
 

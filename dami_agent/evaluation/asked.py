@@ -125,8 +125,12 @@ class SampleSet:
 
 def _capped(ask: Ask, plan: SamplePlan) -> Ask:
     limits = dataclasses.replace(ask.step.limits, max_reasoning_tokens=plan.max_reasoning_tokens)
+    return _with_logprobs(dataclasses.replace(ask, step=dataclasses.replace(ask.step, limits=limits)))
+
+
+def _with_logprobs(ask: Ask) -> Ask:
     sampling = dataclasses.replace(ask.step.sampling, logprobs=0)
-    return dataclasses.replace(ask, step=dataclasses.replace(ask.step, limits=limits, sampling=sampling))
+    return dataclasses.replace(ask, step=dataclasses.replace(ask.step, sampling=sampling))
 
 
 def _of_question(seed: int, question: AskedQuestion, plan: SamplePlan, stream: tuple[object, ...]) -> Ask:
@@ -203,6 +207,8 @@ class AskedBatch:
         switch: λ up to which Instruct's template is used; ``template`` overrules it.
         attempt: see :meth:`SampleSet.asks`.
         kept: a file for the answers (:class:`AnswerFile`).
+        voted: keep what each reply answers, and how probable its tokens are; answers in the file that lack this are
+            asked for again.
     """
 
     name: str
@@ -214,6 +220,7 @@ class AskedBatch:
     template: Template | None = None
     attempt: int = 0
     kept: Path | None = None
+    voted: bool = False
 
     @property
     def size(self) -> int:
@@ -235,6 +242,9 @@ class AskedBatch:
             file.mend()
         known = {place: each for (_, place), each in (file.read(self.label) if file else {}).items()}
         asks = self.asked.asks(self.plan, self.attempt)
+        if self.voted:
+            known = {place: each for place, each in known.items() if each.logprob is not None}
+            asks = [dataclasses.replace(_with_logprobs(ask), voted=True) for ask in asks]
         places = range(len(asks)) if self.places is None else self.places
         done(sum(place in known for place in places))
         order = sorted((place for place in places if place not in known), key=lambda place: asks[place].level)

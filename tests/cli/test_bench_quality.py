@@ -4,8 +4,22 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from tests.cli.conftest import Dami
+
+RIVALS = {"majority", "adaptive votes", "retry"}  # that take several replies
+
+
+def without_rivals(result: dict[str, Any]) -> dict[str, Any]:
+    """What the command says if it samples no more replies than the methods beside them take."""
+
+    def kept(named: dict[str, Any]) -> dict[str, Any]:
+        assert named.keys() >= RIVALS
+        return {name: value for name, value in named.items() if name not in RIVALS}
+
+    budgets = [budget | {"gains": kept(budget["gains"])} for budget in result["budgets"]]
+    return result | {"budgets": budgets, "areas": kept(result["areas"]), "curves": kept(result["curves"])}
 
 
 def test_the_command_keeps_its_samples_and_says_the_same_again(dami: Dami, tmp_path: Path) -> None:
@@ -13,7 +27,12 @@ def test_the_command_keeps_its_samples_and_says_the_same_again(dami: Dami, tmp_p
     first = dami("bench", "quality", *few, "--samples", str(tmp_path / "kept"), "--json").json
     assert (first["questions"], first["learned"], first["lambdas"]) == (20, 150, [0, 1])
     assert {file.suffix for file in (tmp_path / "kept").iterdir()} == {".safetensors", ".jsonl"}
-    ended = dami("bench", "quality", *few, "--samples", str(tmp_path / "kept"), "-o", str(tmp_path / "again.json"))
-    assert json.loads((tmp_path / "again.json").read_text()) == first
+    again = ("--no-votes", "--samples", str(tmp_path / "kept"), "-o", str(tmp_path / "again.json"))
+    ended = dami("bench", "quality", *few, *again)
+    assert json.loads((tmp_path / "again.json").read_text()) == without_rivals(first)
     assert "of the oracle's gain on fixed" in ended.out
     assert "done" not in ended.err  # nothing was sampled again
+    (answers,) = (tmp_path / "kept").glob("tested-*.jsonl")
+    replies = [json.loads(line)["label"] for line in answers.read_text().splitlines()]
+    assert set(replies) == {"0.0 instruct 0", *(f"1.0 thinking {number}" for number in range(3))}
+    assert len(replies) == 4 * 20  # the first of Thinking's replies is the one at λ=1

@@ -8,7 +8,9 @@ import torch
 from dami_agent.estimators.head import entropy_vector
 from dami_agent.estimators.samples import Samples
 from dami_agent.evaluation.early_exit import Trials, exits
-from dami_agent.evaluation.quality import BUDGETS, Point, compare_methods, mixed
+from dami_agent.evaluation.quality import BUDGETS, compare_methods, mixed
+from dami_agent.evaluation.rivals import Point
+from dami_agent.evaluation.votes import Votes
 from dami_agent.tasks import FAMILIES
 from dami_agent.types import Intensity
 
@@ -87,7 +89,7 @@ def test_a_mix_costs_what_it_may_and_no_more() -> None:
     assert mixed([cheap, worse, dear], 60).tolist() == pytest.approx([0.7] * 4)
 
 
-def test_thinking_that_is_stopped_is_held_against_it_where_it_was_sampled() -> None:
+def test_thinking_that_is_stopped_or_asked_again_is_held_against_it_where_it_was_sampled() -> None:
     tested = samples(400, 2)
     thinking = tested.right[:, -1:]
     trials = Trials(
@@ -98,7 +100,13 @@ def test_thinking_that_is_stopped_is_held_against_it_where_it_was_sampled() -> N
         confidence=torch.cat([tested.right[:, :1], thinking], dim=1) * 0.97,
         whole=torch.zeros(400, 2),
     )
-    found = compare_methods(samples(300, 1), tested, families(300), families(400), trials)
+    votes = Votes(  # all three agree
+        right=thinking.expand(400, 3),
+        tokens=torch.tensor([[200.0, 210.0, 220.0]]).expand(400, 3),
+        confidence=torch.full((400, 3), 0.97),
+        answers=torch.zeros(400, 3, dtype=torch.int64),
+    )
+    found = compare_methods(samples(300, 1), tested, families(300), families(400), trials, votes)
     assert len(found["curves"]["caps"]) == 2
     assert found["curves"]["caps"][1] == {"accuracy": 1.0, "tokens": 110.0}
     # Sure just where it is right: a third of the questions end at the first cap, the rest pay for two answers.
@@ -106,4 +114,10 @@ def test_thinking_that_is_stopped_is_held_against_it_where_it_was_sampled() -> N
     share = float(tested.right[:, 0].mean())
     assert float(right.mean()) == 1.0
     assert float(tokens.mean()) == pytest.approx(share * 60 + (1 - share) * 120, rel=1e-4)
-    assert {"caps", "early exit"} <= found["budgets"][0]["gains"].keys()
+    several = {"majority", "adaptive votes", "retry"}
+    assert {"caps", "early exit", *several} <= found["budgets"][0]["gains"].keys() & found["areas"].keys()
+    assert found["curves"]["majority"] == [{"accuracy": 1.0, "tokens": cost} for cost in (410.0, 630.0)]
+    assert found["curves"]["adaptive votes"] == [{"accuracy": 1.0, "tokens": 410.0}]
+    assert [found["curves"]["retry"][place]["tokens"] for place in (0, -1)] == [200.0, 410.0]
+    for budget in found["budgets"]:  # with λ=0, replies that change nothing are worth the ends of the path
+        assert budget["gains"]["majority"] == budget["gains"]["adaptive votes"] == budget["gains"]["retry"]
