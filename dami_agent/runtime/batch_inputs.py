@@ -13,7 +13,6 @@ from dami_agent.checkpoints.memory import PREFILL_TOKENS
 from dami_agent.runtime.kv_cache import BatchCache
 from dami_agent.runtime.prefix_cache import KeyValues, Prefix
 from dami_agent.types import Intensity
-from dami_agent.weights.attention import RowSpan, row_spans
 
 if TYPE_CHECKING:
     from dami_agent.weights import Weights
@@ -71,8 +70,6 @@ class BatchInputs:
         width: columns fed so far.
         switch_seconds, forward_seconds: spent so far in changing weights and in computing.
     """
-
-    _row_spans: list[RowSpan] | None
 
     def __init__(self, model: LoadedModel, intensities: Sequence[Intensity], pads: Sequence[int]) -> None:
         self.weights = weights = model.weights
@@ -161,7 +158,6 @@ class BatchInputs:
                 use_cache=True,
                 logits_to_keep=keep,
                 **{self.weights.cache_argument: self._cache},
-                **self._spans(end) if mask is not None and len(ids[0]) == 1 else {},
                 **wanted,
             )
             # What decodes is waited for when a token is drawn from it. Nothing waits for a chunk of a prompt, so that
@@ -193,16 +189,7 @@ class BatchInputs:
         self.intensities += other.intensities
         self._set_pads(pads)
 
-    def _spans(self, width: int) -> dict[str, Any]:
-        """Return what tells the attention of one new column where each row begins."""
-        if not self.weights.takes_row_spans:
-            return {}
-        if self._row_spans is None:
-            self._row_spans = row_spans(self._pads, width)
-        return {"row_spans": self._row_spans}
-
     def _set_pads(self, pads: list[int]) -> None:
         self._pads = pads
-        self._row_spans = None  # until they are needed; every column that all rows share adds no padding
         self._padded = any(pads)
         self._pad_column = torch.tensor(pads, device=self.weights.device).unsqueeze(1)

@@ -13,7 +13,6 @@ import torch
 
 from dami_agent.errors import UsageError
 from dami_agent.types import Intensity, WeightsMode
-from dami_agent.weights.attention import attends_by_rows
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -30,7 +29,6 @@ class Weights(ABC):
         version: of the working copy; bumps whenever it is rebuilt. Always 0 for mixed.
         cache_argument: name of ``forward``'s argument for keys and values: ``cache``, before transformers 5.24
             ``past_key_values``.
-        takes_row_spans: whether ``forward`` takes ``row_spans`` (``attention.py``).
         switch_seconds: time spent so far in changing λ (merging, or preparing a batch's rows).
     """
 
@@ -45,7 +43,6 @@ class Weights(ABC):
         self.version = 0
         self.switch_seconds = 0.0
         self.cache_argument = cache_argument(model)
-        self.takes_row_spans = attends_by_rows(model)
         self._lent = threading.Lock()
 
     @property

@@ -17,7 +17,6 @@ from transformers import PreTrainedModel
 from dami_agent.checkpoints import loading
 from dami_agent.errors import UsageError
 from dami_agent.types import WeightsMode
-from dami_agent.weights.attention import attend_by_rows
 from dami_agent.weights.base import Weights
 from dami_agent.weights.endpoints import load_endpoint, pair_slots
 from dami_agent.weights.merged import MergedWeights
@@ -77,8 +76,6 @@ def load_weights(
         other = load_endpoint(Path(thinking), **options)
         slots = pair_slots(model, other, instruct=Path(instruct), thinking=Path(thinking))
         home = torch_device if device_map is None else _home(model)
-        if device_map is None and home.type == "cpu":
-            attend_by_rows(model)
         if mode == "merged":
             if device_map is None:  # accelerate's hooks sit on the modules that it has spread
                 fuse_norms(model)
