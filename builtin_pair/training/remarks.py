@@ -43,7 +43,6 @@ _OTHERS = (
     "My phone",
     "The computer",
     "Her list",
-    "The customer",
     "Anna",
     "Another tool",
 )

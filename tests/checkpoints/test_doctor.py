@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from dami_agent.checkpoints import CheckpointPair
 from dami_agent.cli.doctor import doctor
+from dami_agent.errors import InvalidRequest
 from tests.pairs import QWEN3_4B, edit_json, write_sparse_pair
 
 GB = 10**9
@@ -154,8 +155,8 @@ class TestRefusals:
 
     def test_one_checkpoint_alone(self, run, written):
         done = run(written()[0])
-        assert done.exit_code == 2
-        assert "both" in done.output
+        assert isinstance(done.exception, InvalidRequest)  # which the command line's main ends with status 2
+        assert "INSTRUCT and THINKING" in (done.exception.hint or "")
 
     def test_an_unknown_device(self, run, written):
         done = run(*written(), "--device", "tpu")
