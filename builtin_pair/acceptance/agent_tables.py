@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from builtin_pair.acceptance.markdown import Json, mark, table
+from builtin_pair.acceptance.markdown import Json, between, in_points, mark, table
 from dami_agent.evaluation.budget_curve import MUST_KEEP, SCOPES, lost_at_half, used
 from dami_agent.evaluation.policy_arm import describe_against_auto
 
@@ -26,14 +26,16 @@ def agents(bench: Json) -> str:
 
 def _row(name: str, mode: Json) -> list[str]:
     against = mode["against_thinking"]
-    points = "" if name == "thinking" else f"{_points(against['solved'])} ({_ends(against['solved_ci'])})"
+    points = "" if name == "thinking" else f"{in_points(against['solved'])} ({between(against['solved_ci'])})"
     share = "" if against["tokens"] is None else f"{against['tokens']:.0%}"
-    return [_mode(name), f"{_solved(mode)} of {mode['tasks']}", points, f"{mode['output_tokens']:,}", share]
+    return [mode_name(name), f"{_solved(mode)} of {mode['tasks']}", points, f"{mode['output_tokens']:,}", share]
 
 
 def _verdict(bench: Json) -> str:
     found = bench["modes"]["dami"]["against_thinking"]
-    said = f"λ per step: {_points(found['solved'])} points against always-Thinking (95 %: {_ends(found['solved_ci'])})"
+    said = (
+        f"λ per step: {in_points(found['solved'])} points against always-Thinking (95 %: {between(found['solved_ci'])})"
+    )
     return f"{said} at {found['tokens']:.0%} of its tokens{_interval(found['tokens_ci'])}."
 
 
@@ -46,7 +48,7 @@ def _static(bench: Json) -> list[str]:
     ):
         if found := bench.get(key):
             name = found["mode"].replace("lambda=", "λ=").replace("instruct", "λ=0").replace("thinking", "λ=1")
-            points = f"{_points(found['solved'])} points (95 %: {_ends(found['solved_ci'])})"
+            points = f"{in_points(found['solved'])} points (95 %: {between(found['solved_ci'])})"
             told.append(f"Against {what} ({name}): {points} at {found['tokens']:.0%} of its tokens.")
     return told
 
@@ -61,7 +63,7 @@ def _unanswered(bench: Json) -> str:
 def depth(bench: Json) -> str:
     """Show, by what a step must work out, how deeply each mode thinks there and what it spends."""
     names = [name for name in ("instruct", "thinking", "dami", "oracle") if name in bench["modes"]]
-    header = ["a step works out", "of all steps", *(f"{_mode(name)}: tokens" for name in names), "mean λ per step"]
+    header = ["a step works out", "of all steps", *(f"{mode_name(name)}: tokens" for name in names), "mean λ per step"]
     body = []
     for key, share in bench["depths"].items():
         cells = [bench["modes"][name]["by_depth"].get(key) for name in names]
@@ -96,8 +98,8 @@ def _share_bar(name: str, mode: Json, must: str, met: Callable[[float], bool]) -
 
 def _against_bar(name: str, mode: Json, *, least: float, most: float) -> list[str]:
     found = mode["against_thinking"]
-    must = f"≥ {_points(least)} points against Thinking at ≤ {most:.0%} of its tokens"
-    measured = f"{_points(found['solved'])} ({_ends(found['solved_ci'])}) at {found['tokens']:.0%}"
+    must = f"≥ {in_points(least)} points against Thinking at ≤ {most:.0%} of its tokens"
+    measured = f"{in_points(found['solved'])} ({between(found['solved_ci'])}) at {found['tokens']:.0%}"
     return [name, must, measured, mark(found["solved"] >= least and found["tokens"] <= most)]
 
 
@@ -117,7 +119,7 @@ def budgets(curve: Json) -> str:
     for point in curve["points"]:
         arms, against = point["arms"], point["auto_against_thinking"]
         solved = [f"{_solved(arms[name])}" for name in ("auto", "thinking", "lambda=0.5")]
-        points = f"{_points(against['solved'])} ({_ends(against['solved_ci'])})"
+        points = f"{in_points(against['solved'])} ({between(against['solved_ci'])})"
         whose = "per run" if point["scope"] == "run" else "per tool"
         spent = f"{used(curve, arms['auto']):.0%}"
         body.append([whose, f"{point['share']:.0%}", f"{point['budget']:.0f}", spent, *solved, points])
@@ -126,7 +128,7 @@ def budgets(curve: Json) -> str:
         "tokens of thought a run."
     )
     lost = {scope: lost_at_half(curve, scope) for scope in SCOPES}
-    said = [f"{_points(points / 100)} points per {scope}" for scope, points in lost.items() if points is not None]
+    said = [f"{in_points(points / 100)} points per {scope}" for scope, points in lost.items() if points is not None]
     if said:
         told += (
             f" Where budgets make it use half of them: {', '.join(said)} (between the two budgets around the half); at "
@@ -141,7 +143,7 @@ def agents_unseen(benches: Json) -> str:
         [kind, str(bench["tasks"]), *(_solved(bench["modes"][name]) for name in UNSEEN_MODES)]
         for kind, bench in benches.items()
     ]
-    text = table(["never seen in training", "tasks", *map(_mode, UNSEEN_MODES)], body, right=1)
+    text = table(["never seen in training", "tasks", *map(mode_name, UNSEEN_MODES)], body, right=1)
     seeds = " and ".join(dict.fromkeys(_seeds(bench) for bench in benches.values()))
     each = "a row each of `dami bench --unseen WHAT --tasks N --no-controls`"
     return f"{text}\n\nTasks solved, ± half a 95 % interval, {seeds}; {each}."
@@ -160,20 +162,13 @@ def _solved(mode: Json) -> str:
     return f"{mode['solved']} ± {mode['solved_ci']:.0f}"
 
 
-def _points(share: float) -> str:
-    return f"{100 * share:+.1f}".replace("-", "−")
-
-
-def _ends(interval: Sequence[float] | None) -> str:
-    return "" if interval is None else f"{_points(interval[0])} to {_points(interval[1])}"
-
-
 def _policy(found: Json) -> str:
     """Say what a policy file with budgets per tool does beside ``auto``."""
     return f"A policy file with budgets per tool: {describe_against_auto(found['against_auto'])}"
 
 
-def _mode(name: str) -> str:
+def mode_name(name: str) -> str:
+    """Name a way to choose λ as tables do."""
     known = {
         "dami": "**λ per step** (`auto`)",
         "instruct": "always Instruct (λ=0)",

@@ -18,3 +18,13 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]], *, right: int = 
 def mark(verdict: bool | None) -> str:
     """Return yes, **no**, or - for what was not measured."""
     return {True: "yes", False: "**no**", None: "-"}[verdict]
+
+
+def in_points(share: float) -> str:
+    """Return a difference of shares in points: +1.5."""
+    return f"{100 * share:+.1f}".replace("-", "−")
+
+
+def between(interval: Sequence[float] | None) -> str:
+    """Return the ends of an interval in points, nothing where there is none: −1.0 to +2.5."""
+    return "" if interval is None else f"{in_points(interval[0])} to {in_points(interval[1])}"

@@ -2,9 +2,9 @@
 
 Reads from ``results`` what ``SOURCES`` names and, of agents on tasks with something unseen, ``unseen-template.json``,
 ``unseen-name.json`` and ``unseen-length.json``. Rewrites what stands between ``<!-- results:NAME -->`` and
-``<!-- /results:NAME -->`` in README, docs/training.md, docs/policy.md, builtin_pair/README.md and the built-in pair's
-card; the names are those of ``tables.BLOCKS``. Then it draws ``docs/frontier.svg`` and ``docs/budgets.svg``. Nothing is
-written unless all of it can be, and publishing twice changes nothing.
+``<!-- /results:NAME -->`` in README, docs/training.md, docs/policy.md, docs/results.md, builtin_pair/README.md and the
+built-in pair's card; the names are those of ``tables.BLOCKS``. Then it draws ``docs/frontier.svg`` and
+``docs/budgets.svg``. Nothing is written unless all of it can be, and publishing twice changes nothing.
 """
 
 from __future__ import annotations
@@ -49,6 +49,7 @@ REQUIRED: Mapping[str, tuple[str, ...]] = {
         "agents_unseen",
     ),
     "docs/policy.md": ("prefix",),
+    "docs/results.md": ("quality", "merges", "limits_agents", "limits_budgets", "limits_unseen"),
     "builtin_pair/README.md": ("bfcl",),
     CARD: (
         "pair",
@@ -77,8 +78,13 @@ SOURCES = {
     "conversations": "python -m builtin_pair conversations --output results/conversations.json",
     "prefix": "dami bench prefix --json",
     "unseen": "dami bench --unseen WHAT --tasks 102 --no-controls --json",
+    "quality": "dami bench quality --json",
+    "merges": "dami bench merges --base builtin_pair/base --json",
 }
 """What blocks are made from and what measures it; ``unseen`` is one result for each of ``UNSEEN``, by its name."""
+
+OPTIONAL = frozenset({"quality", "merges"})
+"""What `make rivals` measures, and `make results` does not: without it everything else is published all the same."""
 
 _BLOCK = re.compile(r"<!-- results:(?P<name>[\w-]+) -->\n(?P<text>.*?)<!-- /results:(?P=name) -->", re.DOTALL)
 _STALE = re.compile(r"\A\*Not measured on the weights that ship;.*?\n\n")
@@ -101,8 +107,9 @@ def publish(results: Path, root: Path = ROOT, *, partial: bool = False) -> list[
             nothing is written then.
     """
     found, stale = read_results(results, CheckpointPair.builtin())
-    if stale and not partial:
-        raise UsageError("; ".join(stale.values()), hint="measure these again, or everything with `make results`")
+    wanting = [reason for source, reason in stale.items() if source not in OPTIONAL]
+    if wanting and not partial:
+        raise UsageError("; ".join(wanting), hint="measure these again, or everything with `make results`")
     for reason in stale.values():
         typer.echo(f"left as it was: {reason}", err=True)
     texts = {name: filled(name, _read(root / name), found, required) for name, required in REQUIRED.items()}

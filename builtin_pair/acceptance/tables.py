@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from builtin_pair.acceptance import limits, rival_tables
 from builtin_pair.acceptance.agent_tables import agents, agents_unseen, bars, budgets, depth
 from builtin_pair.acceptance.criterion import measured
 from builtin_pair.acceptance.markdown import Json, mark, table
@@ -287,5 +288,10 @@ BLOCKS: Mapping[str, tuple[str, Callable[[Json], str]]] = {
     "freeform": ("freeform", freeform),
     "conversations": ("conversations", conversations),
     "prefix": ("prefix", prefix),
+    "quality": ("quality", rival_tables.quality),
+    "merges": ("merges", rival_tables.merges),
+    "limits_agents": ("bench", limits.agents),
+    "limits_budgets": ("budgets", limits.budgets),
+    "limits_unseen": ("unseen", limits.unseen),
 }
 """Marker name -> which result it is made from, and how."""

@@ -80,6 +80,7 @@ def compare_merges(
     groups = torch.tensor([numbers.setdefault(question.prompt, float(len(numbers))) for _, question in asked])
     return {
         "pair": pair.name,
+        "fingerprint": pair.fingerprint,
         "questions": len(asked),
         "seeds": plan.seeds,
         "temperature": plan.temperature,

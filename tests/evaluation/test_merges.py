@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from dami_agent.checkpoints import CheckpointPair
 from dami_agent.cli.app import app
 from dami_agent.evaluation import merges as module
 from dami_agent.evaluation.call_batches import BatchRunner, PairSource, QuestionBatch
@@ -24,6 +25,7 @@ FEW = tuple(
 
 def test_the_end_of_the_path_is_thinking_and_ways_without_their_base_are_left_out() -> None:
     found = compare_merges(MergePlan(questions=12, seeds=2, merges=FEW, max_tokens=200), PairSource())
+    assert found["fingerprint"] == CheckpointPair.builtin().fingerprint
     assert [row["method"] for row in found["rows"]] == ["linear", "linear", "slerp"]
     assert found["left_out"] == ["ties"]
     asked = list(held_out(12, 2))

@@ -197,6 +197,30 @@ def some_heads() -> dict[str, Any]:
     return {"fingerprint": FINGERPRINT, "cards": [card | {"prompts": 500} for card in cards], "test": cards}
 
 
+def a_comparison() -> dict[str, Any]:
+    """A result of ``dami bench quality``."""
+    gain = {"gain": -0.012, "ci": 0.02}
+    budget = {"accuracy": 0.77, "tokens": 100.0, "share": 0.35, "gains": {"fixed": gain, "caps": gain | {"gain": 0.3}}}
+    budget |= {"oracle_share": 0.5, "other_families_over_fixed": gain}
+    return {
+        "fingerprint": FINGERPRINT,
+        "method": "head on states",
+        "questions": 2100,
+        "learned": 700,
+        "thinking": {"accuracy": 0.843, "tokens": 270.0},
+        "budgets": [budget, budget | {"tokens": 135.0, "oracle_share": None}],
+        "areas": {"fixed": 0.75, "oracle": 0.9},
+        "at_most_thinking": gain | {"tokens": 0.9},
+        "even": gain | {"tokens": 0.6},
+    }
+
+
+def some_merges() -> dict[str, Any]:
+    row = {"method": "linear", "settings": "λ=0.2", "accuracy": 0.7, "tokens": 109.4, "finished": 0.999}
+    rows = [row, row | {"method": "slerp", "settings": "t=0.2", "gain": 0.004, "gain_ci": 0.02}]
+    return {"fingerprint": FINGERPRINT, "questions": 600, "seeds": 3, "rows": rows}
+
+
 def block(name: str, text: str = "old") -> str:
     return f"<!-- results:{name} -->\n{text}\n<!-- /results:{name} -->\n"
 
@@ -212,6 +236,8 @@ def results(tmp_path: Path) -> Path:
         "freeform": some_requests(),
         "conversations": some_conversations(),
         "prefix": a_shared_prefix(),
+        "quality": a_comparison(),
+        "merges": some_merges(),
     }
     for name, data in (measured | {f"unseen-{kind}": a_bench_on(kind) for kind in UNSEEN}).items():
         (folder / f"{name}.json").write_text(json.dumps(data), encoding="utf-8")
@@ -317,7 +343,8 @@ def test_what_is_not_measured_is_kept_and_marked_where_that_is_asked_for(results
     data = json.loads((results / "bench.json").read_text())
     (results / "bench.json").write_text(json.dumps(data | {"fingerprint": "other"}))
     (results / "budgets.json").unlink()
-    assert set(publish.publish(results, root, partial=True)) == {"README.md", "docs/training.md", publish.CARD}
+    changed = {"README.md", "docs/training.md", "docs/results.md", publish.CARD}
+    assert set(publish.publish(results, root, partial=True)) == changed
     second = read(root)
     note = "*Not measured on the weights that ship; `dami bench --json` does.*\n\n"
     assert second["README.md"].count(note) == 2  # agents, depth
@@ -371,11 +398,17 @@ def test_criteria_are_read_under_either_name_and_computed_where_there_are_none(r
         publish.publish(results, root)
 
 
-def test_every_block_is_a_well_formed_table(results: Path) -> None:
+def test_every_block_is_a_well_formed_table_or_a_list(results: Path) -> None:
     read_back, stale = publish.read_results(results, CheckpointPair.builtin())
     assert not stale
-    assert len(BLOCKS) == 20
+    assert len(BLOCKS) == 25
     for name, (source, write) in BLOCKS.items():
+        if name.startswith("limits_"):
+            items, blank, last = write(read_back[source]).rpartition("\n\n")
+            assert items.startswith(("- **", "- Under none")), name
+            assert blank, name
+            assert last.startswith("(`dami bench"), name
+            continue
         lines = [line for line in write(read_back[source]).splitlines() if line.startswith("|")]
         assert len(lines) >= 3, name
         assert len({line.count("|") for line in lines}) == 1, name
@@ -534,3 +567,61 @@ def test_heads_are_shown_at_the_price_they_are_used_at_beside_both_ends() -> Non
     assert shown[1] == ["λ=1", "0.850", "270.0", "-", "-"]
     assert shown[3][1:] == ["0.810", "101.0", "-10.0 ± 1.0", "+6.0 ± 2.0"]
     assert shown[6][1:] == ["0.820", "102.0", "-10.0 ± 1.0", "+7.0 ± 2.0"]
+
+
+def test_lambda_per_question_and_its_rivals_are_shown(results: Path, root: Path) -> None:
+    publish.publish(results, root)
+    lines = (root / "docs/results.md").read_text(encoding="utf-8").splitlines()
+    for line in (
+        "| at this share of Thinking's tokens | 37% | 50% |",
+        "| more than fixed | −1.2 ± 2.0 | −1.2 ± 2.0 |",
+        "| more than caps | +30.0 ± 2.0 | +30.0 ± 2.0 |",
+        "| of the oracle's gain on fixed λs | 50% | – |",
+        "| linear | λ=0.2 | 0.700 | 109 | 99.9% | – |",
+        "| slerp | t=0.2 | 0.700 | 109 | 99.9% | +0.4 ± 2.0 |",
+    ):
+        assert line in lines
+
+
+def test_rivals_that_nobody_has_measured_keep_nothing_else_from_being_published(results: Path, root: Path) -> None:
+    for name in publish.OPTIONAL:
+        (results / f"{name}.json").unlink()
+    assert "README.md" in publish.publish(results, root)
+    text = (root / "docs/results.md").read_text(encoding="utf-8")
+    assert "Not measured yet: `dami bench quality --json` does." in text
+    assert "(`dami bench --budgets`)" in text
+
+
+def test_what_does_as_well_as_lambda_per_step_is_said() -> None:
+    """The cheapest fixed λ that solves no fewer tasks is named, not the best; Thinking's lead under budgets too."""
+    bench = a_bench()
+    own = bench["modes"]["dami"]
+    modes = {
+        "lambda=0.3": own | {"solved": 149, "output_tokens": 1},
+        "lambda=0.5": own | {"output_tokens": 20_000},
+        "lambda=0.8": own | {"solved": 160, "output_tokens": 30_000},
+        "router": own | {"solved": 151},
+        "thinking": own | {"solved": 155},
+        "oracle": own | {"solved": 170, "output_tokens": 9_000},
+    }
+    said = BLOCKS["limits_agents"][1](bench | {"modes": bench["modes"] | modes})
+    for words in (
+        "A router between λ=0 and λ=1 solves 151 of 201 at 12,345 tokens, λ per step 150 of 201 at 12,345 tokens.",
+        "λ=0.5 throughout solves 150 of 201 at 20,000 tokens",
+        "(70% of all) take 20 tokens, of Instruct 20",
+        "would solve 170 of 201 at 9,000 tokens; λ per step is 20 tasks from that, always-Thinking 15.",
+    ):
+        assert words in said
+
+    curve = a_budget_curve()
+    assert "Under none of the budgets does Thinking solve more." in BLOCKS["limits_budgets"][1](curve)
+    behind = {**curve["points"][0], "share": 4.0, "auto_against_thinking": AGAINST}
+    said = BLOCKS["limits_budgets"][1](curve | {"points": [*curve["points"], behind]})
+    assert said.count("per run") == 1
+    assert "per run 400%, −2.0 (−5.0 to +1.0)." in said
+
+    benches = {kind: a_bench_on(kind) for kind in UNSEEN}  # of a template auto 40, Thinking 46, the file 49
+    said = BLOCKS["limits_unseen"][1](benches)
+    assert "**An unseen template.** Of 102 tasks Thinking solves 46, **λ per step** (`auto`) 40." in said
+    level = {kind: bench | {"modes": {key: {"solved": 9} for key in bench["modes"]}} for kind, bench in benches.items()}
+    assert "Of none of the unseen kinds does Thinking solve more." in BLOCKS["limits_unseen"][1](level)

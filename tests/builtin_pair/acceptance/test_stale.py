@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from builtin_pair.acceptance.publish import ROOT, SOURCES
+from builtin_pair.acceptance.publish import OPTIONAL, ROOT, SOURCES
 from dami_agent.tasks import UNSEEN
 
 UNSEEN_PARTS = tuple(f"unseen-{kind}" for kind in UNSEEN)
@@ -70,7 +71,8 @@ def test_other_weights_make_all_of_it_stale(folder: Path) -> None:
 
 def test_everything_that_is_published_is_measured_by_make_results(folder: Path) -> None:
     shutil.rmtree(folder / "results")
-    assert {*SOURCES} - {"unseen"} <= set(PARTS)
+    assert {*SOURCES} - OPTIONAL - {"unseen"} <= set(PARTS)
+    assert set(re.findall(r"results/(\w+)\.json", make(folder, "--dry-run", "rivals"))) >= OPTIONAL
     done = make(folder, "--dry-run", "results")
     for part in PARTS:
         assert f"results/{part}.json" in done, part

@@ -1,0 +1,49 @@
+"""What ``dami bench quality`` and ``dami bench merges`` measured, as Markdown: λ per question against its rivals."""
+
+from __future__ import annotations
+
+from builtin_pair.acceptance.markdown import Json, table
+
+
+def quality(result: Json) -> str:
+    """Show what λ per question gains on each rival at equal tokens, under budgets that are shares of Thinking's."""
+    thinking, budgets = result["thinking"], result["budgets"]
+    header = ["at this share of Thinking's tokens", *(f"{b['tokens'] / thinking['tokens']:.0%}" for b in budgets)]
+    body = [[f"accuracy of {result['method']}", *(f"{b['accuracy']:.3f}" for b in budgets)]]
+    body += [[f"more than {name}", *(_gain(b["gains"][name]) for b in budgets)] for name in budgets[0]["gains"]]
+    shares = ("–" if b["oracle_share"] is None else f"{b['oracle_share']:.0%}" for b in budgets)
+    body.append(["of the oracle's gain on fixed λs", *shares])
+    body.append(["heads of other families, more than fixed", *(_gain(b["other_families_over_fixed"]) for b in budgets)])
+    areas = ", ".join(f"{name} {value:.3f}" for name, value in result["areas"].items())
+    most, even = result["at_most_thinking"], result["even"]
+    return (
+        f"{table(header, body, right=1)}\n\nPoints of accuracy, ± half a paired 95 % interval; {result['questions']:,} "
+        f"questions that nothing was fitted to, heads fitted to {result['learned']} others. Thinking: "
+        f"{thinking['accuracy']:.3f} at {thinking['tokens']:.0f} tokens; at no more than these {_gain(most)} points at "
+        f"{most['tokens']:.0%} of them, and where the fit promises to lose a hundredth at most {_gain(even)} at "
+        f"{even['tokens']:.0%}. Mean accuracy over all budgets: {areas}. (`dami bench quality`)"
+    )
+
+
+def merges(result: Json) -> str:
+    """Show what static merges gain on the best mix of two λs of the straight path at equal tokens."""
+    body = [
+        [
+            row["method"],
+            row["settings"],
+            f"{row['accuracy']:.3f}",
+            f"{row['tokens']:.0f}",
+            f"{row['finished']:.1%}",
+            _gain({"gain": row["gain"], "ci": row["gain_ci"]}) if "gain" in row else "–",
+        ]
+        for row in result["rows"]
+    ]
+    header = ["merge", "", "accuracy", "tokens", "finished", "points over the straight path at equal tokens"]
+    return (
+        f"{table(header, body, right=2)}\n\n{result['questions']:,} held-out questions under Thinking's template, "
+        f"{result['seeds']} seeds, ± half a paired 95 % interval. (`dami bench merges`)"
+    )
+
+
+def _gain(found: Json) -> str:
+    return f"{100 * found['gain']:+.1f} ± {100 * found['ci']:.1f}".replace("-", "−")
