@@ -27,6 +27,7 @@ bench: $(VENV)/.installed
 # broke off goes on; `make stale` lists the others, `rm -r results` forgets all. A change of code makes nothing stale.
 PARTS := sweep prefix heads bench budgets unseen-template unseen-name unseen-length calibrate bfcl freeform conversations
 RESULTS := $(PARTS:%=results/%.json)
+RIVALS := results/quality.json results/merges.json
 WEIGHTS := $(wildcard dami_agent/checkpoints/builtin/*/model.safetensors)
 SHIPPED := dami_agent/checkpoints/builtin
 BUILT := $(VENV)/.installed-report $(VENV)/.installed-dev
@@ -37,7 +38,7 @@ results: $(RESULTS)
 stale:
 	@$(foreach part,$(PARTS),$(MAKE) --question --silent $(BUILT:%=--old-file=%) results/$(part).json 2> /dev/null || echo $(part);)
 
-$(RESULTS): export XDG_DATA_HOME := $(CURDIR)/results
+$(RESULTS) $(RIVALS): export XDG_DATA_HOME := $(CURDIR)/results
 $(RESULTS): $(WEIGHTS) | $(BUILT)
 
 # Heads of other weights fail the suites with a warning; they are trained anew after the sweep in any case.
@@ -79,11 +80,8 @@ results/bfcl.json results/freeform.json results/conversations.json: results/%.js
 	$(BIN)/python -m builtin_pair $* --output $@ > /dev/null
 
 # What λ per question and the straight path are held against (an hour and a half more); `make publish` shows it in docs/results.md.
-RIVALS := results/quality.json results/merges.json
-
 rivals: $(RIVALS)
 
-$(RIVALS): export XDG_DATA_HOME := $(CURDIR)/results
 $(RIVALS): results/prefix.json
 
 results/quality.json:

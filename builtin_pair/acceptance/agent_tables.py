@@ -26,7 +26,7 @@ def agents(bench: Json) -> str:
 
 def _row(name: str, mode: Json) -> list[str]:
     against = mode["against_thinking"]
-    points = "" if name == "thinking" else f"{in_points(against['solved'])} ({between(against['solved_ci'])})"
+    points = "" if name == "thinking" else in_points(against["solved"], against["solved_ci"])
     share = "" if against["tokens"] is None else f"{against['tokens']:.0%}"
     return [mode_name(name), f"{_solved(mode)} of {mode['tasks']}", points, f"{mode['output_tokens']:,}", share]
 
@@ -99,7 +99,7 @@ def _share_bar(name: str, mode: Json, must: str, met: Callable[[float], bool]) -
 def _against_bar(name: str, mode: Json, *, least: float, most: float) -> list[str]:
     found = mode["against_thinking"]
     must = f"≥ {in_points(least)} points against Thinking at ≤ {most:.0%} of its tokens"
-    measured = f"{in_points(found['solved'])} ({between(found['solved_ci'])}) at {found['tokens']:.0%}"
+    measured = f"{in_points(found['solved'], found['solved_ci'])} at {found['tokens']:.0%}"
     return [name, must, measured, mark(found["solved"] >= least and found["tokens"] <= most)]
 
 
@@ -119,10 +119,11 @@ def budgets(curve: Json) -> str:
     for point in curve["points"]:
         arms, against = point["arms"], point["auto_against_thinking"]
         solved = [f"{_solved(arms[name])}" for name in ("auto", "thinking", "lambda=0.5")]
-        points = f"{in_points(against['solved'])} ({between(against['solved_ci'])})"
-        whose = "per run" if point["scope"] == "run" else "per tool"
+        points = in_points(against["solved"], against["solved_ci"])
         spent = f"{used(curve, arms['auto']):.0%}"
-        body.append([whose, f"{point['share']:.0%}", f"{point['budget']:.0f}", spent, *solved, points])
+        body.append(
+            [f"per {point['scope']}", f"{point['share']:.0%}", f"{point['budget']:.0f}", spent, *solved, points]
+        )
     told = (
         f"Without a budget `auto` solves {_solved(free)} of {curve['tasks']} with {free['thought_per_task']:.0f} "
         "tokens of thought a run."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from builtin_pair.acceptance.agent_tables import mode_name
-from builtin_pair.acceptance.markdown import Json, between, in_points
+from builtin_pair.acceptance.markdown import Json, in_points
 
 
 def agents(bench: Json) -> str:
@@ -41,8 +41,7 @@ def agents(bench: Json) -> str:
 def budgets(curve: Json) -> str:
     """List the budgets under which Thinking, cut off where they end, solves more than λ per step."""
     behind = [
-        f"{'per run' if point['scope'] == 'run' else 'per tool'} {point['share']:.0%}, {in_points(found['solved'])} "
-        f"({between(found['solved_ci'])})"
+        f"per {point['scope']} {point['share']:.0%}, {in_points(found['solved'], found['solved_ci'])}"
         for point in curve["points"]
         if (found := point["auto_against_thinking"])["solved"] < 0
     ]

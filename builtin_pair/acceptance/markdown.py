@@ -20,9 +20,10 @@ def mark(verdict: bool | None) -> str:
     return {True: "yes", False: "**no**", None: "-"}[verdict]
 
 
-def in_points(share: float) -> str:
-    """Return a difference of shares in points: +1.5."""
-    return f"{100 * share:+.1f}".replace("-", "−")
+def in_points(share: float, interval: Sequence[float] | None = None) -> str:
+    """Return a difference of shares in points, with its interval where there is one: +1.5, +1.5 (−1.0 to +2.5)."""
+    said = f"{100 * share:+.1f}".replace("-", "−")
+    return said if interval is None else f"{said} ({between(interval)})"
 
 
 def between(interval: Sequence[float] | None) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from builtin_pair.acceptance.markdown import Json, mark, table
+from builtin_pair.acceptance.markdown import Json, in_points, mark, table
 from dami_agent.evaluation.shared_prefix import LEAST_LOW, MOST_LOST, MOST_TOKENS, is_free, is_free_of
 
 
@@ -12,7 +12,7 @@ def prefix(result: Json) -> str:
         [
             f"questions, λ={row['lambda']:g}",
             *(f"{row[mode]['accuracy']:.3f} at {row[mode]['tokens']:.0f}" for mode in ("exact", "shared")),
-            _points(row["difference"], row["difference_ci"]),
+            in_points(row["difference"], row["difference_ci"]),
             _ratio(row["tokens_ratio"], row["tokens_ratio_ci"]),
             mark(is_free(dict(row))),
         ]
@@ -22,7 +22,7 @@ def prefix(result: Json) -> str:
         [
             f"agents, {'λ per step' if row['mode'] == 'dami' else row['mode']}",
             *(f"{row[mode]['solved']} at {row[mode]['output_tokens']:,}" for mode in ("exact", "shared")),
-            _points(row["solved"], row["solved_ci"]),
+            in_points(row["solved"], row["solved_ci"]),
             _ratio(row["tokens"], row["tokens_ci"]),
             mark(is_free_of(dict(row))),
         ]
@@ -37,11 +37,6 @@ def prefix(result: Json) -> str:
         f"with an interval above −{-100 * LEAST_LOW:g}) at {MOST_TOKENS:g} times the tokens or less. "
         "(`dami bench prefix`)"
     )
-
-
-def _points(value: float, ends: list[float] | None) -> str:
-    within = "" if ends is None else f" ({100 * ends[0]:+.1f} to {100 * ends[1]:+.1f})"
-    return f"{100 * value:+.1f}{within}".replace("-", "−")
 
 
 def _ratio(value: float | None, ends: list[float] | None) -> str:

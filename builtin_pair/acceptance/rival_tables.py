@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from builtin_pair.acceptance.markdown import Json, table
+from builtin_pair.acceptance.markdown import Json, in_points, table
 
 
 def quality(result: Json) -> str:
@@ -46,4 +46,4 @@ def merges(result: Json) -> str:
 
 
 def _gain(found: Json) -> str:
-    return f"{100 * found['gain']:+.1f} ± {100 * found['ci']:.1f}".replace("-", "−")
+    return f"{in_points(found['gain'])} ± {100 * found['ci']:.1f}"

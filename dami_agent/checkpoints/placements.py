@@ -110,13 +110,10 @@ def _devices(device: str, free: Mapping[str, int]) -> list[tuple[str, str]]:
 
 def _dtype(shapes: Shapes, device: str, free: int) -> tuple[str, str]:
     if device == "cpu":
-        if shapes.weights("float32") <= SMALL:
+        wide = shapes.weights("float32")
+        if wide <= SMALL:
             return "float32", "small enough for float32, which is exact and fast on a CPU"
-        if (
-            shapes.weights("float32") <= SMALL_WITHOUT_UNITS
-            and 3 * shapes.weights("float32") <= free * (1 - RESERVE)
-            and not computes_bfloat16(device)
-        ):
+        if wide <= SMALL_WITHOUT_UNITS and 3 * wide <= free * (1 - RESERVE) and not computes_bfloat16(device):
             return "float32", "this CPU has no bfloat16 units, and float32 fits"
         if shapes.stored in ITEMSIZE:
             return (

@@ -131,9 +131,8 @@ def shared_prefix(
             switch=plan.switch,
             prefix=mode,
         )
-        for mode in MODES
+        for mode in (MODES[1:] if known else MODES)
         for value in plan.lambdas
-        if mode == "shared" or value not in known
     ]
     with BatchRunner(source, workers, progress) as runner:
         found = runner.run(batches)

@@ -155,7 +155,7 @@ class TestRefusals:
 
     def test_one_checkpoint_alone(self, run, written):
         done = run(written()[0])
-        assert isinstance(done.exception, InvalidRequest)  # which the command line's main ends with status 2
+        assert isinstance(done.exception, InvalidRequest)  # its status: tests/cli/test_app.py
         assert "INSTRUCT and THINKING" in (done.exception.hint or "")
 
     def test_an_unknown_device(self, run, written):

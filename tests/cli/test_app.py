@@ -31,6 +31,13 @@ def test_help_needs_nothing_heavy() -> None:
     assert out.strip() == "[]"
 
 
+@pytest.mark.parametrize("command", ["doctor", "calibrate"])
+def test_one_checkpoint_alone_is_a_wrong_command(dami: Dami, command: str) -> None:
+    ended = dami(command, "somewhere")
+    assert ended.status == 2
+    assert "a pair needs both checkpoints" in ended.err
+
+
 def test_unknown_command(dami: Dami) -> None:
     assert dami("nonsense").status == 2
 

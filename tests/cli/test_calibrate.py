@@ -117,7 +117,7 @@ def test_a_ledger_that_is_of_no_use_is_refused_before_anything_is_decoded(
         (("--ledger", "x", "--tasks", "builtin"), "--ledger brings recorded steps"),
         (("--ledger", "x", "--temperature", "0"), "all of Thinking's replies to a step are the same"),
         (("--votes", "5"), "--votes is of --ledger"),
-        (("one",), "both checkpoints"),
+        (("one",), "a pair needs both checkpoints"),
         (("--revision", "main"), "--revision is of checkpoints on the hub"),
         (("--questions", "x.jsonl", "--count", "9"), "--questions brings your own"),
         (("--questions", "gone.jsonl"), "cannot read gone.jsonl"),
