@@ -35,6 +35,9 @@ def bench_quality(
         bool,
         typer.Option(help="Also sample two more replies of Thinking to each question judged by, to vote and retry."),
     ] = True,
+    syntheses: Annotated[
+        bool, typer.Option(help="Also let λ=1 answer with two answers of a low λ in view, as A2R does.")
+    ] = True,
     samples: Annotated[
         Path | None, typer.Option(help="Folder to keep the samples in, and to take them from where they are there.")
     ] = None,
@@ -45,7 +48,7 @@ def bench_quality(
     batch: BatchOption = None,
     workers: WorkersOption = 1,
 ) -> None:
-    """Compare λ per question with every fixed λ, selectors that know less, caps, votes and retries, at equal tokens."""
+    """Compare λ per question with every fixed λ, selectors that know less, caps, votes and A2R, at equal tokens."""
     values = numbers(lambdas)
     if output is not None:
         check_writable(output)
@@ -61,8 +64,9 @@ def bench_quality(
     source = PairSource(instruct=instruct, thinking=thinking, batch=batch or runner.BATCH)
     if samples is not None:
         samples.mkdir(parents=True, exist_ok=True)
+    given: dict[str, Any] = {"caps": caps, "votes": votes, "syntheses": syntheses, "kept": samples, "workers": workers}
     with progress_bar() as tell:
-        result = quality(source, plan, *sets, caps=caps, votes=votes, kept=samples, workers=workers, tell=tell)
+        result = quality(source, plan, *sets, tell=tell, **given)
     put_out(result, output=output, as_json=as_json, show=_show)
 
 

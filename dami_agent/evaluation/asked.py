@@ -209,6 +209,7 @@ class AskedBatch:
         kept: a file for the answers (:class:`AnswerFile`).
         voted: keep what each reply answers, and how probable its tokens are; answers in the file that lack this are
             asked for again.
+        told: keep the text of each reply, thought aside, as others are told of it; as with ``voted``.
     """
 
     name: str
@@ -221,6 +222,7 @@ class AskedBatch:
     attempt: int = 0
     kept: Path | None = None
     voted: bool = False
+    told: bool = False
 
     @property
     def size(self) -> int:
@@ -245,14 +247,20 @@ class AskedBatch:
         if self.voted:
             known = {place: each for place, each in known.items() if each.logprob is not None}
             asks = [dataclasses.replace(_with_logprobs(ask), voted=True) for ask in asks]
+        if self.told:
+            known = {place: each for place, each in known.items() if each.content is not None}
         places = range(len(asks)) if self.places is None else self.places
         done(sum(place in known for place in places))
         order = sorted((place for place in places if place not in known), key=lambda place: asks[place].level)
         requests = (Request(step=asks[place].step, intensity=self.intensity, template=self.template) for place in order)
         answers = runner.answers(session, requests, switch_point=self.switch, done=done)
         for place, answer in zip(order, answers, strict=True):
-            right = answer.error is None and asks[place].right(answer.reply)
-            known[place] = outcome(answer, right=right, answers=answer_of(answer.reply) if asks[place].voted else None)
+            known[place] = outcome(
+                answer,
+                right=answer.error is None and asks[place].right(answer.reply),
+                answers=answer_of(answer.reply) if asks[place].voted else None,
+                content=answer.reply.content if self.told else None,
+            )
             if file is not None and not known[place].failed:  # what failed is asked again
                 file.add(place, self.label, known[place])
         return [known[place] for place in places]

@@ -42,6 +42,7 @@ class AnswerOutcome:
         template: whose chat template was used.
         logprob: mean log-probability of the output tokens, where it was asked for.
         answer: what it answers, where replies are voted on (``dami_agent.answers.answer_of``).
+        content: its text without the thought, where others are told of it.
         capped: its thought was closed at a cap.
         answer_tokens, answer_logprob: output tokens after the thought, and the mean log-probability of those, where it
             was asked for.
@@ -57,6 +58,7 @@ class AnswerOutcome:
     named: bool = False
     logprob: float | None = None
     answer: str | None = None
+    content: str | None = None
     capped: bool = False
     answer_tokens: int = 0
     answer_logprob: float | None = None
@@ -131,13 +133,16 @@ class QuestionBatch:
         return Request(step=replace(step, prefix=self.prefix), intensity=self.intensity, template=self.template)
 
 
-def outcome(answer: Answer, *, right: bool, named: bool = False, answers: str | None = None) -> AnswerOutcome:
+def outcome(
+    answer: Answer, *, right: bool, named: bool = False, answers: str | None = None, content: str | None = None
+) -> AnswerOutcome:
     """Reduce an answer to what is counted of it.
 
     Args:
         answer: what came back.
         right, named: how it was judged.
         answers: what it says, where replies are voted on.
+        content: its text, where others are told of it.
     """
     events = answer.generation.events if answer.generation else ()
     logprobs = [event.logprob.logprob for event in events if event.logprob is not None]
@@ -154,6 +159,7 @@ def outcome(answer: Answer, *, right: bool, named: bool = False, answers: str | 
         template=answer.decision.template,
         logprob=mean(logprobs) if logprobs else None,
         answer=answers,
+        content=content,
         capped=answer.generation is not None and answer.generation.thought_closed_by == "cap",
         answer_tokens=len(answered),
         answer_logprob=mean(of_answer) if of_answer else None,

@@ -17,6 +17,7 @@ favours them.
 - ``caps`` and ``early exit``: Thinking, stopped (:mod:`dami_agent.evaluation.early_exit`).
 - ``majority``, ``adaptive votes`` and ``retry``: several replies of Thinking, all paid for
   (:mod:`dami_agent.evaluation.votes`).
+- ``a2r`` and ``a2r on doubt``: explore low, then synthesise high (:mod:`dami_agent.evaluation.synthesis`).
 - ``oracle``: knows which replies are right; a bound, not a method.
 
 ``areas`` are mean accuracies of the best mixes over all budgets, of every method chosen on the questions it is judged
@@ -25,10 +26,10 @@ by: they compare methods, and promise nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -53,9 +54,11 @@ from dami_agent.evaluation.rivals import (
     ruled,
     shuffled,
     stopped,
+    told,
     voted,
 )
 from dami_agent.evaluation.samples import collect, states_read_at
+from dami_agent.evaluation.synthesis import EXPLORERS, Syntheses, sample_syntheses
 from dami_agent.evaluation.votes import REPLIES, Votes, sample_votes
 from dami_agent.tasks import Question
 
@@ -75,6 +78,7 @@ def quality(
     *,
     caps: bool = True,
     votes: bool = True,
+    syntheses: bool = True,
     kept: Path | None = None,
     workers: int = 1,
     tell: Progress | None = None,
@@ -87,6 +91,7 @@ def quality(
         learned, tested: questions without tools; of the built-in families.
         caps: also sample Thinking under caps on its thought.
         votes: also sample two more replies of Thinking to each question of ``tested``, for methods that take several.
+        syntheses: also let λ=1 answer each question of ``tested`` with two answers of a low λ in view.
         kept: a folder for what was sampled; a run that broke off goes on from it.
         workers: processes that decode.
         tell: of progress.
@@ -94,13 +99,18 @@ def quality(
     with BatchRunner(source, workers, tell) as runner, answers_in(kept) as folder:
         sampling = _Sampling(runner, plan, folder, keep=kept is not None)
         fitted_to = sampling.samples("learned", learned)
-        several = sampling.votes(tested) if votes else None  # before λ=1, which takes its replies from these
+        # Before fixed λs, which take their replies from these: they keep less of each.
+        several = sampling.votes(tested) if votes else None
+        explored = sampling.syntheses(tested) if syntheses else None
         judged_by = sampling.samples("tested", tested)
         trials = sampling.trials(tested) if caps else None
         info = runner.session.engine.info
-    found = compare_methods(fitted_to, judged_by, _families(learned), _families(tested), trials, several)
+    found = compare_methods(fitted_to, judged_by, _families(learned), _families(tested), trials, several, explored)
     said = {"temperature": plan.temperature, "max_tokens": plan.max_tokens}
     return {"pair": info.model, "fingerprint": info.fingerprint, **said, **found}
+
+
+_Table = TypeVar("_Table", Trials, Votes, Syntheses)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,22 +141,33 @@ class _Sampling:
 
     def trials(self, tested: SampleSet) -> Trials:
         """Sample Thinking under caps."""
-        file = self.folder / f"caps-{self._digest(tested)}.safetensors"
-        if file.exists():
-            return Trials.load(file)
-        answers = file.with_suffix(".jsonl")
-        found = sample_trials(self.runner, self.plan, tested, switch=self._switch, kept=answers)
-        if self.keep:
-            found.save(file)
-        return found
+        return self._table(Trials, f"caps-{self._digest(tested)}", sample_trials, tested)
 
     def votes(self, tested: SampleSet) -> Votes:
         """Sample several replies of Thinking; the first ones are found there by :meth:`samples`."""
-        file = self.folder / f"votes-{self._digest(tested, 'votes', REPLIES)}.safetensors"
+        name = f"votes-{self._digest(tested, 'votes', REPLIES)}"
+        return self._table(Votes, name, sample_votes, tested, answers=f"tested-{self._of(tested)}")
+
+    def syntheses(self, tested: SampleSet) -> Syntheses:
+        """Sample what low λs find and λ=1 makes of it; the first replies are found there by :meth:`samples`."""
+        name = f"syntheses-{self._digest(tested, 'syntheses', EXPLORERS)}"
+        return self._table(Syntheses, name, sample_syntheses, tested, answers=f"tested-{self._of(tested)}")
+
+    def _table(
+        self,
+        kind: type[_Table],
+        name: str,
+        sample: Callable[..., _Table],
+        tested: SampleSet,
+        *,
+        answers: str | None = None,
+    ) -> _Table:
+        """Read a table that was kept, or sample it, with its answers in a file of their own or in a shared one."""
+        file = self.folder / f"{name}.safetensors"
         if file.exists():
-            return Votes.load(file)
-        answers = self.folder / f"tested-{self._of(tested)}.jsonl"
-        found = sample_votes(self.runner, self.plan, tested, switch=self._switch, kept=answers)
+            return kind.load(file)
+        kept = self.folder / f"{answers or name}.jsonl"
+        found = sample(self.runner, self.plan, tested, switch=self._switch, kept=kept)
         if self.keep:
             found.save(file)
         return found
@@ -169,6 +190,7 @@ def compare_methods(
     tested_families: Sequence[str],
     trials: Trials | None = None,
     votes: Votes | None = None,
+    syntheses: Syntheses | None = None,
 ) -> dict[str, Any]:
     """Compare every method on sampled replies; see the module's docstring.
 
@@ -178,6 +200,7 @@ def compare_methods(
         learned_families, tested_families: of the questions, in their order.
         trials: of ``tested``, at λ=1 under caps.
         votes: of ``tested``, at λ=1.
+        syntheses: of ``tested``.
     """
     heads: dict[Reads, Head] = {reads: fit_head(learned, reads) for reads in READS}
     curves: dict[str, Curve] = {"fixed": [point_of(tested, place) for place in range(len(tested.lambdas))]}
@@ -194,6 +217,8 @@ def compare_methods(
         curves |= stopped(tested, trials)
     if votes is not None:
         curves |= voted(votes)
+    if syntheses is not None:
+        curves |= told(syntheses)
     curves["oracle"] = [oracle(tested, price) for price in PRICES]
     instruct, thinking = curves["fixed"][0], curves["fixed"][-1]
     whole = {key: [*curve, instruct, thinking] for key, curve in curves.items()}  # what needs no estimator

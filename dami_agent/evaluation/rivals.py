@@ -17,6 +17,7 @@ from dami_agent.estimators.head import Head, Reads, with_overhead
 from dami_agent.estimators.judge import PRICES
 from dami_agent.estimators.samples import Samples
 from dami_agent.evaluation.early_exit import THRESHOLDS, Trials, exits
+from dami_agent.evaluation.synthesis import Syntheses, synthesised
 from dami_agent.evaluation.votes import RETRIES, Votes, adaptive, majority, retried
 from dami_agent.tasks import FAMILIES
 
@@ -34,6 +35,7 @@ __all__ = [
     "ruled",
     "shuffled",
     "stopped",
+    "told",
     "voted",
 ]
 
@@ -142,6 +144,15 @@ def voted(votes: Votes) -> dict[str, Curve]:
         "majority": _points(majority(votes, count) for count in counts),
         "adaptive votes": _points(adaptive(votes, count) for count in counts[1:]),
         "retry": _points(retried(votes, threshold) for threshold in RETRIES),
+    }
+
+
+def told(syntheses: Syntheses) -> dict[str, Curve]:
+    """Return what exploring low and synthesising high comes to, a point for each λ that explores."""
+    explorers = range(syntheses.right.shape[1])
+    return {
+        name: _points(synthesised(syntheses, place, on_doubt=on_doubt) for place in explorers)
+        for name, on_doubt in (("a2r", False), ("a2r on doubt", True))
     }
 
 
