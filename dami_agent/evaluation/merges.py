@@ -2,7 +2,8 @@
 
 Each merge answers the same questions under the same random streams, with Thinking's template. It is compared with the
 best mix of two λs of the path that costs as many tokens, question by question: what a merge gains there is what it
-could add to a λ per request. All λs and settings are chosen on the questions that they are judged by.
+could add to a λ per request. All λs and settings are chosen on the questions that they are judged by, but for λs of
+layers, which :mod:`dami_agent.evaluation.consensus` takes from activations on others.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import torch
 from dami_agent.checkpoints import CheckpointPair
 from dami_agent.estimators.judge import best_mix, mean_ci
 from dami_agent.evaluation.call_batches import AnswerOutcome, BatchRunner, PairSource, Progress, QuestionBatch
+from dami_agent.evaluation.consensus import consensus_merges
 from dami_agent.evaluation.runner import MAX_TOKENS
 from dami_agent.evaluation.sweep import held_out
 from dami_agent.tasks import Question
@@ -35,6 +37,7 @@ class MergePlan:
         base: folder of the model that both were tuned from; without it, the ways that start from there are left out.
         questions, seeds: held-out questions, over all seeds.
         merges: straight ones among them, λ=1 too, which is Thinking's own weights.
+        consensus: also merge with a λ for each layer, by what activations tell.
         temperature, max_tokens: of the replies.
     """
 
@@ -42,6 +45,7 @@ class MergePlan:
     questions: int = 600
     seeds: int = 3
     merges: Sequence[StaticMerge] = MERGES
+    consensus: bool = True
     temperature: float = 0.7
     max_tokens: int = MAX_TOKENS
 
@@ -62,10 +66,15 @@ def compare_merges(
 
     Raises:
         UsageError: the base is of another architecture.
+        InvalidRequest: consensus is asked for, and the pair's engine gives no hidden states.
     """
     pair = CheckpointPair.named(source.instruct, source.thinking)
     asked = list(held_out(plan.questions, plan.seeds))
     wanted = [merge for merge in plan.merges if plan.base is not None or not merge.needs_base]
+    if plan.consensus:
+        session = source.open()
+        wanted += consensus_merges(session, tell)
+        session.engine.close()  # as below; the pair is opened anew by whoever asks
     found: list[list[AnswerOutcome]] = []
     with tempfile.TemporaryDirectory(prefix="dami-merge-") as scratch:
         for number, merge in enumerate(wanted):

@@ -11,13 +11,14 @@ the merged one, in float32:
 - ``null space``: θ_I + (1 − P)·(θ_T − θ_I), P being the projection on the leading left singular directions of θ_I
   (S³, arXiv 2609.37976; our reading: a share of the directions, vectors added whole).
 - ``split``: linear, with a λ for attention and one for the feed-forward layers; their mean elsewhere.
+- :func:`by_layer`: linear, with a λ for each layer, that something measured has chosen; their mean elsewhere.
 """
 
 from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -30,7 +31,7 @@ from dami_agent.checkpoints import CheckpointPair
 from dami_agent.errors import UsageError
 from dami_agent.weights.modules import place_of
 
-__all__ = ["MERGES", "StaticMerge", "write_merge"]
+__all__ = ["MERGES", "StaticMerge", "by_layer", "write_merge"]
 
 _PARALLEL = 0.9995
 """Cosine from which on two vectors are taken as parallel."""
@@ -162,6 +163,22 @@ def _null_space(share: float) -> StaticMerge:
 def _split(attention: float, ffn: float) -> StaticMerge:
     settings = f"attention={attention:g} ffn={ffn:g}"
     return StaticMerge("split", settings, lambda name, i, t, _base: split(name, i, t, attention, ffn))
+
+
+def by_layer(method: str, settings: str, weights: Sequence[float]) -> StaticMerge:
+    """Interpolate each layer at a λ of its own.
+
+    Args:
+        method, settings: what people know it by.
+        weights: λ of each layer, from the first; their mean is taken outside of layers.
+    """
+    mean = sum(weights) / len(weights)
+
+    def rule(name: str, instruct: Tensor, thinking: Tensor, _base: Tensor | None) -> Tensor:
+        layer = place_of((name,)).layer
+        return linear(instruct, thinking, mean if layer is None else weights[layer])
+
+    return StaticMerge(method, settings, rule)
 
 
 MERGES: tuple[StaticMerge, ...] = (

@@ -12,6 +12,7 @@ from dami_agent.checkpoints import CheckpointPair
 from dami_agent.cli.app import app
 from dami_agent.evaluation import merges as module
 from dami_agent.evaluation.call_batches import BatchRunner, PairSource, QuestionBatch
+from dami_agent.evaluation.consensus import MEANS
 from dami_agent.evaluation.merges import MergePlan, compare_merges
 from dami_agent.evaluation.sweep import held_out
 from dami_agent.types import Intensity
@@ -24,7 +25,8 @@ FEW = tuple(
 
 
 def test_the_end_of_the_path_is_thinking_and_ways_without_their_base_are_left_out() -> None:
-    found = compare_merges(MergePlan(questions=12, seeds=2, merges=FEW, max_tokens=200), PairSource())
+    plan = MergePlan(questions=12, seeds=2, merges=FEW, consensus=False, max_tokens=200)
+    found = compare_merges(plan, PairSource())
     assert found["fingerprint"] == CheckpointPair.builtin().fingerprint
     assert [row["method"] for row in found["rows"]] == ["linear", "linear", "slerp"]
     assert found["left_out"] == ["ties"]
@@ -48,7 +50,8 @@ def test_the_command_prints_a_row_for_each_and_writes_them(tmp_path: Path, monke
     assert "slerp" in done.output
     assert "ties" in done.output
     assert "left out" not in done.output
-    assert len(json.loads(file.read_text())["rows"]) == len(FEW)
+    assert "acm-like" in done.output
+    assert len(json.loads(file.read_text())["rows"]) == len(FEW) + len(MEANS)
 
 
 def _few(init):  # type: ignore[no-untyped-def]
