@@ -173,7 +173,7 @@ def standing(policy: ReasoningPolicy, tries: Sequence[Rejected], failed: Failed 
         able = bool(tries) and tries[-1].final and _plan_of(tries, -2) == "cascade"
         tries = tries[:-1]
     else:
-        able = not room or (late and _plan_of(tries, -1) == "cascade")
+        able = late or not room
     return _latest(tries) if able else None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from contextlib import closing
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -227,6 +228,27 @@ def test_time_that_runs_out_in_a_thought_leaves_an_answer(on_exhausted: str, att
     assert 899 < before.decision.limits.timeout <= 900  # a tenth is kept
     assert 990 < after.decision.limits.timeout <= 1000
     assert before.prompt.constraint != after.prompt.constraint  # no call any more
+
+
+@pytest.mark.parametrize("rejected", [BROKEN, "A whole reply."])
+def test_an_attempt_has_what_the_others_have_left_of_the_caller_s_time(
+    rejected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    never = {"verifier": lambda step, reply: False} if rejected != BROKEN else {}
+    pipeline, book, engine = made([rejected, LONG], escalation={"max_attempts": 2}, **never)
+    now = iter([100.0, 100.0, 120.0])  # the call begins, and each of its attempts
+    monkeypatch.setattr("dami_agent.pipeline.time", SimpleNamespace(monotonic=lambda: next(now)))
+    outcome = pipeline.run(dataclasses.replace(adding(0.0), limits=Limits(timeout=50)))
+    assert [request.decision.limits.timeout for request in engine.requests] == [50, 30]
+    assert [row.error is None for row in book.rows] == [True, False]
+    assert (outcome.record, outcome.reply.accepted) == (book.rows[0], False)  # better than none
+
+
+def test_time_that_ends_before_the_first_reply_is_an_error_whatever_may_follow() -> None:
+    pipeline, book, _ = made([LONG, "never"], escalation={"max_attempts": 2})
+    with pytest.raises(DeadlineExceeded):
+        pipeline.run(dataclasses.replace(adding(0.0), limits=Limits(timeout=50)))
+    assert len(book.rows) == 1
 
 
 def test_time_that_runs_out_in_the_shown_answer_is_an_error() -> None:

@@ -205,7 +205,7 @@ class ReasoningPolicy:
             budgets: keeps the accounts; None: nothing was spent before, and nothing is kept.
             final: the budget's time came to its end in that attempt: answer now, with what is kept for that.
             redraw: the step's plan asks for another reply at the λ of the attempt before.
-            elapsed: seconds since the step's first attempt began; all replies of a plan share the step's timeout.
+            elapsed: seconds since the step's first attempt began; all attempts share the step's timeout.
             context_left: output tokens that the context window leaves, where that is known.
             check: called while the step waits for what others have set aside; raises if the call was cancelled.
 
@@ -220,7 +220,7 @@ class ReasoningPolicy:
         settings = caps.with_default(found.rule, spec.default)
         # 2. Caps, and what the budget of the run leaves of them.
         limits = caps.with_default_cap(caps.tighten(step.limits, settings), frontier, context_left)
-        if previous is not None and previous.plan and limits.timeout is not None:
+        if limits.timeout is not None and attempt:
             limits = replace(limits, timeout=max(1e-3, limits.timeout - elapsed))
         allowance = Allowance(limits=limits)
         if self.budgeted:
