@@ -120,7 +120,8 @@ class Pipeline:
         still reject is held back until it is accepted, so nothing is shown twice; the last attempt streams. Of an
         attempt that is only drawn anew if its tool call cannot be read, the calls are held back. All attempts share the
         step's timeout. Where it, a budget or the context window has no room for another attempt, the rejected one is
-        what there is. Where several replies vote (``self_consistency``), nothing is shown before the vote is over, and the rows are written then.
+        what there is. Where several replies vote (``self_consistency``), nothing is shown before the vote is over, and
+        the rows are written then.
 
         Raises:
             UsageError: bad input, before anything runs.
