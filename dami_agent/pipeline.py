@@ -108,7 +108,7 @@ class Pipeline:
 
     def run(self, step: Step, cancellation: Cancellation | None = None) -> Outcome:
         """Run a whole call at once; see :meth:`stream`."""
-        for item in self.stream(step, cancellation):
+        for item in self._run(step, cancellation, streamed=False):
             if isinstance(item, Outcome):
                 return item
         raise AssertionError("a stream ends with its outcome or an error")
@@ -120,14 +120,18 @@ class Pipeline:
         still reject is held back until it is accepted, so nothing is shown twice; the last attempt streams. Of an
         attempt that is only drawn anew if its tool call cannot be read, the calls are held back. All attempts share the
         step's timeout. Where it, a budget or the context window has no room for another attempt, the rejected one is
-        what there is. Where several replies vote (``self_consistency``), nothing is shown before the vote is over, and
-        the rows are written then.
+        what there is, unless some of the other's answer was shown, which cannot be taken back. Where several replies
+        vote (``self_consistency``), nothing is shown before the vote is over, and the rows are written then.
 
         Raises:
             UsageError: bad input, before anything runs.
             RunError: the call was started and failed; recorded with what it had cost. ``CheckFailed`` where the user's
                 own check of a reply failed.
         """
+        yield from self._run(step, cancellation, streamed=True)
+
+    def _run(self, step: Step, cancellation: Cancellation | None, *, streamed: bool) -> Iterator[Delta | Outcome]:
+        """Make the attempts at a step; what one shows is seen by somebody only if the call is ``streamed``."""
         check_intensity(step.intensity_request.intensity, self.engine.info)
         if not step.run_context.call_id:
             run_context = dataclasses.replace(step.run_context, call_id=uuid.uuid4().hex)
@@ -146,7 +150,7 @@ class Pipeline:
                     if isinstance(verdict, Rejected):
                         tries.append(verdict)
                     place = standing(self.policy, tries, failed)
-                    if place is not None:
+                    if place is not None and not (streamed and failed is not None and failed.answered):
                         yield from self._let_stand(step, tries, place, failed)
                         return
                     if failed is not None:
@@ -163,6 +167,7 @@ class Pipeline:
     ) -> Iterator[Delta | Outcome]:
         """Show the reply of one of the attempts after all, and end the call with it."""
         last, others = tries[place], [*tries[:place], *tries[place + 1 :]]
+        shown = tries[-1].shown if failed is None else failed.shown
         if failed is not None and failed.record.output_tokens:
             others.append(Rejected(record=failed.record, why=str(failed.error)))
         if last.vote is not None:
@@ -177,7 +182,7 @@ class Pipeline:
                 tries[place] = dataclasses.replace(last, record=dataclasses.replace(record, error=str(error)))
                 raise
         self._record_votes(tries)
-        yield from last.withheld
+        yield from DeltaGate(withhold_all=False, withhold_calls=False, shown_before=shown).admit(last.withheld)
         yield Outcome.of(last.record, others)
 
     def _record_votes(self, tries: list[Rejected]) -> None:
@@ -235,6 +240,7 @@ class Pipeline:
                 yield from gate.withheld
         except BaseException as error:  # GeneratorExit and KeyboardInterrupt too: what it cost must be on record
             again = self._retry_reason(error, step, number, decision, reply, gate)
+            shown = frozenset(gate.shown if gate is not None else ())
             if not again:
                 cancellation.cancel()
             record = attempt.record(decision=decision, prompt=prompt, generation=generation, reply=reply, error=error)
@@ -242,10 +248,10 @@ class Pipeline:
             if again:
                 late = isinstance(error, DeadlineExceeded)
                 redraw = decision is not None and decision.plan == "self_consistency"
-                return Rejected(record=record, why=again, final=late, redraw=redraw and not late)
+                return Rejected(record=record, why=again, shown=shown, final=late, redraw=redraw and not late)
             if not isinstance(error, Exception):
                 raise
-            return Failed(record=record, error=error)
+            return Failed(record=record, error=error, shown=shown, answered=gate is not None and gate.answered)
         # Record: before the answer is returned; a stream has shown most of it by now.
         record = attempt.record(decision=decision, prompt=prompt, generation=generation, reply=reply)
         if judged.vote is None:

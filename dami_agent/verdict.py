@@ -48,10 +48,17 @@ class Rejected:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failed:
-    """The attempt raised ``error``, and no other attempt follows."""
+    """The attempt raised ``error``, and no other attempt follows.
+
+    Attributes:
+        shown: kinds of deltas that were streamed.
+        answered: whether anything of its answer was among them.
+    """
 
     record: CallRecord
     error: Exception
+    shown: frozenset[str] = frozenset()
+    answered: bool = False
 
     @property
     def out_of_room(self) -> bool:

@@ -244,6 +244,26 @@ def test_an_attempt_has_what_the_others_have_left_of_the_caller_s_time(
     assert (outcome.record, outcome.reply.accepted) == (book.rows[0], False)  # better than none
 
 
+@pytest.mark.parametrize(
+    ("plan", "asked"),
+    [({"escalation": {"max_attempts": 2}, "verifier": lambda *_: False}, 0.6), ({"cascade": {}}, "auto")],
+)
+def test_time_that_ends_in_a_shown_answer_leaves_no_earlier_reply_to_a_stream(plan: Any, asked: Any) -> None:
+    first = FakeReply("whole.", reasoning="hm", logprob=-1.0)
+    pipeline, book, _ = made([first, FakeReply("beg", error=LATE, logprob=-1.0)], **plan)
+    shown = []
+    with pytest.raises(DeadlineExceeded):
+        shown.extend(pipeline.stream(adding(asked)))
+    assert len(book.rows) == 2
+    pipeline, _, _ = made([first, FakeReply("beg", error=LATE, logprob=-1.0)], **plan)
+    assert pipeline.run(adding(asked)).reply.content == "whole."  # nobody has seen the other
+    pipeline, _, _ = made([first, FakeReply("", reasoning="so", error=LATE, logprob=-1.0)], **plan)
+    *shown, _ = pipeline.stream(adding(asked))
+    assert "".join(item.text for item in shown if item.kind == "text") == "whole."
+    thoughts = "".join(item.text for item in shown if item.kind == "reasoning")
+    assert thoughts == ("so" if "cascade" in plan else "so\n\nhm")
+
+
 def test_time_that_ends_before_the_first_reply_is_an_error_whatever_may_follow() -> None:
     pipeline, book, _ = made([LONG, "never"], escalation={"max_attempts": 2})
     with pytest.raises(DeadlineExceeded):
