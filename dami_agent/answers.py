@@ -18,7 +18,7 @@ import regex
 
 from dami_agent.types import Reply
 
-__all__ = ["NUMBER", "answer_of", "last_number"]
+__all__ = ["NUMBER", "answer_of", "last_number", "same_number"]
 
 NUMBER = regex.compile(r"(?:(?<!\w)[-−])?(?:(?:\d{1,3}(?:,\d{3})+(?![\d,])|\d+)(?:\.\d+)?(?:[eE][-+]?\d+)?|\.\d+)")
 _BRACES = regex.compile(r"\\boxed\{|[{}]")
@@ -34,6 +34,22 @@ def last_number(text: str) -> float | None:
     """Return the last number in a text, commas between digits left out; None without one."""
     found = NUMBER.findall(text)
     return _value(found[-1]) if found else None
+
+
+def same_number(one: str, other: str, tolerance: float) -> bool:
+    """Tell whether the last numbers of two texts are the same: whole ones exactly, others within the tolerance.
+
+    Args:
+        one, other: texts; without a number none is the same.
+        tolerance: relative, of numbers that are not both whole.
+    """
+    found = NUMBER.findall(one)[-1:] + NUMBER.findall(other)[-1:]
+    values = [value for each in found if (value := _value(each)) is not None]
+    if len(values) < 2:
+        return False
+    if values[0].is_integer() and values[1].is_integer():
+        return _written(found[0]) == _written(found[1])
+    return math.isclose(*values, rel_tol=tolerance, abs_tol=1e-9)
 
 
 def _value(number: str) -> float | None:

@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import math
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -35,7 +34,7 @@ from typing import Any, Literal, cast
 import regex
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from dami_agent.answers import NUMBER, last_number
+from dami_agent.answers import NUMBER, last_number, same_number
 from dami_agent.chat_model import request
 from dami_agent.errors import UsageError
 from dami_agent.policy.fields import close_match
@@ -189,8 +188,7 @@ def _check_answer(answer: Any, grader: str, where: str) -> None:
 
 
 def _is_number(text: str, answer: Any) -> bool:
-    found, wanted = last_number(text), last_number(str(answer))
-    return found is not None and wanted is not None and math.isclose(found, wanted, rel_tol=_TOLERANCE, abs_tol=1e-9)
+    return same_number(text, str(answer), _TOLERANCE)
 
 
 def _contains(text: str, answer: Any) -> bool:

@@ -60,6 +60,10 @@ def test_questions_and_conversations_are_read(tmp_path: Path) -> None:
         ("1,2,3", 123, False),
         ("1,2,3", 3, True),
         ("12,345.5", 12345.5, True),
+        ("2000001", 2000000, False),
+        ("9007199254740993", 9007199254740992, False),
+        ("2e6", 2000000, True),
+        ("1e400", 1, False),
     ],
 )
 def test_numbers(tmp_path: Path, reply: str, answer: Any, right: bool) -> None:
