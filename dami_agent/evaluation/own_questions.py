@@ -7,11 +7,12 @@ One JSON object a line::
      "answer": "Paris", "grader": "contains"}
 
 ``grader`` says when a reply is right: ``number``, its last number is the answer (the default where the answer is one);
-``contains``, the answer stands in it as whole words, in whatever case (the default else); ``exact``, it is the answer,
-blanks around it aside; ``regex``, the answer as a pattern is found in it; ``json``, it is JSON of the answer's value;
-``math``, math-verify finds it equal (``pip install "dami-agent[math]"``); ``call``, it makes the tool calls of the
-answer and no others (the default where ``tools`` are given and the answer is an object or a list). ``module:function``
-names a function of your own, ``function(text, answer) -> bool``, which must be importable.
+``contains``, the answer stands in it as whole words (as any, in scripts such as Japanese that set no blanks), in
+whatever case (the default else); ``exact``, it is the answer, blanks around it aside; ``regex``, the answer as a
+pattern is found in it; ``json``, it is JSON of the answer's value; ``math``, math-verify finds it equal
+(``pip install "dami-agent[math]"``); ``call``, it makes the tool calls of the answer and no others (the default where
+``tools`` are given and the answer is an object or a list). ``module:function`` names a function of your own,
+``function(text, answer) -> bool``, which must be importable.
 
 ``tools`` are bound to the question, as OpenAI's API takes them::
 
@@ -25,6 +26,7 @@ import importlib
 import json
 import sys
 import threading
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -44,6 +46,11 @@ __all__ = ["OwnQuestion", "read_questions"]
 
 _BUILT_IN = ("number", "contains", "exact", "regex", "json", "math", "call")
 _OWN_GRADER = regex.compile(r"[\w.]+:[\w.]+")
+
+_SCRIPTS = ("Han", "Hiragana", "Katakana", "Hangul", "Thai", "Lao", "Khmer", "Myanmar")
+_OF_THEM = "".join(rf"\p{{Script={name}}}" for name in _SCRIPTS)
+_UNSPACED = regex.compile(f"[{_OF_THEM}]")  # no blank stands beside a word, so where one ends cannot be seen
+_IN_WORD = rf"[\w--[{_OF_THEM}]]"
 
 _SECONDS = 1.0  # for one pattern on one reply
 _TOLERANCE = 1e-6
@@ -192,8 +199,16 @@ def _is_number(text: str, answer: Any) -> bool:
 
 
 def _contains(text: str, answer: Any) -> bool:
-    wanted = r"\s+".join(regex.escape(word) for word in str(answer).split())
-    return bool(regex.search(rf"(?<!\w){wanted}(?!\w)", text, regex.IGNORECASE))
+    said, words = _composed(text), _composed(str(answer)).split()
+    before = "" if _UNSPACED.match(words[0][0]) else rf"(?<!{_IN_WORD})"
+    after = "" if _UNSPACED.match(words[-1][-1]) else rf"(?!{_IN_WORD})"
+    wanted = r"\s+".join(regex.escape(word) for word in words)
+    return bool(regex.search(f"{before}{wanted}{after}", said, regex.V1 | regex.IGNORECASE))
+
+
+def _composed(text: str) -> str:
+    """Write accents in one way: an é may be one character or two."""
+    return unicodedata.normalize("NFC", text)
 
 
 def _matches(text: str, answer: Any) -> bool:
@@ -270,7 +285,7 @@ def _math_verify() -> tuple[Callable[..., Any], Callable[..., Any]]:
 _GRADERS: Mapping[str, Callable[[str, Any], bool]] = {
     "number": _is_number,
     "contains": _contains,
-    "exact": lambda text, answer: text.strip() == str(answer).strip(),
+    "exact": lambda text, answer: _composed(text).strip() == _composed(str(answer)).strip(),
     "regex": _matches,
     "json": _is_json,
     "math": _is_math,
