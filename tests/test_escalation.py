@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from dami_agent.errors import BudgetExhausted, DeadlineExceeded, InvalidPolicy, OutputInvalid, RunError
+from dami_agent.errors import BudgetExhausted, CheckFailed, DeadlineExceeded, InvalidPolicy, OutputInvalid, RunError
 from dami_agent.estimators import FixedEstimator
 from dami_agent.pipeline import Outcome, Pipeline
 from dami_agent.policy import BudgetTracker, ReasoningPolicy
@@ -106,6 +106,16 @@ def test_a_verifier_and_a_schema_failure_ask_for_more() -> None:
     assert [row.error is None for row in book.rows] == [True, False, True]
     assert "verifier" in book.rows[1].decision.reason
     assert "OutputInvalid" in book.rows[2].decision.reason
+
+
+def test_an_async_verifier_is_an_error_and_accepts_nothing() -> None:
+    async def never(_: Step, reply: Reply) -> bool:
+        return False
+
+    pipeline, book, _ = made(["7"], escalation={"max_attempts": 2}, verifier=never)
+    with pytest.raises(CheckFailed, match="never is async"):
+        pipeline.run(adding())
+    assert "CheckFailed" in (book.rows[0].error or "")
 
 
 @pytest.mark.parametrize("escalation", [{"max_attempts": 3, "on": ["verifier"]}, {"max_attempts": 3}])

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 
+from dami_agent.errors import CheckFailed
+from dami_agent.policy.declared import qualified_name
 from dami_agent.policy.frontier import Frontier
 from dami_agent.policy.resolve import next_on_grid
 from dami_agent.policy.rules import Escalation, Rule
@@ -21,6 +24,9 @@ def rejection(spec: Escalation, verifier: Verifier | None, step: Step, reply: Re
         verifier: the user's own judgement, if any.
         step: the call that was answered.
         reply: its answer.
+
+    Raises:
+        CheckFailed: the verifier is async.
     """
     if "invalid_tool_call" in spec.on:
         found = [c.error for c in reply.invalid_tool_calls] + [c.error for c in reply.tool_calls if c.error]
@@ -30,9 +36,17 @@ def rejection(spec: Escalation, verifier: Verifier | None, step: Step, reply: Re
         wrong = step.check(reply)
         if wrong:
             return f"schema failure: {wrong}"
-    if "verifier" in spec.on and verifier is not None and not verifier(step, reply):
+    if "verifier" in spec.on and verifier is not None and not _verified(verifier, step, reply):
         return "rejected by the verifier"
     return ""
+
+
+def _verified(verifier: Verifier, step: Step, reply: Reply) -> bool:
+    found: object = verifier(step, reply)
+    if inspect.iscoroutine(found):  # true, whatever it would return
+        found.close()
+        raise CheckFailed(f"the verifier {qualified_name(verifier)} is async", hint="give a function that is not")
+    return bool(found)
 
 
 def may_retry(frontier: Frontier, decision: Decision, spec: Escalation, rules: Sequence[Rule]) -> bool:
