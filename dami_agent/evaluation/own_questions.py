@@ -23,6 +23,7 @@ pattern is found in it; ``json``, it is JSON of the answer's value; ``math``, ma
 from __future__ import annotations
 
 import importlib
+import inspect
 import json
 import sys
 import threading
@@ -38,7 +39,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from dami_agent.answers import NUMBER, last_number, same_number
 from dami_agent.chat_model import request
-from dami_agent.errors import UsageError
+from dami_agent.errors import UsageError, shown
 from dami_agent.policy.fields import close_match
 from dami_agent.types import Message, Reply, Tool
 
@@ -104,12 +105,18 @@ class OwnQuestion:
         """Tell whether the text of a reply is right.
 
         Raises:
-            UsageError: the user's own function failed.
+            UsageError: the user's own function failed, or said neither True nor False.
         """
         if self.grader in _GRADERS:
             return _GRADERS[self.grader](text, self.answer)
         try:
-            return bool(_own_grader(self.grader)(text, self.answer))
+            found = _own_grader(self.grader)(text, self.answer)
+            if inspect.iscoroutine(found):
+                found.close()
+                raise TypeError("it is async")
+            if found not in (True, False):  # 1.0 and numpy's will do; a text would always be true
+                raise TypeError(f"it returned {shown(found)}, neither True nor False")
+            return bool(found)
         except Exception as error:
             raise UsageError(
                 f"the grader {self.grader} failed on the answer {self.answer!r}: {type(error).__name__}: {error}"

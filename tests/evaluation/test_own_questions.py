@@ -198,6 +198,8 @@ def test_a_text_may_be_wanted_where_tools_are_bound(tmp_path: Path) -> None:
 def test_a_function_of_the_users_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "my_grading.py").write_text(
         "def close(text, answer):\n    return abs(float(text) - answer) < 1\n\nnothing = 1\n"
+        "async def late(text, answer):\n    return False\n\n"
+        "silent, words, score = (lambda *_, said=said: said for said in (None, 'wrong', 1.0))\n"
     )
     monkeypatch.chdir(tmp_path)
     (question,) = read(tmp_path, {"question": "?", "answer": 3, "grader": "my_grading:close"})
@@ -205,6 +207,12 @@ def test_a_function_of_the_users_own(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert not question.grade("5")
     with pytest.raises(UsageError, match=r"my_grading:close failed on the answer 3: ValueError"):
         question.grade("three")
+    for name, said in (("late", "it is async"), ("silent", "it returned None"), ("words", "it returned 'wrong'")):
+        (question,) = read(tmp_path, {"question": "?", "answer": 3, "grader": f"my_grading:{name}"})
+        with pytest.raises(UsageError, match=said):
+            question.grade("3")
+    (question,) = read(tmp_path, {"question": "?", "answer": 3, "grader": "my_grading:score"})
+    assert question.grade("3")
     for name, told in (
         ("my_grading:far", r"line 1: the grader my_grading:far cannot be imported: AttributeError"),
         ("my_grading:nothing", r"line 1: the grader my_grading:nothing is no function"),
