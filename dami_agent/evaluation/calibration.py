@@ -311,7 +311,10 @@ class _Rounds:
     def _compare_templates(self, places: Sequence[int]) -> None:
         above = [value for value in self.found if value > 0]
         each = [self._ask(f"{template}'s template", above, places, template=template) for template in TEMPLATES]
-        self.templates = [templates_row(*of) for of in zip(above, *each, strict=True)]
+        for value, *outcomes in zip(above, *each, strict=True):
+            instruct, thinking = (dict(zip(places, found, strict=True)) for found in outcomes)
+            gained = difference(thinking, instruct, self._asks).said
+            self.templates.append(templates_row(value, *outcomes) | gained)
         self.switch = switch_point(self.templates)
 
     def _leave_out(self) -> None:

@@ -15,6 +15,7 @@ What is asked and how it is counted:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -214,11 +215,12 @@ def switch_point(rows: Sequence[Mapping[str, Any]]) -> float:
     """Return the smallest λ, 0 or measured, above which Thinking's template is nowhere worse than the noise allows.
 
     Args:
-        rows: by rising λ, each with ``gain`` (Thinking's accuracy less Instruct's) and its half interval ``gain_ci``.
+        rows: by rising λ, each with ``gain`` (Thinking's accuracy less Instruct's) and its half interval ``gain_ci``;
+            None where it cannot be told.
     """
     point = 0.0
     for row in rows:
-        noise = row["gain_ci"] if row["gain_ci"] is not None else 0.0
+        noise = row["gain_ci"] if row["gain_ci"] is not None else math.inf
         if row["gain"] < -noise:
             point = row["lambda"]
     return float(point)

@@ -124,6 +124,24 @@ def test_the_template_that_is_worse_is_used_up_to_the_switch_point() -> None:
     assert next(iter(found.found[Intensity(0.6)].values())).template == "thinking"
 
 
+@pytest.mark.parametrize(("count", "switch"), [(1, 0), (3, 0), (4, 1)])
+def test_thinkings_template_is_not_given_up_for_a_handful_of_prompts(count: int, switch: float) -> None:
+    """Three in n groups may go unseen, as between two λs; of three prompts nothing is known."""
+    found = rounds(ScriptedRunner(lambda *_: (False, 60), instruct=lambda *_: (True, 20)), count, lambdas=(0, 1))
+    assert found.switch == switch
+    assert found.templates[0]["gain"] == -1
+
+
+def test_a_prompt_that_is_asked_many_times_is_one_when_templates_are_compared() -> None:
+    (question,) = questions("calibration", 1)
+    asked = SampleSet(questions=[(seed, question) for seed in range(60)])
+    plan = CalibrationPlan(samples=SamplePlan(lambdas=(0, 1)))
+    runner: Any = ScriptedRunner(lambda *_: (False, 60), instruct=lambda *_: (True, 20))
+    found = _Rounds(runner, plan, asked, asked.asks(plan.samples), NOWHERE, lambda: runner.now)
+    found.run()
+    assert found.switch == 0
+
+
 PLAN = CalibrationPlan(samples=SamplePlan(lambdas=(0, 1), max_tokens=24), first=8)
 
 

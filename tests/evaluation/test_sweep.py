@@ -84,7 +84,7 @@ def test_seeds_have_different_questions_of_the_test_split_and_balanced_kinds() -
     assert set(kinds.values()) == {28}
 
 
-def rows(*gains: tuple[float, float, float]) -> list[dict[str, float]]:
+def rows(*gains: tuple[float, float, float | None]) -> list[dict[str, float | None]]:
     return [{"lambda": at, "gain": gain, "gain_ci": noise} for at, gain, noise in gains]
 
 
@@ -95,10 +95,11 @@ def rows(*gains: tuple[float, float, float]) -> list[dict[str, float]]:
         (rows((0.1, -0.2, 0.1), (0.5, 0.1, 0.05), (1.0, 0.3, 0.05)), 0.1),
         (rows((0.1, 0.1, 0.1), (0.5, -0.2, 0.05), (1.0, 0.3, 0.05)), 0.5),  # worse once: not above it
         (rows((0.1, -0.04, 0.05), (0.5, 0.2, 0.05)), 0.0),  # within the noise
+        (rows((1.0, -1.0, None)), 0.0),  # one question: nothing is known of the noise
     ],
 )
 def test_the_switch_point_is_the_smallest_lambda_above_which_thinkings_template_holds(
-    measured: list[dict[str, float]], expected: float
+    measured: list[dict[str, float | None]], expected: float
 ) -> None:
     assert sweep.switch_point(measured) == expected
 
