@@ -162,6 +162,7 @@ class Attempt:
             started_at=self.started_at,
             seconds=time.perf_counter() - self.clock,
             error=None if error is None else _error_text(error),
+            attempt=self.number,
         )
 
     def usage(self, record: CallRecord) -> Usage | None:

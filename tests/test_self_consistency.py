@@ -259,6 +259,16 @@ def test_a_budget_is_never_exceeded_and_bounds_the_samples() -> None:
         assert sum(row.output_tokens for row in book.rows) == spent <= most
 
 
+def test_an_attempt_that_no_budget_had_room_for_has_its_number_on_record() -> None:
+    policy = {"self_consistency": {"accept": None}, "run": {"max_tokens": 24, "on_exhausted": "end"}}
+    model = fake_chat_model(lambda _: said("seven of them"), policy=policy)
+    model.invoke("?")
+    rows = model.ledger.rows()
+    assert "no room for another reply" in rows[-1].error
+    assert [row.attempt for row in rows] == list(range(len(rows)))
+    assert model.ledger.verify().problems == ()
+
+
 def test_parallel_votes_stay_within_the_budget_together() -> None:
     for on_exhausted in ("error", "end", "taper"):
         run = {"max_tokens": 500, "on_exhausted": on_exhausted}

@@ -49,6 +49,7 @@ def values_of(
     values: dict[str, Any] = {
         **_of_step(record.step),
         **_of_decision(record.decision),
+        "attempt": record.decision.attempt if record.decision else record.attempt,
         **_of_generation(record.generation),
         "invalid_tool_calls": len(record.reply.invalid_tool_calls) if record.reply else 0,
         "tools_called": [c.name for c in record.reply.tool_calls] if record.reply else [],
@@ -123,7 +124,6 @@ def _of_step(step: Step) -> dict[str, Any]:
 def _of_decision(decision: Decision | None) -> dict[str, Any]:
     estimate = decision.estimate if decision else None
     return {
-        "attempt": decision.attempt if decision else 0,
         "intensity_requested": decision.requested if decision else None,
         "intensity_requested_modules": modules_of(decision.requested) if decision else None,
         "intensity": decision.intensity if decision else None,

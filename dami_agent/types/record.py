@@ -129,6 +129,7 @@ class CallRecord:
         frontier: identifies the measured table that the policy used.
         discarded_tokens: decoded at the thought's λ after the thought's end and discarded, where the answer has a λ of
             its own.
+        attempt: of the call, from 0; the decision's, where one was made.
     """
 
     step: Step
@@ -143,6 +144,7 @@ class CallRecord:
     fingerprint: str = ""
     frontier: str = ""
     discarded_tokens: int = 0
+    attempt: int = 0
 
     @property
     def _estimate(self) -> Estimate | None:
