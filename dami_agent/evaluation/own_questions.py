@@ -192,7 +192,7 @@ def _check_answer(answer: Any, grader: str, where: str) -> None:
             raise UsageError(f"{where}: the answer {answer!r} is not a number", hint='or set "grader"')
     elif grader not in ("json", "call") and not (isinstance(answer, (str, int, float)) and str(answer).strip()):
         raise UsageError(f"{where}: the answer {answer!r} is not a text", hint='or set "grader": "json"')
-    if grader == "math" and not _math_verify()[0](str(answer), parsing_timeout=None):
+    if grader == "math" and not _math_verify()[0](str(answer), parsing_timeout=_math_limit()):
         raise UsageError(f"{where}: math-verify can make nothing of the answer {answer!r}", hint='or set "grader"')
     if grader == "regex":
         try:
@@ -242,11 +242,14 @@ def _equal(one: Any, other: Any) -> bool:
 
 
 def _is_math(text: str, answer: Any) -> bool:
-    parse, verify = _math_verify()
-    # Its time limits are signals, which the main thread alone receives.
-    limit = _MATH_SECONDS if threading.current_thread() is threading.main_thread() else None
+    (parse, verify), limit = _math_verify(), _math_limit()
     wanted, found = (parse(each, parsing_timeout=limit) for each in (str(answer), text))
     return bool(verify(wanted, found, timeout_seconds=limit))
+
+
+def _math_limit() -> int | None:
+    """Return math-verify's time limit in seconds; its limits are signals, which the main thread alone receives."""
+    return _MATH_SECONDS if threading.current_thread() is threading.main_thread() else None
 
 
 def _makes_calls(reply: Reply, answer: Any) -> bool:

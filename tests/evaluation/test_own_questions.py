@@ -103,6 +103,15 @@ def test_texts(tmp_path: Path, grader: str, reply: str, answer: Any, right: bool
     assert grades(tmp_path, reply, answer, grader=grader) is right
 
 
+def test_answers_for_math_are_read_within_a_time_limit(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without one math-verify says so, once a process, in the middle of what a command prints."""
+    monkeypatch.setattr("math_verify.parser.TIMEOUT_WARNING_SHOWN", False)
+    read(tmp_path, {"question": "?", "answer": "1/2", "grader": "math"})
+    assert caplog.text == ""
+
+
 def test_a_pattern_that_never_ends_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dami_agent.evaluation.own_questions._SECONDS", 0.05)
     assert grades(tmp_path, "a" * 40 + "!", r"^(a+)+$", grader="regex") is False
