@@ -38,6 +38,19 @@ def agents(bench: Json) -> str:
     return _listed(told, "dami bench")
 
 
+def questions(quality: Json) -> str:
+    """List the rivals that λ per question is not clearly above, at equal tokens, and at which shares of them."""
+    thinking = quality["thinking"]["tokens"]
+    even: dict[str, list[str]] = {}
+    for budget in quality["budgets"]:
+        for name, found in budget["gains"].items():
+            if found["gain"] <= found["ci"]:
+                points = f"{in_points(found['gain'])} ± {100 * found['ci']:.1f}"
+                even.setdefault(name, []).append(f"{points} at {budget['tokens'] / thinking:.0%}")
+    told = [f"**{name}**: {', '.join(where)} of Thinking's tokens." for name, where in even.items()]
+    return _listed(told or ["λ per question is clearly above every rival."], "dami bench quality")
+
+
 def budgets(curve: Json) -> str:
     """List the budgets under which Thinking, cut off where they end, solves more than λ per step."""
     behind = [

@@ -49,7 +49,7 @@ REQUIRED: Mapping[str, tuple[str, ...]] = {
         "agents_unseen",
     ),
     "docs/policy.md": ("prefix",),
-    "docs/results.md": ("quality", "merges", "limits_agents", "limits_budgets", "limits_unseen"),
+    "docs/results.md": ("quality", "merges", "limits_agents", "limits_questions", "limits_budgets", "limits_unseen"),
     "builtin_pair/README.md": ("bfcl",),
     CARD: (
         "pair",
@@ -238,7 +238,7 @@ def filled(name: str, text: str, found: Mapping[str, Mapping[str, Any]], require
 def _kept(text: str, command: str) -> str:
     """Return a block that cannot be written anew, with a note that says so."""
     body = _STALE.sub("", text).strip()
-    if "|" not in body:
+    if not any(line.startswith(("|", "- ")) for line in body.splitlines()):  # neither a table nor a list
         return f"Not measured yet: `{command}` does."
     return f"*Not measured on the weights that ship; `{command}` does.*\n\n{body}"
 

@@ -291,6 +291,7 @@ BLOCKS: Mapping[str, tuple[str, Callable[[Json], str]]] = {
     "quality": ("quality", rival_tables.quality),
     "merges": ("merges", rival_tables.merges),
     "limits_agents": ("bench", limits.agents),
+    "limits_questions": ("quality", limits.questions),
     "limits_budgets": ("budgets", limits.budgets),
     "limits_unseen": ("unseen", limits.unseen),
 }

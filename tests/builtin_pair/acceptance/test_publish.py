@@ -401,7 +401,7 @@ def test_criteria_are_read_under_either_name_and_computed_where_there_are_none(r
 def test_every_block_is_a_well_formed_table_or_a_list(results: Path) -> None:
     read_back, stale = publish.read_results(results, CheckpointPair.builtin())
     assert not stale
-    assert len(BLOCKS) == 25
+    assert len(BLOCKS) == 26
     for name, (source, write) in BLOCKS.items():
         if name.startswith("limits_"):
             items, blank, last = write(read_back[source]).rpartition("\n\n")
@@ -592,6 +592,17 @@ def test_rivals_that_nobody_has_measured_keep_nothing_else_from_being_published(
     assert "(`dami bench --budgets`)" in text
 
 
+def test_a_list_that_cannot_be_written_anew_is_kept_and_marked_once(results: Path, root: Path) -> None:
+    publish.publish(results, root)
+    (results / "quality.json").unlink()
+    for _ in range(2):
+        publish.publish(results, root)
+        text = (root / "docs/results.md").read_text(encoding="utf-8")
+        note = "*Not measured on the weights that ship; `dami bench quality --json` does.*\n\n"
+        assert f"<!-- results:limits_questions -->\n{note}- **fixed**: " in text
+        assert text.count(note) == 2  # the table's too
+
+
 def test_what_does_as_well_as_lambda_per_step_is_said() -> None:
     """The cheapest fixed λ that solves no fewer tasks is named, not the best; Thinking's lead under budgets too."""
     bench = a_bench()
@@ -612,6 +623,13 @@ def test_what_does_as_well_as_lambda_per_step_is_said() -> None:
         "would solve 170 of 201 at 9,000 tokens; λ per step is 20 tasks from that, always-Thinking 15.",
     ):
         assert words in said
+
+    said = BLOCKS["limits_questions"][1](a_comparison())
+    assert said.startswith("- **fixed**: −1.2 ± 2.0 at 37%, −1.2 ± 2.0 at 50% of Thinking's tokens.\n\n")  # not caps
+    above = a_comparison()
+    for budget in above["budgets"]:
+        budget["gains"]["fixed"] = {"gain": 0.021, "ci": 0.02}
+    assert "λ per question is clearly above every rival." in BLOCKS["limits_questions"][1](above)
 
     curve = a_budget_curve()
     assert "Under none of the budgets does Thinking solve more." in BLOCKS["limits_budgets"][1](curve)
