@@ -18,12 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
-from typing_extensions import Self
 
 from dami_agent.evaluation.asked import AskedBatch, SamplePlan, SampleSet
 from dami_agent.evaluation.call_batches import AnswerOutcome, BatchRunner
+from dami_agent.evaluation.tensor_table import TensorTable
 from dami_agent.types import Intensity
 
 __all__ = ["CAPS", "THRESHOLDS", "Trials", "exits", "sample_trials"]
@@ -36,38 +34,21 @@ THRESHOLDS = (0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.999)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Trials:
-    """Hold the replies at each cap: float32 [questions, caps].
+class Trials(TensorTable):
+    """Hold the replies at each cap, by rising caps: float32 [questions, caps].
 
     Attributes:
-        caps: rising.
         right, tokens: of the replies.
         answer_tokens: of these, what comes after the thought.
         confidence: geometric mean probability of the answer's tokens; 0 of an empty answer.
         whole: 1 where the thought had ended by itself, so that the reply is what it is without a cap.
     """
 
-    caps: tuple[int, ...]
     right: torch.Tensor
     tokens: torch.Tensor
     answer_tokens: torch.Tensor
     confidence: torch.Tensor
     whole: torch.Tensor
-
-    def save(self, path: Path) -> None:
-        """Write a safetensors file."""
-        tensors = {name: getattr(self, name).contiguous() for name in _TENSORS}
-        save_file(tensors, path, metadata={"caps": " ".join(map(str, self.caps))})
-
-    @classmethod
-    def load(cls, path: Path) -> Self:
-        """Read what :meth:`save` wrote."""
-        with safe_open(str(path), framework="pt") as file:
-            caps = tuple(map(int, file.metadata()["caps"].split()))
-            return cls(caps=caps, **{name: file.get_tensor(name) for name in _TENSORS})
-
-
-_TENSORS = ("right", "tokens", "answer_tokens", "confidence", "whole")
 
 
 def sample_trials(
@@ -106,7 +87,6 @@ def sample_trials(
         return torch.tensor([[float(getattr(each, read)) for each in outcomes] for outcomes in found]).T
 
     return Trials(
-        caps=tuple(caps),
         right=column("right"),
         tokens=column("tokens"),
         answer_tokens=column("answer_tokens"),
@@ -132,7 +112,7 @@ def exits(
     Returns:
         Whether what is taken is right, and the tokens of thought, answer and all trials before it: [questions] each.
     """
-    rows, last = torch.arange(len(right)), len(trials.caps)
+    rows, last = torch.arange(len(right)), trials.right.shape[1]
     sure = (trials.confidence >= threshold) | (trials.whole > 0.5)
     places = torch.where(sure.any(dim=1), sure.int().argmax(dim=1), last)
     all_right = torch.cat([trials.right, right[:, None]], dim=1)

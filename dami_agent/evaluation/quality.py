@@ -40,7 +40,7 @@ from dami_agent.estimators.samples import Samples
 from dami_agent.evaluation.asked import SamplePlan, SampleSet
 from dami_agent.evaluation.calibration import answers_in
 from dami_agent.evaluation.call_batches import BatchRunner, PairSource, Progress
-from dami_agent.evaluation.early_exit import Trials, sample_trials
+from dami_agent.evaluation.early_exit import CAPS, Trials, sample_trials
 from dami_agent.evaluation.rivals import (
     ACCEPTS,
     ENTROPIES,
@@ -141,7 +141,7 @@ class _Sampling:
 
     def trials(self, tested: SampleSet) -> Trials:
         """Sample Thinking under caps."""
-        return self._table(Trials, f"caps-{self._digest(tested)}", sample_trials, tested)
+        return self._table(Trials, f"caps-{self._digest(tested, 'caps', CAPS)}", sample_trials, tested)
 
     def votes(self, tested: SampleSet) -> Votes:
         """Sample several replies of Thinking; the first ones are found there by :meth:`samples`."""

@@ -132,7 +132,7 @@ def gated(samples: Samples, threshold: float) -> Point:
 
 def stopped(samples: Samples, trials: Trials) -> dict[str, Curve]:
     """Return what Thinking comes to under caps, and by early exits."""
-    caps = [(trials.right[:, at], trials.tokens[:, at]) for at in range(len(trials.caps))]
+    caps = [(trials.right[:, at], trials.tokens[:, at]) for at in range(trials.right.shape[1])]
     early = [exits(trials, samples.right[:, -1], samples.tokens[:, -1], threshold) for threshold in THRESHOLDS]
     return {"caps": _points(caps), "early exit": _points(early)}
 

@@ -18,11 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
-from typing_extensions import Self
 
 from dami_agent.evaluation.asked import AskedBatch, AskedQuestion, SamplePlan, SampleSet
 from dami_agent.evaluation.call_batches import AnswerOutcome, BatchRunner
+from dami_agent.evaluation.tensor_table import TensorTable
 from dami_agent.tasks import Question
 from dami_agent.types import Intensity
 
@@ -35,7 +34,7 @@ _REPLIES = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Syntheses:
+class Syntheses(TensorTable):
     """Hold what came of exploring at each λ: float32 [questions, explorers] each.
 
     Attributes:
@@ -50,18 +49,6 @@ class Syntheses:
     tokens: torch.Tensor
     right: torch.Tensor
     final_tokens: torch.Tensor
-
-    def save(self, path: Path) -> None:
-        """Write a safetensors file."""
-        save_file({name: getattr(self, name).contiguous() for name in _TENSORS}, path)
-
-    @classmethod
-    def load(cls, path: Path) -> Self:
-        """Read what :meth:`save` wrote."""
-        return cls(**load_file(path))
-
-
-_TENSORS = ("explored", "agreed", "tokens", "right", "final_tokens")
 
 
 def sample_syntheses(

@@ -23,12 +23,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch.nn.functional import one_hot
-from typing_extensions import Self
 
 from dami_agent.evaluation.asked import AskedBatch, SamplePlan, SampleSet
 from dami_agent.evaluation.call_batches import AnswerOutcome, BatchRunner
+from dami_agent.evaluation.tensor_table import TensorTable
 from dami_agent.types import Intensity
 
 __all__ = ["REPLIES", "RETRIES", "Votes", "adaptive", "majority", "retried", "sample_votes", "votes_of"]
@@ -41,7 +40,7 @@ RETRIES = (0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.993, 0.995, 0.996, 0.997, 0.9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Votes:
+class Votes(TensorTable):
     """Hold several replies to each question: [questions, replies], two replies at least.
 
     Attributes:
@@ -59,18 +58,6 @@ class Votes:
     def replies(self) -> int:
         """Return how many there are to each question."""
         return self.answers.shape[1]
-
-    def save(self, path: Path) -> None:
-        """Write a safetensors file."""
-        save_file({name: getattr(self, name).contiguous() for name in _TENSORS}, path)
-
-    @classmethod
-    def load(cls, path: Path) -> Self:
-        """Read what :meth:`save` wrote."""
-        return cls(**load_file(path))
-
-
-_TENSORS = ("right", "tokens", "confidence", "answers")
 
 
 def sample_votes(

@@ -23,7 +23,7 @@ PLAN = SamplePlan(max_tokens=600)
 
 def trials(**given: list[list[float]]) -> Trials:
     columns = {name: torch.tensor(rows) for name, rows in given.items()}
-    return Trials(caps=CAPS, **columns)
+    return Trials(**columns)
 
 
 FOUND = trials(

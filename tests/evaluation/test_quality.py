@@ -93,7 +93,6 @@ def test_thinking_that_is_stopped_or_asked_again_is_held_against_it_where_it_was
     tested = samples(400, 2)
     thinking = tested.right[:, -1:]
     trials = Trials(
-        caps=(50, 100),
         right=torch.cat([tested.right[:, :1], thinking], dim=1),
         tokens=torch.tensor([[60.0, 110.0]]).expand(400, 2),
         answer_tokens=torch.full((400, 2), 10.0),
