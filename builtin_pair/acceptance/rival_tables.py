@@ -15,14 +15,28 @@ def quality(result: Json) -> str:
     body.append(["of the oracle's gain on fixed λs", *shares])
     body.append(["heads of other families, more than fixed", *(_gain(b["other_families_over_fixed"]) for b in budgets)])
     areas = ", ".join(f"{name} {value:.3f}" for name, value in result["areas"].items())
+    dear = _beyond(result["curves"], thinking["tokens"])
     most, even = result["at_most_thinking"], result["even"]
     return (
         f"{table(header, body, right=1)}\n\nPoints of accuracy, ± half a paired 95 % interval; {result['questions']:,} "
         f"questions that nothing was fitted to, heads fitted to {result['learned']} others. Thinking: "
         f"{thinking['accuracy']:.3f} at {thinking['tokens']:.0f} tokens; at no more than these {_gain(most)} points at "
         f"{most['tokens']:.0%} of them, and where the fit promises to lose a hundredth at most {_gain(even)} at "
-        f"{even['tokens']:.0%}. Mean accuracy over all budgets: {areas}. (`dami bench quality`)"
+        f"{even['tokens']:.0%}. Mean accuracy over all budgets: {areas}. A rival whose own points all cost more counts "
+        f"as the best mix of Instruct and Thinking; what such points come to, beyond Thinking's tokens: {dear}. "
+        "(`dami bench quality`)"
     )
+
+
+def _beyond(curves: Json, tokens: float) -> str:
+    """Say what methods come to that take more than Thinking's tokens: the most accurate point of each."""
+    best = {name: max(curve, key=lambda point: point["accuracy"]) for name, curve in curves.items() if curve}
+    dear = [
+        f"{name} {point['accuracy']:.3f} at {point['tokens'] / tokens:.0%}"
+        for name, point in best.items()
+        if point["tokens"] > tokens
+    ]
+    return ", ".join(dear) or "none"
 
 
 def merges(result: Json) -> str:

@@ -44,6 +44,7 @@ from dami_agent.evaluation.early_exit import CAPS, Trials, sample_trials
 from dami_agent.evaluation.rivals import (
     ACCEPTS,
     ENTROPIES,
+    FINE_PRICES,
     Curve,
     Point,
     gated,
@@ -219,7 +220,7 @@ def compare_methods(
         curves |= voted(votes)
     if syntheses is not None:
         curves |= told(syntheses)
-    curves["oracle"] = [oracle(tested, price) for price in PRICES]
+    curves["oracle"] = [oracle(tested, price) for price in FINE_PRICES]
     instruct, thinking = curves["fixed"][0], curves["fixed"][-1]
     whole = {key: [*curve, instruct, thinking] for key, curve in curves.items()}  # what needs no estimator
     budgets = [
@@ -295,8 +296,8 @@ def _difference(point: Point, other: Point, groups: torch.Tensor) -> dict[str, f
 
 def _even(curve: Curve, head: Head, thinking: Point, groups: torch.Tensor) -> dict[str, float]:
     """Return what the highest price comes to that loses a hundredth at most on what the head was fitted to."""
-    sound = [place for place, point in enumerate(head.prices) if point.gain >= -0.01]
-    return _difference(curve[sound[-1] if sound else 0], thinking, groups)
+    sound = [price for price, point in zip(PRICES, head.prices, strict=True) if point.gain >= -0.01]
+    return _difference(curve[FINE_PRICES.index(sound[-1]) if sound else 0], thinking, groups)
 
 
 def _area(curve: Curve, most: float) -> float:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 
@@ -24,6 +25,7 @@ from dami_agent.tasks import FAMILIES
 __all__ = [
     "ACCEPTS",
     "ENTROPIES",
+    "FINE_PRICES",
     "Curve",
     "Point",
     "chosen_places",
@@ -44,6 +46,10 @@ ACCEPTS = (0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.999, 1.0)
 
 ENTROPIES = (0.001, 0.003, 0.01, 0.03, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 0.8)
 """Nats a token above which the gate takes λ=1."""
+
+
+FINE_PRICES = (*(a + (b - a) * step / 4 for a, b in pairwise(PRICES) for step in range(4)), PRICES[-1])
+"""The prices that heads are judged at, and three between each two of them: tokens fall steeply between some."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -74,15 +80,18 @@ def point_of(samples: Samples, places: int | torch.Tensor, overhead: torch.Tenso
 def head_curve(samples: Samples, head: Head, *, ends: bool = False) -> Curve:
     """Return a head's points, by rising price; with ``ends``, of λ=0 and λ=1 alone."""
     overhead = samples.overhead(head.reads)
-    return [point_of(samples, places, overhead) for places in chosen_places(samples, head, ends=ends)]
+    found = chosen_places(samples, head, ends=ends, prices=FINE_PRICES)
+    return [point_of(samples, places, overhead) for places in found]
 
 
-def chosen_places(samples: Samples, head: Head, *, ends: bool = False) -> list[torch.Tensor]:
-    """Return the places of the λs that a head chooses, int64 [questions], by rising price."""
+def chosen_places(
+    samples: Samples, head: Head, *, ends: bool = False, prices: Sequence[float] = PRICES
+) -> list[torch.Tensor]:
+    """Return the places of the λs that a head chooses, int64 [questions], at each price."""
     right, tokens = head.predict(samples.features(head.reads, head.layers))
     tokens = with_overhead(tokens, samples.overhead(head.reads))
     found = []
-    for price in PRICES:
+    for price in prices:
         value = head.values(right, tokens, price)
         if ends:
             value[:, 1:-1] = -math.inf
@@ -94,7 +103,7 @@ def shuffled(samples: Samples, head: Head) -> Curve:
     """Return what each price's λs come to on average over all ways to deal them to the questions."""
     found = []
     costs = with_overhead(samples.tokens, samples.overhead(head.reads))
-    for places in chosen_places(samples, head):
+    for places in chosen_places(samples, head, prices=FINE_PRICES):
         shares = torch.bincount(places, minlength=len(samples.lambdas)).double() / len(samples)
         found.append(Point(samples.right.double() @ shares, costs.double() @ shares))
     return found
@@ -104,13 +113,13 @@ def left_out(
     learned: Samples, tested: Samples, of_learned: Sequence[str], of_tested: Sequence[str], reads: Reads
 ) -> Curve:
     """Choose for each family by a head that was fitted to the others."""
-    places = torch.zeros(len(PRICES), len(tested), dtype=torch.int64)
+    places = torch.zeros(len(FINE_PRICES), len(tested), dtype=torch.int64)
     for family in FAMILIES:
         theirs = torch.tensor([each == family for each in of_tested])
         if not theirs.any():
             continue
         head = fit_head(learned.chosen(torch.tensor([each != family for each in of_learned])), reads)
-        for row, chosen in zip(places, chosen_places(tested.chosen(theirs), head), strict=True):
+        for row, chosen in zip(places, chosen_places(tested.chosen(theirs), head, prices=FINE_PRICES), strict=True):
             row[theirs] = chosen
     return [point_of(tested, row, tested.overhead(reads)) for row in places]
 

@@ -210,6 +210,10 @@ def a_comparison() -> dict[str, Any]:
         "thinking": {"accuracy": 0.843, "tokens": 270.0},
         "budgets": [budget, budget | {"tokens": 135.0, "oracle_share": None}],
         "areas": {"fixed": 0.75, "oracle": 0.9},
+        "curves": {
+            "fixed": [{"accuracy": 0.843, "tokens": 270.0}],
+            "majority": [{"accuracy": 0.85, "tokens": 540.0}, {"accuracy": 0.86, "tokens": 810.0}],
+        },
         "at_most_thinking": gain | {"tokens": 0.9},
         "even": gain | {"tokens": 0.6},
     }
@@ -581,6 +585,7 @@ def test_lambda_per_question_and_its_rivals_are_shown(results: Path, root: Path)
         "| slerp | t=0.2 | 0.700 | 109 | 99.9% | +0.4 ± 2.0 |",
     ):
         assert line in lines
+    assert any("beyond Thinking's tokens: majority 0.860 at 300%. (" in line for line in lines)
 
 
 def test_rivals_that_nobody_has_measured_keep_nothing_else_from_being_published(results: Path, root: Path) -> None:
