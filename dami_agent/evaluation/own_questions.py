@@ -23,7 +23,6 @@ pattern is found in it; ``json``, it is JSON of the answer's value; ``math``, ma
 from __future__ import annotations
 
 import importlib
-import inspect
 import json
 import sys
 import threading
@@ -40,6 +39,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from dami_agent.answers import NUMBER, last_number, same_number
 from dami_agent.chat_model import request
 from dami_agent.errors import UsageError, shown
+from dami_agent.policy.declared import was_async
 from dami_agent.policy.fields import close_match
 from dami_agent.types import Message, Reply, Tool
 
@@ -111,8 +111,7 @@ class OwnQuestion:
             return _GRADERS[self.grader](text, self.answer)
         try:
             found = _own_grader(self.grader)(text, self.answer)
-            if inspect.iscoroutine(found):
-                found.close()
+            if was_async(found):
                 raise TypeError("it is async")
             if found not in (True, False):  # 1.0 and numpy's will do; a text would always be true
                 raise TypeError(f"it returned {shown(found)}, neither True nor False")

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import importlib
-import inspect
 import re
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
 from dami_agent.errors import CheckFailed, shown
-from dami_agent.policy.declared import qualified_name
+from dami_agent.policy.declared import qualified_name, was_async
 from dami_agent.types import Message, Reply, Step
 
 Checker: TypeAlias = Callable[[tuple[Message, ...], Reply], bool]
@@ -54,8 +53,7 @@ def passes(check: str | Checker, step: Step, reply: Reply) -> bool:
     except Exception as error:
         said = f"the check {name} of the cascade failed: {type(error).__name__}: {shown(error)}"
         raise CheckFailed(said, hint=hint) from error
-    if inspect.iscoroutine(found):
-        found.close()
+    if was_async(found):
         raise CheckFailed(f"the check {name} of the cascade is async", hint="give a function that is not")
     if not isinstance(found, bool):
         raise CheckFailed(f"the check {name} of the cascade returned {shown(found)}, neither True nor False", hint=hint)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import warnings
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -32,6 +33,14 @@ def canonical(value: Any) -> Any:
 def written(value: object) -> str:
     """Write a value as ``repr`` does, and what can be called by its name, which is the same in every process."""
     return qualified_name(value) if callable(value) else repr(value)
+
+
+def was_async(found: object) -> bool:
+    """Tell whether a user's function that returned this is async; a coroutine is true, whatever it would return."""
+    if not inspect.iscoroutine(found):
+        return False
+    found.close()  # or Python warns that nobody has awaited it
+    return True
 
 
 def qualified_name(function: object) -> str:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Sequence
 
 from dami_agent.errors import CheckFailed
-from dami_agent.policy.declared import qualified_name
+from dami_agent.policy.declared import qualified_name, was_async
 from dami_agent.policy.frontier import Frontier
 from dami_agent.policy.resolve import next_on_grid
 from dami_agent.policy.rules import Escalation, Rule
@@ -43,8 +42,7 @@ def rejection(spec: Escalation, verifier: Verifier | None, step: Step, reply: Re
 
 def _verified(verifier: Verifier, step: Step, reply: Reply) -> bool:
     found: object = verifier(step, reply)
-    if inspect.iscoroutine(found):  # true, whatever it would return
-        found.close()
+    if was_async(found):
         raise CheckFailed(f"the verifier {qualified_name(verifier)} is async", hint="give a function that is not")
     return bool(found)
 
