@@ -34,10 +34,9 @@ from dami_agent.estimators.heads import Heads
 from dami_agent.evaluation.asked import AnswerFile, Ask, AskedBatch, SamplePlan, SampleSet
 from dami_agent.evaluation.calibration_rows import difference, row_of
 from dami_agent.evaluation.call_batches import AnswerOutcome, BatchRunner, PairSource, Progress
-from dami_agent.evaluation.samples import joined, read_probes, read_states, rendered, states_read_at
+from dami_agent.evaluation.samples import every_layer, joined, read_probes, read_states, rendered, states_read_at
 from dami_agent.evaluation.sweep import TEMPLATES, switch_point, templates_row
 from dami_agent.policy import Frontier
-from dami_agent.request_checks import reader_of_states
 from dami_agent.session import Session
 from dami_agent.types import Intensity, Prompt
 
@@ -165,18 +164,14 @@ def _heads(
     """Fit heads to the λs of the grid: estimates snap to it, so a head that chose others would not be followed."""
     if max(sum(bool(ask.step.tools) == tools for ask in asks) for tools in (False, True)) < LEAST:
         raise InvalidRequest(f"fewer than {LEAST} prompts of a kind were asked")
-    reader_of_states(session.engine)
-    info, measured = session.engine.info, Frontier.from_dict(frontier)
+    layers, measured = every_layer(session.engine), Frontier.from_dict(frontier)
     grid, read_at = measured.grid, states_read_at(measured)
-    if not info.layers:
-        raise InvalidRequest(f"the engine of {info.model} does not say how many layers it has")
-    layers = tuple(range(1, info.layers + 1))
     states = read_states(session, prompts, layers, tell, read_at=read_at)
     probes = read_probes(session, [ask.step for ask in asks], tell)
     replies = [[[found[place] for place in sorted(found)]] for value, found in by_lambda.items() if value in grid]
     lambdas = [value for value in by_lambda if value in grid]
     samples = joined(asks, layers, states, probes, lambdas, replies, read_at=read_at)
-    return fit_heads(samples, info.fingerprint)
+    return fit_heads(samples, session.engine.info.fingerprint)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ import torch
 
 from dami_agent.evaluation.asked import SamplePlan, SampleSet
 from dami_agent.evaluation.call_batches import Progress
-from dami_agent.evaluation.samples import read_states, rendered
+from dami_agent.evaluation.samples import every_layer, read_states, rendered
 from dami_agent.session import Session
 from dami_agent.tasks import questions
 from dami_agent.types import Intensity
@@ -45,11 +45,11 @@ def consensus_merges(session: Session, tell: Progress | None = None) -> list[Sta
         tell: of progress.
 
     Raises:
-        InvalidRequest: the pair's engine gives no hidden states.
+        InvalidRequest: the pair's engine gives no hidden states, or does not say how many layers it has.
     """
     asked = SampleSet(questions=[(0, question) for question in questions("calibration", PROMPTS, seed=0)])
     prompts = rendered(session, asked.asks(SamplePlan()))
-    layers = range(1, session.engine.info.layers + 1)
+    layers = every_layer(session.engine)
     low, high = (read_states(session, prompts, layers, tell, read_at=Intensity(value)) for value in (0, 1))
     found = information(low, high)
     return [by_layer("acm-like", f"mean λ={mean:g}", layer_weights(found, mean)) for mean in MEANS]

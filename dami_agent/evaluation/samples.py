@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from dami_agent.errors import UsageError
+from dami_agent.errors import InvalidRequest, UsageError
 from dami_agent.estimators import ConfidenceEstimator
 from dami_agent.estimators.entropy import ALTERNATIVES, mean_entropy
 from dami_agent.estimators.head import entropy_vector, probe_vector
@@ -22,9 +22,9 @@ from dami_agent.evaluation.runner import Request
 from dami_agent.policy import Frontier
 from dami_agent.request_checks import reader_of_states
 from dami_agent.session import Session
-from dami_agent.types import Estimate, Intensity, Prompt, Step
+from dami_agent.types import Engine, Estimate, Intensity, Prompt, Step
 
-__all__ = ["collect", "joined", "read_states", "rendered", "states_read_at"]
+__all__ = ["collect", "every_layer", "joined", "read_states", "rendered", "states_read_at"]
 
 _READERS = 64  # prompts in flight, so that the engine reads many together
 
@@ -40,16 +40,30 @@ def collect(batches: BatchRunner, plan: SamplePlan, asked: SampleSet, *, kept: P
 
     Raises:
         UsageError: a prompt does not fit the context window; says which, before anything is decoded.
+        InvalidRequest: as :func:`every_layer`.
     """
     asks = asked.asks(plan)
     prompts = rendered(batches.session, asks)
     # What is read costs little, so that what cannot be read is known before hours of decoding.
-    layers = tuple(range(1, batches.session.engine.info.layers + 1))
+    layers = every_layer(batches.session.engine)
     read_at = states_read_at(batches.session.frontier)
     states = read_states(batches.session, prompts, layers, batches.tell, read_at=read_at)
     estimates = read_probes(batches.session, [ask.step for ask in asks], batches.tell)
     replies = _replies(batches, plan, asked, kept)
     return joined(asks, layers, states, estimates, plan.lambdas, replies, read_at=read_at)
+
+
+def every_layer(engine: Engine) -> tuple[int, ...]:
+    """Return the numbers of all layers, as transformers numbers ``hidden_states``, of an engine that gives states.
+
+    Raises:
+        InvalidRequest: it gives none, or does not say how many layers it has.
+    """
+    reader_of_states(engine)
+    info = engine.info
+    if not info.layers:
+        raise InvalidRequest(f"the engine of {info.model} does not say how many layers it has")
+    return tuple(range(1, info.layers + 1))
 
 
 def states_read_at(frontier: Frontier) -> Intensity:

@@ -8,7 +8,6 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from dami_agent.errors import InvalidRequest
 from dami_agent.estimators import judge
 from dami_agent.estimators.fit import LEAST, check_count, fit_heads
 from dami_agent.estimators.head import Head
@@ -18,9 +17,8 @@ from dami_agent.estimators.samples import Samples
 from dami_agent.evaluation.asked import SamplePlan, SampleSet
 from dami_agent.evaluation.call_batches import BatchRunner, PairSource, Progress
 from dami_agent.evaluation.own_questions import OwnQuestion
-from dami_agent.evaluation.samples import collect, states_read_at
+from dami_agent.evaluation.samples import collect, every_layer, states_read_at
 from dami_agent.evaluation.task_set import TaskSet
-from dami_agent.request_checks import reader_of_states
 from dami_agent.tasks import questions
 
 __all__ = ["builtin_sets", "own_sets", "train"]
@@ -98,10 +96,8 @@ def train(
     """
     check_count(len(learned))
     with BatchRunner(source, workers, tell) as runner:
-        reader_of_states(runner.session.engine)
+        every_layer(runner.session.engine)  # before anything is read
         info = runner.session.engine.info
-        if not info.layers:
-            raise InvalidRequest(f"the engine of {info.model} does not say how many layers it has")
         frontier = runner.session.frontier
         of = learned.digest(info.fingerprint, plan, frontier.switch_point, states_read_at(frontier))
         if kept is not None and kept.exists():
