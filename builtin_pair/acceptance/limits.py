@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from builtin_pair.acceptance.agent_tables import mode_name
-from builtin_pair.acceptance.markdown import Json, in_points
+from builtin_pair.acceptance.markdown import Json, in_points, with_margin
 
 
 def agents(bench: Json) -> str:
@@ -45,8 +45,7 @@ def questions(quality: Json) -> str:
     for budget in quality["budgets"]:
         for name, found in budget["gains"].items():
             if found["gain"] <= found["ci"]:
-                points = f"{in_points(found['gain'])} ± {100 * found['ci']:.1f}"
-                even.setdefault(name, []).append(f"{points} at {budget['tokens'] / thinking:.0%}")
+                even.setdefault(name, []).append(f"{with_margin(found)} at {budget['tokens'] / thinking:.0%}")
     told = [f"**{name}**: {', '.join(where)} of Thinking's tokens." for name, where in even.items()]
     return _listed(told or ["λ per question is clearly above every rival."], "dami bench quality")
 

@@ -26,6 +26,11 @@ def in_points(share: float, interval: Sequence[float] | None = None) -> str:
     return said if interval is None else f"{said} ({between(interval)})"
 
 
+def with_margin(found: Json) -> str:
+    """Return a gain in points with half its interval: +1.5 ± 0.8."""
+    return f"{in_points(found['gain'])} ± {100 * found['ci']:.1f}"
+
+
 def between(interval: Sequence[float] | None) -> str:
     """Return the ends of an interval in points, nothing where there is none: −1.0 to +2.5."""
     return "" if interval is None else f"{in_points(interval[0])} to {in_points(interval[1])}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from builtin_pair.acceptance.markdown import Json, in_points, table
+from builtin_pair.acceptance.markdown import Json, table, with_margin
 
 
 def quality(result: Json) -> str:
@@ -10,20 +10,23 @@ def quality(result: Json) -> str:
     thinking, budgets = result["thinking"], result["budgets"]
     header = ["at this share of Thinking's tokens", *(f"{b['tokens'] / thinking['tokens']:.0%}" for b in budgets)]
     body = [[f"accuracy of {result['method']}", *(f"{b['accuracy']:.3f}" for b in budgets)]]
-    body += [[f"more than {name}", *(_gain(b["gains"][name]) for b in budgets)] for name in budgets[0]["gains"]]
+    body += [[f"more than {name}", *(with_margin(b["gains"][name]) for b in budgets)] for name in budgets[0]["gains"]]
     shares = ("–" if b["oracle_share"] is None else f"{b['oracle_share']:.0%}" for b in budgets)
     body.append(["of the oracle's gain on fixed λs", *shares])
-    body.append(["heads of other families, more than fixed", *(_gain(b["other_families_over_fixed"]) for b in budgets)])
+    body.append(
+        ["heads of other families, more than fixed", *(with_margin(b["other_families_over_fixed"]) for b in budgets)]
+    )
     areas = ", ".join(f"{name} {value:.3f}" for name, value in result["areas"].items())
     dear = _beyond(result["curves"], thinking["tokens"])
     most, even = result["at_most_thinking"], result["even"]
     return (
         f"{table(header, body, right=1)}\n\nPoints of accuracy, ± half a paired 95 % interval; {result['questions']:,} "
         f"questions that nothing was fitted to, heads fitted to {result['learned']} others. Thinking: "
-        f"{thinking['accuracy']:.3f} at {thinking['tokens']:.0f} tokens; at no more than these {_gain(most)} points at "
-        f"{most['tokens']:.0%} of them, and where the fit promises to lose a hundredth at most {_gain(even)} at "
-        f"{even['tokens']:.0%}. Mean accuracy over all budgets: {areas}. A rival whose own points all cost more counts "
-        f"as the best mix of Instruct and Thinking; what such points come to, beyond Thinking's tokens: {dear}. "
+        f"{thinking['accuracy']:.3f} at {thinking['tokens']:.0f} tokens; at no more than these {with_margin(most)} "
+        f"points at {most['tokens']:.0%} of them, and where the fit promises to lose a hundredth at most "
+        f"{with_margin(even)} at {even['tokens']:.0%}. Mean accuracy over all budgets: {areas}. A rival whose own "
+        "points all cost more counts as the best mix of Instruct and Thinking; what such points come to, beyond "
+        f"Thinking's tokens: {dear}. "
         "(`dami bench quality`)"
     )
 
@@ -48,7 +51,7 @@ def merges(result: Json) -> str:
             f"{row['accuracy']:.3f}",
             f"{row['tokens']:.0f}",
             f"{row['finished']:.1%}",
-            _gain({"gain": row["gain"], "ci": row["gain_ci"]}) if "gain" in row else "–",
+            with_margin({"gain": row["gain"], "ci": row["gain_ci"]}) if "gain" in row else "–",
         ]
         for row in result["rows"]
     ]
@@ -57,7 +60,3 @@ def merges(result: Json) -> str:
         f"{table(header, body, right=2)}\n\n{result['questions']:,} held-out questions under Thinking's template, "
         f"{result['seeds']} seeds, ± half a paired 95 % interval. (`dami bench merges`)"
     )
-
-
-def _gain(found: Json) -> str:
-    return f"{in_points(found['gain'])} ± {100 * found['ci']:.1f}"

@@ -80,18 +80,15 @@ def point_of(samples: Samples, places: int | torch.Tensor, overhead: torch.Tenso
 def head_curve(samples: Samples, head: Head, *, ends: bool = False) -> Curve:
     """Return a head's points, by rising price; with ``ends``, of λ=0 and λ=1 alone."""
     overhead = samples.overhead(head.reads)
-    found = chosen_places(samples, head, ends=ends, prices=FINE_PRICES)
-    return [point_of(samples, places, overhead) for places in found]
+    return [point_of(samples, places, overhead) for places in chosen_places(samples, head, ends=ends)]
 
 
-def chosen_places(
-    samples: Samples, head: Head, *, ends: bool = False, prices: Sequence[float] = PRICES
-) -> list[torch.Tensor]:
-    """Return the places of the λs that a head chooses, int64 [questions], at each price."""
+def chosen_places(samples: Samples, head: Head, *, ends: bool = False) -> list[torch.Tensor]:
+    """Return the places of the λs that a head chooses, int64 [questions], at each of :data:`FINE_PRICES`."""
     right, tokens = head.predict(samples.features(head.reads, head.layers))
     tokens = with_overhead(tokens, samples.overhead(head.reads))
     found = []
-    for price in prices:
+    for price in FINE_PRICES:
         value = head.values(right, tokens, price)
         if ends:
             value[:, 1:-1] = -math.inf
@@ -103,7 +100,7 @@ def shuffled(samples: Samples, head: Head) -> Curve:
     """Return what each price's λs come to on average over all ways to deal them to the questions."""
     found = []
     costs = with_overhead(samples.tokens, samples.overhead(head.reads))
-    for places in chosen_places(samples, head, prices=FINE_PRICES):
+    for places in chosen_places(samples, head):
         shares = torch.bincount(places, minlength=len(samples.lambdas)).double() / len(samples)
         found.append(Point(samples.right.double() @ shares, costs.double() @ shares))
     return found
@@ -119,7 +116,7 @@ def left_out(
         if not theirs.any():
             continue
         head = fit_head(learned.chosen(torch.tensor([each != family for each in of_learned])), reads)
-        for row, chosen in zip(places, chosen_places(tested.chosen(theirs), head, prices=FINE_PRICES), strict=True):
+        for row, chosen in zip(places, chosen_places(tested.chosen(theirs), head), strict=True):
             row[theirs] = chosen
     return [point_of(tested, row, tested.overhead(reads)) for row in places]
 

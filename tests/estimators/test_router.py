@@ -22,8 +22,7 @@ from dami_agent.estimators.fit import fit_heads
 from dami_agent.estimators.head import Head
 from dami_agent.estimators.head_files import heads_path
 from dami_agent.estimators.heads import Heads
-from dami_agent.estimators.judge import PRICES
-from dami_agent.evaluation.rivals import chosen_places
+from dami_agent.evaluation.rivals import FINE_PRICES, chosen_places
 from dami_agent.testing import fake_chat_model
 from dami_agent.types import Intensity
 from tests.estimators.test_estimators import ProbabilityEngine
@@ -73,7 +72,7 @@ def test_it_rounds_down_where_thinking_whole_is_not_worth_its_price(heads: Heads
 
 def test_it_is_the_router_that_the_quality_bench_measures(heads: Heads) -> None:
     samples, head = drawn(60, seed=6), states_head(heads)
-    for price, places in list(zip(PRICES, chosen_places(samples, head, ends=True), strict=True))[::4]:
+    for price, places in list(zip(FINE_PRICES, chosen_places(samples, head, ends=True), strict=True))[::16]:
         router = RouterEstimator(inner=PreferenceEstimator(heads=heads, price=price))
         chosen = [float(router.estimate(PROMPT, DECISION, Reader(states)).intensity) for states in samples.states]
         assert chosen == [float(samples.lambdas[place]) for place in places.tolist()]
