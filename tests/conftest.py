@@ -7,6 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+from tests import chance
 
 pytest_plugins = ["pytester"]
 
@@ -15,6 +18,20 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 for name in ("LANGSMITH_TRACING", "LANGCHAIN_TRACING_V2", "FORCE_COLOR"):
     os.environ.pop(name, None)
+
+settings.register_profile("dami", derandomize=not chance.FUZZ, deadline=None)
+settings.load_profile("dami")
+
+
+def pytest_report_header() -> str:
+    """Say how to have this run's chance again."""
+    return f"DAMI_SEED={chance.SEED}"
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """Let no test depend on those before it."""
+    chance.reset()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import pytest
 from langchain_core.caches import InMemoryCache
@@ -46,7 +45,7 @@ def test_a_change_of_lambda_reads_nothing_again(tmp_path: Path) -> None:
 def test_a_change_of_lambda_says_what_it_read_again(tmp_path: Path) -> None:
     ledger = Ledger.open(tmp_path / "ledger.sqlite")
     chat = ChatDAMI(prefix="exact", seed=1, max_tokens=40, ledger=ledger)
-    question = f"{uuid4().hex}: {QUESTION}"  # nothing of it is kept yet: pairs are opened once per process
+    question = f"Ada asks: {QUESTION}"  # no other test's: pairs, and what they keep of prompts, last for a process
     replies = [chat.invoke(question, reasoning_intensity=value) for value in (0.41, 0.83, 0.41)]
     known = cached(replies[2])
     assert known > 0
@@ -58,7 +57,7 @@ def test_a_change_of_lambda_says_what_it_read_again(tmp_path: Path) -> None:
 
 def test_an_answer_of_its_own_lambda_counts_both_readings() -> None:
     chat = ChatDAMI(prefix="exact", seed=1)
-    question = f"{uuid4().hex}: {QUESTION}"
+    question = f"Bob asks: {QUESTION}"
     known = chat.invoke(question, reasoning_intensity=0.43).usage_metadata["input_tokens"] // 16 * 16
     policy = {"default": {"intensity": 0.87, "answer_intensity": 0.67}}
     reply = ChatDAMI(prefix="exact", seed=1, policy=policy).invoke(question)

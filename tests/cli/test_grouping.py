@@ -15,6 +15,7 @@ import pytest
 
 from dami_agent.cli.output import visible
 from dami_agent.ledger import CallRow, Ledger, trace
+from tests.chance import SEED
 from tests.cli.conftest import Dami
 from tests.ledger.records import make_record
 
@@ -23,7 +24,7 @@ NASTY = "a\x1b[31mred\x1b]0;title\x07\x9b2J\u202ereversed\r\nforged line"
 
 @pytest.fixture
 def rows(ledger_file: Path) -> list[CallRow]:
-    rng = random.Random()
+    rng = random.Random(SEED)
     ledger = Ledger.open()
     for seed in range(60):
         with trace(rng.choice(["", "nightly", "hourly"])):

@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerFast
 import dami_agent.checkpoints
 from dami_agent.dialogue import Dialogue
 from dami_agent.types import Message, Prompt, Step, TokenEvent, Tool
+from tests.chance import SEED
 
 from .support import SOURCES, TOKENIZER, WORDS, random_step
 from .test_control import CONTROL, PARTS, SPOOFS, reference
@@ -30,7 +31,7 @@ def test_templates_agree_with_the_fixtures_but_for_descriptions_coming_first(nam
             turns, tools=tools, chat_template=source, add_generation_prompt=True, tokenize=False
         )
 
-    rng = Random()
+    rng = Random(SEED)
     for _ in range(60):
         _, turns, tools = random_step(rng, [*WORDS, "<think>", "</think>", "<tool_response>"])
         described = [tool | {"function": {"description": None} | tool["function"]} for tool in tools or ()]
@@ -40,7 +41,7 @@ def test_templates_agree_with_the_fixtures_but_for_descriptions_coming_first(nam
 
 @pytest.mark.parametrize("name", ["instruct", "thinking"])
 def test_untrusted_control_strings_stay_text(name: str) -> None:
-    rng = Random()
+    rng = Random(SEED)
     for _ in range(25):
         step, turns, tools = random_step(rng, NASTY)
         want = reference(turns, tools, TEMPLATES[name], BUILTIN)

@@ -28,6 +28,7 @@ from dami_agent.types import (
     Tool,
     ToolChoice,
 )
+from tests.chance import SEED
 
 from .grammar import Grammar
 from .support import DIALOGUE, TOKENIZER
@@ -153,7 +154,7 @@ def test_structured_output_beside_tools_is_one_or_the_other() -> None:
 def test_a_random_model_makes_no_invalid_call(mode: Any, parallel: bool) -> None:
     choice = ToolChoice(mode=mode, name="add" if mode == "tool" else None)
     step = make(tools=TOOLS, tool_choice=choice, parallel_tool_calls=parallel)
-    judge, rng, ended = grammar(step), Random(), 0
+    judge, rng, ended = grammar(step), Random(SEED), 0
     for _ in range(5):
         ids, done = judge.walk(rng, 250)
         reply = parse(ids, step)
@@ -208,7 +209,7 @@ class Movie(TypedDict):
 def test_a_random_model_fills_python_types(target: Any) -> None:
     adapter = pydantic.TypeAdapter(target)
     step = make(response_format=ResponseFormat(schema=adapter.json_schema()))
-    judge, rng, ended = grammar(step), Random(), 0
+    judge, rng, ended = grammar(step), Random(SEED), 0
     for _ in range(6):
         ids, done = judge.walk(rng, 500)
         if done:
@@ -219,7 +220,7 @@ def test_a_random_model_fills_python_types(target: Any) -> None:
 
 def test_a_random_model_in_json_mode_writes_one_object() -> None:
     step = make(tools=TOOLS, tool_choice=ToolChoice(mode="none"), response_format=ResponseFormat())
-    judge, rng, ended = grammar(step), Random(), 0
+    judge, rng, ended = grammar(step), Random(SEED), 0
     for _ in range(8):
         ids, done = judge.walk(rng, 250)
         if done:

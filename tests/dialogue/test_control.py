@@ -23,6 +23,7 @@ from transformers import PreTrainedTokenizerFast
 from dami_agent.dialogue import Dialogue
 from dami_agent.errors import InvalidRequest
 from dami_agent.types import Message, Step
+from tests.chance import SEED
 
 from .support import (
     BARE,
@@ -182,7 +183,7 @@ def test_a_tokenizer_that_merges_text_into_a_control_token_is_refused() -> None:
 
 
 def test_rendering_from_many_threads() -> None:
-    rng = Random()
+    rng = Random(SEED)
     cases = [random_step(rng, [w for w in NASTY if w != "\ud800"]) for _ in range(24)]
     want = [reference(turns, tools, SOURCES["thinking"]) for _, turns, tools in cases]
     got: dict[int, list[int]] = {}

@@ -15,6 +15,7 @@ from dami_agent.dialogue import control
 from dami_agent.dialogue.control import ControlGuard
 from dami_agent.errors import ContextOverflow
 from dami_agent.testing import fake_chat_model
+from tests.chance import SEED
 
 from .support import MARKERS, SPECIAL, TOKENIZER, build_tokenizer, metaspace_tokenizer
 
@@ -30,7 +31,7 @@ def random_text(random: Random, pieces: int) -> str:
 
 @pytest.mark.parametrize("window", [1, 2, 13, 64])
 def test_windows_find_what_one_search_finds(window: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    random = Random()
+    random = Random(SEED)
     texts = [random_text(random, random.randrange(60)) for _ in range(40)]
     markers = [sorted(random.sample(range(len(text) + 1), min(3, len(text)))) for text in texts]
 
@@ -48,7 +49,7 @@ def test_windows_find_what_one_search_finds(window: int, monkeypatch: pytest.Mon
 
 
 def test_a_long_text_is_encoded_as_a_short_one_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    random = Random()
+    random = Random(SEED)
     texts = [random_text(random, 200) for _ in range(20)]
     alone = [GUARD.encode(text, []) for text in texts]
     monkeypatch.setattr(control, "_LONG", 0)
@@ -61,7 +62,7 @@ def test_no_text_has_fewer_tokens_than_the_bound() -> None:
     backend = composing.backend_tokenizer
     backend.normalizer = normalizers.NFC()
     guards = [GUARD, ControlGuard(PreTrainedTokenizerFast(tokenizer_object=backend))]
-    random = Random()
+    random = Random(SEED)
     decomposed = ["e\u0301", "\u1112\u1161\u11ab", "\u03b1\u0313\u0301\u0345", "a", *MARKERS]
     for guard in guards:
         for _ in range(50):

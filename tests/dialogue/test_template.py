@@ -9,6 +9,7 @@ import pytest
 from dami_agent.dialogue import Dialogue
 from dami_agent.errors import InvalidRequest
 from dami_agent.types import Message, Step, Tool, ToolCall
+from tests.chance import SEED
 
 from .support import DIALOGUE, SOURCES, TOKENIZER, random_step
 
@@ -96,7 +97,7 @@ def test_reasoning_kept_or_dropped_by_the_flag(template: str) -> None:
 
 @pytest.mark.parametrize("template", ["instruct", "thinking"])
 def test_without_control_strings_equal_to_transformers(template: str) -> None:
-    rng = Random()
+    rng = Random(SEED)
     for _ in range(50):
         step, turns, tools = random_step(rng)
         want = TOKENIZER.apply_chat_template(

@@ -15,6 +15,7 @@ from sqlalchemy import create_engine, event, inspect, make_url
 
 from dami_agent.ledger import Ledger, Price, Prices
 from dami_agent.ledger.schema import RENAMED_V5, calls
+from tests.chance import SEED
 from tests.ledger.conftest import NewDatabase
 from tests.ledger.records import make_record
 
@@ -49,7 +50,7 @@ def columns(url: str) -> dict[str, Any]:
 
 
 def test_rows_and_filters_are_those_of_sqlite(new_database: NewDatabase, tmp_path: Path) -> None:
-    url, rng = new_database(), random.Random()
+    url, rng = new_database(), random.Random(SEED)
     options: dict[str, Any] = {"keep_text": True, "prices": Prices(models={"*": Price(output=3.0)})}
     ledgers = [Ledger.open(url, **options), Ledger.open(tmp_path / "ledger.sqlite", **options)]
     odd = {"text": 'ä"\0\ud800', "number": float("inf"), "deep": {"list": [1, None, 2**80]}}

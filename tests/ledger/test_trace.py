@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 import dami_agent
 from dami_agent.ledger import CallRow, Ledger, Price, Prices, RunTrace, by_tool, runs, totals
 from dami_agent.ledger.summary import TOKENS
+from tests.chance import SEED
 from tests.ledger.records import make_record
 from tests.ledger.test_columns import decided
 
@@ -114,7 +115,7 @@ def test_left_in_another_context_than_entered() -> None:
 
 
 def test_totals_by_tool_and_by_run_add_up() -> None:
-    rng = random.Random()
+    rng = random.Random(SEED)
     ledger = Ledger(None, prices=Prices(models={"*": Price(output=5.0)}, currency="EUR"))
     with dami_agent.trace() as t:
         for _ in range(30):

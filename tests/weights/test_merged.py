@@ -13,28 +13,21 @@ from hypothesis import strategies as st
 from dami_agent.errors import InvalidIntensity, UsageError
 from dami_agent.weights import load_weights
 from dami_agent.weights.merged import MergedWeights
+from tests.chance import SEED
 from tests.pairs import write_pair
 from tests.weights.reference import load_reference, merge_files, random_batch, tensors_of
 
 MODELS = [("qwen2", True), ("qwen3", True), ("qwen3", False), ("llama", False), ("gpt2", True), ("qwen3_moe", False)]
 
 
-def fresh_seed() -> int:
-    """Another pair on every run; pytest prints it when the test fails."""
-    seed = torch.seed() % 2**31
-    print(f"seed={seed}")
-    return seed
-
-
 @pytest.mark.parametrize(("arch", "tie"), MODELS)
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_equals_what_transformers_loads_from_merged_files(tmp_path: Path, arch: str, tie: bool, dtype: str) -> None:
-    seed = fresh_seed()
-    instruct, thinking = write_pair(tmp_path, arch=arch, seed=seed, dtype=dtype, shards=1 + seed % 3, tie=tie)
+    instruct, thinking = write_pair(tmp_path, arch=arch, seed=SEED, dtype=dtype, shards=1 + SEED % 3, tie=tie)
     weights = load_weights(instruct, thinking, mode="merged", dtype=dtype)
-    batch = random_batch(320, [7, 3], torch.Generator().manual_seed(seed))
+    batch = random_batch(320, [7, 3], torch.Generator().manual_seed(SEED))
     torch_dtype = getattr(torch, dtype)
-    for lam in (0.0, 1.0, *torch.rand(2, generator=torch.Generator().manual_seed(seed)).tolist()):
+    for lam in (0.0, 1.0, *torch.rand(2, generator=torch.Generator().manual_seed(SEED)).tolist()):
         reference = load_reference(merge_files(instruct, thinking, lam, tmp_path / f"merged-{lam}"), torch_dtype)
         with weights.at([lam, lam]) as model, torch.no_grad():
             assert weights.intensity == lam
@@ -58,12 +51,11 @@ def test_equals_what_transformers_loads_from_merged_files(tmp_path: Path, arch: 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_after_thousands_of_switches_weights_equal_a_fresh_merge(tmp_path: Path, dtype: str) -> None:
-    seed = fresh_seed()
-    paths = write_pair(tmp_path, seed=seed, dtype=dtype, shards=2)
+    paths = write_pair(tmp_path, seed=SEED, dtype=dtype, shards=2)
     files = sorted(tmp_path.rglob("*.safetensors"))
     digests = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
     weights = load_weights(*paths, mode="merged", dtype=dtype)
-    draws = torch.rand(3000, generator=torch.Generator().manual_seed(seed))
+    draws = torch.rand(3000, generator=torch.Generator().manual_seed(SEED))
     draws[3::10], draws[5::10] = 0, 1
     version = weights.version
     for lam in draws.tolist():
@@ -98,7 +90,7 @@ def test_endpoints_stay_on_disk_until_a_switch_and_are_never_written(tmp_path: P
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(lam=st.floats(0, 1), scale=st.sampled_from([1e-30, 1e-3, 1.0, 1e30]), seed=st.integers(0, 2**32 - 1))
 def test_lerp_rounds_once(lam: float, scale: float, seed: int) -> None:
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(SEED)
     a, b = (scale * torch.randn(2, 257, generator=generator)).bfloat16()
     exact = a.double() + lam * (b.double() - a.double())
     error = (torch.lerp(a, b, lam).double() - exact).abs()
@@ -125,7 +117,7 @@ class _BreaksAt:
 def test_a_switch_that_fails_midway_is_never_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: float
 ) -> None:
-    paths = write_pair(tmp_path, seed=fresh_seed(), dtype="float32")
+    paths = write_pair(tmp_path, seed=SEED, dtype="float32")
     weights = load_weights(*paths, mode="merged")
     with weights.at([0.4]):
         version = weights.version

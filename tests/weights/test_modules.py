@@ -13,18 +13,12 @@ from dami_agent.types import Intensity
 from dami_agent.weights import load_weights
 from dami_agent.weights.merged import MergedWeights
 from dami_agent.weights.modules import Place, place_of
+from tests.chance import SEED
 from tests.pairs import write_pair
 from tests.weights.reference import load_per_module, random_batch, tensors_of
 
 LAYERS = 3
 MODELS = [("qwen3", True), ("qwen3", False), ("qwen2", True), ("llama", False), ("qwen3_moe", False), ("gpt2", True)]
-
-
-def fresh_seed() -> int:
-    """Another pair on every run; pytest prints it when the test fails."""
-    seed = torch.seed() % 2**31
-    print(f"seed={seed}")
-    return seed
 
 
 def random_values(rng: random.Random) -> tuple[Intensity, dict[tuple[str, int | None], float]]:
@@ -42,11 +36,10 @@ def random_values(rng: random.Random) -> tuple[Intensity, dict[tuple[str, int | 
 
 @pytest.mark.parametrize(("arch", "tie"), MODELS)
 def test_equals_a_transformers_model_set_parameter_by_parameter(tmp_path: Path, arch: str, tie: bool) -> None:
-    seed = fresh_seed()
-    rng = random.Random(seed)
-    paths = write_pair(tmp_path, arch=arch, seed=seed, dtype="float32", layers=LAYERS, tie=tie)
+    rng = random.Random(SEED)
+    paths = write_pair(tmp_path, arch=arch, seed=SEED, dtype="float32", layers=LAYERS, tie=tie)
     weights = load_weights(*paths, mode="merged")
-    batch = random_batch(320, [7, 3], torch.Generator().manual_seed(seed))
+    batch = random_batch(320, [7, 3], torch.Generator().manual_seed(SEED))
     for _ in range(3):
         intensity, values = random_values(rng)
         reference = load_per_module(*paths, values)
@@ -66,9 +59,8 @@ def test_equals_a_transformers_model_set_parameter_by_parameter(tmp_path: Path, 
 
 
 def test_switches_rebuild_in_place_from_both_ends(tmp_path: Path) -> None:
-    seed = fresh_seed()
-    rng = random.Random(seed)
-    paths = write_pair(tmp_path, seed=seed, dtype="bfloat16", layers=LAYERS)
+    rng = random.Random(SEED)
+    paths = write_pair(tmp_path, seed=SEED, dtype="bfloat16", layers=LAYERS)
     weights = load_weights(*paths, mode="merged", dtype="bfloat16")
     assert isinstance(weights, MergedWeights)
     ends = [(slot.instruct.clone(), slot.thinking.clone()) for slot in weights.slots]
@@ -91,7 +83,7 @@ def test_switches_rebuild_in_place_from_both_ends(tmp_path: Path) -> None:
 
 
 def test_equal_numbers_are_different_weights(tmp_path: Path) -> None:
-    weights = load_weights(*write_pair(tmp_path, seed=fresh_seed(), dtype="float32"), mode="merged")
+    weights = load_weights(*write_pair(tmp_path, seed=SEED, dtype="float32"), mode="merged")
     found = []
     for intensity in (Intensity("ffn=.9,other=.1"), Intensity("attention=.9,other=.1"), Intensity(0.9)):
         version = weights.version
@@ -110,7 +102,7 @@ def test_equal_numbers_are_different_weights(tmp_path: Path) -> None:
 
 
 def test_ends_alone_need_no_working_copy(tmp_path: Path) -> None:
-    weights = load_weights(*write_pair(tmp_path, seed=fresh_seed(), dtype="float32"), mode="merged")
+    weights = load_weights(*write_pair(tmp_path, seed=SEED, dtype="float32"), mode="merged")
     with weights.at([Intensity("ffn[0]=1,norm=1,other=0")]):
         assert weights.nbytes()["working"] == 0
     with weights.at([Intensity("ffn[0]=1,norm=.5,other=0")]):
@@ -118,7 +110,7 @@ def test_ends_alone_need_no_working_copy(tmp_path: Path) -> None:
 
 
 def test_mixed_weights_refuse_it_and_say_what_runs_it(tmp_path: Path) -> None:
-    weights = load_weights(*write_pair(tmp_path, seed=fresh_seed(), dtype="float32"), mode="mixed")
+    weights = load_weights(*write_pair(tmp_path, seed=SEED, dtype="float32"), mode="mixed")
     with pytest.raises(InvalidIntensity) as refused, weights.at([0.5, Intensity("ffn=.9,other=.1")]):
         pass
     assert "mixed weights" in refused.value.message
