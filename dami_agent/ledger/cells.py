@@ -32,6 +32,7 @@ from dami_agent.ledger.schema import calls
 
 Converter = Callable[[Any], Any]
 EARLIEST, LATEST = -62_000_000_000.0, 253_000_000_000.0  # seconds since 1970 of the years 5 and 9987: a datetime's ends
+GREATEST = 1e15  # no time, λ or price comes near; sums of such numbers stay finite, and so JSON
 
 
 class DamagedCell(Exception):
@@ -97,14 +98,14 @@ def _double(value: Any) -> float:
         number = float(value)
     except (TypeError, ValueError, OverflowError):
         return 0.0
-    return number if math.isfinite(number) else 0.0
+    return number if abs(number) <= GREATEST else 0.0  # not so for NaN
 
 
 def _optional(fit: Converter, kinds: tuple[type, ...]) -> Converter:
     """Fit a value of one of ``kinds``; anything else is unknown, and so NULL."""
 
     def fitter(value: Any) -> Any:
-        if not isinstance(value, kinds) or (isinstance(value, float) and not math.isfinite(value)):
+        if not isinstance(value, kinds) or (isinstance(value, float) and not abs(value) <= GREATEST):
             return None
         return fit(value)
 
@@ -178,7 +179,9 @@ def _stored_integer(value: Any) -> int:
 def _stored_double(value: Any) -> float:
     if not isinstance(value, (float, int)):
         raise TypeError("not of type float")
-    return _finite(value)
+    if abs(number := _finite(value)) > GREATEST:
+        raise ValueError("too large to be measured")
+    return number
 
 
 def _stored_boolean(value: Any) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from dami_agent.ledger.row import CallRow
@@ -104,8 +104,7 @@ class RunSummary:
     @property
     def seconds(self) -> float:
         """Measure from the start of its first call to the end of its last, tools between them included."""
-        end = max(row.started_at + timedelta(seconds=row.seconds) for row in self.rows)
-        return (end - self.started_at).total_seconds()
+        return max((row.started_at - self.started_at).total_seconds() + row.seconds for row in self.rows)
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from dami_agent import ChatDAMI
-from dami_agent.ledger import Ledger, Prices, trace
+from dami_agent.ledger import Ledger, Prices, runs, totals, trace
 from dami_agent.ledger.plain import MOST_VALUES, plain
 from dami_agent.ledger.store import PATIENCE
 from dami_agent.testing import FakeReply, fake_chat_model
@@ -131,6 +131,29 @@ def test_what_has_another_shape_than_its_column_is_kept_in_the_columns_own(tmp_p
     assert [row.metadata for row in t.steps] == [{"value": [1]}, {}, {"value": "text"}]
     assert [row.tags for row in t.steps] == [('{"a": 1}',), (), ("text",)]
     assert t._repr_html_()
+    ledger.close()
+
+
+@pytest.mark.parametrize("seconds", [7.2e16, -7.2e16, 1.7e308, 10**40, float("inf"), float("nan")])
+def test_a_time_that_cannot_be_is_none_and_sums_stay_numbers(tmp_path: Path, seconds: float) -> None:
+    """Found by the fuzz test: `dami runs` ended with an OverflowError, and sums of such times were no JSON."""
+    ledger = Ledger.open(tmp_path / "ledger.sqlite")
+    ledger.record(dataclasses.replace(make_record(1), started_at=0.0, seconds=2.5))
+    for _ in range(2):
+        ledger.record(dataclasses.replace(make_record(2), started_at=10.0, seconds=seconds))
+    rows = ledger.rows()
+    assert ([row.seconds for row in rows], rows.skipped) == ([2.5, 0.0, 0.0], 0)
+    assert json.loads(json.dumps(totals(rows), allow_nan=False))["seconds"] == 2.5
+    assert [run.seconds for run in runs(rows)] == [10.0]
+    ledger.close()
+
+
+def test_the_greatest_time_that_is_kept_can_be_added_up(tmp_path: Path) -> None:
+    ledger = Ledger.open(tmp_path / "ledger.sqlite")
+    for start in (-62_000_000_000.0, 253_000_000_000.0):
+        ledger.record(dataclasses.replace(make_record(1), started_at=start, seconds=1e15))
+    (run,) = runs(ledger.rows())
+    assert (run.seconds, run.totals["seconds"]) == (315_000_000_000.0 + 1e15, 2e15)
     ledger.close()
 
 
