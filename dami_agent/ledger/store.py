@@ -85,7 +85,7 @@ class Store:
         self._waiting.clear()
 
     def pause(self, seconds: float) -> None:
-        """Let rows wait for so long, as after a failure; `flush` and reading write them all the same."""
+        """Let rows wait for so long, as after a failure; `flush` writes them all the same."""
         self._next_try = time.monotonic() + seconds
 
     def add(self, values: Values) -> None:
@@ -104,14 +104,14 @@ class Store:
             return
         try:
             if time.monotonic() >= self._next_try:  # another thread may have found out meanwhile
-                self._write(deadline)
+                self._write_all(deadline)
         finally:
             self._lock.release()
 
     def flush(self) -> bool:
         """Write what waits, now; return whether nothing waits afterwards."""
         with self._lock:
-            self._write(time.monotonic() + FLUSH_PATIENCE)
+            self._write_all(time.monotonic() + FLUSH_PATIENCE)
             return not self._waiting
 
     def close(self) -> None:
@@ -145,6 +145,12 @@ class Store:
                 yield connection
 
     # ---- writing, under the lock ------------------------------------------------------------------------------------
+
+    def _write_all(self, deadline: float) -> None:
+        """Write what waits, and what comes meanwhile: a thread that waits too long for the lock leaves that to us."""
+        self._write(deadline)
+        while self._waiting and not self._failures:
+            self._write(deadline)
 
     def _write(self, deadline: float) -> None:
         """Write all waiting rows in one transaction; on failure they stay, one warning is logged, and a try follows."""

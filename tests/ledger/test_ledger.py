@@ -12,12 +12,13 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sqlalchemy import create_engine, inspect
+from sqlalchemy import Connection, create_engine, inspect
 
 from dami_agent.errors import LedgerError
 from dami_agent.ledger import CallRow, Ledger, default_location
 from dami_agent.ledger.schema import MIGRATIONS, calls, migrate
 from dami_agent.types import CallRecord
+from tests.chance import SEED
 from tests.ledger.records import make_record
 
 
@@ -105,7 +106,7 @@ def matches(record: CallRecord, run: str | None, tool: str | None, node: str | N
 
 
 def test_filters_agree_with_a_plain_loop() -> None:
-    rng = random.Random()
+    rng = random.Random(SEED)
     ledger = Ledger.open(":memory:")
     names = ["r%", "r_", "rx", 'r"', "r", "R"]
     records = [
@@ -215,6 +216,33 @@ def test_a_ledger_of_a_newer_release_is_left_alone(path: Path) -> None:
     assert ledger.waiting == 1
     with pytest.raises(LedgerError, match="schema 99"):
         ledger.rows()
+
+
+def test_who_holds_the_lock_writes_the_rows_of_threads_that_gave_up(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dami_agent.ledger.store.PATIENCE", 0.01)
+    ledger = Ledger.open(path)
+    begun, go_on = threading.Event(), threading.Event()
+    assert ledger.store is not None
+    prepare = ledger.store._prepare
+
+    def slowly(connection: Connection) -> None:
+        begun.set()
+        assert go_on.wait(30)
+        prepare(connection)
+
+    monkeypatch.setattr(ledger.store, "_prepare", slowly)
+    first = threading.Thread(target=ledger.record, args=(make_record(1),))
+    first.start()
+    assert begun.wait(30)
+    for seed in (2, 3):
+        ledger.record(make_record(seed))  # does not wait for the other
+    assert ledger.waiting == 3
+    go_on.set()
+    first.join()
+    assert ledger.waiting == 0
+    assert len(Ledger.open(path).rows()) == 3
 
 
 def test_what_cannot_be_written_waits_and_is_written_later(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
