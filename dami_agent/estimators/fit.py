@@ -3,7 +3,7 @@
 - Features are standardised; of hidden states, the first principal components are taken, each of unit variance.
 - P(right | λ) is a logistic regression for each λ, L2-regularised, on the share of right tries; tokens(λ) a ridge
   regression on the logarithm of their mean, corrected to the arithmetic mean (Duan's smearing). Both are fitted whole,
-  on the CPU, in seconds to minutes.
+  on the CPU, in seconds.
 - Replies at neighbouring λs above 0 are much the same, and the differences between their weights are regularised too
   (a fused ridge): fitted apart, the λ that looks best for a prompt is often the one whose noise is greatest.
 - Layers, number of components and regularisation are those with the least log loss on folds left out in turn, then how
@@ -26,6 +26,7 @@ from dami_agent.errors import InvalidRequest
 from dami_agent.estimators import judge
 from dami_agent.estimators.head import Head, Kind, Reads
 from dami_agent.estimators.heads import Heads
+from dami_agent.estimators.regression import logistic, ridge
 from dami_agent.estimators.samples import Samples
 
 __all__ = ["LEAST", "check_count", "fit_head", "fit_heads"]
@@ -38,7 +39,6 @@ _COMPONENTS = (16, 32, 64)
 _PENALTIES = (0.3, 1.0, 3.0, 10.0)
 _FUSIONS = (10.0, 100.0, 1000.0)  # beside none
 LEAST = 100
-_STEPS = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -209,8 +209,8 @@ def _fit(samples: Samples, features: torch.Tensor, chosen: torch.Tensor, basis: 
     components = basis.components[:, : setting.components]
     x = ((features[chosen].double() - basis.center) / basis.scale) @ components
     x = torch.cat([x, torch.ones(len(x), 1, dtype=torch.float64)], dim=1)
-    right = _logistic(x, samples.right[chosen].double(), setting.penalty, setting.fusion * _alike(samples.lambdas))
-    length = _ridge(x, logs := samples.tokens[chosen].double().clamp(min=1).log(), setting.penalty)
+    right = logistic(x, samples.right[chosen].double(), setting.penalty, setting.fusion * _alike(samples.lambdas))
+    length = ridge(x, logs := samples.tokens[chosen].double().clamp(min=1).log(), setting.penalty)
     length[-1] += (logs - x @ length).exp().mean(dim=0).log()  # from the geometric to the arithmetic mean (smearing)
     return Head(
         reads="states",  # this and the kind are what the caller says
@@ -232,37 +232,3 @@ def _alike(lambdas: Sequence[float]) -> torch.Tensor:
     That is for all but λ=0: Instruct alone answers under a template of its own.
     """
     return torch.tensor([float(value > 0) for value in lambdas[:-1]], dtype=torch.float64)
-
-
-def _logistic(x: torch.Tensor, wanted: torch.Tensor, penalty: float, fusion: torch.Tensor) -> torch.Tensor:
-    """Minimise the summed log loss and the penalties on weights and on the differences of neighbouring λs'.
-
-    These are ``penalty / 2`` times the squared weights, ``fusion / 2`` times the squared differences.
-
-    Args:
-        x: float64 [prompts, k + 1], the last column of ones, whose weight (the bias) is left free.
-        wanted: float64 [prompts, λs], shares of right tries.
-        penalty: on all weights.
-        fusion: float64 [λs - 1], on the squared difference of each λ's weights and the next one's.
-    """
-    weights = torch.zeros(x.shape[1], wanted.shape[1], dtype=x.dtype, requires_grad=True)
-    optimizer = torch.optim.LBFGS([weights], max_iter=_STEPS, line_search_fn="strong_wolfe")
-
-    def closure() -> torch.Tensor:
-        optimizer.zero_grad()
-        loss = torch.nn.functional.binary_cross_entropy_with_logits(x @ weights, wanted, reduction="sum")
-        loss = loss + penalty / 2 * weights[:-1].square().sum()
-        loss = loss + (weights[:-1].diff(dim=1).square() @ fusion).sum() / 2
-        loss.backward()  # type: ignore[no-untyped-call]
-        return loss
-
-    optimizer.step(closure)  # type: ignore[no-untyped-call]
-    return weights.detach()
-
-
-def _ridge(x: torch.Tensor, wanted: torch.Tensor, penalty: float) -> torch.Tensor:
-    """Solve the ridge regression in closed form, the bias left free."""
-    kept = torch.full((x.shape[1],), penalty, dtype=x.dtype)
-    kept[-1] = 0
-    solved: torch.Tensor = torch.linalg.solve(x.T @ x + kept.diag(), x.T @ wanted)
-    return solved
