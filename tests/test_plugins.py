@@ -109,7 +109,7 @@ def test_an_estimator_of_another_distribution_is_used_by_name(publish: Publish) 
     model = fake_chat_model(["a"], policy={"default": {"estimator": "toy"}})
     assert model.invoke("?").response_metadata["intensity"] == 0.25
     assert estimator_named("toy") is estimator_named("toy")
-    assert estimator_names() == ["auto", "confidence", "entropy", "preference", "router", "staged", "toy"]
+    assert estimator_names() == ["auto", "confidence", "entropy", "joint", "preference", "router", "staged", "toy"]
     assert isinstance(estimator_named("confidence"), ConfidenceEstimator)
 
 

@@ -198,6 +198,7 @@ def estimator(calibrate: Json) -> str:
 _READS = {
     "states": "`preference`: hidden states of the prompt",
     "probe": "`confidence`: Instruct's probe",
+    "joint": "`joint`: both",
     "entropy": "`entropy`: how uncertain that probe was",
 }
 _KINDS = {"plain": "questions", "tools": "steps with tools"}

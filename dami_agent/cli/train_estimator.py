@@ -113,6 +113,7 @@ def train_estimator(
 _READS = {
     "states": "preference, on hidden states",
     "probe": "confidence, on probes",
+    "joint": "joint, on both",
     "entropy": "entropy, on the probes' entropy",
 }
 _KINDS = {"plain": "prompts without tools", "tools": "prompts with tools"}

@@ -4,6 +4,7 @@ from dami_agent.estimators.auto import AutoEstimator
 from dami_agent.estimators.confidence import ConfidenceEstimator
 from dami_agent.estimators.entropy import EntropyEstimator
 from dami_agent.estimators.fixed import FixedEstimator
+from dami_agent.estimators.joint import JointEstimator
 from dami_agent.estimators.preference import PreferenceEstimator
 from dami_agent.estimators.registry import estimator_named, estimator_names, register_estimator
 from dami_agent.estimators.router import RouterEstimator
@@ -14,6 +15,7 @@ __all__ = [
     "ConfidenceEstimator",
     "EntropyEstimator",
     "FixedEstimator",
+    "JointEstimator",
     "PreferenceEstimator",
     "RouterEstimator",
     "StagedEstimator",

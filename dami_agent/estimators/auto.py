@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from dami_agent.estimators.confidence import ConfidenceEstimator
+from dami_agent.estimators.joint import JointEstimator
 from dami_agent.estimators.preference import PreferenceEstimator, kind_of
 from dami_agent.types import Decision, Engine, Estimate, Estimator, Prompt, StateReader
 
@@ -13,7 +14,7 @@ __all__ = ["AutoEstimator"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AutoEstimator:
-    """Asks ``preference`` where a head on hidden states is the best of the pair's heads for such prompts.
+    """Asks ``joint`` or ``preference`` where their head is the best of the pair's heads for such prompts.
 
     Best is what pays (:meth:`~dami_agent.estimators.head.Head.pays`) and gains most on fixed λs at equal output tokens.
     Else, and of engines that give no hidden states, it asks ``confidence``. Estimates bear the name of the one asked.
@@ -21,6 +22,7 @@ class AutoEstimator:
 
     confidence: ConfidenceEstimator = field(default_factory=ConfidenceEstimator)
     preference: PreferenceEstimator = field(default_factory=PreferenceEstimator)
+    joint: JointEstimator = field(default_factory=JointEstimator)
 
     @property
     def name(self) -> str:
@@ -28,7 +30,7 @@ class AutoEstimator:
         return "auto"
 
     def estimate(self, prompt: Prompt, decision: Decision, engine: Engine) -> Estimate:
-        """Ask the one of the two that is known to be better for such prompts; see the class."""
+        """Ask the one of the three that is known to be better for such prompts; see the class."""
         return self.chosen(prompt, engine).estimate(prompt, decision, engine)
 
     def chosen(self, prompt: Prompt, engine: Engine) -> Estimator:
@@ -39,4 +41,4 @@ class AutoEstimator:
         best = heads.best(kind_of(prompt)) if heads is not None else None
         if best is None or best.reads == "probe" or not isinstance(engine, StateReader):
             return self.confidence
-        return self.preference
+        return self.joint if best.reads == "joint" else self.preference

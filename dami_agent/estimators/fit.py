@@ -1,6 +1,7 @@
 """Fit heads to samples: what is known of some prompts, and how right and long a pair's replies were at some λs.
 
-- Features are standardised; of hidden states, the first principal components are taken, each of unit variance.
+- Features are standardised; of hidden states, the first principal components are taken, each of unit variance. A head
+  on both begins with the probe's numbers as they are.
 - P(right | λ) is a logistic regression for each λ, L2-regularised, on the share of right tries; tokens(λ) a ridge
   regression on the logarithm of their mean, corrected to the arithmetic mean (Duan's smearing). Both are fitted whole,
   on the CPU, in seconds.
@@ -24,14 +25,14 @@ import torch
 
 from dami_agent.errors import InvalidRequest
 from dami_agent.estimators import judge
-from dami_agent.estimators.head import Head, Kind, Reads
+from dami_agent.estimators.head import READ_STATES, Head, Kind, Reads, vector_of
 from dami_agent.estimators.heads import Heads
 from dami_agent.estimators.regression import logistic, ridge
 from dami_agent.estimators.samples import Samples
 
 __all__ = ["LEAST", "check_count", "fit_head", "fit_heads"]
 
-READS: tuple[Reads, ...] = ("states", "probe", "entropy")
+READS: tuple[Reads, ...] = ("states", "probe", "joint", "entropy")
 KINDS: tuple[Kind, ...] = ("plain", "tools")
 
 _FOLDS = 5
@@ -53,7 +54,7 @@ class _Setting:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Basis:
-    """Hold how features become numbers of unit variance, the most telling ones of hidden states first."""
+    """Hold how features become numbers of unit variance: those of probes, then the most telling of hidden states."""
 
     center: torch.Tensor
     scale: torch.Tensor
@@ -61,7 +62,7 @@ class _Basis:
 
 
 def fit_heads(samples: Samples, fingerprint: str, *, seed: int = 0) -> Heads:
-    """Fit a head for each kind of prompt of which there are enough samples, on states, probes and entropies.
+    """Fit a head for each kind of prompt of which there are enough samples, on all that heads read.
 
     Args:
         samples: at least a hundred of one kind.
@@ -95,9 +96,9 @@ def fit_head(samples: Samples, reads: Reads, kind: Kind = "plain", *, seed: int 
     setting, (right, tokens) = _choose(samples, reads, _folds(samples.groups, seed))
     chosen = torch.ones(len(samples), dtype=torch.bool)
     features = samples.features(reads, setting.layers)
-    head = _fit(samples, features, chosen, _basis(features, reads), setting)
+    head = _fit(samples, features, chosen, _basis(features, _told(reads)), setting)
     head = dataclasses.replace(head, reads=reads, kind=kind)
-    if reads == "states":
+    if reads in READ_STATES:
         head = dataclasses.replace(head, read_at=samples.read_at)
     card = {
         "prompts": len(samples),
@@ -148,12 +149,13 @@ def _choose(
     samples: Samples, reads: Reads, folds: Sequence[torch.Tensor]
 ) -> tuple[_Setting, tuple[torch.Tensor, torch.Tensor]]:
     """Choose the setting with the least log loss on the folds, and return its predictions there."""
-    layer_sets = _layer_sets(samples.layers) if reads == "states" else [()]
+    layer_sets = _layer_sets(samples.layers) if reads in READ_STATES else [()]
+    told = _told(reads)
     kept = [torch.ones(len(samples), dtype=torch.bool).index_fill(0, fold, False) for fold in folds]
     found = []
     for layers in layer_sets:
         features = samples.features(reads, layers)
-        bases = [_basis(features[mask], reads) for mask in kept]  # one decomposition serves all settings
+        bases = [_basis(features[mask], told) for mask in kept]  # one decomposition serves all settings
 
         def tried(setting: _Setting, features: torch.Tensor = features, bases: list[_Basis] = bases) -> _Tried:
             right, tokens = torch.empty_like(samples.right), torch.empty_like(samples.tokens)
@@ -163,7 +165,7 @@ def _choose(
             return _Tried(judge.log_loss(right, samples.right), setting, right, tokens)
 
         most = bases[0].components.shape[1]
-        sizes = sorted({min(most, size) for size in (_COMPONENTS if reads == "states" else (most,))})
+        sizes = sorted({min(most, told + size) for size in (_COMPONENTS if reads in READ_STATES else (0,))})
         best = _least(
             tried(_Setting(layers=layers, components=components, penalty=penalty))
             for components, penalty in itertools.product(sizes, _PENALTIES)
@@ -187,13 +189,32 @@ def _least(tried: Iterable[_Tried]) -> _Tried:
     return min(tried, key=lambda each: each.log_loss)
 
 
-def _basis(features: torch.Tensor, reads: Reads) -> _Basis:
-    """Standardise; of hidden states, find the first principal components, scaled to unit variance."""
+def _told(reads: Reads) -> int:
+    """Return how many of what a head reads, the first, are numbers of a probe."""
+    return 0 if reads == "states" else len(vector_of(reads, {}))
+
+
+def _basis(features: torch.Tensor, told: int) -> _Basis:
+    """Standardise; of hidden states, find the first principal components, scaled to unit variance.
+
+    Args:
+        features: float [prompts, features].
+        told: how many of them, the first, are a probe's and stay as they are; the others are hidden states.
+    """
     values = features.double()
     center, scale = values.mean(dim=0), values.std(dim=0).clamp(min=1e-6)
-    if reads != "states":
-        return _Basis(center=center, scale=scale, components=torch.eye(values.shape[1], dtype=torch.float64))
-    normed = (values - center) / scale
+    probe = torch.eye(told, dtype=torch.float64)
+    normed = ((values - center) / scale)[:, told:]
+    states = _principal(normed) if normed.shape[1] else torch.empty(0, 0, dtype=torch.float64)
+    return _Basis(center=center, scale=scale, components=torch.block_diag(probe, states))  # type: ignore[no-untyped-call]
+
+
+def _principal(normed: torch.Tensor) -> torch.Tensor:
+    """Return the first principal components of standardised features as columns that make unit variance of them.
+
+    Args:
+        normed: float64 [prompts, features].
+    """
     k = min(max(_COMPONENTS), *normed.shape)
     # The first singular vectors, by way of the smaller of the two Gram matrices: there are thousands of features.
     wide = normed.shape[1] > normed.shape[0]
@@ -201,7 +222,8 @@ def _basis(features: torch.Tensor, reads: Reads) -> _Basis:
     singular = squares.flip(0)[:k].clamp(min=1e-12).sqrt()
     vectors = vectors.flip(1)[:, :k]
     vectors = normed.T @ vectors / singular if wide else vectors
-    return _Basis(center=center, scale=scale, components=vectors / (singular / len(values) ** 0.5).clamp(min=1e-6))
+    found: torch.Tensor = vectors / (singular / len(normed) ** 0.5).clamp(min=1e-6)
+    return found
 
 
 def _fit(samples: Samples, features: torch.Tensor, chosen: torch.Tensor, basis: _Basis, setting: _Setting) -> Head:

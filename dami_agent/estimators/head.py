@@ -1,7 +1,7 @@
 """Define heads, which predict how likely a reply is to be right and how long it will be, before it is decoded.
 
-For each λ_j of a short list, with x the standardised features (of hidden states: their first principal components) and
-a 1 appended:
+For each λ_j of a short list, with x the standardised features (of hidden states: their first principal components,
+after a probe's numbers where both are read) and a 1 appended:
 
     P(right | λ_j) = sigmoid(x · r_j)         tokens(λ_j) = exp(x · l_j)
 
@@ -19,12 +19,12 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, field
+from statistics import fmean
 from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 
 from dami_agent.errors import InvalidRequest
-from dami_agent.estimators.preference import MAX_LOSS
 from dami_agent.types import Candidate, Intensity
 
 __all__ = [
@@ -35,14 +35,18 @@ __all__ = [
     "PricePoint",
     "Reads",
     "entropy_vector",
+    "joint_vector",
     "probe_vector",
     "states_vector",
     "vector_of",
 ]
 
-Reads = Literal["states", "probe", "entropy"]
-"""What a head reads: the pair's hidden states of the prompt, the log-probabilities of Instruct's probe, or the entropy
-of that probe."""
+Reads = Literal["states", "probe", "joint", "entropy"]
+"""What a head reads: the pair's hidden states of the prompt, the log-probabilities of Instruct's probe, both of these
+(``joint``), or the entropy of that probe."""
+
+READ_STATES = ("states", "joint")
+"""What is read of hidden states."""
 
 Kind = Literal["plain", "tools"]
 """What a head is for: prompts without tools, or with them."""
@@ -241,14 +245,24 @@ class Head:
         above = (point for point in self.prices if point.price > best.price)
         return [best, *itertools.takewhile(lambda point: point.gain >= floor, above)][-1]
 
-    def pays(self, max_loss: float = MAX_LOSS, price: float | None = None) -> bool:
+    @property
+    def static_gain(self) -> float:
+        """Return the accuracy beyond that of fixed λs at equal tokens, the mean over all prices.
+
+        At any one price it says less: near 0 every head is always-Thinking, and which price keeps to a loss hangs on a
+        few prompts.
+        """
+        return fmean(point.static_gain for point in self.prices)
+
+    def pays(self, price: float | None = None) -> bool:
         """Tell whether it is to be gone by: better than fixed λs at equal tokens beyond doubt, or a price is named.
 
         Beyond doubt is 1.3 times half the 95 % interval, one time in a hundred by chance, as several heads are tried;
-        and half a right reply in a hundred, below which a few lucky prompts would do.
+        and half a right reply in a hundred, below which a few lucky prompts would do. The interval of the mean over
+        prices is taken for as wide as theirs are on average, which it would be if all of them stood and fell together.
         """
-        point = self.point_within(max_loss)
-        return price is not None or point.static_gain > max(_LEAST_GAIN, _BEYOND * point.static_gain_ci)
+        half = fmean(point.static_gain_ci for point in self.prices)
+        return price is not None or self.static_gain > max(_LEAST_GAIN, _BEYOND * half)
 
     def check_shapes(self) -> None:
         """Check that the tensors belong together, and that there are prices to choose by.
@@ -271,9 +285,11 @@ class Head:
             raise ValueError(f"its λs do not rise from 0 to 1: {values}")
         if self.reads not in get_args(Reads) or self.kind not in get_args(Kind):
             raise ValueError(f"nothing is known of heads that read {self.reads!r} of {self.kind!r} prompts")
-        if self.reads == "states" and (not self.layers or features % (2 * len(self.layers))):
-            raise ValueError(f"{features} features are not the last and mean states of {len(self.layers)} layers")
-        if self.reads != "states" and features != len(vector_of(self.reads, {})):
+        told = 0 if self.reads == "states" else len(vector_of(self.reads, {}))  # by the probe
+        of_states = features - told
+        if self.reads in READ_STATES and (not self.layers or of_states <= 0 or of_states % (2 * len(self.layers))):
+            raise ValueError(f"{of_states} features are not the last and mean states of {len(self.layers)} layers")
+        if self.reads not in READ_STATES and of_states:
             raise ValueError(f"{features} features are not those of a probe")
 
 
@@ -353,10 +369,20 @@ def entropy_vector(features: Mapping[str, float]) -> torch.Tensor:
 
 
 def vector_of(reads: Reads, features: Mapping[str, float]) -> torch.Tensor:
-    """Put the numbers of a probe in the row that a head reads: float32 [features].
+    """Put the numbers of a probe in the row that a head reads of it: float32 [features].
 
     Args:
-        reads: ``probe`` or ``entropy``.
+        reads: ``probe``, ``joint`` or ``entropy``.
         features: an estimate's numbers by name.
     """
     return entropy_vector(features) if reads == "entropy" else probe_vector(features)
+
+
+def joint_vector(features: Mapping[str, float], states: Sequence[Sequence[float]]) -> torch.Tensor:
+    """Put a probe's numbers and the pooled states of some layers in the row of a joint head: float32 [features].
+
+    Args:
+        features: the probe's numbers by name.
+        states: of the prompt, one row a layer.
+    """
+    return torch.cat([probe_vector(features), states_vector(states)])

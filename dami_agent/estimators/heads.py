@@ -63,16 +63,15 @@ class Heads:
         return next((head for head in self.heads if (head.reads, head.kind) == (reads, kind)), None)
 
     def best(self, kind: Kind) -> Head | None:
-        """Return the head for such prompts that pays and gets the most of its tokens at the default loss, if any pays.
+        """Return the head for such prompts that pays and gets the most of its tokens, if any pays.
 
         That is the greatest ``static_gain``, accuracy beyond that of fixed λs at equal tokens, of those that lose no
-        more against always-Thinking than the default, within their interval. Heads on entropy are not among them:
-        ``auto`` chooses between the two others.
+        more against always-Thinking at the default loss than that, within their interval. Heads on entropy are not
+        among them: ``auto`` chooses between the others.
         """
-        able = [head for head in self.heads if head.kind == kind and head.reads != "entropy"]
-        points = {head: head.point_within(MAX_LOSS) for head in able if head.pays()}
-        sound = [head for head, point in points.items() if point.gain >= -MAX_LOSS - point.gain_ci]
-        return max(sound, key=lambda head: points[head].static_gain, default=None)
+        able = (head for head in self.heads if head.kind == kind and head.reads != "entropy" and head.pays())
+        sound = (head for head in able if (at := head.point_within(MAX_LOSS)).gain >= -MAX_LOSS - at.gain_ci)
+        return max(sound, key=lambda head: head.static_gain, default=None)
 
     def save(self, path: Path) -> None:
         """Write a safetensors file whose metadata say all the rest."""

@@ -22,10 +22,10 @@ from dami_agent.request_checks import reader_of_states
 from dami_agent.types import Decision, Engine, Estimate, Prompt
 
 if TYPE_CHECKING:
-    from dami_agent.estimators.head import Head, Kind  # imports torch
+    from dami_agent.estimators.head import Head, Kind, Reads  # imports torch
     from dami_agent.estimators.heads import Heads
 
-__all__ = ["MAX_LOSS", "PreferenceEstimator", "check_rate", "kind_of"]
+__all__ = ["MAX_LOSS", "PreferenceEstimator", "check_rate", "find_head", "head_for", "kind_of"]
 
 MAX_LOSS = 0.002
 """Share of questions and tasks that may be lost where nobody says otherwise."""
@@ -101,7 +101,7 @@ class PreferenceEstimator:
         from dami_agent.estimators.head import states_vector
 
         started = time.perf_counter()
-        head = self.head_for(prompt, engine)
+        head = head_for(self.heads, "states", prompt, engine)
         price = head.price_for(self.max_loss, self.price, self.risk)
         states = reader_of_states(engine).hidden_states(prompt, head.read_at, head.layers)
         choice = head.estimate(states_vector(states), 0, price)
@@ -115,27 +115,47 @@ class PreferenceEstimator:
             seconds=time.perf_counter() - started,
         )
 
-    def head_for(self, prompt: Prompt, engine: Engine) -> Head:
-        """Return the head that reads the states of such prompts.
 
-        Raises:
-            InvalidRequest: the heads were trained for another pair, or there are none for this one.
-        """
-        from dami_agent.estimators.heads import find_heads
+def find_head(heads: Heads | str | Path | None, reads: Reads, prompt: Prompt, engine: Engine) -> Head | None:
+    """Return the head that reads this of such prompts, where there is one.
 
+    Args:
+        heads: as :class:`PreferenceEstimator` has them.
+        reads: ``states`` or ``joint``.
+        prompt: with tools or without.
+        engine: of the pair.
+
+    Raises:
+        InvalidRequest: the heads were trained for another pair.
+    """
+    from dami_agent.estimators.heads import find_heads
+
+    info = engine.info
+    found = find_heads(info.fingerprint) if heads is None else heads
+    assert not isinstance(found, (str, Path))  # read when the estimator was made
+    if found is not None and found.fingerprint != info.fingerprint:
+        raise InvalidRequest(
+            f"the heads were trained for another pair ({found.fingerprint}) than {info.model} ({info.fingerprint})",
+            hint="train some for this pair: `dami train-estimator`",
+        )
+    if found is None:
+        return None
+    kind = kind_of(prompt)
+    return found.get(reads, kind) or found.get(reads, "plain" if kind == "tools" else "tools")
+
+
+def head_for(heads: Heads | str | Path | None, reads: Reads, prompt: Prompt, engine: Engine) -> Head:
+    """Return the head that :func:`find_head` finds.
+
+    Raises:
+        InvalidRequest: the heads were trained for another pair, or there are none for this one.
+    """
+    head = find_head(heads, reads, prompt, engine)
+    if head is None:
         info = engine.info
-        heads = find_heads(info.fingerprint) if self.heads is None else self.heads
-        assert not isinstance(heads, (str, Path))  # read when the estimator was made
-        if heads is not None and heads.fingerprint != info.fingerprint:
-            raise InvalidRequest(
-                f"the heads were trained for another pair ({heads.fingerprint}) than {info.model} ({info.fingerprint})",
-                hint="train some for this pair: `dami train-estimator`",
-            )
-        kind = kind_of(prompt)
-        found = heads and (heads.get("states", kind) or heads.get("states", "plain" if kind == "tools" else "tools"))
-        if not found:
-            raise InvalidRequest(
-                f"no head on hidden states has been trained for {info.model} ({heads_path(info.fingerprint)})",
-                hint="train one with `dami train-estimator`, or use estimator='confidence'",
-            )
-        return found
+        what = "hidden states" if reads == "states" else "hidden states and probes"
+        raise InvalidRequest(
+            f"no head on {what} has been trained for {info.model} ({heads_path(info.fingerprint)})",
+            hint="train one with `dami train-estimator`, or use estimator='confidence'",
+        )
+    return head

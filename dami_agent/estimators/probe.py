@@ -14,7 +14,7 @@ from dami_agent.types import Candidate, Decision, Engine, Estimate, Generation, 
 if TYPE_CHECKING:
     from dami_agent.estimators.head import Choice, Reads  # imports torch
 
-__all__ = ["MAX_PROBE_TOKENS", "Probing", "check_probing", "decode_probe", "estimate_by_probe"]
+__all__ = ["MAX_PROBE_TOKENS", "Probing", "check_probing", "decode_probe", "estimate_by_probe", "is_whole"]
 
 MAX_PROBE_TOKENS = 32
 
@@ -144,11 +144,15 @@ def _choice(
             f"no loss can be promised for {engine.info.model}: it has no head for the estimator {settings.name!r}",
             hint="train one with `dami calibrate`, or leave risk= out",
         )
-    spent = int(features.get("probe_tokens", 0))
-    whole = features["probe_ended"] or spent == MAX_PROBE_TOKENS  # heads learned from no shorter ones
-    if settings.risk is None and not (whole and head.pays(settings.max_loss, settings.price)):
+    whole = is_whole(features)
+    if settings.risk is None and not (whole and head.pays(settings.price)):
         return None
     price = head.price_for(settings.max_loss, settings.price, settings.risk)
     if not whole:  # what the head cannot judge, it can promise nothing of
         return Choice((Candidate(intensity=Intensity(1), reasoning_tokens=0),), {})
-    return head.estimate(vector_of(reads, features), spent, price)
+    return head.estimate(vector_of(reads, features), int(features.get("probe_tokens", 0)), price)
+
+
+def is_whole(features: Mapping[str, float]) -> bool:
+    """Tell whether a probe ended by itself or is as long as probes get: heads learned from no others."""
+    return bool(features["probe_ended"]) or features.get("probe_tokens") == MAX_PROBE_TOKENS

@@ -19,6 +19,7 @@ from dami_agent.errors import InvalidRequest
 from dami_agent.estimators.auto import AutoEstimator
 from dami_agent.estimators.confidence import ConfidenceEstimator
 from dami_agent.estimators.entropy import EntropyEstimator
+from dami_agent.estimators.joint import JointEstimator
 from dami_agent.estimators.preference import PreferenceEstimator
 from dami_agent.estimators.router import RouterEstimator
 from dami_agent.estimators.staged import StagedEstimator
@@ -31,6 +32,7 @@ _BUILT_IN: dict[str, Make] = {
     "auto": AutoEstimator,
     "confidence": ConfidenceEstimator,
     "entropy": EntropyEstimator,
+    "joint": JointEstimator,
     "preference": PreferenceEstimator,
     "router": RouterEstimator,
     "staged": StagedEstimator,

@@ -34,7 +34,7 @@ class RouterEstimator:
 
     def __post_init__(self) -> None:
         inner = self.inner
-        asked = (inner.confidence, inner.preference) if isinstance(inner, AutoEstimator) else (inner,)
+        asked = (inner.confidence, inner.preference, inner.joint) if isinstance(inner, AutoEstimator) else (inner,)
         if any(getattr(each, "risk", None) is not None for each in asked):
             raise InvalidRequest(
                 "a router cannot promise a loss: the bound holds for a choice among all λs of the head",

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from typing_extensions import Self
 
 from dami_agent.errors import InvalidRequest
-from dami_agent.estimators.head import Kind, Reads
+from dami_agent.estimators.head import READ_STATES, Kind, Reads
 from dami_agent.types import Intensity
 
 __all__ = ["Samples"]
@@ -69,10 +69,11 @@ class Samples:
         return len(self.states)
 
     def features(self, reads: Reads, layers: Sequence[int] = ()) -> torch.Tensor:
-        """Return what a head reads: the states of some layers one after the other, or numbers of probes; float32."""
-        if reads != "states":
+        """Return what a head reads: numbers of probes, the states of some layers in a row, or both; float32."""
+        if reads not in READ_STATES:
             return self.probes if reads == "probe" else self.entropies
-        return self.states[:, [self.layers.index(layer) for layer in layers]].flatten(1)
+        states = self.states[:, [self.layers.index(layer) for layer in layers]].flatten(1)
+        return states if reads == "states" else torch.cat([self.probes, states], dim=1)
 
     def overhead(self, reads: Reads) -> torch.Tensor:
         """Return the output tokens that reading costs, unless λ=0 is chosen: float32 [prompts]."""

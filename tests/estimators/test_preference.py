@@ -6,7 +6,6 @@ import dataclasses
 import pickle
 from collections.abc import Sequence
 from pathlib import Path
-from random import Random
 from typing import Any
 
 import pytest
@@ -16,10 +15,10 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from dami_agent.errors import InvalidRequest
-from dami_agent.estimators import AutoEstimator, ConfidenceEstimator, PreferenceEstimator, estimator_named, judge
+from dami_agent.estimators import ConfidenceEstimator, PreferenceEstimator, estimator_named, judge
 from dami_agent.estimators.fit import fit_head, fit_heads
-from dami_agent.estimators.head import Head, Reads, chance_of_more, entropy_vector, probe_vector, with_overhead
-from dami_agent.estimators.head_files import heads_path, offer_heads
+from dami_agent.estimators.head import READ_STATES, Head, Reads, entropy_vector, probe_vector, with_overhead
+from dami_agent.estimators.head_files import heads_path
 from dami_agent.estimators.heads import Heads, find_heads
 from dami_agent.estimators.preference import MAX_LOSS
 from dami_agent.estimators.samples import Samples
@@ -71,7 +70,7 @@ def heads() -> Heads:
     return fit_heads(drawn(600), "pair-1")
 
 
-@pytest.fixture(params=["states", "probe", "entropy"])
+@pytest.fixture(params=["states", "probe", "joint", "entropy"])
 def head(request: pytest.FixtureRequest, heads: Heads) -> Head:
     found = heads.get(request.param, "plain")
     assert found is not None
@@ -120,7 +119,7 @@ class Reader:
 
 
 def test_it_beats_every_mix_of_fixed_lambdas_on_what_it_never_saw(head: Head) -> None:
-    assert head.reads != "states" or 4 in head.layers  # where the states tell it
+    assert head.reads not in READ_STATES or 4 in head.layers  # where the states tell it
     held = drawn(2000, seed=1)
     right, tokens = head.predict(held.features(head.reads, head.layers))
     found = judge.report(held, right, tokens)
@@ -135,7 +134,7 @@ def test_it_beats_every_mix_of_fixed_lambdas_on_what_it_never_saw(head: Head) ->
         assert own[point.price].tokens == pytest.approx(point.tokens, rel=0.15)
 
 
-@pytest.mark.parametrize("reads", ["states", "probe", "entropy"])
+@pytest.mark.parametrize("reads", ["states", "probe", "joint", "entropy"])
 def test_features_that_tell_nothing_promise_nothing(reads: Reads) -> None:
     blind = fit_head(drawn(600, told=False), reads)
     assert blind.card["auc"][0] == pytest.approx(0.5, abs=0.07)
@@ -185,7 +184,7 @@ def test_prompts_with_tools_and_without_have_heads_of_their_own() -> None:
     both = Samples(layers=LAYERS, lambdas=LAMBDAS, **joined)
     assert (len(both.of("plain")), len(both.of("tools"))) == (300, 40)
     found = {(h.reads, h.kind) for h in fit_heads(both, "pair-1")}
-    assert found == {("states", "plain"), ("probe", "plain"), ("entropy", "plain")}
+    assert found == {("states", "plain"), ("probe", "plain"), ("joint", "plain"), ("entropy", "plain")}
     with pytest.raises(InvalidRequest, match="40 prompts"):
         fit_heads(other, "pair-1")
 
@@ -284,6 +283,8 @@ def test_a_file_that_holds_no_heads_is_refused_with_its_name(content: bytes | No
         ({"lambdas": LAMBDAS[::-1]}, "rise from 0 to 1"),
         ({"kind": "odd"}, "odd"),
         ({"layers": (1, 2, 3, 4, 5)}, "features are not"),
+        ({"reads": "joint", "layers": (1, 2, 3)}, "40 features are not the last and mean states of 3 layers"),
+        ({"reads": "probe"}, "48 features are not those of a probe"),
     ],
 )
 def test_numbers_that_do_not_fit_each_other_are_refused(
@@ -397,86 +398,6 @@ def test_a_card_counts_prompts_and_what_hangs_together() -> None:
     assert (card["prompts"], card["groups"]) == (400, 100)
 
 
-class TestPromisedLoss:
-    def head(self, head: Head, *counts: tuple[int, int], groups: int = 1000) -> Head:
-        points = [
-            dataclasses.replace(head.prices[0], price=i / 10, lost=lost, won=won)
-            for i, (lost, won) in enumerate(counts)
-        ]
-        return dataclasses.replace(head, prices=tuple(points), card={"prompts": groups, "groups": groups})
-
-    def test_the_price_rises_while_the_bound_holds(self, head: Head) -> None:
-        of = self.head(head, (2, 2), (8, 3), (40, 10), (0, 0))
-        assert of.price_for(0.02, risk=0.05) == 0.1  # what comes after the first that fails is not tested
-        assert of.price_for(0.06, risk=0.05) == 0.3
-        assert of.price_for(0.02, risk=0.002) == 0.0
-        assert of.price_for(0.02, price=0.25) == 0.25
-
-    @pytest.mark.parametrize(("limit", "wins"), [(0.02, 0.0), (0.05, 0.02), (0.1, 0.1)])
-    @pytest.mark.parametrize("count", [50, 300, 1500])
-    def test_it_is_broken_no_more_often_than_it_may_be(self, limit: float, wins: float, count: int) -> None:
-        """At the limit itself, where a promise is false by a hair, it is made once in twenty times at most."""
-        rng = Random(f"{limit} {wins} {count}")
-        made = 0
-        for _ in range(1000):
-            draws = [rng.random() for _ in range(count)]
-            lost = sum(draw < limit + wins for draw in draws)
-            won = sum(draw > 1 - wins for draw in draws)
-            made += chance_of_more(lost, won, count, limit) <= 0.05
-        assert made <= 65  # of 50 expected at most
-
-    def test_it_is_made_where_enough_was_seen(self) -> None:
-        assert chance_of_more(0, 0, 300, 0.02) < 0.05 < chance_of_more(0, 0, 100, 0.02)
-        assert chance_of_more(20, 10, 2000, 0.02) < 0.001
-        assert chance_of_more(1000, 0, 1000, 0.02) == chance_of_more(-1, -1, 1000, 0.02) == 1
-        assert chance_of_more(0, 0, 0, 0.02) == 1
-
-    def test_a_task_is_lost_with_its_first_wrong_step(self) -> None:
-        """Twenty tasks of two steps: Thinking solves all, λ=0 gets one step of each of the first ten wrong."""
-        samples = drawn(40)
-        right = torch.ones(40, len(LAMBDAS))
-        right[:20:2, 0] = 0
-        samples = dataclasses.replace(samples, right=right, groups=torch.arange(20).repeat_interleave(2).float())
-        zero = torch.zeros(40, len(LAMBDAS))
-        zero[:, 0] = 1
-        head = fit_head(drawn(200), "probe")
-        point = judge.points(samples, head, zero, torch.ones(40, len(LAMBDAS)))[0]
-        assert (point.lost, point.won) == (10, 0)
-        assert point.gain == -0.25
-
-    def test_it_is_refused_where_too_little_was_seen(self, head: Head) -> None:
-        reading = dataclasses.replace(self.head(head, (0, 0), groups=100), reads="states", layers=(1,))
-        heads = Heads(fingerprint="pair-1", heads=(reading,))
-        with pytest.raises(InvalidRequest, match=r"at most 0\.01 cannot be promised at risk 0\.05") as refused:
-            PreferenceEstimator(heads=heads, max_loss=0.01, risk=0.05).estimate(
-                PROMPT, DECISION, Reader(drawn(1).states[0], "pair-1")
-            )
-        assert "more questions" in str(refused.value.hint)
-
-    @pytest.mark.parametrize("settings", [{"risk": 0.0}, {"risk": 0.6}, {"risk": 0.1, "price": 0.2}])
-    def test_settings_that_make_no_sense(self, settings: dict[str, float]) -> None:
-        for kind in (PreferenceEstimator, ConfidenceEstimator):
-            with pytest.raises(InvalidRequest, match="risk"):
-                kind(**settings)
-        with pytest.raises(InvalidRequest, match="risk needs a head"):
-            ConfidenceEstimator(calibrated=False, risk=0.05)
-
-    def test_confidence_without_a_head_is_refused_and_a_short_probe_means_thinking(
-        self, heads: Heads, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
-        estimator, engine = ConfidenceEstimator(max_loss=0.2, risk=0.05), ProbabilityEngine([0.9] * 5, [0.9] * 5)
-        with pytest.raises(InvalidRequest, match="it has no head for the estimator 'confidence'"):
-            estimator.estimate(PROMPT, DECISION, engine)
-        Heads(fingerprint="", heads=heads.heads).save(heads_path(""))
-        found = estimator.estimate(PROMPT, DECISION, engine)
-        assert "right@0" in found.features
-        assert found.token_price == 0, "nothing else than what was promised is to be weighed against it"
-        short = dataclasses.replace(DECISION, limits=Limits(max_tokens=3))
-        unended = ProbabilityEngine([0.9] * 3, [0.9] * 3, finish_reason="length")
-        assert estimator.estimate(PROMPT, short, unended).intensity == 1
-
-
 def test_another_pair_is_refused(heads: Heads) -> None:
     with pytest.raises(InvalidRequest, match="another pair"):
         PreferenceEstimator(heads=heads).estimate(PROMPT, DECISION, Reader(drawn(1).states[0], "pair-2"))
@@ -504,54 +425,6 @@ def test_what_is_retrained_is_read_anew(heads: Heads, tmp_path: Path, monkeypatc
         found = find_heads("pair-1")
         assert found is not None
         assert found.heads[0].thinking_tokens == tokens
-
-
-def test_auto_asks_what_pays_most(heads: Heads, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
-    engine, auto, (states, probe, entropy) = Reader(drawn(1).states[0]), AutoEstimator(), heads.heads
-
-    def at(head: Head, **fields: float) -> Head:
-        return dataclasses.replace(head, prices=tuple(dataclasses.replace(p, **fields) for p in head.prices))
-
-    even = {"gain": 0.0, "gain_ci": 0.01, "static_gain_ci": 0.02}
-    more, pays, level = ({**even, "static_gain": gain} for gain in (0.2, 0.1, 0.01))
-    loses = more | {"gain": -0.1, "gain_ci": 0.02}
-    assert auto.chosen(PROMPT, engine) is auto.confidence  # there are none
-    beside = tmp_path / "beside" / "heads.safetensors"
-    offer_heads("pair-1", beside)
-    try:
-        for mine, its, asked in (
-            (at(states, **more), at(probe, **pays), auto.preference),
-            (at(states, **pays), at(probe, **more), auto.confidence),
-            (at(states, **level), at(probe, **pays), auto.confidence),
-            (at(states, **pays), at(probe, **level), auto.preference),
-            (at(states, **level), at(probe, **level), auto.confidence),
-            (at(states, **loses), at(probe, **pays), auto.confidence),
-        ):
-            Heads(fingerprint="pair-1", heads=(mine, its)).save(beside)
-            assert auto.chosen(PROMPT, engine) is asked
-            assert auto.chosen(dataclasses.replace(PROMPT, tools=1), engine) is auto.confidence
-        Heads(fingerprint="pair-1", heads=(at(entropy, **more), at(states, **pays))).save(beside)
-        assert auto.chosen(PROMPT, engine) is auto.preference  # heads on entropy are for those who ask for them
-        only(at(states, **pays)).save(heads_path("pair-1"))  # the user's own go before
-        assert auto.estimate(PROMPT, DECISION, engine).estimator == "preference"
-        only(states, "another").save(heads_path("pair-1"))  # a copied folder: no reason to fail every call
-        with pytest.warns(UserWarning, match="another pair"):
-            assert auto.chosen(PROMPT, engine) is auto.confidence
-        assert auto.chosen(PROMPT, engine) is auto.confidence  # said once
-        with pytest.raises(InvalidRequest, match="another pair"):
-            auto.preference.estimate(PROMPT, DECISION, engine)
-    finally:
-        offer_heads("pair-1", tmp_path / "none")
-
-
-def test_auto_asks_confidence_of_engines_without_hidden_states(
-    heads: Heads, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
-    Heads(fingerprint="", heads=heads.heads[:1]).save(heads_path(""))
-    found = AutoEstimator().estimate(PROMPT, DECISION, ProbabilityEngine([0.9], [0.9]))
-    assert found.estimator == "confidence"
 
 
 def test_equal_heads_look_equal_in_cache_keys_and_others_do_not(heads: Heads) -> None:

@@ -30,7 +30,7 @@ def test_heads_on_states_read_where_they_learned_to_and_heads_on_probes_say_noth
     again = Samples.load(tmp_path / "samples.safetensors", "x")
     fit_heads(again, "pair-1").save(tmp_path / "heads.safetensors")
     heads = Heads.load(tmp_path / "heads.safetensors")
-    assert {head.reads: float(head.read_at) for head in heads} == {"states": 1.0, "probe": 0.0, "entropy": 0.0}
+    assert {head.reads: float(head.read_at) for head in heads} == {"states": 1, "probe": 0, "joint": 1, "entropy": 0}
     engine = Reader(samples.states[0])
     PreferenceEstimator(heads=heads, price=0.1).estimate(PROMPT, DECISION, engine)
     assert [value for value, _ in engine.read] == [1.0]

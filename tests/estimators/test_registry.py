@@ -51,7 +51,7 @@ def test_an_estimator_is_made_once_however_many_ask_at_once() -> None:
     assert len(made) == 1
     assert all(each is made[0] for each in found)
     assert isinstance(estimator_named("confidence"), ConfidenceEstimator)
-    assert estimator_names() == ["auto", "confidence", "entropy", "half", "preference", "router", "staged"]
+    assert estimator_names() == ["auto", "confidence", "entropy", "half", "joint", "preference", "router", "staged"]
 
 
 def test_unknown_and_taken_names_are_refused() -> None:
@@ -61,7 +61,7 @@ def test_unknown_and_taken_names_are_refused() -> None:
         register("half", FixedEstimator)
     with pytest.raises(
         InvalidRequest,
-        match=r"no estimator is named 'halff'\n  hint: known: auto, .*, half, preference, router, staged;",
+        match=r"no estimator is named 'halff'\n  hint: known: auto, .*, half, joint, preference, router, staged;",
     ):
         estimator_named("halff")
     assert estimator_named("half").intensity == 0.5  # type: ignore[attr-defined]
