@@ -1,7 +1,7 @@
 """λ(q) from all that is known before a reply: the prompt's hidden states and Instruct's probe, by one head on both.
 
 States tell what a prompt asks for, a probe how far Instruct comes with it: each knows of failures that the other does
-not see, and a head on both is better than either (docs/results.md). It costs what both cost: one pass over the prompt,
+not see (docs/results.md has what that is worth). It costs what both cost: one pass over the prompt,
 which the reply takes over where ``preference``'s does, and the probe's tokens unless they become the answer.
 """
 
