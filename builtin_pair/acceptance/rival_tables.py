@@ -56,7 +56,11 @@ def merges(result: Json) -> str:
         for row in result["rows"]
     ]
     header = ["merge", "", "accuracy", "tokens", "finished", "points over the straight path at equal tokens"]
+    gains = [(row["gain"], row["gain_ci"]) for row in result["rows"] if "gain" in row]
+    above, below = (sum(sign * gain > ci for gain, ci in gains) for sign in (1, -1))
     return (
         f"{table(header, body, right=2)}\n\n{result['questions']:,} held-out questions under Thinking's template, "
-        f"{result['seeds']} seeds, ± half a paired 95 % interval. (`dami bench merges`)"
+        f"{result['seeds']} seeds, ± half a paired 95 % interval. Clearly above the straight path: {above} of "
+        f"{len(gains)} merges, clearly below: {below}; chance would set apart one of forty each way. "
+        "(`dami bench merges`)"
     )
