@@ -56,7 +56,7 @@ results/prefix.json: results/sweep.json
 # Heads read prompts as replies do, so whether prompts are shared is known before.
 results/heads.json: results/prefix.json
 	rm -f results/samples.safetensors
-	$(BIN)/dami train-estimator --count 500 --tasks 200 --test 300 --lambdas 0,.2,.4,.6,.8,1 --samples results/samples.safetensors \
+	$(BIN)/dami train-estimator --count 700 --tasks 200 --test 300 --lambdas 0,.2,.4,.6,.8,1 --samples results/samples.safetensors \
 	  --workers $(WORKERS) --json --output $(SHIPPED)/heads.safetensors > $@.part
 	mv $@.part $@
 

@@ -12,7 +12,7 @@ import time
 from dataclasses import dataclass
 
 from dami_agent.estimators.confidence import ConfidenceEstimator
-from dami_agent.estimators.preference import PreferenceEstimator, find_head, head_for
+from dami_agent.estimators.preference import PreferenceEstimator, find_head, head_for, kind_of
 from dami_agent.estimators.probe import is_whole
 from dami_agent.request_checks import reader_of_states
 from dami_agent.types import Decision, Engine, Estimate, Intensity, Prompt
@@ -39,8 +39,9 @@ class JointEstimator(PreferenceEstimator):
         return "joint"
 
     def knows(self, prompt: Prompt, engine: Engine) -> bool:
-        """Tell whether there is a head for it to go by."""
-        return find_head(self.heads, "joint", prompt, engine) is not None
+        """Tell whether there is a head that was trained on such prompts."""
+        head = find_head(self.heads, "joint", prompt, engine)
+        return head is not None and head.kind == kind_of(prompt)
 
     def estimate(self, prompt: Prompt, decision: Decision, engine: Engine) -> Estimate:
         """Read the prompt at the head's λ, probe, predict for every λ, take the one of the best value.

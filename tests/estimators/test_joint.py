@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from dami_agent import ChatDAMI
 from dami_agent.errors import InvalidRequest
 from dami_agent.estimators import (
     AutoEstimator,
@@ -16,6 +17,7 @@ from dami_agent.estimators import (
     PreferenceEstimator,
     RouterEstimator,
     StagedEstimator,
+    estimator_named,
 )
 from dami_agent.estimators.fit import fit_head, fit_heads
 from dami_agent.estimators.head import Head, joint_vector, probe_vector, states_vector
@@ -23,6 +25,8 @@ from dami_agent.estimators.head_files import heads_path
 from dami_agent.estimators.heads import Heads
 from dami_agent.estimators.probe import MAX_PROBE_TOKENS
 from dami_agent.estimators.samples import Samples
+from dami_agent.ledger import Ledger
+from dami_agent.tasks import questions
 from dami_agent.types import Intensity, Limits
 from tests.estimators.test_estimators import ProbabilityEngine
 from tests.estimators.test_preference import DECISION, PROMPT, Reader, drawn
@@ -161,6 +165,11 @@ def test_staged_asks_it_where_the_pair_has_a_head_for_it(
         assert found.scored_tokens == before.scored_tokens + alone.scored_tokens
         assert found.features.get("price") == alone.features.get("price")
         assert found.features["probed"] == 1
+    with_tools = dataclasses.replace(PROMPT, tools=1)  # of which no head has learned
+    Heads(fingerprint="pair-1", heads=heads.heads).save(heads_path("pair-1"))
+    found = StagedEstimator(margin=1, preference=first).estimate(with_tools, DECISION, engine)
+    assert found.intensity == ConfidenceEstimator().estimate(with_tools, DECISION, engine).intensity == 0
+    assert "right@0" not in found.features
 
 
 def test_the_states_of_a_probed_prompt_are_those_of_an_unprobed_one(heads: Heads) -> None:
@@ -171,3 +180,24 @@ def test_the_states_of_a_probed_prompt_are_those_of_an_unprobed_one(heads: Heads
     JointEstimator(heads=heads, price=0.1).estimate(PROMPT, DECISION, engine)
     PreferenceEstimator(heads=heads, price=0.1).estimate(PROMPT, DECISION, reader)
     assert [at for at, _ in engine.reader.read] == [at for at, _ in reader.read]
+
+
+def test_the_built_in_pair_has_it_and_its_ledger_counts_what_it_took() -> None:
+    assert isinstance(estimator_named("joint"), JointEstimator)
+    ledger = Ledger.open(":memory:")
+    model = ChatDAMI(estimator="joint", seed=1, max_tokens=200, ledger=ledger)
+    for question in questions("calibration", 8, seed=3):
+        model.invoke(question.prompt)
+    rows = ledger.rows()
+    assert {row.estimator for row in rows} == {"joint"}
+    for row in rows:
+        assert row.probe_tokens == (row.features["probe_tokens"] if row.intensity > 0 else 0)
+        assert row.output_tokens == row.reasoning_tokens + row.answer_tokens + row.probe_tokens
+    assert len({row.used for row in rows}) > 1
+
+
+def test_the_built_in_pair_asks_it_of_questions_where_nobody_names_another() -> None:
+    reply = ChatDAMI(seed=1, max_tokens=200).invoke("Start with 7. Add 5. Multiply by 3. What is the result?")
+    told = reply.response_metadata["estimate"]
+    assert told["estimator"] == "joint"
+    assert {"confidence", "right@0", "right@1"} <= set(told["features"])
