@@ -110,6 +110,7 @@ def test_heads_are_trained_kept_and_used(dami: Dami, tmp_path: Path, monkeypatch
         assert [(card["reads"], card["kind"], card["prompts"]) for card in cards] == [
             ("states", "plain", prompts),
             ("probe", "plain", prompts),
+            ("joint", "plain", prompts),
             ("entropy", "plain", prompts),
         ]
         assert [row["lambda"] for row in cards[0]["fixed"]] == [0, 1]
@@ -139,7 +140,7 @@ def test_heads_are_trained_on_own_questions_or_they_are_refused(dami: Dami, tmp_
     kept = tmp_path / "samples.safetensors"
     for _ in range(2):  # the second time nothing is decoded to learn from
         again = dami("train-estimator", "--json", "--questions", str(mine), "--test", "0", "--samples", str(kept), *few)
-        assert [card["prompts"] for card in again.json["cards"]] == [130, 130, 130], "states, probe, entropy"
+        assert [card["prompts"] for card in again.json["cards"]] == [130, 130, 130, 130], "states, probe, both, entropy"
         assert kept.is_file()
     assert "λ=1" not in again.err
     for given, said in (
