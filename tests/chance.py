@@ -1,6 +1,7 @@
 """Chance for the tests: the same in every run, so that a red run is the change's own, and new in `make fuzz`.
 
-``DAMI_FUZZ`` in the environment makes it new; the header of the run says which ``DAMI_SEED`` has it again.
+``DAMI_FUZZ`` in the environment makes it new; the end of the run says which ``DAMI_SEED`` has it again, and Hypothesis
+how to have its failing examples again.
 """
 
 from __future__ import annotations
