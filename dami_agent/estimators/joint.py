@@ -12,9 +12,8 @@ import time
 from dataclasses import dataclass
 
 from dami_agent.estimators.confidence import ConfidenceEstimator
-from dami_agent.estimators.preference import PreferenceEstimator, find_head, head_for, kind_of
+from dami_agent.estimators.preference import PreferenceEstimator, find_head, kind_of
 from dami_agent.estimators.probe import is_whole
-from dami_agent.request_checks import reader_of_states
 from dami_agent.types import Decision, Engine, Estimate, Intensity, Prompt
 
 __all__ = ["JointEstimator"]
@@ -53,9 +52,7 @@ class JointEstimator(PreferenceEstimator):
         from dami_agent.estimators.head import joint_vector
 
         started = time.perf_counter()
-        head = head_for(self.heads, "joint", prompt, engine)
-        price = head.price_for(self.max_loss, self.price, self.risk)
-        states = reader_of_states(engine).hidden_states(prompt, head.read_at, head.layers)
+        head, price, states = self._read("joint", prompt, engine)
         probed = _PROBE.estimate(prompt, decision, engine)
         told = dataclasses.replace(
             probed,

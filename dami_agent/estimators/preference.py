@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from dami_agent.estimators.heads import Heads
 
 __all__ = ["MAX_LOSS", "PreferenceEstimator", "check_rate", "find_head", "head_for", "kind_of"]
+
+States = Sequence[Sequence[float]]
 
 MAX_LOSS = 0.002
 """Share of questions and tasks that may be lost where nobody says otherwise."""
@@ -101,9 +104,7 @@ class PreferenceEstimator:
         from dami_agent.estimators.head import states_vector
 
         started = time.perf_counter()
-        head = head_for(self.heads, "states", prompt, engine)
-        price = head.price_for(self.max_loss, self.price, self.risk)
-        states = reader_of_states(engine).hidden_states(prompt, head.read_at, head.layers)
+        head, price, states = self._read("states", prompt, engine)
         choice = head.estimate(states_vector(states), 0, price)
         return Estimate(
             estimator=self.name,
@@ -114,6 +115,12 @@ class PreferenceEstimator:
             scored_tokens=len(prompt.token_ids),
             seconds=time.perf_counter() - started,
         )
+
+    def _read(self, reads: Reads, prompt: Prompt, engine: Engine) -> tuple[Head, float, States]:
+        """Return the head for a prompt, the price it chooses at, and the states that it wants of the prompt."""
+        head = head_for(self.heads, reads, prompt, engine)
+        price = head.price_for(self.max_loss, self.price, self.risk)
+        return head, price, reader_of_states(engine).hidden_states(prompt, head.read_at, head.layers)
 
 
 def find_head(heads: Heads | str | Path | None, reads: Reads, prompt: Prompt, engine: Engine) -> Head | None:

@@ -9,17 +9,11 @@ import pytest
 
 from dami_agent.errors import InvalidRequest
 from dami_agent.estimators import AutoEstimator
-from dami_agent.estimators.fit import fit_heads
 from dami_agent.estimators.head import Head
 from dami_agent.estimators.head_files import heads_path, offer_heads
 from dami_agent.estimators.heads import Heads
+from tests.estimators.support import DECISION, PROMPT, Reader, drawn, only
 from tests.estimators.test_estimators import ProbabilityEngine
-from tests.estimators.test_preference import DECISION, PROMPT, Reader, drawn, only
-
-
-@pytest.fixture(scope="module")
-def heads() -> Heads:
-    return fit_heads(drawn(600), "pair-1")
 
 
 def test_auto_asks_what_pays_most(heads: Heads, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,8 +25,8 @@ from dami_agent.estimators.heads import Heads
 from dami_agent.evaluation.runner import open_batch_session
 from dami_agent.types import Decision, Generation, Intensity, Limits, Message, Prompt, Sampling, Step, TokenEvent
 from dami_agent.types import TokenLogprob as Logprob
+from tests.estimators.support import DECISION, PROMPT, drawn
 from tests.estimators.test_estimators import Job, ProbabilityEngine
-from tests.estimators.test_preference import DECISION, PROMPT, drawn
 
 weights = st.lists(st.floats(1e-6, 1), min_size=2, max_size=40)
 

@@ -11,7 +11,7 @@ from dami_agent.estimators import fit
 from dami_agent.estimators.fit import fit_head
 from dami_agent.estimators.samples import Samples
 from dami_agent.types import Intensity
-from tests.estimators.test_preference import drawn
+from tests.estimators.support import drawn
 
 LAMBDAS = tuple(map(Intensity, (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)))
 

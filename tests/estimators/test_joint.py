@@ -25,12 +25,9 @@ from dami_agent.estimators.head_files import heads_path
 from dami_agent.estimators.heads import Heads
 from dami_agent.estimators.probe import MAX_PROBE_TOKENS
 from dami_agent.estimators.samples import Samples
-from dami_agent.ledger import Ledger
-from dami_agent.tasks import questions
 from dami_agent.types import Intensity, Limits
+from tests.estimators.support import DECISION, PROMPT, Both, Reader, drawn, rows_of_the_builtin_pair
 from tests.estimators.test_estimators import ProbabilityEngine
-from tests.estimators.test_preference import DECISION, PROMPT, Reader, drawn
-from tests.estimators.test_staged import Both
 
 
 def divided(count: int, *, seed: int = 0) -> Samples:
@@ -184,11 +181,7 @@ def test_the_states_of_a_probed_prompt_are_those_of_an_unprobed_one(heads: Heads
 
 def test_the_built_in_pair_has_it_and_its_ledger_counts_what_it_took() -> None:
     assert isinstance(estimator_named("joint"), JointEstimator)
-    ledger = Ledger.open(":memory:")
-    model = ChatDAMI(estimator="joint", seed=1, max_tokens=200, ledger=ledger)
-    for question in questions("calibration", 8, seed=3):
-        model.invoke(question.prompt)
-    rows = ledger.rows()
+    rows = rows_of_the_builtin_pair("joint", 8)
     assert {row.estimator for row in rows} == {"joint"}
     for row in rows:
         assert row.probe_tokens == (row.features["probe_tokens"] if row.intensity > 0 else 0)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import pickle
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,103 +16,14 @@ from safetensors.torch import save_file
 from dami_agent.errors import InvalidRequest
 from dami_agent.estimators import ConfidenceEstimator, PreferenceEstimator, estimator_named, judge
 from dami_agent.estimators.fit import fit_head, fit_heads
-from dami_agent.estimators.head import READ_STATES, Head, Reads, entropy_vector, probe_vector, with_overhead
+from dami_agent.estimators.head import READ_STATES, Head, Reads, with_overhead
 from dami_agent.estimators.head_files import heads_path
 from dami_agent.estimators.heads import Heads, find_heads
 from dami_agent.estimators.preference import MAX_LOSS
 from dami_agent.estimators.samples import Samples
-from dami_agent.types import Decision, EngineInfo, Generation, Intensity, Job, Limits, Prompt
+from dami_agent.types import Limits
+from tests.estimators.support import DECISION, HIDDEN, LAMBDAS, LAYERS, PROMPT, Reader, drawn, only
 from tests.estimators.test_estimators import ProbabilityEngine
-
-LAMBDAS = tuple(map(Intensity, (0.0, 0.5, 1.0)))
-LAYERS = (1, 2, 3, 4, 5, 6)
-HIDDEN = 6
-PROMPT = Prompt(token_ids=(1, 2, 3, 4), template="instruct")
-DECISION = Decision(intensity=Intensity(0), template="instruct", reason="")
-
-
-def drawn(count: int, *, seed: int = 0, told: bool = True, tools: bool = False) -> Samples:
-    """Questions whose difficulty z stands in one layer's states (or, not ``told``, nowhere), with noise around it.
-
-    λ=0 is right where z < 0, λ=.5 where z < .7, λ=1 always but one time in twenty; thinking takes 100 and 200 tokens.
-    """
-    rng = torch.Generator().manual_seed(seed)
-    z = torch.randn(count, generator=rng)
-    states = torch.randn(count, len(LAYERS), 2 * HIDDEN, generator=rng)
-    if told:
-        states[:, 3, 2] = z * 3 + 0.2 * torch.randn(count, generator=rng)
-    lucky = torch.rand(count, generator=rng) < 0.95
-    right = torch.stack([(z < 0).float(), (z < 0.7).float(), lucky.float()], dim=1)
-    tokens = torch.tensor([10.0, 100.0, 200.0]).expand(count, 3) * (1 + 0.5 * torch.rand(count, 3, generator=rng))
-    # Instruct's own tokens tell of z too, and cost 5 tokens unless they are the answer.
-    weakest = -torch.exp(z + 0.3 * torch.randn(count, generator=rng)) if told else -torch.rand(count, generator=rng)
-    features = [
-        {f"{who}_{what}_logprob": w for who in ("instruct", "thinking") for what in ("min", "sum")}
-        for w in weakest.tolist()
-    ]
-    return Samples(
-        layers=LAYERS,
-        states=states,
-        probes=torch.stack([probe_vector(each | {"probe_tokens": 5, "probe_ended": 1}) for each in features]),
-        entropies=torch.stack([entropy_vector({"entropy": -w}) for w in weakest.tolist()]),
-        probe_tokens=torch.full((count,), 5.0),
-        tools=torch.full((count,), float(tools)),
-        groups=torch.arange(count).float(),
-        lambdas=LAMBDAS,
-        right=right,
-        tokens=tokens,
-    )
-
-
-@pytest.fixture(scope="module")
-def heads() -> Heads:
-    return fit_heads(drawn(600), "pair-1")
-
-
-@pytest.fixture(params=["states", "probe", "joint", "entropy"])
-def head(request: pytest.FixtureRequest, heads: Heads) -> Head:
-    found = heads.get(request.param, "plain")
-    assert found is not None
-    return found
-
-
-def only(head: Head, fingerprint: str = "pair-1") -> Heads:
-    return Heads(fingerprint=fingerprint, heads=(head,))
-
-
-class Reader:
-    """An engine that gives the states it was made with."""
-
-    def __init__(self, states: torch.Tensor, fingerprint: str = "pair-1") -> None:
-        self._states = states
-        self.info = EngineInfo(
-            model="reader",
-            fingerprint=fingerprint,
-            context_length=4096,
-            vocab_size=100,
-            weights_mode="merged",
-            device="cpu",
-            dtype="float32",
-        )
-        self.read: list[tuple[float, tuple[int, ...]]] = []
-
-    def hidden_states(
-        self, prompt: Prompt, intensity: Intensity, layers: Sequence[int]
-    ) -> tuple[tuple[float, ...], ...]:
-        self.read.append((float(intensity), tuple(layers)))
-        return tuple(tuple(self._states[LAYERS.index(layer)].tolist()) for layer in layers)
-
-    def submit(self, prompt: Prompt, decision: Decision) -> Job:
-        raise AssertionError("nothing is decoded to estimate")
-
-    def generate(self, prompt: Prompt, decision: Decision) -> Generation:
-        raise AssertionError("nothing is decoded to estimate")
-
-    def score(self, prompt: Prompt, completion: Sequence[int], intensity: Intensity) -> tuple[float, ...]:
-        raise AssertionError("nothing is scored to estimate")
-
-    def close(self) -> None: ...
-
 
 # ---- what it learns -----------------------------------------------------------------------------------------------
 

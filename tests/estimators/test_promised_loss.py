@@ -11,23 +11,13 @@ import torch
 
 from dami_agent.errors import InvalidRequest
 from dami_agent.estimators import ConfidenceEstimator, JointEstimator, PreferenceEstimator, judge
-from dami_agent.estimators.fit import fit_head, fit_heads
+from dami_agent.estimators.fit import fit_head
 from dami_agent.estimators.head import Head, chance_of_more
 from dami_agent.estimators.head_files import heads_path
 from dami_agent.estimators.heads import Heads
 from dami_agent.types import Limits
+from tests.estimators.support import DECISION, LAMBDAS, PROMPT, Reader, drawn
 from tests.estimators.test_estimators import ProbabilityEngine
-from tests.estimators.test_preference import DECISION, LAMBDAS, PROMPT, Reader, drawn
-
-
-@pytest.fixture(scope="module")
-def heads() -> Heads:
-    return fit_heads(drawn(600), "pair-1")
-
-
-@pytest.fixture
-def head(heads: Heads) -> Head:
-    return heads.heads[0]
 
 
 class TestPromisedLoss:

@@ -15,7 +15,7 @@ from dami_agent.estimators.samples import Samples
 from dami_agent.evaluation.samples import states_read_at
 from dami_agent.policy import Frontier
 from dami_agent.types import Intensity
-from tests.estimators.test_preference import DECISION, PROMPT, Reader, drawn
+from tests.estimators.support import DECISION, PROMPT, Reader, drawn
 
 
 @pytest.fixture(scope="module")

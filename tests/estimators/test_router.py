@@ -18,20 +18,14 @@ from dami_agent.estimators import (
     RouterEstimator,
     estimator_named,
 )
-from dami_agent.estimators.fit import fit_heads
 from dami_agent.estimators.head import Head
 from dami_agent.estimators.head_files import heads_path
 from dami_agent.estimators.heads import Heads
 from dami_agent.evaluation.rivals import FINE_PRICES, chosen_places
 from dami_agent.testing import fake_chat_model
 from dami_agent.types import Intensity
+from tests.estimators.support import DECISION, PROMPT, Reader, drawn
 from tests.estimators.test_estimators import ProbabilityEngine
-from tests.estimators.test_preference import DECISION, PROMPT, Reader, drawn
-
-
-@pytest.fixture(scope="module")
-def heads() -> Heads:
-    return fit_heads(drawn(600), "pair-1")
 
 
 def states_head(heads: Heads) -> Head:

@@ -3,51 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import pytest
-import torch
 
-from dami_agent import ChatDAMI
 from dami_agent.errors import InvalidRequest
 from dami_agent.estimators import ConfidenceEstimator, PreferenceEstimator, StagedEstimator, estimator_named
-from dami_agent.estimators.fit import fit_heads
 from dami_agent.estimators.heads import Heads
-from dami_agent.ledger import Ledger
-from dami_agent.tasks import questions
-from dami_agent.types import Decision, EngineInfo, Generation, Intensity, Job, Prompt
+from tests.estimators.support import DECISION, PROMPT, Both, drawn, rows_of_the_builtin_pair
 from tests.estimators.test_estimators import ProbabilityEngine
-from tests.estimators.test_preference import DECISION, PROMPT, Reader, drawn
-
-
-class Both:
-    """An engine with hidden states, and an Instruct whose tokens have these probabilities."""
-
-    def __init__(self, states: torch.Tensor, own: Sequence[float]) -> None:
-        self.reader, self.probed = Reader(states), ProbabilityEngine(own, own)
-        self.info: EngineInfo = self.reader.info
-
-    def hidden_states(
-        self, prompt: Prompt, intensity: Intensity, layers: Sequence[int]
-    ) -> tuple[tuple[float, ...], ...]:
-        return self.reader.hidden_states(prompt, intensity, layers)
-
-    def submit(self, prompt: Prompt, decision: Decision) -> Job:
-        return self.probed.submit(prompt, decision)
-
-    def generate(self, prompt: Prompt, decision: Decision) -> Generation:
-        return self.probed.generate(prompt, decision)
-
-    def score(self, prompt: Prompt, completion: Sequence[int], intensity: Intensity) -> tuple[float, ...]:
-        return self.probed.score(prompt, completion, intensity)
-
-    def close(self) -> None: ...
 
 
 @pytest.fixture(scope="module")
-def heads() -> Heads:
-    found = fit_heads(drawn(600), "pair-1")
-    return Heads(fingerprint="pair-1", heads=tuple(head for head in found if head.reads != "joint"))
+def heads(heads: Heads) -> Heads:
+    return Heads(fingerprint="pair-1", heads=tuple(head for head in heads if head.reads != "joint"))
 
 
 def staged(heads: Heads, margin: float) -> StagedEstimator:
@@ -117,11 +85,7 @@ def test_without_a_head_or_hidden_states_it_is_refused_as_preference_is() -> Non
 
 def test_the_built_in_pair_goes_both_ways_and_the_ledger_has_the_numbers_of_each() -> None:
     assert isinstance(estimator_named("staged"), StagedEstimator)
-    ledger = Ledger.open(":memory:")
-    model = ChatDAMI(estimator="staged", seed=1, max_tokens=200, ledger=ledger)
-    for question in questions("calibration", 12, seed=3):
-        model.invoke(question.prompt)
-    rows = ledger.rows()
+    rows = rows_of_the_builtin_pair("staged", 12)
     assert {row.estimator for row in rows} == {"staged"}
     assert {row.features["probed"] for row in rows} == {0.0, 1.0}
     for row in rows:
