@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import os
 import random
+import secrets
 import sys
 
 FUZZ = "DAMI_FUZZ" in os.environ
 os.environ.setdefault("DAMI_SEED", str(random.randrange(2**31) if FUZZ else 0))  # workers inherit it
 SEED = int(os.environ["DAMI_SEED"])
+
+secrets.randbits = random.getrandbits  # where requests without a seed of their own have theirs from
 
 
 def reset() -> None:
