@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dami_agent.errors import CheckFailed
 from dami_agent.policy.declared import qualified_name, was_async
 from dami_agent.policy.frontier import Frontier
-from dami_agent.policy.resolve import next_on_grid
+from dami_agent.policy.grid import next_on_grid
 from dami_agent.policy.rules import Escalation, Rule
 from dami_agent.types import Decision, Reply, Step
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from dami_agent.errors import InvalidRequest
 from dami_agent.policy.cautions import warn_of_valley
 from dami_agent.policy.frontier import Frontier
+from dami_agent.policy.grid import apply_cost_preference, clamp, next_on_grid, snap_within
 from dami_agent.policy.intensity_query import IntensityQuery
 from dami_agent.policy.match import level, tool_errors
 from dami_agent.policy.plans import Cascade
@@ -25,7 +26,6 @@ EstimateFn = Callable[[Decision], Estimate]
 CHALLENGE_EFFORT = "high"
 """A challenged answer is reconsidered with at least this effort."""
 
-_UNMEASURED_STEP = 0.25  # one "step up the grid" of a pair that nobody has measured
 _LONGEST_WHY = 200  # characters of a rejection in the next attempt's reason
 
 
@@ -323,46 +323,6 @@ def _snapped(frontier: Frontier, base: Decision, wanted: float, bounds: Intensit
     return dataclasses.replace(base, intensity=value, bounded=bounded, snapped=snapped, reason=reason)
 
 
-def snap_within(frontier: Frontier, value: float, low: float, high: float) -> Intensity:
-    """Snap an estimate to the nearest λ of the grid between the bounds; where none lies there, only clamp it.
-
-    Ties go up, as :meth:`Frontier.snap` has it: thinking a little more is the safer error.
-
-    Args:
-        frontier: holds the grid.
-        value: λ as estimated.
-        low, high: bounds of λ.
-    """
-    inside = [g for g in frontier.grid if low <= g <= high]
-    if inside:
-        return min(inside, key=lambda g: (abs(g - value), -g))
-    return clamp(value, low, high)
-
-
-def clamp(value: float, low: float, high: float) -> Intensity:
-    """Clamp ``value``, of each module, between the bounds; the high one wins where they cross."""
-    return value.clamped(low, high) if isinstance(value, Intensity) else Intensity(min(max(value, low), high))
-
-
-def apply_cost_preference(frontier: Frontier, value: float, accuracy_over_cost: float) -> Intensity:
-    """Move an estimate along the grid towards less cost or more accuracy.
-
-    With a grid of n λs, the estimate's place on it moves by ``round((2a - 1) * (n - 1))`` places: 0.5 leaves it, 1
-    always ends at λ=1, 0 at λ=0. Without a grid λ itself moves by ``2a - 1``. Monotone in both arguments.
-    """
-    push = 2 * accuracy_over_cost - 1
-    if push == 0:
-        return Intensity(value)
-    grid = frontier.grid
-    if not grid:
-        return clamp(value + push, 0, 1)
-    span = len(grid) - 1
-    places = round(abs(push) * span) * (1 if push > 0 else -1)
-    if places == 0:  # not even snapped: a little less λ for the asking must not end above the estimate
-        return Intensity(value)
-    return grid[min(span, max(0, grid.index(frontier.snap(Intensity(value))) + places))]
-
-
 # ---- 4. and 5.: after errors, and another draw ------------------------------------------------------------------
 
 
@@ -379,21 +339,6 @@ def raise_after_tool_errors(query: IntensityQuery, decision: Decision, bounds: I
         return decision
     reason = f"{decision.reason}, {errors} tool error{'s' if errors > 1 else ''} in a row: {deeper:g}"
     return dataclasses.replace(decision, intensity=deeper, reason=reason)
-
-
-def next_on_grid(frontier: Frontier, value: float, steps: int, high: float) -> Intensity:
-    """Go that many places up the grid, not above ``high``; ``value`` stays where nothing of the grid lies between.
-
-    Args:
-        frontier: holds the grid; without one a step is 0.25.
-        value: λ to start from.
-        steps: places.
-        high: upper bound of λ.
-    """
-    if not frontier.grid:
-        return Intensity(max(value, min(high, value + _UNMEASURED_STEP * steps)))
-    above = [g for g in frontier.grid if value < g <= high][:steps]
-    return above[-1] if above else Intensity(value)
 
 
 def redrawn(sampling: Sampling, previous: Decision | None, decision: Decision) -> Sampling:

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dami_agent.policy import Frontier
-from dami_agent.policy.resolve import apply_cost_preference, next_on_grid, snap_within
+from dami_agent.policy.grid import apply_cost_preference, next_on_grid, snap_within
 from tests.policy.support import FRONTIER
 
 unit = st.floats(0, 1)
