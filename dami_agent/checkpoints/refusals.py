@@ -102,7 +102,7 @@ def refuse_config(config: Mapping[str, Any], source: str) -> None:
     """
     if config.get("transformers_weights") not in (None, SINGLE, INDEX):
         raise UnsupportedCheckpoint(
-            f"{source} keeps its weights in {config['transformers_weights']} (config.json: transformers_weights)",
+            f"{source} keeps its weights in {config['transformers_weights']!r} (config.json: transformers_weights)",
             hint="save it again with save_pretrained",
         )
     quantised = config.get("quantization_config") or config.get("compression_config")
@@ -111,7 +111,7 @@ def refuse_config(config: Mapping[str, Any], source: str) -> None:
     method = str(quantised.get("quant_method", "")) if isinstance(quantised, Mapping) else ""
     if not method and isinstance(quantised, Mapping) and ("load_in_4bit" in quantised or "load_in_8bit" in quantised):
         method = "bitsandbytes"
-    name = METHODS.get(method.lower(), method or "an unnamed method")
+    name = METHODS.get(method.lower(), repr(method) if method else "an unnamed method")
     raise UnsupportedCheckpoint(
         f"{source} is quantised with {name} (config.json: quantization_config), which cannot be interpolated",
         hint=f"use {bf16_source(source)}",
@@ -199,7 +199,7 @@ def refuse_foreign_code(config: Mapping[str, Any], native: str | None, source: s
         )
     if native not in named:
         raise UnsupportedCheckpoint(
-            f"{source} is a {named[0]}, not the causal language model {native} of its model_type {model_type!r}",
+            f"{source} is a {named[0]!r}, not the causal language model {native} of its model_type {model_type!r}",
             hint="use the checkpoint of the text-generating model",
         )
     return f"{source}: auto_map in config.json ignored, transformers' own {native} is used" if auto_map else None

@@ -14,7 +14,7 @@ from dami_agent.cli.demo import demo
 from dami_agent.cli.doctor import doctor
 from dami_agent.cli.explain import explain
 from dami_agent.cli.logs import logs
-from dami_agent.cli.output import visible
+from dami_agent.cli.output import LINES, visible
 from dami_agent.cli.pair import pair
 from dami_agent.cli.policy import policy
 from dami_agent.cli.replay import replay
@@ -26,8 +26,6 @@ from dami_agent.cli.tasks import tasks
 from dami_agent.cli.train_estimator import train_estimator
 from dami_agent.cli.watch import watch
 from dami_agent.errors import DamiError, UsageError
-
-LINES = "\n\t"  # what an error may hold beside text
 
 app = typer.Typer(
     name="dami",

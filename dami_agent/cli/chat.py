@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dami_agent.cli.options import InstructOption, ThinkingOption
-from dami_agent.cli.output import visible
+from dami_agent.cli.output import LINES, visible
 from dami_agent.errors import DamiError
 from dami_agent.types import Intensity, ModuleIntensity
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     from dami_agent import ChatDAMI
 
-LINES = "\n\t"
 HELP_HINT = "/help lists the commands, Ctrl-C stops a reply, Ctrl-D ends the chat"
 HELP = """\
 /help   show this

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dami_agent.checkpoints.pair import both_or_neither, calibrate_command, unmeasured
+from dami_agent.cli.output import LINES, print_json, visible
 from dami_agent.errors import (
     CheckpointError,
     DamiError,
@@ -69,7 +69,7 @@ def doctor(
     requested = {"device": device, "dtype": dtype, "mode": mode, "context_length": context}
     report = examine(instruct, thinking, revision=revision, requested=requested, speed=speed, force=force or None)
     if as_json:
-        typer.echo(json.dumps(as_data(report), indent=2, ensure_ascii=False))
+        print_json(as_data(report))
     else:
         from rich.console import Console
 
@@ -210,14 +210,14 @@ def show(report: Report, console: Console) -> None:
     from dami_agent.checkpoints.memory import gigabytes
 
     for side, checkpoint in zip(("instruct", "thinking"), report.checkpoints, strict=False):
-        revision = f" @ {checkpoint.revision[:12]}" if checkpoint.revision else ""
+        revision = f" @ {_text(checkpoint.revision[:12])}" if checkpoint.revision else ""
         if not checkpoint.downloaded:
             size = sum(entry.nbytes for entry in checkpoint.tensors.values())
             revision += f"  [dim]{gigabytes(size)} still on the hub; headers read there[/dim]"
-        console.print(f"[bold]{side:9}[/bold]{checkpoint.source}{revision}", highlight=False, soft_wrap=True)
+        console.print(f"[bold]{side:9}[/bold]{_text(checkpoint.source)}{revision}", highlight=False, soft_wrap=True)
     if report.pair:
         console.print(
-            f"[bold]pair     [/bold]{report.pair.name}  [dim]fingerprint {report.pair.fingerprint}[/dim]",
+            f"[bold]pair     [/bold]{_text(report.pair.name)}  [dim]fingerprint {report.pair.fingerprint}[/dim]",
             highlight=False,
         )
     if report.inspection:
@@ -229,29 +229,33 @@ def show(report: Report, console: Console) -> None:
     if report.speed:
         _show_speed(report.speed, console)
     if report.error:
-        from rich.markup import escape
-
         listed = isinstance(report.error, IncompatiblePair) and report.inspection is not None
         message = report.error.message.splitlines()[0] if listed else report.error.message
-        console.print(f"\n[bold red]refused[/bold red]  {escape(message)}", highlight=False)
+        console.print(f"\n[bold red]refused[/bold red]  {_text(message, keep=LINES)}", highlight=False)
         if report.error.hint and not listed:
-            console.print(f"[bold]do[/bold]       {escape(report.error.hint)}", highlight=False)
+            console.print(f"[bold]do[/bold]       {_text(report.error.hint, keep=LINES)}", highlight=False)
+
+
+def _text(text: str, *, keep: str = "") -> str:
+    """Return what may stem from a checkpoint's files as text that neither a terminal nor rich obeys."""
+    from rich.markup import escape
+
+    return escape(visible(text, keep=keep))
 
 
 def _show_checks(inspection: Inspection, console: Console) -> None:
-    from rich.markup import escape
     from rich.table import Table
 
     table = Table("check", "", "found", box=None, pad_edge=False, header_style="dim")
     for check in inspection.checks:
-        table.add_row(check.name, f"[{STYLES[check.status]}]{check.status}[/]", escape(check.detail))
+        table.add_row(check.name, f"[{STYLES[check.status]}]{check.status}[/]", _text(check.detail))
     console.print("", table)
     if not inspection.mismatches:
         return
     for number, m in enumerate(inspection.mismatches, 1):
-        console.print(f"\n[bold red]{number}.[/] {escape(m.file)}: [bold]{escape(m.field)}[/bold]", highlight=False)
-        console.print(f"   instruct  {escape(m.instruct)}\n   thinking  {escape(m.thinking)}", highlight=False)
-        console.print(f"   do        {escape(m.remedy)}", highlight=False)
+        console.print(f"\n[bold red]{number}.[/] {_text(m.file)}: [bold]{_text(m.field)}[/bold]", highlight=False)
+        console.print(f"   instruct  {_text(m.instruct)}\n   thinking  {_text(m.thinking)}", highlight=False)
+        console.print(f"   do        {_text(m.remedy)}", highlight=False)
 
 
 def _show_options(report: Report, console: Console) -> None:
@@ -281,7 +285,7 @@ def _show_plan(plan: Plan, console: Console) -> None:
 
     table = Table("plan", "", "why", box=None, pad_edge=False, header_style="dim")
     for name in ("device", "dtype", "mode", "context_length"):
-        table.add_row(name.replace("_", " "), f"[bold]{getattr(plan, name)}[/bold]", plan.reasons[name])
+        table.add_row(name.replace("_", " "), f"[bold]{getattr(plan, name)}[/bold]", _text(plan.reasons[name]))
     if plan.device_map:
         places = sorted({str(place) for place in plan.device_map.values()})
         table.add_row("layers on", ", ".join(places), "placed by accelerate")

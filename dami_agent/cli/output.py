@@ -20,6 +20,9 @@ from dami_agent.errors import UsageError
 if TYPE_CHECKING:
     from rich.console import Console
 
+LINES = "\n\t"
+"""What an error or a reply may hold beside text."""
+
 # Invisible characters that reorder what follows, or end a line: "Trojan Source", CVE-2021-42574.
 _REORDER = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u2028\u2029\ufeff")
 

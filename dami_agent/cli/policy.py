@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from dami_agent.cli.output import visible
+
 policy = typer.Typer(name="policy", help="Check policy files.", no_args_is_help=True)
 
 
@@ -31,7 +33,7 @@ def check(
     assert read is not None
     problems = list(unknown_names(read, _names(tools), _names(nodes)))
     for problem in problems:
-        typer.echo(problem)
+        typer.echo(visible(problem))
     if problems:
         raise typer.Exit(1)
-    typer.echo(f"{read.name}: {len(read.all_rules)} rules, no problem found")
+    typer.echo(f"{visible(read.name)}: {len(read.all_rules)} rules, no problem found")

@@ -9,10 +9,9 @@ with that token and free text cannot spell it.
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Mapping
 
-from dami_agent.dialogue.json_schema import SchemaWarning, check, json_rule
+from dami_agent.dialogue.json_schema import check, json_rule, warn_once
 from dami_agent.dialogue.parser import CLOSE, OPEN
 from dami_agent.errors import InvalidRequest, InvalidSchema
 from dami_agent.types import Constraint, ResponseFormat, Step, Tool
@@ -77,7 +76,7 @@ class _Writer:
             except InvalidSchema as error:
                 self.impossible.append(error.message)
                 if len(tools) > 1:
-                    warnings.warn(f"{error.message}; it cannot be called", SchemaWarning, stacklevel=5)
+                    warn_once(f"{error.message}; it cannot be called")
                 continue
             begin = json.dumps(tool.name, ensure_ascii=False) + ', "arguments": '
             self._notes += notes

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 
 import pytest
+import torch
 import typer
+from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 from dami_agent.checkpoints import CheckpointPair
@@ -112,6 +114,40 @@ def test_swapped_and_equal_are_warned_about_by_name(run, written, order, word):
     assert done.exit_code == 0
     assert word in " ".join(done.stdout.split())
     assert "warning" in done.stdout
+
+
+NASTY = "a\x1b[31mred\x1b]0;title\x07\x9b2J\u202ereversed\r\nforged line[bold]x[/bold]"
+
+
+def _name_a_tensor(folder):
+    file = folder / "model.safetensors"
+    tensors = {**load_file(file), NASTY: torch.zeros(2, 2)}
+    save_file(tensors, file, {"format": "pt"})
+
+
+FOREIGN = {
+    "a key": lambda folder: edit_json(folder / "config.json", **{NASTY: 1}),
+    "a key that is no Unicode": lambda folder: edit_json(folder / "config.json", **{"\ud800": 1}),
+    "a value": lambda folder: edit_json(folder / "config.json", hidden_act=NASTY),
+    "an architecture": lambda folder: edit_json(folder / "config.json", architectures=[NASTY]),
+    "a dtype": lambda folder: edit_json(folder / "config.json", dtype=NASTY),
+    "a method": lambda folder: edit_json(folder / "config.json", quantization_config={"quant_method": NASTY}),
+    "a tensor": _name_a_tensor,
+}
+
+
+@pytest.mark.parametrize("change", FOREIGN.values(), ids=FOREIGN)
+@pytest.mark.parametrize("options", [(), ("--json",)], ids=["table", "json"])
+def test_no_text_of_a_checkpoint_is_obeyed_by_the_terminal(run, copied, monkeypatch, change, options):
+    monkeypatch.setenv("COLUMNS", "2000")  # no line of ours is broken where a foreign one begins
+    paths = copied()
+    change(paths[1])
+    done = run(*paths, *options)
+    assert (done.exit_code, type(done.exception)) == (1, SystemExit)
+    assert not set("\x1b\x07\x9b\u202e\r") & set(done.output)
+    assert "\nforged line" not in done.output
+    if options:
+        assert json.loads(done.stdout)["ok"] is False
 
 
 class TestRefusals:

@@ -37,7 +37,7 @@ def poison(paths, side=1):
         ({"quant_method": "bitsandbytes", "load_in_4bit": True}, "bitsandbytes"),
         ({"load_in_8bit": True}, "bitsandbytes"),
         ({"quant_method": "compressed-tensors"}, "compressed-tensors"),
-        ({"quant_method": "something-new"}, "something-new"),
+        ({"quant_method": "something-new"}, "'something-new'"),
     ],
 )
 @pytest.mark.parametrize("side", [0, 1])

@@ -68,6 +68,18 @@ def test_a_real_run_decoded_again(dami: Dami, monkeypatch: pytest.MonkeyPatch) -
     assert len(dami("logs", "--json").json) == 1  # a replay is no call of the user's
 
 
+def test_the_last_run_needs_no_id(dami: Dami, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DAMI_LEDGER_TEXT", "1")
+    model = ChatDAMI(reasoning_intensity=0.0, max_tokens=60, seed=3)
+    model.invoke("What is 3 plus 4?")
+    model.invoke("Start with 7. Add 5. What is the result?")
+    last = dami("logs", "--json").json[-1]
+    again = dami("replay", "last", "--as", "instruct", "--json").json
+    assert [call["call_id"] for call in again["calls"]] == [last["call_id"]]
+    assert again["replayed_tokens"] == last["output_tokens"]
+    assert dami("replay", "--as", "instruct", "--json").json == again
+
+
 def test_a_redacted_prompt_is_not_the_one_that_ran(dami: Dami, ledger_file: Path) -> None:
     ledger = Ledger.open(keep_text=True, redact=lambda text: text.replace("Start with 7.", "[gone]"))
     model = ChatDAMI(reasoning_intensity=0.0, max_tokens=9, ledger=ledger)

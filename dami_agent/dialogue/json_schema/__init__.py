@@ -1,7 +1,7 @@
 """JSON Schema: what is refused as malformed, what a grammar makes of it, and how a finished value is checked."""
 
 from dami_agent.dialogue.json_schema.check import check
-from dami_agent.dialogue.json_schema.enforcement import SchemaWarning, Unenforced, enforceable, json_rule
+from dami_agent.dialogue.json_schema.enforcement import SchemaWarning, Unenforced, enforceable, json_rule, warn_once
 from dami_agent.dialogue.json_schema.strict import strict_schema
 from dami_agent.dialogue.json_schema.validation import Validator, answer_error, validator
 
@@ -15,4 +15,5 @@ __all__ = [
     "json_rule",
     "strict_schema",
     "validator",
+    "warn_once",
 ]

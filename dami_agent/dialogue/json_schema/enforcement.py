@@ -20,7 +20,7 @@ from dami_agent.dialogue.json_schema.preparation import Preparation, Unenforced
 from dami_agent.dialogue.json_schema.productive import without_the_impossible
 from dami_agent.errors import InvalidSchema
 
-__all__ = ["SchemaWarning", "Unenforced", "enforceable", "json_rule"]
+__all__ = ["SchemaWarning", "Unenforced", "enforceable", "json_rule", "warn_once"]
 
 
 class SchemaWarning(UserWarning):
@@ -60,18 +60,15 @@ def json_rule(schema: Any, where: str, *, strict: bool = True) -> tuple[str, tup
         raise InvalidSchema(f"{where}: {error.message}", hint=error.hint) from error
     notes = tuple(sorted(f"{where}: {each}" for each in unenforced))
     if notes:
-        _warn_once(notes)
+        more = " and more" if len(notes) > 5 else ""
+        warn_once(f"no grammar enforces {', '.join(notes[:5])}{more}; values are checked when they are finished")
     return f"%json {json.dumps({**json.loads(enforced), 'x-guidance': LAYOUT})}", notes
 
 
 @lru_cache(maxsize=512)
-def _warn_once(notes: tuple[str, ...]) -> None:
-    warnings.warn(
-        f"no grammar enforces {', '.join(notes[:5])}{' and more' if len(notes) > 5 else ''}; "
-        "values are checked when they are finished",
-        SchemaWarning,
-        stacklevel=6,
-    )
+def warn_once(text: str) -> None:
+    """Warn of a schema once per process: every call of an agent, and every probe of one, renders its tools anew."""
+    warnings.warn(text, SchemaWarning, stacklevel=6)
 
 
 @lru_cache(maxsize=256)
