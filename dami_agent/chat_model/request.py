@@ -13,7 +13,7 @@ from typing import Any, cast, get_args
 from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import BaseModel
 
-from dami_agent.dialogue.json_schema import strict_schema
+from dami_agent.dialogue.json_schema import check_arguments, sound_part, strict_schema, warn_once
 from dami_agent.errors import InvalidIntensity, InvalidRequest, InvalidSchema, shown
 from dami_agent.policy import EFFORTS
 from dami_agent.types import (
@@ -237,7 +237,10 @@ def _integer(name: str, value: Any, least: int, most: int) -> int | None:
 
 
 def tools(bound: Sequence[Any] | None, strict: bool | None = None) -> tuple[Tool, ...]:
-    """Bound tools (any form LangChain knows) as ours; a call checks with :func:`distinct` that their names differ.
+    """Read bound tools, in any form that LangChain knows; a call checks that their names differ.
+
+    One whose schema is malformed takes no other away: it is bound without what is wrong, with a warning. By itself, or
+    where it is to be strict, it is refused.
 
     Args:
         bound: the tools.
@@ -264,7 +267,17 @@ def tools(bound: Sequence[Any] | None, strict: bool | None = None) -> tuple[Tool
             tool = dataclasses.replace(tool, parameters=strict_schema(tool.parameters, f"tool {tool.name!r}"))
         if tool not in result:  # the same tool twice is the same tool
             result.append(tool)
-    return tuple(result)
+    return tuple(result) if len(result) < 2 else tuple(map(_without_faults, result))
+
+
+def _without_faults(tool: Tool) -> Tool:
+    """Return a tool with what of its schema is well formed; a warning says what is not."""
+    try:
+        check_arguments(tool.parameters, f"tool {tool.name!r}")
+    except InvalidSchema as error:
+        warn_once(f"{error.message}; the tool is bound without that")
+        return dataclasses.replace(tool, parameters=sound_part(tool.parameters))
+    return tool
 
 
 def _of_type(kind: type, name: str, value: Any) -> Any:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
-from dami_agent.dialogue.json_schema import check, json_rule, warn_once
+from dami_agent.dialogue.json_schema import check, check_arguments, json_rule, warn_once
 from dami_agent.dialogue.parser import CLOSE, OPEN
 from dami_agent.errors import InvalidRequest, InvalidSchema
 from dami_agent.types import Constraint, ResponseFormat, Step, Tool
@@ -140,12 +140,6 @@ def check_tools(step: Step) -> None:
     if choice.mode == "any" and not names:
         raise InvalidRequest("tool_choice='any', but no tools are bound", hint="bind tools or leave tool_choice out")
     for tool in step.tools:
-        check(tool.parameters, f"tool {tool.name!r}")
-        kind = tool.parameters.get("type", "object")
-        if "object" not in ([kind] if isinstance(kind, str) else kind):
-            raise InvalidSchema(
-                f"tool {tool.name!r}: #/type: arguments are an object, the schema says {kind!r}",
-                hint="use type: object",
-            )
+        check_arguments(tool.parameters, f"tool {tool.name!r}")
     if step.response_format is not None and step.response_format.schema is not None:
         check(step.response_format.schema, f"response format {step.response_format.name!r}")

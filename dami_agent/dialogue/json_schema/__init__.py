@@ -1,6 +1,6 @@
 """JSON Schema: what is refused as malformed, what a grammar makes of it, and how a finished value is checked."""
 
-from dami_agent.dialogue.json_schema.check import check
+from dami_agent.dialogue.json_schema.check import check, check_arguments, sound_part
 from dami_agent.dialogue.json_schema.enforcement import SchemaWarning, Unenforced, enforceable, json_rule, warn_once
 from dami_agent.dialogue.json_schema.strict import strict_schema
 from dami_agent.dialogue.json_schema.validation import Validator, answer_error, validator
@@ -11,8 +11,10 @@ __all__ = [
     "Validator",
     "answer_error",
     "check",
+    "check_arguments",
     "enforceable",
     "json_rule",
+    "sound_part",
     "strict_schema",
     "validator",
     "warn_once",

@@ -1,14 +1,14 @@
-"""Refuse what is not a JSON schema. Whatever a stranger wrote, one error of ours comes out."""
+"""Refuse what is not a JSON schema, or leave its faults out. Whatever a stranger wrote, one error of ours comes out."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
-from dami_agent.dialogue.json_schema.keywords import all_subschemas, modern, resolve
+from dami_agent.dialogue.json_schema.keywords import all_subschemas, keys_of, modern, resolve
 from dami_agent.dialogue.json_schema.validation import malformed
 from dami_agent.errors import InvalidSchema
 from dami_agent.patterns import PatternError, compile_pattern
@@ -19,6 +19,8 @@ LARGEST = 100_000
 """Values in a schema."""
 _MOST_SAID = 600
 """Characters of an error: keys, patterns and references of a stranger's schema may have any length."""
+_SEE = "see json-schema.org, draft 2020-12"
+_MOST_LEFT_OUT = 50
 _MOST_BITS = 4096  # of a whole number: more than a thousand digits are no bound
 
 
@@ -36,11 +38,65 @@ def check(schema: Any, where: str) -> None:
         raise InvalidSchema(f"{where}: the schema is {type(schema).__name__}, not an object", hint="pass a JSON schema")
     wrong = _not_json(schema) or _checked(json.dumps(schema))
     if wrong:
-        text = wrong[0] if len(wrong[0]) <= _MOST_SAID else f"{wrong[0][:_MOST_SAID]}…"
-        raise InvalidSchema(f"{where}: {text}", hint=wrong[1])
+        text = wrong.text if len(wrong.text) <= _MOST_SAID else f"{wrong.text[:_MOST_SAID]}…"
+        raise InvalidSchema(f"{where}: {text}", hint=wrong.hint)
 
 
-def _not_json(schema: Any) -> tuple[str, str] | None:
+def check_arguments(schema: Any, where: str) -> None:
+    """Refuse a malformed schema of a tool's arguments, or one of anything but an object; as :func:`check`."""
+    check(schema, where)
+    kind = schema.get("type", "object") if isinstance(schema, Mapping) else "object"
+    if "object" not in ([kind] if isinstance(kind, str) else kind):
+        raise InvalidSchema(
+            f"{where}: #/type: arguments are an object, the schema says {kind!r}", hint="use type: object"
+        )
+
+
+def sound_part(schema: Any) -> dict[str, Any]:
+    """Return what of a schema of a tool's arguments is well formed: a schema of an object, at worst of any.
+
+    Keyword by keyword, what a check would name is left out, so that what it says of other arguments holds on.
+
+    Args:
+        schema: whatever a stranger passed as one.
+    """
+    anything = {"type": "object"}
+    if not isinstance(schema, Mapping) or _not_json(schema):
+        return anything
+    try:
+        found = modern(json.loads(json.dumps(schema)))
+        for _ in range(_MOST_LEFT_OUT):
+            fault = _checked(json.dumps(found))
+            if fault is None:
+                return {**found, **anything}
+            if not fault.place:
+                return anything
+            _remove(found, fault.place)
+    except Exception:  # a stranger's schema that not even its faults can be found in
+        return anything
+    return anything
+
+
+def _remove(root: Any, place: Sequence[str | int]) -> None:
+    """Remove what the keys lead to."""
+    node, keys = root, list(place)
+    while keys:
+        key = int(keys.pop(0)) if isinstance(node, list) else keys.pop(0)
+        if not keys:
+            del node[key]
+            return
+        node = node[key]
+
+
+class _Fault(NamedTuple):
+    """Hold what is wrong with a schema, what to do about it, and the keys that lead to it, if it has a place."""
+
+    text: str
+    hint: str
+    place: tuple[str | int, ...] = ()
+
+
+def _not_json(schema: Any) -> _Fault | None:
     """Return what in ``schema`` no JSON text can say, or no grammar would ever come to the end of."""
     stack: list[tuple[Any, int]] = [(schema, 0)]
     count = 0
@@ -48,53 +104,60 @@ def _not_json(schema: Any) -> tuple[str, str] | None:
         node, depth = stack.pop()
         count += 1
         if depth > DEEPEST:
-            return f"the schema is nested more than {DEEPEST} levels deep", "use $defs and $ref"
+            return _Fault(f"the schema is nested more than {DEEPEST} levels deep", "use $defs and $ref")
         if count > LARGEST:
-            return f"the schema holds more than {LARGEST} values", "split it, or allow any value in parts of it"
+            return _Fault(f"the schema holds more than {LARGEST} values", "split it, or allow any value in parts of it")
         if isinstance(node, dict):
             odd = next((key for key in node if not isinstance(key, str)), None)
             if odd is not None:
-                return f"the schema has the key {odd!r}, which is not a string", "JSON's keys are strings"
+                return _Fault(f"the schema has the key {odd!r}, which is not a string", "JSON's keys are strings")
             stack.extend((value, depth + 1) for value in node.values())
         elif isinstance(node, (list, tuple)):
             stack.extend((value, depth + 1) for value in node)
         elif isinstance(node, float) and not math.isfinite(node):
-            return f"the schema holds the number {node}", "JSON has finite numbers only; leave an open bound out"
+            return _Fault(
+                f"the schema holds the number {node}", "JSON has finite numbers only; leave an open bound out"
+            )
         elif isinstance(node, int) and node.bit_length() > _MOST_BITS:
-            return f"the schema holds a number of {node.bit_length()} bits", "leave out a bound that bounds nothing"
+            return _Fault(
+                f"the schema holds a number of {node.bit_length()} bits", "leave out a bound that bounds nothing"
+            )
         elif node is not None and not isinstance(node, (str, int, float)):
-            return f"the schema holds a {type(node).__name__}, which is not a JSON value", "pass plain JSON"
+            return _Fault(f"the schema holds a {type(node).__name__}, which is not a JSON value", "pass plain JSON")
     return None
 
 
 @lru_cache(maxsize=512)
-def _checked(text: str) -> tuple[str, str] | None:
-    """Return what is wrong with a schema, and what to do about it; None if nothing is."""
+def _checked(text: str) -> _Fault | None:
+    """Return what is wrong with a schema; None if nothing is."""
     try:
         schema = modern(json.loads(text))
         return _malformed(schema) or next(_bad_patterns(schema), None) or next(_bad_references(schema), None)
     except RecursionError:
-        return "the schema is nested too deeply", "use $defs and $ref"
+        return _Fault("the schema is nested too deeply", "use $defs and $ref")
     except Exception as error:
-        return f"the schema cannot be read: {type(error).__name__}: {error}"[:300], "see json-schema.org, draft 2020-12"
+        return _Fault(f"the schema cannot be read: {type(error).__name__}: {error}"[:300], _SEE)
 
 
-def _malformed(schema: Any) -> tuple[str, str] | None:
+def _malformed(schema: Any) -> _Fault | None:
     error = malformed(schema)
     if error is None:
         return None
-    path = "/".join(map(str, error.absolute_path))
-    return f"malformed JSON schema at #/{path}: {error.message[:300]}", "see json-schema.org, draft 2020-12"
+    place = tuple(error.absolute_path)
+    return _Fault(f"malformed JSON schema at #/{'/'.join(map(str, place))}: {error.message[:300]}", _SEE, place)
 
 
-def _bad_patterns(schema: Any) -> Iterator[tuple[str, str]]:
+def _bad_patterns(schema: Any) -> Iterator[_Fault]:
     for path, node in all_subschemas(schema):
-        patterns = [("pattern", node["pattern"])] if "pattern" in node else []
-        patterns += [("patternProperties", pattern) for pattern in node.get("patternProperties", {})]
-        for keyword, pattern in patterns:
+        patterns: list[tuple[str, str, tuple[str, ...]]] = []
+        if "pattern" in node:
+            patterns.append(("pattern", node["pattern"], ()))
+        patterns += [("patternProperties", pattern, (pattern,)) for pattern in node.get("patternProperties", {})]
+        for keyword, pattern, inside in patterns:
             error = _pattern_error(pattern)
             if error:
-                yield f"{path}/{keyword}: malformed pattern: {error}", "mend the regular expression"
+                place = (*keys_of(path), keyword, *inside)
+                yield _Fault(f"{path}/{keyword}: malformed pattern: {error}", "mend the regular expression", place)
 
 
 def _pattern_error(pattern: str) -> str:
@@ -109,12 +172,13 @@ def _pattern_error(pattern: str) -> str:
     return ""
 
 
-def _bad_references(schema: Any) -> Iterator[tuple[str, str]]:
+def _bad_references(schema: Any) -> Iterator[_Fault]:
     for path, node in all_subschemas(schema):
         for keyword in ("$ref", "$dynamicRef"):
             ref = node.get(keyword)
             if ref is not None and resolve(schema, ref) is None:
-                yield (
+                yield _Fault(
                     f"{path}/{keyword}: $ref {ref!r} leads nowhere in this schema",
                     "references must be local (#/$defs/Name); nothing is fetched",
+                    (*keys_of(path), keyword),
                 )

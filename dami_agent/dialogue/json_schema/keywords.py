@@ -59,8 +59,7 @@ def resolve(root: Any, ref: str) -> Any:
     if not ref.startswith("#") or (len(ref) > 1 and ref[1] != "/"):
         return None
     node = root
-    for part in ref[2:].split("/") if len(ref) > 1 else ():
-        key = unquote(part).replace("~1", "/").replace("~0", "~")
+    for key in keys_of(ref):
         if isinstance(node, list) and key.isascii() and key.isdigit() and len(key) < 10 and int(key) < len(node):
             node = node[int(key)]
         elif isinstance(node, Mapping) and key in node:
@@ -68,6 +67,12 @@ def resolve(root: Any, ref: str) -> Any:
         else:
             return None
     return node if isinstance(node, (Mapping, bool)) else None
+
+
+def keys_of(pointer: str) -> tuple[str, ...]:
+    """Return the keys, as texts, that a JSON pointer (``#/$defs/Name``) leads along."""
+    parts = pointer[2:].split("/") if len(pointer) > 1 else ()
+    return tuple(unquote(part).replace("~1", "/").replace("~0", "~") for part in parts)
 
 
 def modern(root: Any) -> Any:
