@@ -181,7 +181,7 @@ def test_the_states_of_a_probed_prompt_are_those_of_an_unprobed_one(heads: Heads
 
 def test_the_built_in_pair_has_it_and_its_ledger_counts_what_it_took() -> None:
     assert isinstance(estimator_named("joint"), JointEstimator)
-    rows = rows_of_the_builtin_pair("joint", 8)
+    rows = rows_of_the_builtin_pair("joint", 12)
     assert {row.estimator for row in rows} == {"joint"}
     for row in rows:
         assert row.probe_tokens == (row.features["probe_tokens"] if row.intensity > 0 else 0)
