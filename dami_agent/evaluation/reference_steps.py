@@ -8,7 +8,7 @@ lucky try at a small λ counts as one.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from dami_agent.evaluation import runner
@@ -34,8 +34,14 @@ class ReferenceStep:
     calling: bool
 
 
-def reference_steps(task: AgentTask, sampling: Sampling) -> list[ReferenceStep]:
-    """Return every model turn of the reference solution, with all that happened before it."""
+def reference_steps(task: AgentTask, sampling: Sampling, thoughts: Sequence[str] = ()) -> list[ReferenceStep]:
+    """Return every model turn of the reference solution, with all that happened before it.
+
+    Args:
+        task: with its reference solution.
+        sampling: of every turn.
+        thoughts: what an agent has thought before its calls, turn by turn, as its history holds it.
+    """
     messages: list[Message] = [Message(role="user", content=task.prompt)]
     found: list[ReferenceStep] = []
     for index, group in enumerate((*task.rounds, ())):
@@ -43,12 +49,12 @@ def reference_steps(task: AgentTask, sampling: Sampling) -> list[ReferenceStep]:
         step = dataclasses.replace(step, messages=tuple(messages), tools=bound_tools(task))
         right = calls_of(group) if group else replies_to(task)
         found.append(ReferenceStep(step=step, right=right, depth=task.depths[index], calling=bool(group)))
-        messages += _said(index, group)
+        messages += _said(index, group, thoughts[index] if index < len(thoughts) else "")
     return found
 
 
-def _said(index: int, group: Sequence[PlannedCall]) -> list[Message]:
-    """Return the calls of one turn and what the tools answered."""
+def _said(index: int, group: Sequence[PlannedCall], thought: str) -> list[Message]:
+    """Return the calls of one turn, after a thought, and what the tools answered."""
     made = [
         ToolCall(id=f"call_{index}_{place}", name=call.name, arguments=call.arguments)
         for place, call in enumerate(group)
@@ -57,7 +63,7 @@ def _said(index: int, group: Sequence[PlannedCall]) -> list[Message]:
         Message(role="tool", content=call.result, name=call.name, tool_call_id=one.id)
         for one, call in zip(made, group, strict=True)
     ]
-    return [Message(role="assistant", tool_calls=tuple(made)), *results]
+    return [Message(role="assistant", tool_calls=tuple(made), reasoning=thought or None), *results]
 
 
 def replies_to(task: AgentTask) -> Right:
@@ -96,6 +102,9 @@ def label(
 ) -> list[list[StepLabel]]:
     """Label every step of every task, trying the λs of a grid in rising order until one is right.
 
+    A step stands in the history that an agent of these λs has: the reference's calls after the thoughts of the replies
+    that earlier steps were labelled by. So a run at the labels' λs gets these very replies.
+
     Args:
         session: the pair.
         tasks: with their reference solutions.
@@ -106,30 +115,50 @@ def label(
     Returns:
         The labels of each task's steps, in order.
     """
-    steps = [
-        (place, each)
-        for place, task in enumerate(tasks)
-        for each in reference_steps(task, Sampling(seed=runner.stream_seed("agents", seed, task.prompt)))
-    ]
-    labels: list[StepLabel | None] = [None] * len(steps)
+    found: list[list[StepLabel]] = [[] for _ in tasks]
+    thoughts: list[list[str]] = [[] for _ in tasks]
+    for number in range(max((task.steps for task in tasks), default=0)):
+        steps = {
+            place: reference_steps(
+                task, Sampling(seed=runner.stream_seed("agents", seed, task.prompt)), thoughts[place]
+            )[number]
+            for place, task in enumerate(tasks)
+            if number < task.steps
+        }
+        for place, (own, thought) in _labelled(session, steps, grid, done).items():
+            found[place].append(own)
+            thoughts[place].append(thought)
+    return found
+
+
+def _labelled(
+    session: Session,
+    steps: Mapping[int, ReferenceStep],
+    grid: Sequence[float],
+    done: Callable[[int], None] | None,
+) -> dict[int, tuple[StepLabel, str]]:
+    """Return the label of each step, and the thought of the reply that it comes from."""
+    found: dict[int, tuple[StepLabel, str]] = {}
     for value in grid:
-        left = [index for index, found in enumerate(labels) if found is None or found.intensity is None]
-        requests = (Request(step=steps[index][1].step, intensity=Intensity(value)) for index in left)
-        answers = runner.answers(session, requests, switch_point=session.frontier.switch_point, done=done)
-        for index, answer in zip(left, answers, strict=True):
-            each = steps[index][1]
+        left = [place for place in steps if place not in found or found[place][0].intensity is None]
+        answers = runner.answers(
+            session,
+            (Request(step=steps[place].step, intensity=Intensity(value)) for place in left),
+            switch_point=session.frontier.switch_point,
+            prefix_intensity=session.frontier.prefix_intensity,  # as the agents' prompts are read
+            done=done,
+        )
+        for place, answer in zip(left, answers, strict=True):
+            each = steps[place]
             right = answer.error is None and each.right(answer.reply)
-            labels[index] = StepLabel(
+            own = StepLabel(
                 intensity=float(value) if right else None,
                 tokens=answer.tokens,
                 depth=each.depth,
                 calling=each.calling,
             )
-    grouped: list[list[StepLabel]] = [[] for _ in tasks]
-    for (place, _), found in zip(steps, labels, strict=True):
-        assert found is not None  # the grid has at least one λ
-        grouped[place].append(found)
-    return grouped
+            found[place] = own, answer.reply.reasoning
+    return found
 
 
 def sufficient(labels: Sequence[Sequence[StepLabel]], otherwise: float = 1.0) -> tuple[tuple[float, ...], ...]:

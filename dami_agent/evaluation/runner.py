@@ -153,6 +153,7 @@ def answers(
     requests: Iterable[Request],
     *,
     switch_point: float = 0.0,
+    prefix_intensity: Intensity | None = None,
     done: Callable[[int], None] | None = None,
 ) -> Iterator[Answer]:
     """Run requests, hundreds in flight, and yield their answers in order.
@@ -161,9 +162,10 @@ def answers(
         session: the pair.
         requests: read as room for them appears.
         switch_point: λ up to which Instruct's template is used.
+        prefix_intensity: λ that prompts are read at where their step does not say; None: that of the reply.
         done: called with 1 after each answer, for a progress bar.
     """
-    policy = ReasoningPolicy(frontier=Frontier(switch_point=switch_point))
+    policy = ReasoningPolicy(frontier=Frontier(switch_point=switch_point, prefix_intensity=prefix_intensity))
     waiting: deque[tuple[Request, Decision, Prompt, Job]] = deque()
     for request in requests:
         if len(waiting) >= WINDOW:

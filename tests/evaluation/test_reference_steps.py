@@ -6,6 +6,7 @@ import dataclasses
 
 import pytest
 
+from dami_agent.evaluation import agents
 from dami_agent.evaluation import reference_steps as steps
 from dami_agent.evaluation.reference_steps import StepLabel
 from dami_agent.evaluation.runner import open_batch_session
@@ -69,6 +70,21 @@ def test_labels_are_the_first_right_intensity_and_never_tried_beyond() -> None:
     assert all(each.intensity in (0.0, 1.0, None) and each.tokens > 0 for each in flat)
     assert [each.depth for each in flat] == [depth for task in asked for depth in task.depths]
     assert sum(each.intensity == 0.0 for each in flat) > len(flat) / 2  # routing needs no thought
+
+
+def test_labels_are_of_the_very_replies_that_an_agent_gets() -> None:
+    """The same prompts, thoughts included, read at the same λ, under the same random streams: hindsight."""
+    asked = agent_tasks("calibration", 6, seed=4, kinds=("hard",))
+    labels = steps.label(open_batch_session(), asked, (0.5,), seed=7)
+    runs = agents.run_mode(asked, agents.Mode(name="half", intensity=0.5), seed=7).runs
+    compared = 0
+    for run, own in zip(runs, labels, strict=True):
+        for step, found in zip(run.steps, own, strict=False):
+            assert step.output_tokens == found.tokens
+            compared += 1
+            if found.intensity is None:  # it called something else, and so does all that follows
+                break
+    assert compared > 12
 
 
 def test_the_oracle_thinks_as_deeply_as_it_gets_where_nothing_was_enough() -> None:
