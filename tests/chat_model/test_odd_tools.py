@@ -43,6 +43,16 @@ ODD: list[tuple[Any, dict[str, Any], str]] = [
         ANY | {"patternProperties": {"^x": {"type": "integer"}}},
         "#/patternProperties",
     ),
+    (
+        of(**{f"p{n}": {"type": "string", "required": True} for n in range(30)}),
+        of(**{f"p{n}": {"type": "string"} for n in range(30)}),
+        "#/properties/p[0-9]+/required",
+    ),
+    (
+        of(a=5, b={"anyOf": [{"type": "int"}, 5, {"type": "text", "pattern": "("}, {"minimum": 3}]}),
+        of(b={"anyOf": [{}, {}, {"minimum": 3}]}),
+        "#/properties/",
+    ),
     (of(a={"maximum": float("inf")}), ANY, "the number inf"),
     ({"type": "object", "properties": ["a"]}, ANY, "#/properties"),
 ]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
+
+from jsonschema.exceptions import best_match
 
 from dami_agent.dialogue.json_schema.keywords import all_subschemas, keys_of, modern, resolve
-from dami_agent.dialogue.json_schema.validation import malformed
+from dami_agent.dialogue.json_schema.validation import faults, malformed
 from dami_agent.errors import InvalidSchema
 from dami_agent.patterns import PatternError, compile_pattern
 
@@ -20,8 +22,10 @@ LARGEST = 100_000
 _MOST_SAID = 600
 """Characters of an error: keys, patterns and references of a stranger's schema may have any length."""
 _SEE = "see json-schema.org, draft 2020-12"
-_MOST_LEFT_OUT = 50
+_PASSES = 12
 _MOST_BITS = 4096  # of a whole number: more than a thousand digits are no bound
+
+_Place: TypeAlias = tuple[str | int, ...]
 
 
 def check(schema: Any, where: str) -> None:
@@ -55,7 +59,7 @@ def check_arguments(schema: Any, where: str) -> None:
 def sound_part(schema: Any) -> dict[str, Any]:
     """Return what of a schema of a tool's arguments is well formed: a schema of an object, at worst of any.
 
-    Keyword by keyword, what a check would name is left out, so that what it says of other arguments holds on.
+    Every keyword that :func:`check` would name is left out, so that the others hold on.
 
     Args:
         schema: whatever a stranger passed as one.
@@ -65,27 +69,36 @@ def sound_part(schema: Any) -> dict[str, Any]:
         return anything
     try:
         found = modern(json.loads(json.dumps(schema)))
-        for _ in range(_MOST_LEFT_OUT):
-            fault = _checked(json.dumps(found))
-            if fault is None:
+        for _ in range(_PASSES):  # each names one fault of a part, or what leads to a part left out
+            places = _places(found)
+            if not places:
                 return {**found, **anything}
-            if not fault.place:
-                return anything
-            _remove(found, fault.place)
+            for place in places:
+                _remove(found, place)
     except Exception:  # a stranger's schema that not even its faults can be found in
         return anything
     return anything
 
 
-def _remove(root: Any, place: Sequence[str | int]) -> None:
-    """Remove what the keys lead to."""
-    node, keys = root, list(place)
-    while keys:
-        key = int(keys.pop(0)) if isinstance(node, list) else keys.pop(0)
-        if not keys:
-            del node[key]
-            return
-        node = node[key]
+def _places(schema: Any) -> list[_Place]:
+    """Return the keys that lead to each fault, of a list's items the last first; (,) where it is the whole."""
+    # The deepest of what a fault has under it, as the message of a check names it.
+    found = [tuple(best_match([error]).absolute_path) for error in faults(schema)]
+    if not found:
+        found = [fault.place for fault in (*_bad_patterns(schema), *_bad_references(schema))]
+    return sorted(set(found), key=lambda place: [(isinstance(key, str), key) for key in place], reverse=True)
+
+
+def _remove(root: Any, place: _Place) -> None:
+    """Remove what the keys lead to; it may be gone with what it was in."""
+    *way, last = place  # that all is wrong, and nothing in it, is an error to whoever asks
+    node = root
+    for key in way:
+        node = node[int(key) if isinstance(node, list) else key]
+    if isinstance(node, list):
+        del node[int(last)]
+    else:
+        node.pop(last, None)
 
 
 class _Fault(NamedTuple):
@@ -93,7 +106,7 @@ class _Fault(NamedTuple):
 
     text: str
     hint: str
-    place: tuple[str | int, ...] = ()
+    place: _Place = ()
 
 
 def _not_json(schema: Any) -> _Fault | None:

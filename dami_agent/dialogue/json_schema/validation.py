@@ -27,7 +27,7 @@ from referencing.jsonschema import EMPTY_REGISTRY
 from dami_agent.dialogue.json_schema.keywords import all_subschemas, modern, resolve
 from dami_agent.patterns import PatternError, compile_pattern
 
-__all__ = ["Validator", "answer_error", "malformed", "validator"]
+__all__ = ["Validator", "answer_error", "faults", "malformed", "validator"]
 
 _STEPS, _STEPS_PER_VALUE = 4_000, 200
 _LONGEST_TEXT = 10_000  # characters that a pattern is searched in
@@ -108,12 +108,15 @@ def malformed(schema: Any) -> ValidationError | None:
 
     Keywords' values are checked, not patterns and formats.
     """
+    error: ValidationError | None = best_match(faults(schema))
+    return error
+
+
+def faults(schema: Any) -> list[ValidationError]:
+    """List what is malformed in ``schema``, as :func:`malformed`."""
     token = _run.set(_Run(_meta_schema(), sys.maxsize))
     try:
-        error: ValidationError | None = best_match(
-            _Bounded(_meta_schema(), registry=EMPTY_REGISTRY).iter_errors(schema)
-        )
-        return error
+        return list(_Bounded(_meta_schema(), registry=EMPTY_REGISTRY).iter_errors(schema))
     finally:
         _run.reset(token)
 
