@@ -69,7 +69,7 @@ def sound_part(schema: Any) -> dict[str, Any]:
         return anything
     try:
         found = modern(json.loads(json.dumps(schema)))
-        for _ in range(_PASSES):  # each names one fault of a part, or what leads to a part left out
+        for _ in range(_PASSES):  # one finds a single fault within each part, and no reference to a part left out
             places = _places(found)
             if not places:
                 return {**found, **anything}
@@ -81,8 +81,8 @@ def sound_part(schema: Any) -> dict[str, Any]:
 
 
 def _places(schema: Any) -> list[_Place]:
-    """Return the keys that lead to each fault, of a list's items the last first; (,) where it is the whole."""
-    # The deepest of what a fault has under it, as the message of a check names it.
+    """Return the keys that lead to each fault, of a list's items the last first; none lead to the whole schema."""
+    # An error may have others under it; the place is that of the one which a check names.
     found = [tuple(best_match([error]).absolute_path) for error in faults(schema)]
     if not found:
         found = [fault.place for fault in (*_bad_patterns(schema), *_bad_references(schema))]
@@ -90,8 +90,8 @@ def _places(schema: Any) -> list[_Place]:
 
 
 def _remove(root: Any, place: _Place) -> None:
-    """Remove what the keys lead to; it may be gone with what it was in."""
-    *way, last = place  # that all is wrong, and nothing in it, is an error to whoever asks
+    """Remove what the keys lead to; raises where they lead nowhere, or there are none."""
+    *way, last = place
     node = root
     for key in way:
         node = node[int(key) if isinstance(node, list) else key]
