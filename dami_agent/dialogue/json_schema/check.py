@@ -6,12 +6,11 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
+from itertools import chain
 from typing import Any, NamedTuple, TypeAlias
 
-from jsonschema.exceptions import best_match
-
 from dami_agent.dialogue.json_schema.keywords import all_subschemas, keys_of, modern, resolve
-from dami_agent.dialogue.json_schema.validation import faults, malformed
+from dami_agent.dialogue.json_schema.validation import faults
 from dami_agent.errors import InvalidSchema
 from dami_agent.patterns import PatternError, compile_pattern
 
@@ -82,11 +81,9 @@ def sound_part(schema: Any) -> dict[str, Any]:
 
 def _places(schema: Any) -> list[_Place]:
     """Return the keys that lead to each fault, of a list's items the last first; none lead to the whole schema."""
-    # An error may have others under it; the place is that of the one which a check names.
-    found = [tuple(best_match([error]).absolute_path) for error in faults(schema)]
-    if not found:
-        found = [fault.place for fault in (*_bad_patterns(schema), *_bad_references(schema))]
-    return sorted(set(found), key=lambda place: [(isinstance(key, str), key) for key in place], reverse=True)
+    found = list(_malformed(schema)) or [*_bad_patterns(schema), *_bad_references(schema)]
+    places = {fault.place for fault in found}
+    return sorted(places, key=lambda place: [(isinstance(key, str), key) for key in place], reverse=True)
 
 
 def _remove(root: Any, place: _Place) -> None:
@@ -145,19 +142,17 @@ def _checked(text: str) -> _Fault | None:
     """Return what is wrong with a schema; None if nothing is."""
     try:
         schema = modern(json.loads(text))
-        return _malformed(schema) or next(_bad_patterns(schema), None) or next(_bad_references(schema), None)
+        return next(chain(_malformed(schema), _bad_patterns(schema), _bad_references(schema)), None)
     except RecursionError:
         return _Fault("the schema is nested too deeply", "use $defs and $ref")
     except Exception as error:
         return _Fault(f"the schema cannot be read: {type(error).__name__}: {error}"[:300], _SEE)
 
 
-def _malformed(schema: Any) -> _Fault | None:
-    error = malformed(schema)
-    if error is None:
-        return None
-    place = tuple(error.absolute_path)
-    return _Fault(f"malformed JSON schema at #/{'/'.join(map(str, place))}: {error.message[:300]}", _SEE, place)
+def _malformed(schema: Any) -> Iterator[_Fault]:
+    for error in faults(schema):
+        place = tuple(error.absolute_path)
+        yield _Fault(f"malformed JSON schema at #/{'/'.join(map(str, place))}: {error.message[:300]}", _SEE, place)
 
 
 def _bad_patterns(schema: Any) -> Iterator[_Fault]:

@@ -19,7 +19,7 @@ from typing import Any
 
 import jsonschema
 from jsonschema import ValidationError
-from jsonschema.exceptions import best_match
+from jsonschema.exceptions import best_match, relevance
 from jsonschema_specifications import REGISTRY as SPECIFICATIONS  # type: ignore[import-untyped]
 from referencing import Registry
 from referencing.jsonschema import EMPTY_REGISTRY
@@ -27,7 +27,7 @@ from referencing.jsonschema import EMPTY_REGISTRY
 from dami_agent.dialogue.json_schema.keywords import all_subschemas, modern, resolve
 from dami_agent.patterns import PatternError, compile_pattern
 
-__all__ = ["Validator", "answer_error", "faults", "malformed", "validator"]
+__all__ = ["Validator", "answer_error", "faults", "validator"]
 
 _STEPS, _STEPS_PER_VALUE = 4_000, 200
 _LONGEST_TEXT = 10_000  # characters that a pattern is searched in
@@ -103,20 +103,15 @@ def _validator(text: str) -> Validator:
     return Validator(json.loads(text))
 
 
-def malformed(schema: Any) -> ValidationError | None:
-    """Say why ``schema``, of bounded nesting and size, is not a schema of draft 2020-12; None if it is one.
-
-    Keywords' values are checked, not patterns and formats.
-    """
-    error: ValidationError | None = best_match(faults(schema))
-    return error
-
-
 def faults(schema: Any) -> list[ValidationError]:
-    """List what is malformed in ``schema``, as :func:`malformed`."""
+    """List why ``schema``, of bounded nesting and size, is not a schema of draft 2020-12, the most telling first.
+
+    Keywords' values are checked, not patterns and formats. Of each part one fault is found.
+    """
     token = _run.set(_Run(_meta_schema(), sys.maxsize))
     try:
-        return list(_Bounded(_meta_schema(), registry=EMPTY_REGISTRY).iter_errors(schema))
+        found = list(_Bounded(_meta_schema(), registry=EMPTY_REGISTRY).iter_errors(schema))
+        return [best_match([error]) for error in sorted(found, key=relevance, reverse=True)]
     finally:
         _run.reset(token)
 
